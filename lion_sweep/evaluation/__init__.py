@@ -1,0 +1,1 @@
+"""Effectiveness measures per query and the paired significance test between systems."""

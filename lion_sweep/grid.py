@@ -1,0 +1,188 @@
+"""The cells that one command names: checked together before any of them runs, summed up at the end.
+
+Hydra's callbacks are the seam: `on_multirun_start` sees the whole grid before the first cell,
+`on_multirun_end` comes after the last.
+"""
+
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lion_sweep import pipeline, prepare, site
+from lion_sweep.cell import Cell, label
+from lion_sweep.config import Config, LadderName, SiteName, resolve, validate
+from lion_sweep.data.collection import Collection
+from lion_sweep.errors import UserError
+from lion_sweep.prepare import Workshop
+from lion_sweep.progress import Progress, duration
+
+PROXY_WARNING = (
+    "PROXY ladder: shrunken stand-ins. Their numbers say nothing about models of the real sizes."
+)
+COMPLETE, IMPOSSIBLE, HOLES = 0, 2, 3
+
+
+@dataclass
+class Outcome:
+    """What became of a cell."""
+
+    cell: Cell
+    result: dict[str, Any] | None
+    seconds: float
+    failure: str = ""
+
+
+class Session:
+    """The cells of one command."""
+
+    def __init__(self) -> None:
+        self.site: SiteName | None = None
+        self.outcomes: list[Outcome] = []
+        self.start = time.monotonic()
+
+    def prepare(self, configs: list[Config]) -> None:
+        """Refuse the whole grid where any of its cells is impossible; derive the collection."""
+        first = configs[0]
+        site.check_output(Path(first.paths.root))
+        self.site, why = site.choose(first.site.name)
+        print(f"site: {self.site.name} ({why})", flush=True)
+        for config in configs:
+            validate(config)
+            site.check(config, self.site)
+        if any(config.ladder is LadderName.proxy for config in configs):
+            print(PROXY_WARNING, flush=True)
+        for name, texts in {
+            config.data.name: self.collection(config) for config in configs
+        }.items():
+            judged = {split: len(qrels) for split, qrels in texts.qrels.items()}
+            print(
+                f"collection: {name}, {len(texts.documents)} passages, "
+                + ", ".join(f"{count} {split} queries" for split, count in judged.items())
+                + f", checksum {texts.checksum}",
+                flush=True,
+            )
+
+    def collection(self, config: Config) -> Collection:
+        """The collection of a cell, outside any cell's folder."""
+        return prepare.collection(Workshop(config, Progress(config.data.name, None)))
+
+    def run(self, config: Config) -> None:
+        """One cell; whatever goes wrong is recorded and leaves the other cells alone."""
+        assert self.site is not None
+        cell = Cell(config, self.collection(config).checksum)
+        start = time.monotonic()
+        if cell.complete:
+            self.outcomes.append(Outcome(cell, cell.read_result(), 0.0))
+            return
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        progress = Progress(label(config), cell.folder / "log.txt")
+        workshop = Workshop(config, progress)
+        try:
+            texts = prepare.collection(workshop)
+            result = pipeline.run(cell, self.site, workshop, texts)
+        except (Exception, KeyboardInterrupt) as error:
+            self.outcomes.append(
+                Outcome(cell, None, time.monotonic() - start, self._failure(error, cell, progress))
+            )
+            if isinstance(error, KeyboardInterrupt):
+                self.finish()
+            return
+        outcome = Outcome(cell, result, time.monotonic() - start)
+        self.outcomes.append(outcome)
+        progress.say(describe(outcome))
+
+    def _failure(self, error: BaseException, cell: Cell, progress: Progress) -> str:
+        with (cell.folder / "log.txt").open("a", encoding="utf-8") as log:
+            traceback.print_exception(error, file=log)
+        plainly = isinstance(error, UserError | OSError)
+        message = str(error) if plainly else f"{type(error).__name__}: {error}"
+        progress.say(f"FAILED: {message} (log: {cell.folder / 'log.txt'})")
+        return message
+
+    def finish(self) -> NoReturn:
+        """Print the summary and leave: 0 when every cell has its result, else 3."""
+        print(summary(self.outcomes, time.monotonic() - self.start))
+        complete = bool(self.outcomes) and all(outcome.result for outcome in self.outcomes)
+        raise SystemExit(COMPLETE if complete else HOLES)
+
+
+def describe(outcome: Outcome) -> str:
+    """One line about a finished cell."""
+    result = outcome.result
+    assert result is not None
+    (name, means), spent = next(iter(result["scores"].items())), result["ledger"]["spent"]
+    measure, value = next(iter(means.items()))
+    before = result["untrained"][name][measure]
+    return (
+        f"{measure} {value:.4f} (untrained {before:.4f}) after {spent['steps']} steps, "
+        f"{spent['useful_flops']:.3g} FLOPs, {duration(outcome.seconds)}"
+    )
+
+
+def summary(outcomes: list[Outcome], seconds: float) -> str:
+    """A table of all cells of the command."""
+    rows = []
+    for outcome in outcomes:
+        name = label(outcome.cell.config)
+        if outcome.result is None:
+            rows.append(f"{name:<18} FAILED   {outcome.failure}")
+            continue
+        name_of_data, means = next(iter(outcome.result["scores"].items()))
+        measure, value = next(iter(means.items()))
+        before = outcome.result["untrained"][name_of_data][measure]
+        took = "done before" if outcome.seconds == 0 else duration(outcome.seconds)
+        rows.append(f"{name:<18} {value:.4f}   {before:.4f}      {took:<12} {outcome.cell.folder}")
+    done = sum(outcome.result is not None for outcome in outcomes)
+    head = f"{'cell':<18} score    untrained   time         folder"
+    return "\n".join(
+        ["", head, *rows, f"{done} of {len(outcomes)} cells complete, {duration(seconds)}"]
+    )
+
+
+SESSION = Session()
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Say in plain words what was wrong, and stop."""
+    print(f"lion_sweep: {str(error).strip()}", file=sys.stderr, flush=True)
+    raise SystemExit(IMPOSSIBLE)
+
+
+class GridCallback(Callback):
+    """Checks the grid before its first cell, sums it up after the last."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """One cell was asked for."""
+        self._prepare([list(config.hydra.overrides.task)])
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """A grid was asked for."""
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        (cells,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        self._prepare(cells)
+
+    def _prepare(self, cells: list[list[str]]) -> None:
+        try:
+            composed = [hydra.compose("config", overrides=list(cell)) for cell in cells]
+            SESSION.prepare([resolve(config) for config in composed])
+        except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+            refuse(error)
+
+    def on_run_end(self, config: DictConfig, **_: Any) -> None:
+        """The cell is over."""
+        SESSION.finish()
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """The grid is over."""
+        SESSION.finish()

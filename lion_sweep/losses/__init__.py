@@ -1,0 +1,1 @@
+"""Training losses: one per file, each reads `Representations` and returns a scalar."""

@@ -1,0 +1,32 @@
+"""The FLOPS regulariser (Paria et al., 2020): a smooth stand-in for the cost of a sparse index."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lion_sweep.losses.representations import Representations
+
+
+def flops_penalty(vectors_ND: Tensor) -> Tensor:
+    """Sum over the vocabulary of the squared mean activation; a scalar."""
+    return vectors_ND.abs().mean(dim=0).square().sum()
+
+
+@dataclass
+class FlopsRegulariser:
+    """Weighted FLOPS penalties of queries and passages.
+
+    The weights rise quadratically over the first `ramp` share of the optimiser steps.
+    """
+
+    query_weight: float
+    passage_weight: float
+    ramp: float
+
+    def __call__(self, step: Representations, progress: float) -> dict[str, Tensor]:
+        """Named, weighted terms; `progress` is the share of the optimiser steps done, 0 to 1."""
+        rise = min(1.0, progress / self.ramp) ** 2 if self.ramp else 1.0
+        return {
+            "flops_query": rise * self.query_weight * flops_penalty(step.all_query_QD),
+            "flops_passage": rise * self.passage_weight * flops_penalty(step.candidate_CD),
+        }

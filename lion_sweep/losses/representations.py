@@ -1,0 +1,40 @@
+"""What every loss reads.
+
+Shapes: B queries of this device, Q queries of all devices, G = 1 + negatives passages of a query
+(the positive first), C = Q * G candidates, D dimensions.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class Representations:
+    """Embeddings of one step.
+
+    `all_query_QD` and `candidate_CD` hold every device's; this device's passages start at row
+    `offset` of the candidates.
+    `teacher_BG` holds teacher scores, already scaled, where the cell has a teacher.
+    """
+
+    query_BD: Tensor
+    passage_BGD: Tensor
+    all_query_QD: Tensor
+    candidate_CD: Tensor
+    offset: int
+    temperature: float
+    teacher_BG: Tensor | None = None
+
+    def group_scores_BG(self) -> Tensor:
+        """Scores of each query against its own passages, divided by the temperature."""
+        return (self.passage_BGD @ self.query_BD[:, :, None]).squeeze(-1) / self.temperature
+
+    def candidate_scores_BC(self) -> Tensor:
+        """Scores of each query against every candidate, divided by the temperature."""
+        return self.query_BD @ self.candidate_CD.T / self.temperature
+
+    def teacher_scores_BG(self) -> Tensor:
+        """The teacher's scores; a cell is only built with this loss when it has them."""
+        assert self.teacher_BG is not None
+        return self.teacher_BG

@@ -1,0 +1,1 @@
+"""Backbones (bidirectional decoders) and the encoders on top of them."""

@@ -1,0 +1,85 @@
+"""A decoder whose every token sees every other: loading, adapters, saving.
+
+Shapes: B texts, L tokens (padded, on either side), D hidden dimensions, V vocabulary entries.
+"""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from lion_sweep.config import Lora
+
+
+class Backbone(nn.Module):
+    """A causal language model turned bidirectional, with or without LoRA adapters in it."""
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        super().__init__()
+        self.model = model
+
+    @classmethod
+    def load(cls, source: str | Path, dtype: torch.dtype = torch.float32) -> "Backbone":
+        """From a Hugging Face id or a folder.
+
+        The attention mask is the configuration's `is_causal`, which transformers honours since 5.2
+        for every attention implementation, padded or not.
+        """
+        config = AutoConfig.from_pretrained(source)
+        config.is_causal = False
+        return cls(AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype))
+
+    def with_lora(self, lora: Lora) -> "Backbone":
+        """Freeze every weight and add trainable adapters."""
+        settings = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(lora.targets),
+            bias="none",
+        )
+        return Backbone(get_peft_model(self.model, settings))
+
+    def with_adapter(self, folder: Path) -> "Backbone":
+        """Add a saved adapter and go on training it, as the study does after MNTP."""
+        return Backbone(PeftModel.from_pretrained(self.model, folder, is_trainable=True))
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter, or the whole model where there is none."""
+        self.model.save_pretrained(str(folder))
+
+    def merged(self) -> "Backbone":
+        """The same function with adapters folded into the weights, for encoding."""
+        if isinstance(self.model, PeftModel):
+            return Backbone(self.model.merge_and_unload())
+        return self
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """The decoder with its head, below any adapter wrapper."""
+        inner = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        assert isinstance(inner, PreTrainedModel)
+        return inner
+
+    @property
+    def head_VD(self) -> Tensor:
+        """Weight of the language-model head."""
+        weight = self.language_model.get_output_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def hidden_states(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """Last hidden states, [B, L, D], after the final norm; rows of padding are arbitrary."""
+        decoder = getattr(self.language_model, self.language_model.base_model_prefix)
+        # Positions count real tokens, so that left and right padding give the same states.
+        position_BL = (mask_BL.cumsum(dim=1) - 1).clamp(min=0)
+        states: Tensor = decoder(
+            input_ids=ids_BL, attention_mask=mask_BL, position_ids=position_BL, use_cache=False
+        ).last_hidden_state
+        return states
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Named parameters that training changes."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}

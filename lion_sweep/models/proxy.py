@@ -1,0 +1,144 @@
+"""Shrunken Llama decoders that start close to something useful.
+
+A randomly initialised decoder of this size learns next to nothing in the seconds a laptop grid
+has. So the stand-ins start near the identity (the layers' outputs are scaled down) with token
+embeddings averaged from wordllama, a small table of pretrained embeddings that a Python package
+ships, over a vocabulary trained on the collection. The architecture is Llama's, unchanged.
+
+Shapes: V vocabulary entries, D hidden dimensions, W dimensions of the wordllama table.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+import wordllama
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lion_sweep.config import ProxyShape
+
+VOCABULARY = 4096
+MAX_POSITIONS = 512
+SPECIAL_TOKENS = ["<pad>", "<mask>"]
+# Scale of the layers' output projections: small enough that a layer starts as a correction.
+OUTPUT_SCALE = 0.1
+# Length of an embedding row by the importance of its token; the rest of the unit length goes to
+# one direction that all rows share, so that the norms inside the model do not undo it.
+LEAST_IMPORTANCE, MOST_IMPORTANCE = 0.1, 1.0
+# Scaled logit (s * z) of the most important token with itself.
+OWN_LOGIT = 10.0
+# Raised when what `build` makes of the same input changes.
+RULES = 1
+START = "near-identity Llama layers; token embeddings from wordllama l2_supercat_256 (PCA)"
+
+
+def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Lower-cased byte-level BPE over `texts`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", mask_token="<mask>"
+    )
+
+
+def pretrained_rows(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.float32]:
+    """The mean wordllama row of every token's text, [V, W]; zeros where there is none."""
+    package = Path(wordllama.__file__).parent
+    (table,) = load_file(package / "weights" / "l2_supercat_256.safetensors").values()
+    reference = Tokenizer.from_file(
+        str(package / "tokenizers" / "l2_supercat_tokenizer_config.json")
+    )
+    rows_VW = np.zeros((len(tokenizer), table.shape[1]), dtype=np.float32)
+    for token in range(len(SPECIAL_TOKENS), len(tokenizer)):
+        text = str(tokenizer.decode([token])).strip()
+        ids = reference.encode(text, add_special_tokens=False).ids if text else []
+        if ids:
+            rows_VW[token] = table[ids].astype(np.float32).mean(axis=0)
+    return rows_VW
+
+
+def importance(
+    rows_VW: NDArray[np.float32], document_frequency_V: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Start importance of every token, in [LEAST_IMPORTANCE, MOST_IMPORTANCE], [V].
+
+    Inverse document frequency times the norm of the pretrained row, which carries importance too.
+    """
+    rarity_V = np.log(1 + document_frequency_V.max() / np.maximum(document_frequency_V, 1))
+    weight_V = rarity_V * np.linalg.norm(rows_VW, axis=1)
+    weight_V = np.clip(weight_V / np.quantile(weight_V, 0.9), 0, 1)
+    span = MOST_IMPORTANCE - LEAST_IMPORTANCE
+    return (LEAST_IMPORTANCE + span * weight_V).astype(np.float32)
+
+
+def embedding_rows(
+    rows_VW: NDArray[np.float32], importance_V: NDArray[np.float32], dimensions: int, seed: int
+) -> NDArray[np.float32]:
+    """Unit rows, [V, D]: dimension 0 is shared, the others hold `importance` times a unit row."""
+    noise = np.random.default_rng(seed).normal(size=rows_VW.shape).astype(np.float32)
+    known_V = np.linalg.norm(rows_VW, axis=1) > 0
+    scale = rows_VW[known_V].std()
+    filled_VW = np.where(known_V[:, None], rows_VW, scale * noise)
+    centred_VW = filled_VW - filled_VW.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred_VW, full_matrices=False)
+    reduced = centred_VW @ axes[: dimensions - 1].T
+    reduced /= np.linalg.norm(reduced, axis=1, keepdims=True)
+    shared_V = np.sqrt(1 - importance_V**2)
+    return np.concatenate([shared_V[:, None], importance_V[:, None] * reduced], axis=1)
+
+
+def build(
+    shape: ProxyShape, passages: list[str], queries: list[str], folder: Path, seed: int
+) -> None:
+    """Write tokenizer and weights of a proxy to `folder`, in Hugging Face's format."""
+    tokenizer = train_tokenizer([*passages, *queries])
+    document_frequency_V = np.zeros(len(tokenizer), dtype=np.int64)
+    for ids in tokenizer(passages)["input_ids"]:
+        document_frequency_V[np.unique(ids)] += 1
+    rows_VW = pretrained_rows(tokenizer)
+    rows_VD = torch.from_numpy(
+        embedding_rows(
+            rows_VW, importance(rows_VW, document_frequency_V), shape.hidden_size, seed
+        ).astype(np.float32)
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.key_value_heads,
+            tie_word_embeddings=shape.tied,
+            max_position_embeddings=MAX_POSITIONS,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight *= OUTPUT_SCALE
+            layer.mlp.down_proj.weight *= OUTPUT_SCALE
+        model.model.embed_tokens.weight.copy_(rows_VD)
+        model.lm_head.weight.copy_(rows_VD)
+        # The final norm drops the shared direction and sets the scale of the logits: a normed unit
+        # row has length sqrt(D), and the sparse encoder multiplies its logits by D^(-1/4).
+        model.model.norm.weight.fill_(OWN_LOGIT * shape.hidden_size ** (0.25 - 0.5))
+        model.model.norm.weight[0] = 0.0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,34 @@
+"""The sparse encoder: one non-negative weight per vocabulary entry (SPLADE-max on a decoder).
+
+Shapes: B texts, L tokens, V vocabulary entries.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.sparse_head import max_logits
+
+
+class SparseEncoder:
+    """log(1 + relu(s * max_t z - threshold)) with s = hidden_size^(-1/4), the study's logit scale.
+
+    The study has no threshold; the proxies need one, as an untrained head is active everywhere.
+    """
+
+    def __init__(self, backbone: Backbone, threshold: float) -> None:
+        self.backbone = backbone
+        self.threshold = threshold
+        self.scale = backbone.head_VD.shape[1] ** -0.25
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector: the vocabulary."""
+        return int(self.backbone.head_VD.shape[0])
+
+    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """Vectors, [B, V], in fp32, all >= 0."""
+        hidden_BLD = self.backbone.hidden_states(ids_BL, mask_BL)
+        largest_BV = max_logits(hidden_BLD, self.backbone.head_VD, mask_BL).float()
+        return torch.log1p(F.relu(self.scale * largest_BV - self.threshold))

@@ -1,0 +1,359 @@
+"""A cell from its configuration to its result: adapt, train, encode, search, score."""
+
+import json
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from hydra.utils import instantiate
+from transformers import AutoConfig
+
+from lion_sweep import prepare
+from lion_sweep.cell import Cell, axes, plain
+from lion_sweep.config import SiteName, SparseEngine
+from lion_sweep.data import tokens
+from lion_sweep.data.batches import Sampler
+from lion_sweep.data.collection import Collection
+from lion_sweep.evaluation.measures import evaluate, mean
+from lion_sweep.evaluation.significance import paired_randomisation
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.prepare import Workshop
+from lion_sweep.retrieval import encoding
+from lion_sweep.retrieval.bm25 import BM25Index
+from lion_sweep.retrieval.dense import DenseIndex
+from lion_sweep.retrieval.lucene import LuceneImpactIndex
+from lion_sweep.retrieval.runs import drop_self_hits, read_trec, write_trec
+from lion_sweep.retrieval.sparse import SparseIndex
+from lion_sweep.site import precision
+from lion_sweep.stage import Stage, write_json
+from lion_sweep.tracking import tracker
+from lion_sweep.training import adapt, budget, loop
+
+Scores = dict[str, dict[str, float]]
+VERSIONS = ("torch", "transformers", "peft", "numpy", "faiss-cpu", "bm25s", "ranx", "wordllama")
+WEIGHTS = "weights"
+
+
+class Pipeline:
+    """The stages of one cell, each skipped where its result is on disk already."""
+
+    def __init__(self, cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> None:
+        self.cell, self.config, self.workshop, self.texts = cell, cell.config, workshop, texts
+        self.accelerator = Accelerator(
+            cpu=site is SiteName.laptop,
+            mixed_precision=precision(self.config.recipe.precision, site),
+        )
+        self.source, self.backbone_facts = prepare.backbone_source(workshop, texts)
+        self.token_folder = prepare.token_cache(workshop, self.source, texts)
+        self.queries = tokens.read(self.token_folder, "queries")
+        self.passages = tokens.read(self.token_folder, "passages")
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether vectors are over the vocabulary."""
+        return self.config.paradigm.name == "sparse"
+
+    def _load(self, weights: Path | None) -> Backbone:
+        """The backbone as a finished stage left it (None: as it came), on this cell's device."""
+        lora = self.config.recipe.lora
+        source = self.source if weights is None or lora else weights / WEIGHTS
+        backbone = Backbone.load(source)
+        if lora and weights is not None:
+            backbone = backbone.with_adapter(weights / WEIGHTS)
+        elif lora:
+            backbone = backbone.with_lora(lora)
+        backbone.to(self.accelerator.device)
+        return backbone
+
+    def _save(self, backbone: Backbone, folder: Path) -> None:
+        if self.accelerator.is_main_process:
+            backbone.save(folder / WEIGHTS)
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def adapt(self) -> Stage:
+        """MNTP; the six cells of a size share it."""
+        recipe = self.config.recipe
+
+        def work(folder: Path) -> dict[str, Any]:
+            backbone = self._load(None)
+            facts = adapt.adapt(
+                backbone,
+                self.passages.ids_T,
+                prepare.tokenizer_of(self.source),
+                recipe,
+                self.config.seed,
+                self.accelerator,
+                folder,
+                self.workshop.progress.step,
+            )
+            self._save(backbone, folder)
+            return facts
+
+        return self.workshop.run(
+            "adapt",
+            {
+                "source": self.source_key,
+                "tokens": self.token_folder.name,
+                "adapt": plain(recipe.adapt.__dict__),
+                "lora": plain(recipe.lora.__dict__ if recipe.lora else None),
+                "optimiser": [recipe.embedding_rate, recipe.warmup, recipe.weight_decay],
+                "precision": recipe.precision.name,
+                "seed": self.config.seed,
+            },
+            work,
+        )
+
+    @property
+    def source_key(self) -> str:
+        """The backbone's name without the folder that outputs lie in."""
+        path = Path(self.source)
+        return path.name if path.parent == self.workshop.root / "stages" else self.source
+
+    def train(self, adapted: Stage, on_step: Callable[[int, int, dict[str, float]], None]) -> Stage:
+        """The cell's own training."""
+        config, recipe = self.config, self.config.recipe
+        groups = prepare.training_groups(self.workshop, self.texts)
+        lengths = recipe.lengths
+
+        def work(folder: Path) -> dict[str, Any]:
+            sampler = Sampler(groups, recipe.batch_size, config.loss.negatives, config.seed)
+            meter = budget.Meter(
+                DecoderShape.of(AutoConfig.from_pretrained(self.source)),
+                self.queries.lengths(lengths.query),
+                self.passages.lengths(lengths.passage),
+                sparse=self.is_sparse,
+                lora=recipe.lora,
+            )
+            plan = budget.plan(config.budget, sampler, meter)
+            encoder = self._encoder(self._load(adapted.folder))
+            data = loop.TrainingData(sampler, self.queries, self.passages, meter, plan)
+            facts = loop.train(encoder, data, config, self.accelerator, folder, on_step)
+            self._save(encoder.backbone, folder)
+            return {"planned": plan.as_dict(), **facts}
+
+        return self.workshop.run(
+            "train",
+            {
+                "adapt": adapted.folder.name,
+                "paradigm": plain(config.paradigm.__dict__),
+                "loss": plain(config.loss.__dict__),
+                "recipe": {
+                    name: value
+                    for name, value in self._recipe().items()
+                    if not name.startswith("evaluation")
+                },
+                "budget": plain(config.budget.__dict__),
+                "teacher": plain(config.teacher.__dict__),
+                "split": config.data.train_split,
+                "collection": self.texts.checksum,
+                "seed": config.seed,
+            },
+            work,
+        )
+
+    def _recipe(self) -> dict[str, Any]:
+        whole: dict[str, Any] = plain(
+            {
+                name: getattr(value, "__dict__", value)
+                if name in ("lengths", "lora", "adapt", "dense", "sparse")
+                else value
+                for name, value in self.config.recipe.__dict__.items()
+            }
+        )
+        return whole
+
+    def _encoder(self, backbone: Backbone) -> loop.Encoder:
+        encoder: loop.Encoder = instantiate(self.config.paradigm.encoder, backbone=backbone)
+        return encoder
+
+    def encode(self, weights: Stage, shown: str) -> Stage:
+        """Vectors of the whole corpus and of the test queries."""
+        evaluation = self.config.evaluation
+
+        def work(folder: Path) -> dict[str, Any]:
+            encoder = self._encoder(self._load(weights.folder).merged())
+            facts: dict[str, Any] = {}
+            for name, texts, length in (
+                ("passages", self.passages, evaluation.passage_length),
+                ("queries", self.queries.subset(self.test_rows), evaluation.query_length),
+            ):
+                vectors = encoding.encode(
+                    encoder,
+                    texts,
+                    length,
+                    evaluation.batch_tokens,
+                    is_sparse=self.is_sparse,
+                    accelerator=self.accelerator,
+                    on_batch=self.workshop.progress.step,
+                )
+                encoding.save(folder / name, vectors)
+                if self.is_sparse:
+                    facts[f"L0_{name}"] = vectors.nnz / vectors.shape[0]
+            facts["parameters"] = sum(p.numel() for p in encoder.backbone.parameters())
+            return facts
+
+        return self.workshop.run(
+            "encode",
+            {
+                "weights": weights.folder.name,
+                "encoder": plain(self.config.paradigm.encoder),
+                "collection": self.texts.checksum,
+                "split": self.config.data.test_split,
+                "lengths": [evaluation.query_length, evaluation.passage_length],
+                "batch_tokens": evaluation.batch_tokens,
+            },
+            work,
+            shown,
+        )
+
+    @property
+    def test_queries(self) -> list[str]:
+        """Ids of the queries that are scored."""
+        return list(self.texts.qrels[self.config.data.test_split])
+
+    @property
+    def test_rows(self) -> list[int]:
+        """Their rows in the token cache."""
+        row = {identifier: number for number, identifier in enumerate(self.texts.queries)}
+        return [row[identifier] for identifier in self.test_queries]
+
+    def search(self, encoded: Stage, shown: str) -> Stage:
+        """Exact search; writes a TREC run."""
+        evaluation = self.config.evaluation
+
+        def work(folder: Path) -> dict[str, Any]:
+            documents = list(self.texts.documents)
+            vectors = encoding.load(encoded.folder / "passages")
+            index: DenseIndex | SparseIndex | LuceneImpactIndex
+            if not self.is_sparse:
+                index = DenseIndex(documents, vectors)
+            elif evaluation.sparse_engine is SparseEngine.lucene:
+                index = LuceneImpactIndex(documents, vectors, folder / "lucene")
+            else:
+                index = SparseIndex(documents, vectors)
+            queries = encoding.load(encoded.folder / "queries")
+            run = index.search(self.test_queries, queries, evaluation.depth)
+            write_trec(drop_self_hits(run), folder / "run.trec", self.cell.id)
+            return index.stats()
+
+        return self.workshop.run(
+            "search",
+            {
+                "encode": encoded.folder.name,
+                "depth": evaluation.depth,
+                "engine": evaluation.sparse_engine.name if self.is_sparse else "faiss-flat",
+            },
+            work,
+            shown,
+        )
+
+    def bm25(self) -> Stage:
+        """The reference row: BM25 over the same texts."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            index = BM25Index(list(self.texts.documents), list(self.texts.documents.values()))
+            texts = [self.texts.queries[query] for query in self.test_queries]
+            run = index.search(self.test_queries, texts, self.config.evaluation.depth)
+            write_trec(drop_self_hits(run), folder / "run.trec", "bm25")
+            return {}
+
+        return self.workshop.run(
+            "search",
+            {
+                "bm25": self.texts.checksum,
+                "split": self.config.data.test_split,
+                "depth": self.config.evaluation.depth,
+            },
+            work,
+            "search bm25",
+        )
+
+    def score(self, searched: Stage, shown: str) -> Scores:
+        """Per-query values of every measure."""
+        measures = list(self.config.evaluation.measures)
+
+        def work(folder: Path) -> dict[str, Any]:
+            qrels = self.texts.qrels[self.config.data.test_split]
+            scores = evaluate(read_trec(searched.folder / "run.trec"), qrels, measures)
+            write_json(folder / "per_query.json", scores)
+            return mean(scores)
+
+        done = self.workshop.run(
+            "score", {"search": searched.folder.name, "measures": measures}, work, shown
+        )
+        scores: Scores = json.loads((done.folder / "per_query.json").read_text(encoding="utf-8"))
+        return scores
+
+
+def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> dict[str, Any]:
+    """All stages of a cell; writes its folder and returns its result."""
+    config = cell.config
+    cell.freeze()
+    pipeline = Pipeline(cell, site, workshop, texts)
+    with tracker(config, cell.id, plain(axes(config)) | {"ladder": config.ladder.name}) as track:
+
+        def on_step(done: int, total: int, values: dict[str, float]) -> None:
+            workshop.progress.step(done, total, values)
+            track.log(values, done)
+
+        adapted = pipeline.adapt()
+        trained = pipeline.train(adapted, on_step)
+        before = pipeline.search(pipeline.encode(adapted, "encode untrained"), "search untrained")
+        encoded = pipeline.encode(trained, "encode")
+        searched = pipeline.search(encoded, "search")
+        name = config.data.name
+        scores = pipeline.score(searched, "score")
+        untrained = pipeline.score(before, "score untrained")
+        reference = pipeline.score(pipeline.bm25(), "score bm25")
+        (cell.folder / "runs").mkdir(exist_ok=True)
+        (cell.folder / "per_query").mkdir(exist_ok=True)
+        shutil.copyfile(searched.folder / "run.trec", cell.folder / "runs" / f"{name}.trec")
+        write_json(cell.folder / "per_query" / f"{name}.json", scores)
+        means, first = mean(scores), config.evaluation.measures[0]
+        result = {
+            "id": cell.id,
+            "axes": axes(config),
+            "ladder": config.ladder.name,
+            "seed": config.seed,
+            "data": name,
+            "site": site.name,
+            "backbone": {**pipeline.backbone_facts, "parameters": encoded.facts["parameters"]},
+            "teacher": plain(config.teacher.__dict__),
+            "scores": {name: means},
+            "untrained": {name: mean(untrained)},
+            "gain": {
+                name: {
+                    first: means[first] - mean(untrained)[first],
+                    "p": paired_randomisation(
+                        scores[first],
+                        untrained[first],
+                        config.evaluation.permutations,
+                        config.seed,
+                    ),
+                }
+            },
+            "bm25": {name: mean(reference)},
+            "sparsity": {
+                name: {
+                    "L0_documents": encoded.facts["L0_passages"],
+                    "L0_queries": encoded.facts["L0_queries"],
+                }
+            }
+            if pipeline.is_sparse
+            else {},
+            "ledger": {"planned": trained.facts["planned"], "spent": trained.facts["spent"]},
+            "stages": {
+                title: {"seconds": done.seconds, "reused": done.reused, "folder": done.folder.name}
+                for title, done in workshop.stages.items()
+            },
+            "versions": {"python": platform.python_version(), "collection": texts.checksum}
+            | {package: version(package) for package in VERSIONS},
+        }
+        cell.write_result(result)
+        track.summary({f"{name}/{measure}": value for measure, value in means.items()})
+    return result

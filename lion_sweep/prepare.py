@@ -1,0 +1,167 @@
+"""What cells share before anything trains: collection, backbone, token cache, training groups."""
+
+import sys
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lion_sweep import stage
+from lion_sweep.cell import plain
+from lion_sweep.config import Config, DataKind, LadderName, ProxyShape
+from lion_sweep.data import pydoc, tokens
+from lion_sweep.data.collection import Collection, read, write
+from lion_sweep.data.groups import Groups, mine
+from lion_sweep.errors import UserError
+from lion_sweep.models import package_weights, proxy
+from lion_sweep.progress import Progress
+from lion_sweep.stage import Stage
+
+
+class Workshop:
+    """Runs stages below `paths.root` and shows them on the progress line."""
+
+    def __init__(self, config: Config, progress: Progress) -> None:
+        self.config = config
+        self.root = Path(config.paths.root)
+        self.progress = progress
+        self.stages: dict[str, Stage] = {}
+
+    def run(self, name: str, specification: dict[str, Any], work: Any, shown: str = "") -> Stage:
+        """One stage; `shown` tells apart several stages of the same name."""
+        title = shown or name
+        self.progress.begin(title)
+        done = stage.run(self.root, name, specification, work)
+        self.progress.end(title, done.seconds, done.reused)
+        self.stages[title] = done
+        return done
+
+
+def _package_version(package: str) -> str:
+    if package == "stdlib":
+        return sys.version.split()[0]
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@lru_cache(maxsize=4)
+def _read(folder: Path, name: str, splits: tuple[str, ...]) -> Collection:
+    return read(folder, name, list(splits))
+
+
+def collection(workshop: Workshop) -> Collection:
+    """The cell's collection, derived first where it is the embedded one."""
+    data = workshop.config.data
+    splits = tuple(dict.fromkeys([data.train_split, data.test_split]))
+    if data.kind is DataKind.beir:
+        assert data.path is not None
+        return _read(Path(data.path).expanduser(), data.name, splits)
+
+    def derive(folder: Path) -> dict[str, Any]:
+        pairs = pydoc.collect(data.packages)
+        by_split: dict[str, list[tuple[str, str]]] = {"train": [], "dev": [], "test": []}
+        for query, passage in pairs:
+            by_split[pydoc.split_of(query)].append((query, passage))
+        write(folder, by_split)
+        return {split: len(rows) for split, rows in by_split.items()}
+
+    packages = {package: _package_version(package) for package in data.packages}
+    done = workshop.run("collection", {"pydoc": packages, "rules": pydoc.RULES}, derive)
+    return _read(done.folder, data.name, splits)
+
+
+def backbone_source(workshop: Workshop, texts: Collection) -> tuple[str, dict[str, Any]]:
+    """(folder or Hugging Face id, what a result says about it); a proxy is built first."""
+    config = workshop.config
+    asked = config.model.backbone
+    if asked and asked.startswith("package:"):
+        package = asked.removeprefix("package:")
+        done = workshop.run(
+            "backbone",
+            {"package": package, "version": _package_version(package)},
+            lambda folder: package_weights.convert(package, folder),
+        )
+        return str(done.folder), {"name": asked, "start": f"pretrained weights in {package}"}
+    if asked or config.ladder is LadderName.full:
+        source = asked or config.model.full
+        assert source is not None
+        return source, {"name": source, "start": "pretrained weights"}
+    shape = config.model.proxy
+    assert shape is not None
+    train = [texts.queries[query] for query in texts.qrels[config.data.train_split]]
+
+    def build(folder: Path) -> dict[str, Any]:
+        proxy.build(
+            ProxyShape(**shape.__dict__), list(texts.documents.values()), train, folder, config.seed
+        )
+        return {}
+
+    specification = {
+        "proxy": plain(shape.__dict__),
+        "collection": texts.checksum,
+        "seed": config.seed,
+        "rules": proxy.RULES,
+    }
+    done = workshop.run("backbone", specification, build)
+    return str(done.folder), {"name": f"proxy-{config.model.name}", "start": proxy.START}
+
+
+@lru_cache(maxsize=4)
+def tokenizer_of(source: str) -> PreTrainedTokenizerBase:
+    """The backbone's tokenizer."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+    return tokenizer
+
+
+def token_cache(workshop: Workshop, source: str, texts: Collection) -> Path:
+    """Folder of the collection's tokens, cut at the longest length that any stage asks for."""
+    config = workshop.config
+    query = max(config.recipe.lengths.query, config.evaluation.query_length)
+    passage = max(config.recipe.lengths.passage, config.evaluation.passage_length)
+
+    def tokenise(folder: Path) -> dict[str, Any]:
+        tokenizer = tokenizer_of(source)
+        return {
+            "queries": tokens.write(
+                folder, "queries", list(texts.queries.values()), tokenizer, query
+            ),
+            "passages": tokens.write(
+                folder, "passages", list(texts.documents.values()), tokenizer, passage
+            ),
+        }
+
+    vocabulary = stage.key_of(tokenizer_of(source).get_vocab())
+    return workshop.run(
+        "tokens",
+        {
+            "collection": texts.checksum,
+            "vocabulary": vocabulary,
+            "query_length": query,
+            "passage_length": passage,
+        },
+        tokenise,
+    ).folder
+
+
+def training_groups(workshop: Workshop, texts: Collection) -> Groups:
+    """BM25 negatives and teacher scores of the training split."""
+    config = workshop.config
+    if config.teacher.name != "bm25":
+        raise UserError(f"teacher.name={config.teacher.name} is not known: use teacher=bm25.")
+    split, depth = config.data.train_split, config.recipe.negative_depth
+
+    def search(folder: Path) -> dict[str, Any]:
+        groups = mine(texts, split, depth)
+        groups.save(folder / "groups.npz")
+        return {"pairs": len(groups)}
+
+    done = workshop.run(
+        "groups",
+        {"collection": texts.checksum, "split": split, "depth": depth, "teacher": "bm25"},
+        search,
+    )
+    return Groups.load(done.folder / "groups.npz")

@@ -1,0 +1,5 @@
+"""Scaling tables, figures and a page from the result files of a sweep; reads files only."""
+
+from lion_sweep.report.collect import Cell, CellResult, Section, collect, grid, sections
+
+__all__ = ["Cell", "CellResult", "Section", "collect", "grid", "sections"]

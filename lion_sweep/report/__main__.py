@@ -1,0 +1,168 @@
+"""Write the report of a sweep: `python -m lion_sweep.report`."""
+
+import argparse
+import csv
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from lion_sweep.report.collect import (
+    AXES,
+    LADDERS,
+    MEASURES,
+    Cell,
+    Section,
+    collect,
+    grid,
+    sections,
+    started,
+)
+from lion_sweep.report.figures import render, scaling_figure
+from lion_sweep.report.page import page
+from lion_sweep.report.tables import LABELS, latex, markdown, markdown_table, scaling_table
+
+WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in AXES.items())
+CSV_COLUMNS = ("ladder", "collection", "model", "paradigm", "loss", "seed", "id", "measure")
+
+
+def csv_text(parts: Sequence[Section]) -> str:
+    """Long table: a row per cell, seed and measure; seed, id and value are empty for holes."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*CSV_COLUMNS, "value"])
+    for section in parts:
+        name = section.collection
+        for cell, results in section.results.items():
+            where = (section.ladder, name, cell.model, cell.paradigm, cell.loss)
+            found = [(str(r.seed), r.id, r.scores[name]) for r in results] or [("", "", {})]
+            for seed, identity, scores in found:
+                for measure in MEASURES:
+                    writer.writerow([*where, seed, identity, measure, scores.get(measure)])
+    return out.getvalue()
+
+
+def json_text(parts: Sequence[Section]) -> str:
+    """Everything the report holds: per section the label, scores, baseline, notes, results."""
+    return json.dumps([_json_section(section) for section in parts], indent=2) + "\n"
+
+
+def _json_section(section: Section) -> dict[str, object]:
+    hole = {"mean": None, "std": None, "n": 0}
+    scores = []
+    for cell in section.results:
+        for measure in MEASURES:
+            score = section.score(cell, measure)
+            row = asdict(cell) | {"measure": measure}
+            scores.append(row | (asdict(score) if score else hole))
+    return {
+        "ladder": section.ladder,
+        "collection": section.collection,
+        "label": LABELS[section.ladder],
+        "scores": scores,
+        "bm25": {measure: section.bm25(measure) for measure in MEASURES},
+        "notes": section.notes,
+        "results": [asdict(result) for result in section.shown],
+    }
+
+
+def write_report(parts: Sequence[Section], folder: Path) -> None:
+    """Write the tables, figures and page of the sections into the folder, each file whole."""
+    vectors = {}
+    for section in parts:
+        for measure in MEASURES:
+            figure = scaling_figure(section, measure)
+            stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.collection}-{measure}")
+            vectors[section.ladder, section.collection, measure] = svg = render(figure, "svg")
+            _write(folder / "figures" / f"{stem}.svg", svg)
+            _write(folder / "figures" / f"{stem}.png", render(figure, "png"))
+    texts = {
+        "scaling.md": markdown(parts),
+        "scaling.csv": csv_text(parts),
+        "scaling.tex": latex(parts),
+        "scaling.json": json_text(parts),
+        "index.html": page(parts, vectors),
+    }
+    for name, text in texts.items():
+        _write(folder / name, text.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace the file in one step, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def parse_grid(words: Sequence[str]) -> list[Cell]:
+    """Cells of words such as 'model=1b,3b'; axes left out are whole. Raises ValueError."""
+    chosen: dict[str, list[str]] = {}
+    for word in words:
+        axis, equals, values = word.partition("=")
+        if not equals or axis not in AXES or axis in chosen:
+            raise ValueError(f"cannot read '{word}'; name each axis once, as in: {WHOLE_GRID}")
+        chosen[axis] = list(dict.fromkeys(values.split(",")))
+    return grid(**chosen)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write and print the report; 0 where every asked-for cell is complete, 2 error, 3 holes."""
+    parser = argparse.ArgumentParser("python -m lion_sweep.report", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path("outputs"), help="folder with cells/")
+    parser.add_argument("--name", default="scaling", help="folder under <root>/reports")
+    parser.add_argument("--grid", nargs="+", default=[], metavar="AXIS=VALUES", help=WHOLE_GRID)
+    parser.add_argument("--ladder", choices=LADDERS, help="only this ladder (default: each)")
+    parser.add_argument("--data", help="only cells trained on this data (default: any)")
+    options = parser.parse_args(arguments)
+    try:
+        cells = parse_grid(options.grid)
+    except ValueError as error:
+        parser.error(f"--grid: {error}")
+    if not re.fullmatch(r"\w[\w.-]*", options.name):
+        parser.error(f"--name: '{options.name}' must be letters, digits, '.', '_' and '-' only")
+
+    everything = collect(options.root)
+    if not everything:
+        print(
+            f"There are no results under {options.root / 'cells'}; "
+            f"train the grid first with `python -m lion_sweep -m {WHOLE_GRID}`.",
+            file=sys.stderr,
+        )
+        return 2
+    results = [
+        result
+        for result in everything
+        if options.ladder in (None, result.ladder) and options.data in (None, result.data)
+    ]
+    if not results:
+        there = sorted({f"--ladder {result.ladder} --data {result.data}" for result in everything})
+        print(f"No result fits; there are results for: {'; '.join(there)}.", file=sys.stderr)
+        return 2
+
+    begun = started(options.root)
+    parts = sections(results, cells, begun)
+    folder = options.root / "reports" / options.name
+    write_report(parts, folder)
+    for section in parts:
+        print(f"{LABELS[section.ladder]}\n")
+        print(f"{markdown_table(scaling_table(section, 'nDCG@10'))}\n")
+    # A ladder without any result names no collection, hence has no section to show its holes.
+    unseen = {at for at, cell in begun if cell in cells and options.ladder in (None, at)}
+    unseen -= {section.ladder for section in parts}
+    for ladder in sorted(unseen):
+        print(f"The {ladder} ladder was started, but has no result yet: all of it is holes.\n")
+    print(f"page: {folder / 'index.html'}\ntables: {folder / 'scaling.md'}")
+    holes = any(section.holes(measure) for section in parts for measure in MEASURES)
+    return 3 if holes or unseen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

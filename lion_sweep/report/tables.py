@@ -1,0 +1,211 @@
+"""Scaling and details tables of a section, as Markdown and LaTeX text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lion_sweep.report.collect import MEASURES, Cell, CellResult, Score, Section, number
+
+HOLE = "—"
+LABELS = {
+    "proxy": "PROXY LADDER: shrunken stand-ins trained on a laptop budget. "
+    "These numbers say nothing about models of the real sizes.",
+    "full": "FULL LADDER: models of the real sizes.",
+}
+DETAILS = ["Cell", "Seed", "Untrained nDCG@10", "nDCG@10", "Gain", "p", "L0 document", "L0 query"]
+DETAILS += ["Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %", "Seconds"]
+DETAILS += ["Reused stages"]
+LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    HOLE: "---",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled grid of texts; `bold` holds the (row, column) positions of best values."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    below: list[str] = field(default_factory=list)
+    bold: frozenset[tuple[int, int]] = frozenset()
+
+
+def show(value: float | None, form: str) -> str:
+    """The number in the given format, or the mark of a hole."""
+    return HOLE if value is None else format(value, form)
+
+
+def scaling_table(section: Section, measure: str) -> Table:
+    """Paradigm x loss by size, and BM25; bold marks the best of a column, ties included."""
+    baseline = section.bm25(measure)
+    bm25 = None if baseline is None else Score(baseline, None, 1)
+    grid, names = [], []
+    for paradigm, loss in section.rows:
+        cells = [Cell(model, paradigm, loss) for model in section.models]
+        grid.append([section.score(cell, measure) for cell in cells])
+        names.append(cells[0].row)
+    grid.append([bm25] * len(section.models))
+    names.append("BM25")
+    bold = set()
+    for column, scores in enumerate(zip(*grid, strict=True), start=1):
+        # Rounded as printed, so that equal-looking numbers are bold together.
+        means = [None if score is None else round(score.mean, 4) for score in scores]
+        known = [mean for mean in means if mean is not None]
+        if len(known) > 1:
+            bold |= {(row, column) for row, mean in enumerate(means) if mean == max(known)}
+    below = [holes_line(section, measure), *section.notes]
+    if any(score is not None and score.n > 1 for scores in grid for score in scores):
+        below.append("± is the sample standard deviation over n seeds.")
+    return Table(
+        title=f"{measure} on {section.collection}",
+        header=["", *section.models],
+        rows=[[name, *map(_score, scores)] for name, scores in zip(names, grid, strict=True)],
+        below=below,
+        bold=frozenset(bold),
+    )
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return HOLE
+    if score.std is None:
+        return f"{score.mean:.4f}"
+    return f"{score.mean:.4f} ± {score.std:.4f} (n={score.n})"
+
+
+def holes_line(section: Section, measure: str) -> str:
+    """A sentence naming the cells that lack the measure, and BM25 if it does."""
+    names = [
+        f"{cell} (started)" if cell in section.started and not results else str(cell)
+        for cell, results in section.results.items()
+        if section.score(cell, measure) is None
+    ]
+    if section.bm25(measure) is None:
+        names.append("BM25")
+    return f"Holes: {', '.join(names) or 'none'}."
+
+
+def details_table(section: Section) -> Table:
+    """A row per cell and seed: gain over the untrained model, sparsity, budget and time."""
+    rows = []
+    for cell, results in section.results.items():
+        rows += [[str(cell), *_details(result, section.collection)] for result in results]
+        if not results:
+            rows.append([str(cell)] + [HOLE] * (len(DETAILS) - 1))
+    return Table(
+        title=f"Details on {section.collection}",
+        header=DETAILS,
+        rows=rows,
+        below=[
+            holes_line(section, "nDCG@10"),
+            "p is of the paired randomisation test of the trained against the untrained model; "
+            "L0 is the mean number of non-zero terms; FLOPs are useful ones, and the deviation "
+            "is of those spent from those planned; seconds are summed over the stages.",
+        ],
+    )
+
+
+def _details(result: CellResult, collection: str) -> list[str]:
+    planned = number(result.ledger, "planned", "useful_flops")
+    spent = number(result.ledger, "spent", "useful_flops")
+    deviation = 100 * (spent / planned - 1) if planned and spent is not None else None
+    seconds = [number(result.stages, stage, "seconds") for stage in result.stages]
+    known = [value for value in seconds if value is not None]
+    reused = [
+        name
+        for name, stage in result.stages.items()
+        if isinstance(stage, dict) and stage.get("reused")
+    ]
+    l0 = [number(result.sparsity, collection, f"L0_{what}") for what in ("documents", "queries")]
+    return [
+        str(result.seed),
+        show(number(result.untrained, collection, "nDCG@10"), ".4f"),
+        show(number(result.scores, collection, "nDCG@10"), ".4f"),
+        show(number(result.gain, collection, "nDCG@10"), "+.4f"),
+        show(number(result.gain, collection, "p"), ".2g"),
+        *("n/a" if result.axes.paradigm == "dense" else show(value, ".1f") for value in l0),
+        show(number(result.ledger, "spent", "steps"), ",.0f"),
+        show(number(result.ledger, "spent", "tokens"), ",.0f"),
+        show(planned, ".3g"),
+        show(spent, ".3g"),
+        show(deviation, "+.1f"),
+        show(sum(known) if known else None, ".1f"),
+        ", ".join(reused) or "none",
+    ]
+
+
+def section_tables(section: Section) -> list[Table]:
+    """The scaling table of every measure, then the details."""
+    return [*(scaling_table(section, measure) for measure in MEASURES), details_table(section)]
+
+
+def markdown_table(table: Table) -> str:
+    """The table in aligned pipes with its title above, and the lines below it."""
+    body = [
+        [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
+        for i, row in enumerate(table.rows)
+    ]
+    widths = [max(3, *map(len, column)) for column in zip(table.header, *body, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for first, *rest in (table.header, rule, *body):
+        cells = [first.ljust(widths[0])]
+        cells += [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n\n".join([f"### {table.title}", "\n".join(lines), *table.below])
+
+
+def markdown(sections: Sequence[Section]) -> str:
+    """All sections as one Markdown document."""
+    parts = ["# Scaling tables"]
+    for section in sections:
+        parts.append(f"## {section.ladder} ladder, {section.collection}")
+        parts.append(f"**{LABELS[section.ladder]}**")
+        parts += map(markdown_table, section_tables(section))
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """The text with every character that LaTeX would interpret written out."""
+    return "".join(LATEX_ESCAPES.get(character, character) for character in text)
+
+
+def latex(sections: Sequence[Section]) -> str:
+    """All tables as LaTeX floats, captioned with the label of their ladder."""
+    parts = ["% Needs the packages booktabs and adjustbox."]
+    for section in sections:
+        parts += [_latex_table(t, LABELS[section.ladder]) for t in section_tables(section)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(table: Table, label: str) -> str:
+    def line(texts: list[str]) -> str:
+        return " & ".join(texts) + r" \\"
+
+    body = [
+        line([rf"\textbf{{{escape(t)}}}" if (i, j) in table.bold else escape(t)
+              for j, t in enumerate(row)])
+        for i, row in enumerate(table.rows)
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{\textbf{{{escape(label)}}} {escape(table.title)}.}}",
+            r"\begin{adjustbox}{max width=\textwidth}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+            r"\toprule",
+            line([escape(text) for text in table.header]),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{adjustbox}",
+            *(rf"\par\footnotesize {escape(text)}" for text in table.below),
+            r"\end{table}",
+        ]
+    )

@@ -1,0 +1,61 @@
+"""Encoding a whole collection.
+
+Shapes: N texts, D dimensions.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from scipy import sparse
+
+from lion_sweep.data.batches import micro_batches, pad
+from lion_sweep.data.tokens import Tokens
+from lion_sweep.training.loop import Encoder
+
+Vectors = Any  # NDArray[np.float32] or scipy.sparse.csr_matrix
+
+
+@torch.no_grad()
+def encode(
+    encoder: Encoder,
+    tokens: Tokens,
+    length: int,
+    batch_tokens: int,
+    *,
+    is_sparse: bool,
+    accelerator: Accelerator,
+    on_batch: Callable[[int, int], None],
+) -> Vectors:
+    """Vectors of all texts in their order, [N, D]: an array, or CSR without its zeros."""
+    encoder.backbone.eval()
+    lengths_N = tokens.lengths(length)
+    rows, parts, done = [], [], 0
+    for batch in micro_batches(lengths_N, batch_tokens):
+        ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
+        with accelerator.autocast():
+            vectors = encoder(ids, mask).cpu().numpy()
+        parts.append(sparse.csr_matrix(vectors) if is_sparse else vectors)
+        rows.append(batch)
+        done += len(batch)
+        on_batch(done, len(tokens))
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return sparse.vstack(parts, format="csr")[order] if is_sparse else np.concatenate(parts)[order]
+
+
+def save(path: Path, vectors: Vectors) -> None:
+    """Write to `<path>.npz` (sparse) or `<path>.npy` (dense)."""
+    if sparse.issparse(vectors):
+        sparse.save_npz(path.with_suffix(".npz"), vectors)
+    else:
+        np.save(path.with_suffix(".npy"), vectors)
+
+
+def load(path: Path) -> Vectors:
+    """Read what `save` wrote."""
+    if path.with_suffix(".npz").is_file():
+        return sparse.load_npz(path.with_suffix(".npz")).tocsr()
+    return np.load(path.with_suffix(".npy"))

@@ -1,0 +1,71 @@
+"""What every index shares: checks of its input and the exact top k under the rule of ties.
+
+An index stores its documents in ascending order of id, so that a document's number says where
+its id sorts. Shapes: N documents, M candidates (M <= N).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from lion_sweep.retrieval.runs import Hits
+
+
+def sorted_documents(document_ids: Sequence[str], rows: int) -> tuple[list[str], np.ndarray]:
+    """Return the ids in ascending order and, [N], the row each of them came from.
+
+    Raises:
+        ValueError: there are no documents, an id occurs twice, or `rows` (documents given as
+            vectors or texts) differs from the number of ids.
+    """
+    if not document_ids:
+        raise ValueError("an index needs at least one document")
+    if len(document_ids) != rows:
+        raise ValueError(f"{len(document_ids)} document ids for {rows} documents")
+    order_N = np.array(sorted(range(rows), key=document_ids.__getitem__))
+    ids = [document_ids[row] for row in order_N]
+    for previous, current in pairwise(ids):
+        if previous == current:
+            raise ValueError(f"document id {current!r} occurs more than once")
+    return ids, order_N
+
+
+def check_queries(query_ids: Sequence[str], rows: int, k: int) -> None:
+    """Check the arguments of a search.
+
+    Raises:
+        ValueError: k is below 1, a query id occurs twice, or `rows` (queries given as vectors or
+            texts) differs from the number of ids.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    if len(query_ids) != rows:
+        raise ValueError(f"{len(query_ids)} query ids for {rows} queries")
+    if len(set(query_ids)) != rows:
+        raise ValueError("a query id occurs more than once")
+
+
+def top_hits(ids: Sequence[str], documents_M: np.ndarray, scores_M: np.ndarray, k: int) -> Hits:
+    """Return the k best candidates under the rule of ties; fewer when M < k.
+
+    Args:
+        ids: [N] document ids in ascending order.
+        documents_M: [M] document numbers, positions in `ids`.
+        scores_M: [M] their scores.
+        k: most hits to return, at least 1.
+    """
+    if len(scores_M) > k:
+        kth = np.partition(scores_M, -k)[-k]
+        # Every document tied with the k-th competes for the last places.
+        competing = scores_M >= kth
+        documents_M, scores_M = documents_M[competing], scores_M[competing]
+    order = np.lexsort((documents_M, -scores_M))[:k]
+    return [
+        (ids[document], score)
+        for document, score in zip(
+            documents_M[order].tolist(), scores_M[order].tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,98 @@
+"""Weights & Biases: one run per cell, offline where no key is there."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+from lion_sweep.config import Config, TrackerKind
+
+
+class Tracker(Protocol):
+    """What a cell tells a tracker."""
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Values of one optimiser step."""
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """Final values of the run."""
+
+    def __enter__(self) -> "Tracker": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class NoTracker:
+    """Records nothing."""
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Nothing."""
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> "NoTracker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class WandbTracker:
+    """One run, whose id is the cell's, so that a cell that goes on goes on in the same run."""
+
+    def __init__(self, config: Config, cell_id: str, settings: dict[str, Any]) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        folder = Path(config.paths.root) / "wandb"
+        folder.mkdir(parents=True, exist_ok=True)
+        mode: Literal["online", "offline", "disabled"] = (
+            "online" if wandb.api.api_key else "offline"
+        )
+        self.run = wandb.init(
+            project=config.tracking.project,
+            group=config.tracking.group or f"{config.data.name}-{config.ladder.name}",
+            id=cell_id,
+            name=cell_id,
+            resume="allow",
+            mode=None if "WANDB_MODE" in os.environ else mode,
+            config=settings,
+            dir=folder,
+            reinit="finish_previous",
+        )
+        self.run.define_metric("train/*", step_metric="train/step")
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Values of one optimiser step, under train/."""
+        self.run.log(
+            {f"train/{name}": value for name, value in values.items()} | {"train/step": step}
+        )
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """Final values, nested names joined with a slash."""
+        for name, value in values.items():
+            self.run.summary[name] = value
+
+    def __enter__(self) -> "WandbTracker":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.run.finish(exit_code=0 if kind is None else 1)
+
+
+def tracker(config: Config, cell_id: str, settings: dict[str, Any]) -> Tracker:
+    """The tracker that the configuration asks for."""
+    if config.tracking.kind is TrackerKind.none:
+        return NoTracker()
+    return WandbTracker(config, cell_id, settings)

@@ -1,0 +1,1 @@
+"""Adaptation (MNTP), the training loop, checkpoints."""

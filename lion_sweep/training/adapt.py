@@ -1,0 +1,120 @@
+"""Masked next-token prediction (MNTP; BehnamGhader et al., 2024), once per size.
+
+A causal decoder made bidirectional has to learn to use what comes after a token. Some tokens are
+masked; each is predicted from the state of the position before it, as the decoder's head expects.
+
+Shapes: B chunks, L tokens, V vocabulary entries.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from lion_sweep.config import Adapt, Recipe
+from lion_sweep.errors import UserError
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.training.optimisation import Checkpoint, check_finite, linear_schedule, optimizer
+from lion_sweep.training.parallel import average_gradients
+
+IGNORED = -100
+# Of the chosen tokens: 80 % masked, 10 % replaced by a random one, 10 % kept (BERT's recipe).
+MASKED_SHARE, RANDOM_SHARE = 0.8, 0.1
+
+
+def mask_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The mask token, or `_` where a decoder has none (the study's choice)."""
+    if tokenizer.mask_token_id is not None:
+        return int(tokenizer.mask_token_id)
+    ids = tokenizer.encode("_", add_special_tokens=False)
+    if len(ids) != 1:
+        raise UserError("The backbone's tokenizer has no mask token, and `_` is not one token.")
+    return int(ids[0])
+
+
+def corrupt(
+    ids_BL: NDArray[np.int64],
+    probability: float,
+    mask: int,
+    vocabulary: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(inputs, targets); a target is IGNORED where nothing is to be predicted."""
+    chosen_BL = rng.random(ids_BL.shape) < probability
+    chosen_BL[:, 0] = False
+    kind_BL = rng.random(ids_BL.shape)
+    masked_BL = chosen_BL & (kind_BL < MASKED_SHARE)
+    random_BL = chosen_BL & ~masked_BL & (kind_BL < MASKED_SHARE + RANDOM_SHARE)
+    input_BL = np.where(masked_BL, mask, ids_BL)
+    input_BL = np.where(random_BL, rng.integers(0, vocabulary, ids_BL.shape), input_BL)
+    return input_BL, np.where(chosen_BL, ids_BL, IGNORED)
+
+
+def mntp_loss(backbone: Backbone, input_BL: Tensor, target_BL: Tensor) -> Tensor:
+    """Cross-entropy of every target, read from the position before it; a scalar, in nats."""
+    state_BLD = backbone.hidden_states(input_BL, torch.ones_like(input_BL))[:, :-1]
+    shifted_BL = target_BL[:, 1:]
+    asked_BL = shifted_BL != IGNORED
+    logits_TV = F.linear(state_BLD[asked_BL], backbone.head_VD.to(state_BLD.dtype))
+    return F.cross_entropy(logits_TV.float(), shifted_BL[asked_BL])
+
+
+def adapt(
+    backbone: Backbone,
+    ids_T: NDArray[np.int32],
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+    seed: int,
+    accelerator: Accelerator,
+    folder: Path,
+    on_step: Callable[[int, int, dict[str, float]], None],
+) -> dict[str, Any]:
+    """Train `backbone` in place on all texts of the collection, concatenated; returns facts."""
+    settings: Adapt = recipe.adapt
+    if settings.steps == 0:
+        return {"steps": 0}
+    chunks_NL = ids_T[: len(ids_T) // settings.chunk * settings.chunk].reshape(-1, settings.chunk)
+    if len(chunks_NL) == 0:
+        raise UserError(
+            f"The collection has {len(ids_T)} tokens, less than one chunk of "
+            f"recipe.adapt.chunk={settings.chunk}: lower it, or set recipe.adapt.steps=0."
+        )
+    mask, vocabulary = mask_token(tokenizer), backbone.head_VD.shape[0]
+    optimiser = optimizer(backbone, recipe, settings.learning_rate)
+    schedule = linear_schedule(optimiser, settings.steps, recipe.warmup)
+    checkpoint = Checkpoint(folder, backbone, optimiser, schedule)
+    start, facts = checkpoint.load()
+    parameters = list(backbone.trainable().values())
+    backbone.train()
+    for number in range(start, settings.steps):
+        rng = np.random.default_rng([seed, 2, number, accelerator.process_index])
+        rows = rng.integers(0, len(chunks_NL), settings.batch_size)
+        inputs, targets = corrupt(
+            chunks_NL[rows].astype(np.int64), settings.mask_probability, mask, vocabulary, rng
+        )
+        with accelerator.autocast():
+            loss = mntp_loss(
+                backbone,
+                torch.from_numpy(inputs).to(accelerator.device),
+                torch.from_numpy(targets).to(accelerator.device),
+            )
+        accelerator.backward(loss)
+        average_gradients(parameters, accelerator)
+        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        check_finite(loss.item(), number)
+        facts.setdefault("first_loss", loss.item())
+        facts["last_loss"] = loss.item()
+        on_step(number + 1, settings.steps, {"loss": loss.item()})
+        if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
+            checkpoint.save(number + 1, facts)
+    return {"steps": settings.steps, **facts}

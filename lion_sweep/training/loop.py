@@ -1,0 +1,170 @@
+"""The training loop.
+
+Shapes: B queries of this rank's part of a step, G = 1 + negatives, N texts, D dimensions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lion_sweep.config import Config
+from lion_sweep.data.batches import Sampler, Step, micro_batches, pad
+from lion_sweep.data.tokens import Tokens
+from lion_sweep.errors import UserError
+from lion_sweep.losses.representations import Representations
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.training.budget import Meter, Spending
+from lion_sweep.training.optimisation import (
+    Checkpoint,
+    check_finite,
+    linear_schedule,
+    optimizer,
+    trainable_count,
+)
+from lion_sweep.training.parallel import average_gradients, gather
+
+
+class Encoder(Protocol):
+    """Anything that turns padded token ids into one vector per text."""
+
+    backbone: Backbone
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """Vectors, [B, D], in fp32."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a step reads."""
+
+    sampler: Sampler
+    queries: Tokens
+    passages: Tokens
+    meter: Meter
+    plan: Spending
+
+
+def embed(
+    encoder: Encoder, texts: list[NDArray[np.int32]], tokens: int, accelerator: Accelerator
+) -> Tensor:
+    """Vectors of `texts` in their order, [N, D], encoded in micro-batches of equal length."""
+    lengths_N = np.array([len(text) for text in texts])
+    rows, parts = [], []
+    for batch in micro_batches(lengths_N, tokens):
+        ids, mask = pad([texts[row] for row in batch], accelerator.device)
+        with accelerator.autocast():
+            parts.append(encoder(ids, mask))
+        rows.append(batch)
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return torch.cat(parts)[torch.from_numpy(order).to(accelerator.device)]
+
+
+def represent(
+    encoder: Encoder, step: Step, data: TrainingData, config: Config, accelerator: Accelerator
+) -> Representations:
+    """Embeddings of one part of a step, all its texts sorted by length together."""
+    lengths, recipe = config.recipe.lengths, config.recipe
+    texts = [data.queries.text(row, lengths.query) for row in step.query_B.tolist()]
+    texts += [data.passages.text(row, lengths.passage) for row in step.passage_BG.ravel().tolist()]
+    vectors_ND = embed(encoder, texts, recipe.micro_batch_tokens, accelerator)
+    queries, group = step.passage_BG.shape
+    query_BD, passage_ND = vectors_ND[:queries], vectors_ND[queries:]
+    teacher_BG = torch.from_numpy(step.teacher_BG).to(accelerator.device) * config.teacher.scale
+    return Representations(
+        query_BD=query_BD,
+        passage_BGD=passage_ND.unflatten(0, (queries, group)),
+        all_query_QD=gather(query_BD, accelerator),
+        candidate_CD=gather(passage_ND, accelerator),
+        offset=accelerator.process_index * len(passage_ND),
+        temperature=config.paradigm.temperature,
+        teacher_BG=teacher_BG,
+    )
+
+
+class Objective:
+    """The weighted sum of a cell's loss terms and its regulariser."""
+
+    def __init__(self, config: Config) -> None:
+        self.terms = {name: instantiate(term) for name, term in config.loss.terms.items()}
+        regulariser = config.paradigm.regulariser
+        self.regulariser = instantiate(regulariser) if regulariser else None
+
+    def __call__(self, step: Representations, progress: float) -> dict[str, Tensor]:
+        """Named scalars, weights included; their sum is what is minimised."""
+        named = {name: term.weight * term(step) for name, term in self.terms.items()}
+        return named | (self.regulariser(step, progress) if self.regulariser else {})
+
+
+def rank_parts(step: Step, accumulation: int, accelerator: Accelerator) -> list[Step]:
+    """This rank's share of every part of a step."""
+    world = accelerator.num_processes
+    size, rest = divmod(len(step.query_B), accumulation * world)
+    if rest:
+        raise UserError(
+            f"recipe.batch_size={len(step.query_B)} does not divide into "
+            f"recipe.accumulation={accumulation} parts for {world} devices: choose a multiple."
+        )
+    starts = [(part * world + accelerator.process_index) * size for part in range(accumulation)]
+    return [step.part(slice(start, start + size)) for start in starts]
+
+
+def train(
+    encoder: Encoder,
+    data: TrainingData,
+    config: Config,
+    accelerator: Accelerator,
+    folder: Path,
+    on_step: Callable[[int, int, dict[str, float]], None],
+) -> dict[str, Any]:
+    """Train in place for `data.plan.steps` optimiser steps; returns what was spent and the loss."""
+    recipe, steps = config.recipe, data.plan.steps
+    objective = Objective(config)
+    optimiser = optimizer(encoder.backbone, recipe, recipe.learning_rate)
+    schedule = linear_schedule(optimiser, steps, recipe.warmup)
+    checkpoint = Checkpoint(folder, encoder.backbone, optimiser, schedule)
+    torch.manual_seed(config.seed + accelerator.process_index)
+    start, facts = checkpoint.load()
+    spent = facts or {"useful_flops": 0, "tokens": 0, "loss": []}
+    parameters = list(encoder.backbone.trainable().values())
+    encoder.backbone.train()
+    for number in range(start, steps):
+        named: dict[str, float] = {}
+        for part in rank_parts(data.sampler.step(number), recipe.accumulation, accelerator):
+            step = represent(encoder, part, data, config, accelerator)
+            terms = objective(step, number / steps)
+            accelerator.backward(torch.stack(list(terms.values())).sum() / recipe.accumulation)
+            for name, value in terms.items():
+                named[name] = named.get(name, 0.0) + value.item() / recipe.accumulation
+        named["loss"] = sum(named.values())
+        check_finite(named["loss"], number)
+        average_gradients(parameters, accelerator)
+        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        flops, tokens = data.meter.spend(data.sampler, number)
+        spent["useful_flops"] += flops
+        spent["tokens"] += tokens
+        spent["loss"].append(round(named["loss"], 6))
+        on_step(number + 1, steps, named)
+        if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
+            checkpoint.save(number + 1, spent)
+    return {
+        "spent": {"steps": steps, "useful_flops": spent["useful_flops"], "tokens": spent["tokens"]},
+        "loss": spent["loss"],
+        "trainable_parameters": trainable_count(encoder.backbone),
+    }

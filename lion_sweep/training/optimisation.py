@@ -1,0 +1,114 @@
+"""Optimiser, learning-rate schedule, and checkpoints that continue a run bit by bit."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lion_sweep.config import Recipe
+from lion_sweep.errors import UserError
+from lion_sweep.models.backbone import Backbone
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def optimizer(backbone: Backbone, recipe: Recipe, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW over what trains; embedding and head rows take a rate of their own where one is set."""
+    model = backbone.language_model
+    tables = {
+        id(module.weight)
+        for module in (model.get_input_embeddings(), model.get_output_embeddings())
+    }
+    rows: list[nn.Parameter] = []
+    layers: list[nn.Parameter] = []
+    for parameter in backbone.trainable().values():
+        (rows if id(parameter) in tables else layers).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": layers, "lr": learning_rate}]
+    if rows and recipe.embedding_rate:
+        groups.append({"params": rows, "lr": recipe.embedding_rate})
+    elif rows:
+        for parameter in rows:
+            parameter.requires_grad_(False)
+    first, second = recipe.betas
+    return torch.optim.AdamW(groups, betas=(first, second), weight_decay=recipe.weight_decay)
+
+
+def linear_schedule(
+    optimiser: torch.optim.Optimizer, steps: int, warmup: float
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Up from 0 over the `warmup` share of `steps`, then down to 0."""
+    rising = max(1, round(warmup * steps))
+
+    def factor(step: int) -> float:
+        return min((step + 1) / rising, (steps - step) / max(1, steps - rising + 1))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+class Checkpoint:
+    """What a killed run needs to go on as if nothing had happened."""
+
+    def __init__(
+        self,
+        folder: Path,
+        backbone: Backbone,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LambdaLR,
+    ) -> None:
+        self.path = folder / CHECKPOINT
+        self.parameters = backbone.trainable()
+        self.parts: dict[str, Any] = {"optimizer": optimiser, "schedule": schedule}
+
+    def save(self, step: int, facts: dict[str, Any]) -> None:
+        """Write atomically the state after `step` optimiser steps, and `facts` to remember."""
+        state: dict[str, Any] = {
+            "step": step,
+            "facts": facts,
+            "parameters": {name: p.detach() for name, p in self.parameters.items()},
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        state |= {name: part.state_dict() for name, part in self.parts.items()}
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        torch.save(state, temporary)
+        temporary.replace(self.path)
+
+    def load(self) -> tuple[int, dict[str, Any]]:
+        """Restore the last state; (steps done, facts), or (0, {}) where there is none."""
+        if not self.path.is_file():
+            return 0, {}
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UserError(
+                f"{self.path} cannot be read ({error}): delete it to start this stage afresh."
+            ) from None
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        return state["step"], state["facts"]
+
+    def remove(self) -> None:
+        """The stage is done: its result is elsewhere."""
+        self.path.unlink(missing_ok=True)
+
+
+def check_finite(loss: float, step: int) -> None:
+    """Stop at the first loss that is not a number."""
+    if loss != loss or loss in (float("inf"), float("-inf")):
+        raise UserError(
+            f"The loss is {loss} at step {step}: lower recipe.learning_rate"
+            " (and recipe.embedding_rate), or raise recipe.warmup."
+        )
+
+
+def trainable_count(module: nn.Module) -> int:
+    """Parameters that training changes."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

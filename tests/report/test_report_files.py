@@ -1,0 +1,272 @@
+"""The report of synthetic result files: values, holes, labels, errors and exit status."""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lion_sweep.report import Cell, collect, grid, sections
+from lion_sweep.report.__main__ import main
+from lion_sweep.report.tables import details_table, escape, scaling_table
+
+Write = Callable[..., Path]
+SMALL = ["--grid", "model=1b,3b", "paradigm=sparse,dense", "loss=cl"]
+
+
+def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
+    collection = changes.pop("collection", "pydoc")
+    scores = {"nDCG@10": ndcg, "MRR@10": 0.3, "Recall@100": 0.8}
+    axes = {"model": cell.model, "paradigm": cell.paradigm, "loss": cell.loss}
+    sparse = {collection: {"L0_documents": 81.0, "L0_queries": 29.04}}
+    return {
+        "id": "-".join((*axes.values(), "0f")),
+        "axes": axes,
+        "ladder": "proxy",
+        "seed": 42,
+        "data": "pydoc",
+        "backbone": {"name": "tiny", "parameters": 762240, "start": "random <weights>"},
+        "teacher": None,
+        "scores": {collection: scores},
+        "untrained": {collection: {"nDCG@10": 0.23}},
+        "gain": {collection: {"nDCG@10": 0.18, "p": 0.0001}},
+        "bm25": {collection: {"nDCG@10": 0.48, "MRR@10": 0.2, "Recall@100": 0.7}},
+        "sparsity": sparse if cell.paradigm == "sparse" else {},
+        "ledger": {
+            "planned": {"useful_flops": 1.0e12, "steps": 60, "tokens": 120000},
+            "spent": {"useful_flops": 1.1e12, "steps": 60, "tokens": 120000},
+        },
+        "stages": {
+            "adapt": {"seconds": 9.1, "reused": True},
+            "train": {"seconds": 1.0, "reused": False},
+        },
+        "versions": {"python": "3.11.7", "collection": "abc"},
+    } | changes
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_result(cell: Cell, ndcg: float | None, **changes: Any) -> Path:
+        content = record(cell, ndcg, **changes)
+        path = tmp_path / "cells" / f"{content['id']}-{content['ladder']}" / "result.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+        return path
+
+    return write_result
+
+
+@pytest.fixture
+def small(write: Write) -> None:
+    """A 2 x 2 grid with one hole: dense CL 3b."""
+    for name, paradigm, ndcg in (("1b", "sparse", 0.41), ("3b", "sparse", 0.5)):
+        write(Cell(name, paradigm, "cl"), ndcg)
+    write(Cell("1b", "dense", "cl"), 0.123456)
+
+
+def report(root: Path, *arguments: str) -> tuple[int, Path]:
+    return main(["--root", str(root), *arguments]), root / "reports" / "scaling"
+
+
+@pytest.mark.usefixtures("small")
+def test_markdown_is_exact_and_a_hole_is_a_dash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, folder = report(tmp_path, *SMALL)
+    table = """\
+### nDCG@10 on pydoc
+
+|           |         1b |         3b |
+| --------- | ---------: | ---------: |
+| sparse CL |     0.4100 | **0.5000** |
+| dense CL  |     0.1235 |          — |
+| BM25      | **0.4800** |     0.4800 |
+
+Holes: dense CL 3b.
+"""
+    text = (folder / "scaling.md").read_text()
+    assert status == 3
+    assert table in text
+    assert "**PROXY LADDER: shrunken stand-ins trained on a laptop budget." in text
+    printed = capsys.readouterr().out
+    assert table in printed
+    assert printed.startswith("PROXY LADDER")
+    assert printed.splitlines()[-2:] == [
+        f"page: {folder / 'index.html'}",
+        f"tables: {folder / 'scaling.md'}",
+    ]
+
+
+@pytest.mark.usefixtures("small")
+def test_csv_has_a_row_per_cell_and_measure_with_empty_values_for_holes(tmp_path: Path) -> None:
+    _, folder = report(tmp_path, *SMALL)
+    lines = (folder / "scaling.csv").read_text().splitlines()
+    assert len(lines) == 1 + 4 * 3
+    assert lines[0] == "ladder,collection,model,paradigm,loss,seed,id,measure,value"
+    assert lines[1] == "proxy,pydoc,1b,sparse,cl,42,1b-sparse-cl-0f,nDCG@10,0.41"
+    assert lines[10] == "proxy,pydoc,3b,dense,cl,,,nDCG@10,"
+
+
+@pytest.mark.usefixtures("small")
+def test_files_are_the_same_on_every_run_and_leave_nothing_behind(tmp_path: Path) -> None:
+    _, folder = report(tmp_path, *SMALL)
+    first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    report(tmp_path, *SMALL)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
+    assert {path.name for path in first if path.parent == folder} == {
+        "index.html", "scaling.csv", "scaling.json", "scaling.md", "scaling.tex"
+    }  # fmt: skip
+    assert len(first) == 5 + 3 * 2
+    png = folder / "figures" / "proxy-pydoc-nDCG@10.png"
+    assert first[png].startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_a_complete_grid_exits_with_zero(write: Write, tmp_path: Path) -> None:
+    for cell in grid():
+        write(cell, 0.4)
+    status, folder = report(tmp_path)
+    assert status == 0
+    assert (folder / "scaling.md").read_text().count("Holes: none.") == 4
+    [section] = json.loads((folder / "scaling.json").read_text())
+    assert len(section["results"]) == 18
+
+
+def test_proxy_and_full_results_and_collections_never_share_a_table(
+    write: Write, tmp_path: Path
+) -> None:
+    write(Cell("1b", "sparse", "cl"), 0.1111)
+    write(Cell("3b", "sparse", "cl"), 0.2222, ladder="full")
+    write(Cell("8b", "sparse", "cl"), 0.3333, ladder="full", collection="nq")
+    parts = sections(collect(tmp_path), grid())
+    texts = {(s.ladder, s.collection): str(scaling_table(s, "nDCG@10").rows[0][1:]) for s in parts}
+    assert texts == {
+        ("full", "nq"): "['—', '—', '0.3333']",
+        ("full", "pydoc"): "['—', '0.2222', '—']",
+        ("proxy", "pydoc"): "['0.1111', '—', '—']",
+    }
+    _, folder = report(tmp_path, "--ladder", "full")
+    assert "0.1111" not in (folder / "scaling.md").read_text()
+
+
+def test_malformed_results_are_named_and_count_as_holes(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(Cell("1b", "sparse", "cl"), 0.4)
+    broken = write(Cell("3b", "sparse", "cl"), 0.4)
+    broken.write_text('{"id": "x",\n "seed": }')
+    wrong = write(Cell("8b", "sparse", "cl"), 0.4, seed="42")
+    status, _ = report(tmp_path, "--grid", "paradigm=sparse", "loss=cl")
+    output = capsys.readouterr()
+    assert status == 3
+    assert f"{broken}, line 2: Expecting value; the cell counts as a hole.\n" in output.err
+    assert f"{wrong}: key 'seed' is missing or not of type int; the cell" in output.err
+    assert "Holes: sparse CL 3b, sparse CL 8b." in output.out
+
+
+def test_seeds_are_averaged_and_the_newest_configuration_of_a_seed_is_kept(
+    write: Write, tmp_path: Path
+) -> None:
+    cell = Cell("1b", "sparse", "cl")
+    results = ((42, 0.9, "old"), (42, 0.4, "new"), (43, 0.6, "other"))
+    for age, (seed, ndcg, name) in enumerate(results):
+        os.utime(write(cell, ndcg, seed=seed, id=name), (age, age))
+    [section] = sections(collect(tmp_path), [cell])
+    table = scaling_table(section, "nDCG@10")
+    assert table.rows[0] == ["sparse CL", "0.5000 ± 0.1414 (n=2)"]
+    assert table.below[1] == (
+        "sparse CL 1b, seed 42: shows new, the newest; other configurations left out: old."
+    )
+
+
+def test_details_tell_gain_sparsity_budget_and_time(write: Write, tmp_path: Path) -> None:
+    write(Cell("1b", "sparse", "cl"), 0.41)
+    write(Cell("1b", "dense", "cl"), 0.41)
+    [section] = sections(collect(tmp_path), grid(model=["1b"], loss=["cl"]))
+    sparse, dense = details_table(section).rows
+    assert sparse == [
+        "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "81.0", "29.0",
+        "60", "120,000", "1e+12", "1.1e+12", "+10.0", "10.1", "adapt",
+    ]  # fmt: skip
+    assert dense[6:8] == ["n/a", "n/a"]
+
+
+def test_latex_escapes_and_marks_the_best(write: Write, tmp_path: Path) -> None:
+    assert escape(r"50% a_b & \x ± —") == r"50\% a\_b \& \textbackslash{}x $\pm$ ---"
+    write(Cell("1b", "sparse", "cl"), 0.51, collection="py_doc")
+    _, folder = report(tmp_path, "--grid", "model=1b", "loss=cl")
+    text = (folder / "scaling.tex").read_text()
+    assert r"nDCG@10 on py\_doc.}" in text
+    assert "sparse CL & \\textbf{0.5100} \\\\\ndense CL & --- \\\\\nBM25 & 0.4800 \\\\" in text
+    assert r"\caption{\textbf{PROXY LADDER: " in text
+
+
+def test_page_is_self_contained_and_escapes(write: Write, tmp_path: Path) -> None:
+    write(Cell("1b", "sparse", "cl"), 0.4)
+    _, folder = report(tmp_path)
+    text = (folder / "index.html").read_text()
+    assert text.count("data:image/svg+xml;base64,") == 3
+    assert "http" not in text
+    assert "random &lt;weights&gt;" in text
+
+
+def test_a_started_cell_is_named_even_where_its_ladder_has_no_result(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(Cell("1b", "sparse", "cl"), 0.4)
+    for ladder in ("proxy", "full"):
+        config = tmp_path / "cells" / f"begun-{ladder}" / "config.yaml"
+        config.parent.mkdir()
+        config.write_text(f"axes: {{model: 3b, paradigm: sparse, loss: cl}}\nladder: {ladder}\n")
+    assert report(tmp_path, "--grid", "paradigm=sparse", "loss=cl")[0] == 3
+    printed = capsys.readouterr().out
+    assert "Holes: sparse CL 3b (started), sparse CL 8b." in printed
+    assert "The full ladder was started, but has no result yet" in printed
+
+
+def test_without_results_the_error_says_what_to_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, folder = report(tmp_path)
+    error = capsys.readouterr().err
+    command = "-m lion_sweep -m model=1b,3b,8b paradigm=sparse,dense loss=cl,kd,clkd`"
+    assert status == 2
+    assert error.count("\n") == 1
+    assert command in error
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (["--grid", "size=1b"], "name each axis once, as in: model=1b,3b,8b"),
+        (["--grid", "model=13b"], "model=13b is unknown, use one of 1b, 3b, 8b"),
+        (["--grid", "model"], "cannot read 'model'"),
+        (["--name", "../x"], "'../x' must be letters"),
+    ],
+)
+def test_bad_arguments_exit_with_two_and_the_fix(
+    arguments: list[str], fix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert fix in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_a_filter_that_fits_nothing_names_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(tmp_path, "--data", "nq")[0] == 2
+    assert "there are results for: --ladder proxy --data pydoc." in capsys.readouterr().err
+
+
+def test_long_csv_reads_back(write: Write, tmp_path: Path) -> None:
+    write(Cell("1b", "dense", "kd"), None, id="a,b")
+    _, folder = report(tmp_path)
+    with (folder / "scaling.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["id"] == "a,b"]
+    assert [row["value"] for row in rows] == ["", "0.3", "0.8"]
