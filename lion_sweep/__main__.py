@@ -1,11 +1,14 @@
 """`python -m lion_sweep`: Hydra composes cells, each runs through its stages."""
 
 import hydra
+import transformers
 from omegaconf import DictConfig, OmegaConf
 
 from lion_sweep import config as configuration
 
 configuration.register()
+transformers.logging.disable_progress_bar()
+transformers.logging.set_verbosity_error()
 
 
 @hydra.main(

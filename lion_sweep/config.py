@@ -136,6 +136,10 @@ class Teacher:
     """Who scores query-passage pairs for distillation."""
 
     name: str = MISSING
+    encoder: str | None = None
+    encoder_weight: float = 0.0
+    bm25_weight: float = 1.0
+    length: int = 64
     scale: float = 1.0
 
 
@@ -323,6 +327,8 @@ def validate(config: Config) -> None:
         "recipe.learning_rate": recipe.learning_rate,
         "recipe.negative_depth": recipe.negative_depth,
         "recipe.checkpoint_every": recipe.checkpoint_every,
+        "recipe.adapt.batch_size": recipe.adapt.batch_size,
+        "recipe.adapt.chunk": recipe.adapt.chunk,
         "recipe.lengths.query": recipe.lengths.query,
         "recipe.lengths.passage": recipe.lengths.passage,
         "paradigm.temperature": config.paradigm.temperature,
@@ -333,6 +339,10 @@ def validate(config: Config) -> None:
     }
     for key, value in positive.items():
         _require(value > 0, f"{key}={value} must be greater than 0.")
+    _require(
+        recipe.adapt.steps >= 0,
+        f"recipe.adapt.steps={recipe.adapt.steps} must be 0 (no adaptation) or more.",
+    )
     for key, share in {
         "warmup": recipe.warmup,
         "sparse.flops_ramp": recipe.sparse.flops_ramp,
@@ -378,7 +388,12 @@ def validate(config: Config) -> None:
             f"model={config.model.name} says nothing of ladder={config.ladder.value}: choose "
             "another ladder, or set model.backbone to a Hugging Face id or a folder.",
         )
-    if config.data.kind is DataKind.pydoc:
+    if config.data.kind is DataKind.beir:
+        _require(
+            config.data.path is not None,
+            "data=beir needs a folder in BEIR format: data.path=FOLDER.",
+        )
+    else:
         _require(bool(config.data.packages), "data.packages is empty: name one, such as stdlib.")
     for term, value in config.loss.terms.items():
         _require_target(f"loss.terms.{term}", value)

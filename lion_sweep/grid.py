@@ -72,6 +72,15 @@ class Session:
                 + f", checksum {texts.checksum}",
                 flush=True,
             )
+        for config in configs:
+            self.plan(config)
+
+    def plan(self, config: Config) -> None:
+        """Refuse a budget that buys no step, before any cell starts."""
+        workshop = Workshop(config, Progress(label(config), None))
+        texts = prepare.collection(workshop)
+        source, _ = prepare.backbone_source(workshop, texts)
+        prepare.training_plan(workshop, texts, source)
 
     def collection(self, config: Config) -> Collection:
         """The collection of a cell, outside any cell's folder."""
@@ -178,6 +187,9 @@ class GridCallback(Callback):
             SESSION.prepare([resolve(config) for config in composed])
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             refuse(error)
+        except Exception:  # Hydra would only warn of it, and go on to run the cells
+            traceback.print_exc()
+            raise SystemExit(IMPOSSIBLE) from None
 
     def on_run_end(self, config: DictConfig, **_: Any) -> None:
         """The cell is over."""

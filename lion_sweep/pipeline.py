@@ -4,23 +4,21 @@ import json
 import platform
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from hydra.utils import instantiate
-from transformers import AutoConfig
 
 from lion_sweep import prepare
 from lion_sweep.cell import Cell, axes, plain
 from lion_sweep.config import SiteName, SparseEngine
 from lion_sweep.data import tokens
-from lion_sweep.data.batches import Sampler
 from lion_sweep.data.collection import Collection
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.evaluation.significance import paired_randomisation
-from lion_sweep.ledger import DecoderShape
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.prepare import Workshop
 from lion_sweep.retrieval import encoding
@@ -32,7 +30,7 @@ from lion_sweep.retrieval.sparse import SparseIndex
 from lion_sweep.site import precision
 from lion_sweep.stage import Stage, write_json
 from lion_sweep.tracking import tracker
-from lion_sweep.training import adapt, budget, loop
+from lion_sweep.training import adapt, loop
 
 Scores = dict[str, dict[str, float]]
 VERSIONS = ("torch", "transformers", "peft", "numpy", "faiss-cpu", "bm25s", "ranx", "wordllama")
@@ -99,8 +97,8 @@ class Pipeline:
             {
                 "source": self.source_key,
                 "tokens": self.token_folder.name,
-                "adapt": plain(recipe.adapt.__dict__),
-                "lora": plain(recipe.lora.__dict__ if recipe.lora else None),
+                "adapt": plain(asdict(recipe.adapt)),
+                "lora": plain(asdict(recipe.lora)) if recipe.lora else None,
                 "optimiser": [recipe.embedding_rate, recipe.warmup, recipe.weight_decay],
                 "precision": recipe.precision.name,
                 "seed": self.config.seed,
@@ -116,20 +114,12 @@ class Pipeline:
 
     def train(self, adapted: Stage, on_step: Callable[[int, int, dict[str, float]], None]) -> Stage:
         """The cell's own training."""
-        config, recipe = self.config, self.config.recipe
-        groups = prepare.training_groups(self.workshop, self.texts)
-        lengths = recipe.lengths
+        config = self.config
+        groups = prepare.taught_groups(self.workshop, self.texts)
 
         def work(folder: Path) -> dict[str, Any]:
-            sampler = Sampler(groups, recipe.batch_size, config.loss.negatives, config.seed)
-            meter = budget.Meter(
-                DecoderShape.of(AutoConfig.from_pretrained(self.source)),
-                self.queries.lengths(lengths.query),
-                self.passages.lengths(lengths.passage),
-                sparse=self.is_sparse,
-                lora=recipe.lora,
-            )
-            plan = budget.plan(config.budget, sampler, meter)
+            meter, plan = prepare.training_plan(self.workshop, self.texts, self.source)
+            sampler = prepare.sampler(config, groups)
             encoder = self._encoder(self._load(adapted.folder))
             data = loop.TrainingData(sampler, self.queries, self.passages, meter, plan)
             facts = loop.train(encoder, data, config, self.accelerator, folder, on_step)
@@ -140,32 +130,21 @@ class Pipeline:
             "train",
             {
                 "adapt": adapted.folder.name,
-                "paradigm": plain(config.paradigm.__dict__),
-                "loss": plain(config.loss.__dict__),
+                "paradigm": plain(asdict(config.paradigm)),
+                "loss": plain(asdict(config.loss)),
                 "recipe": {
                     name: value
-                    for name, value in self._recipe().items()
+                    for name, value in plain(asdict(config.recipe)).items()
                     if not name.startswith("evaluation")
                 },
-                "budget": plain(config.budget.__dict__),
-                "teacher": plain(config.teacher.__dict__),
+                "budget": plain(asdict(config.budget)),
+                "teacher": plain(asdict(config.teacher)),
                 "split": config.data.train_split,
                 "collection": self.texts.checksum,
                 "seed": config.seed,
             },
             work,
         )
-
-    def _recipe(self) -> dict[str, Any]:
-        whole: dict[str, Any] = plain(
-            {
-                name: getattr(value, "__dict__", value)
-                if name in ("lengths", "lora", "adapt", "dense", "sparse")
-                else value
-                for name, value in self.config.recipe.__dict__.items()
-            }
-        )
-        return whole
 
     def _encoder(self, backbone: Backbone) -> loop.Encoder:
         encoder: loop.Encoder = instantiate(self.config.paradigm.encoder, backbone=backbone)
@@ -323,7 +302,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             "data": name,
             "site": site.name,
             "backbone": {**pipeline.backbone_facts, "parameters": encoded.facts["parameters"]},
-            "teacher": plain(config.teacher.__dict__),
+            "teacher": plain(asdict(config.teacher)),
             "scores": {name: means},
             "untrained": {name: mean(untrained)},
             "gain": {

@@ -1,23 +1,28 @@
 """What cells share before anything trains: collection, backbone, token cache, training groups."""
 
 import sys
+from dataclasses import asdict
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep import stage
-from lion_sweep.cell import plain
-from lion_sweep.config import Config, DataKind, LadderName, ProxyShape
+from lion_sweep.config import Config, DataKind, LadderName, needs_teacher
 from lion_sweep.data import pydoc, tokens
+from lion_sweep.data.batches import Sampler
 from lion_sweep.data.collection import Collection, read, write
-from lion_sweep.data.groups import Groups, mine
-from lion_sweep.errors import UserError
+from lion_sweep.data.groups import MISSING, Groups, mine
+from lion_sweep.data.teacher import teach
+from lion_sweep.ledger import DecoderShape
 from lion_sweep.models import package_weights, proxy
 from lion_sweep.progress import Progress
 from lion_sweep.stage import Stage
+from lion_sweep.training.budget import Meter, Spending, plan
+
+GROUPS = "groups.npz"
 
 
 class Workshop:
@@ -40,12 +45,9 @@ class Workshop:
 
 
 def _package_version(package: str) -> str:
-    if package == "stdlib":
-        return sys.version.split()[0]
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+    """Versions of what ships `package`; Python's own where no distribution does."""
+    distributions = packages_distributions().get(package.split(".")[0], [])
+    return " ".join(map(version, distributions)) or sys.version.split()[0]
 
 
 @lru_cache(maxsize=4)
@@ -95,13 +97,11 @@ def backbone_source(workshop: Workshop, texts: Collection) -> tuple[str, dict[st
     train = [texts.queries[query] for query in texts.qrels[config.data.train_split]]
 
     def build(folder: Path) -> dict[str, Any]:
-        proxy.build(
-            ProxyShape(**shape.__dict__), list(texts.documents.values()), train, folder, config.seed
-        )
+        proxy.build(shape, list(texts.documents.values()), train, folder, config.seed)
         return {}
 
     specification = {
-        "proxy": plain(shape.__dict__),
+        "proxy": asdict(shape),
         "collection": texts.checksum,
         "seed": config.seed,
         "rules": proxy.RULES,
@@ -147,21 +147,57 @@ def token_cache(workshop: Workshop, source: str, texts: Collection) -> Path:
     ).folder
 
 
-def training_groups(workshop: Workshop, texts: Collection) -> Groups:
-    """BM25 negatives and teacher scores of the training split."""
+def mined_groups(workshop: Workshop, texts: Collection) -> Groups:
+    """BM25 negatives of the training split, scored by BM25."""
     config = workshop.config
-    if config.teacher.name != "bm25":
-        raise UserError(f"teacher.name={config.teacher.name} is not known: use teacher=bm25.")
-    split, depth = config.data.train_split, config.recipe.negative_depth
 
     def search(folder: Path) -> dict[str, Any]:
-        groups = mine(texts, split, depth)
-        groups.save(folder / "groups.npz")
+        groups = mine(texts, config.data.train_split, config.recipe.negative_depth)
+        groups.save(folder / GROUPS)
         return {"pairs": len(groups)}
 
-    done = workshop.run(
-        "groups",
-        {"collection": texts.checksum, "split": split, "depth": depth, "teacher": "bm25"},
-        search,
+    return Groups.load(workshop.run("negatives", _mining(config, texts), search).folder / GROUPS)
+
+
+def _mining(config: Config, texts: Collection) -> dict[str, Any]:
+    return {
+        "collection": texts.checksum,
+        "split": config.data.train_split,
+        "depth": config.recipe.negative_depth,
+    }
+
+
+def taught_groups(workshop: Workshop, texts: Collection) -> Groups:
+    """The mined groups with the teacher's scores, where a loss of the cell reads them."""
+    config, mined = workshop.config, mined_groups(workshop, texts)
+    if not needs_teacher(config):
+        return mined
+    judge = {key: value for key, value in asdict(config.teacher).items() if key != "scale"}
+
+    def score(folder: Path) -> dict[str, Any]:
+        taught = teach(mined, config.teacher, texts, workshop.progress.step)
+        taught.save(folder / GROUPS)
+        inverted = taught.negative_score_PM > taught.positive_score_P[:, None]
+        return {"inverted_margins": float(inverted[mined.negative_PM != MISSING].mean())}
+
+    taught = workshop.run("teacher", {**_mining(config, texts), "teacher": judge}, score)
+    return Groups.load(taught.folder / GROUPS)
+
+
+def training_plan(workshop: Workshop, texts: Collection, source: str) -> tuple[Meter, Spending]:
+    """What a step costs, and how many of them the budget buys; no weights are loaded."""
+    config, recipe = workshop.config, workshop.config.recipe
+    folder = token_cache(workshop, source, texts)
+    meter = Meter(
+        DecoderShape.of(AutoConfig.from_pretrained(source)),
+        tokens.read(folder, "queries").lengths(recipe.lengths.query),
+        tokens.read(folder, "passages").lengths(recipe.lengths.passage),
+        sparse=config.paradigm.name == "sparse",
+        lora=recipe.lora,
     )
-    return Groups.load(done.folder / "groups.npz")
+    return meter, plan(config.budget, sampler(config, mined_groups(workshop, texts)), meter)
+
+
+def sampler(config: Config, groups: Groups) -> Sampler:
+    """The cell's sequence of steps."""
+    return Sampler(groups, config.recipe.batch_size, config.loss.negatives, config.seed)

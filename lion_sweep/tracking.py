@@ -53,7 +53,7 @@ class WandbTracker:
         folder = Path(config.paths.root) / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
         mode: Literal["online", "offline", "disabled"] = (
-            "online" if wandb.api.api_key else "offline"
+            "online" if wandb.login(prompt=False) else "offline"
         )
         self.run = wandb.init(
             project=config.tracking.project,

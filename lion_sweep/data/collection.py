@@ -7,6 +7,7 @@ qrels/SPLIT.tsv header, then query-id TAB corpus-id TAB grade
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from lion_sweep.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
+GRADE = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _read_qrels(path: Path, documents: dict[str, str], queries: dict[str, str]) 
                 continue
             if not line.strip():
                 continue
-            if len(fields) != 3 or not fields[2].strip().lstrip("-").isdigit():
+            if len(fields) != 3 or not GRADE.fullmatch(fields[2].strip()):
                 raise UserError(
                     f"{path}:{number} is not query-id TAB corpus-id TAB grade (a whole number)."
                 )
@@ -103,6 +105,10 @@ def read(folder: Path, name: str, splits: list[str]) -> Collection:
     digest = hashlib.sha256()
     for path in (corpus, queries, *qrels.values()):
         digest.update(path.read_bytes())
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 (byte {error.start}): convert it.") from None
     documents, texts = _read_texts(corpus), _read_texts(queries)
     return Collection(
         name=name,

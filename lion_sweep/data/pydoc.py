@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from lion_sweep.errors import UserError
+
 # Folders that hold tests or generated tables rather than documentation.
 SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 MIN_QUERY_WORDS, MAX_QUERY_WORDS = 5, 40
@@ -34,11 +36,14 @@ def package_root(package: str) -> Path:
     """Folder of a package's sources; `stdlib` names the standard library."""
     if package == "stdlib":
         return Path(sysconfig.get_paths()["stdlib"])
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"data.packages names {package!r}, which is not an installed Python package. "
-            f"Install it, or remove it from the list."
+        raise UserError(
+            f"data.packages names {package!r}, which is not an installed Python package: "
+            "install it, or remove it from the list."
         )
     return Path(spec.submodule_search_locations[0])
 
@@ -77,8 +82,10 @@ def split_docstring(text: str) -> Pair | None:
 
 def drop_near_duplicates(pairs: list[Pair]) -> list[Pair]:
     """Keep the first of every group of pairs with the same query, or nearly the same passage."""
-    unique = list({query.lower(): (query, passage) for query, passage in reversed(pairs)}.values())
-    unique.reverse()
+    first: dict[str, Pair] = {}
+    for query, passage in pairs:
+        first.setdefault(query.lower(), (query, passage))
+    unique = list(first.values())
     vocabulary: dict[str, int] = {}
     rows, columns = [], []
     for row, (_, passage) in enumerate(unique):

@@ -1,0 +1,193 @@
+"""Steps, micro-batches, padding and the token cache.
+
+Shapes: P training pairs, M mined negatives, N texts, L tokens.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from lion_sweep.data import tokens
+from lion_sweep.data.batches import Sampler, Step, micro_batches, pad, step_lengths
+from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.errors import UserError
+
+PAIRS, MINED = 13, 6
+
+
+def groups(mined: list[int] | None = None) -> Groups:
+    """Pair p is query 100 + p with positive 200 + p; `mined` negatives fill its row."""
+    counts = mined or [3 + pair % 4 for pair in range(PAIRS)]
+    negative_PM = np.full((PAIRS, MINED), MISSING, dtype=np.int32)
+    score_PM = np.zeros((PAIRS, MINED), dtype=np.float32)
+    for pair, count in enumerate(counts):
+        negative_PM[pair, :count] = 1000 + 10 * pair + np.arange(count)
+        score_PM[pair, :count] = negative_PM[pair, :count] / 2
+    rows_P = np.arange(PAIRS, dtype=np.int32)
+    return Groups(
+        query_P=100 + rows_P,
+        positive_P=200 + rows_P,
+        negative_PM=negative_PM,
+        positive_score_P=rows_P.astype(np.float32),
+        negative_score_PM=score_PM,
+    )
+
+
+def sampler(batch_size: int = 4, negatives: int = 2, seed: int = 1) -> Sampler:
+    return Sampler(groups(), batch_size, negatives, seed)
+
+
+def as_lists(step: Step) -> tuple[list, list, list]:
+    return step.query_B.tolist(), step.passage_BG.tolist(), step.teacher_BG.tolist()
+
+
+def test_a_step_depends_on_its_number_alone() -> None:
+    in_order = sampler()
+    expected = [as_lists(in_order.step(number)) for number in range(10)]
+    jumping = sampler()
+    for number in (9, 0, 4, 3, 7, 3, 9, 1):
+        assert as_lists(jumping.step(number)) == expected[number]
+        assert as_lists(sampler().step(number)) == expected[number]
+    assert len({str(step) for step in expected}) == 10
+
+
+def test_an_epoch_covers_every_pair_once() -> None:
+    whole = sampler(batch_size=13)
+    assert whole.steps_per_epoch == 1
+    for epoch in range(3):
+        assert sorted(whole.step(epoch).query_B.tolist()) == list(range(100, 113))
+    assert whole.step(0).query_B.tolist() != whole.step(1).query_B.tolist()
+    cut = sampler(batch_size=4)
+    assert cut.steps_per_epoch == 3
+    for epoch in range(3):
+        seen = [query for place in range(3) for query in cut.step(3 * epoch + place).query_B]
+        assert len(set(seen)) == 12
+
+
+def test_a_row_belongs_together() -> None:
+    step = sampler(batch_size=13, negatives=3).step(0)
+    assert step.passage_BG.shape == step.teacher_BG.shape == (13, 4)
+    for query, passages, scores in zip(*as_lists(step), strict=True):
+        pair = query - 100
+        assert passages[0] == 200 + pair
+        assert scores[0] == pair
+        assert all((passage - 1000) // 10 == pair for passage in passages[1:])
+        assert scores[1:] == [passage / 2 for passage in passages[1:]]
+
+
+def test_negatives_are_distinct() -> None:
+    # Every pair has three mined negatives or more.
+    three = sampler(batch_size=13, negatives=3)
+    drawn: set[int] = set()
+    for number in range(20):
+        negatives_BM = three.step(number).passage_BG[:, 1:]
+        assert (negatives_BM != MISSING).all()
+        assert all(len(set(row)) == 3 for row in negatives_BM.tolist())
+        drawn.update(negatives_BM.ravel().tolist())
+    mined = groups().negative_PM
+    assert drawn == set(mined[mined != MISSING].tolist())
+
+
+def test_too_few_negatives_are_repeated() -> None:
+    few = Sampler(groups(mined=[1, 2] * 6 + [1]), 13, 4, seed=1)
+    for query, passages, _ in zip(*as_lists(few.step(0)), strict=True):
+        available = 1 + (query - 100) % 2
+        assert MISSING not in passages
+        assert len(set(passages[1:])) == available
+        assert passages[1 : 1 + available] == passages[-available:]
+
+
+def test_no_negative_at_all_is_refused() -> None:
+    none = Sampler(groups(mined=[0] + [3] * 12), 13, 1, seed=1)
+    with pytest.raises(UserError, match=r"recipe\.negative_depth"):
+        none.step(0)
+    without = Sampler(groups(mined=[0] * 13), 13, 0, seed=1)
+    assert without.step(0).passage_BG.shape == (13, 1)
+
+
+def test_seeds_differ() -> None:
+    one, other = sampler(13, 3, seed=1).step(0), sampler(13, 3, seed=2).step(0)
+    assert one.query_B.tolist() != other.query_B.tolist()
+    assert sorted(one.passage_BG.ravel()) != sorted(other.passage_BG.ravel())
+
+
+def test_a_batch_larger_than_the_pairs_is_refused() -> None:
+    with pytest.raises(UserError, match=r"recipe\.batch_size=14 .* 13 training pairs"):
+        sampler(batch_size=14)
+
+
+def test_part_of_a_step() -> None:
+    step = sampler().step(2)
+    assert as_lists(step.part(slice(1, 3))) == tuple(column[1:3] for column in as_lists(step))
+
+
+def test_step_lengths() -> None:
+    step = Step(np.array([1, 0]), np.array([[2, 0], [1, 2]]), np.zeros((2, 2), np.float32))
+    found = step_lengths(step, np.array([5, 6]), np.array([7, 8, 9]))
+    assert found.tolist() == [6, 5, 9, 7, 8, 9]
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
+def test_micro_batches(lengths: list[int], limit: int) -> None:
+    length_N = np.array(lengths, dtype=np.int64)
+    batches = list(micro_batches(length_N, limit))
+    order = [row for batch in batches for row in batch.tolist()]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[row] for row in order] == sorted(lengths, reverse=True)
+    for number, batch in enumerate(batches):
+        longest = length_N[batch].max()
+        assert len(batch) * longest <= limit or len(batch) == 1
+        if number + 1 < len(batches):  # one more row would have been too many
+            assert (len(batch) + 1) * longest > limit
+
+
+def test_pad() -> None:
+    texts = [np.array(text, dtype=np.int32) for text in ([4, 5, 6], [7], [8, 9])]
+    ids_NL, mask_NL = pad(texts, torch.device("cpu"))
+    assert ids_NL.dtype == mask_NL.dtype == torch.int64
+    assert ids_NL.tolist() == [[4, 5, 6], [7, 0, 0], [8, 9, 0]]
+    assert mask_NL.tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Letters a to e are tokens 1 to 5; 9 is padding; anything else is nothing."""
+    vocabulary = {letter: 1 + number for number, letter in enumerate("abcde")} | {"#": 9}
+    model = Tokenizer(models.BPE(vocabulary, []))
+    model.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=model, pad_token="#")
+
+
+@pytest.fixture
+def cache(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> tokens.Tokens:
+    monkeypatch.setattr(tokens, "BATCH", 2)
+    count = tokens.write(tmp_path, "texts", ["a b c", "?", "d", "e a b c d", "b b"], tokenizer, 4)
+    assert count == 3 + 1 + 1 + 4 + 2
+    return tokens.read(tmp_path, "texts")
+
+
+def texts(cache: tokens.Tokens, length: int = 100) -> list[list[int]]:
+    return [cache.text(row, length).tolist() for row in range(len(cache))]
+
+
+def test_tokens_come_back(cache: tokens.Tokens) -> None:
+    assert texts(cache) == [[1, 2, 3], [9], [4], [5, 1, 2, 3], [2, 2]]
+    assert isinstance(cache.ids_T, np.memmap)
+
+
+def test_tokens_are_cut(cache: tokens.Tokens) -> None:
+    assert texts(cache, 2) == [[1, 2], [9], [4], [5, 1], [2, 2]]
+    assert cache.lengths(2).tolist() == [2, 1, 1, 2, 2]
+    assert cache.lengths(100).tolist() == [3, 1, 1, 4, 2]
+
+
+def test_subset(cache: tokens.Tokens) -> None:
+    assert texts(cache.subset([3, 0, 3])) == [[5, 1, 2, 3], [1, 2, 3], [5, 1, 2, 3]]

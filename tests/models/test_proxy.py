@@ -1,0 +1,125 @@
+"""The shrunken decoders: reproducible, started as described, with the real ones' proportions."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from lion_sweep.config import ProxyShape, config_folder
+from lion_sweep.models import proxy
+from lion_sweep.models.backbone import Backbone
+
+SHAPE = ProxyShape(
+    hidden_size=16, intermediate_size=24, layers=1, heads=2, key_value_heads=1, tied=False
+)
+PASSAGES = [
+    "Return the number of open files below a folder, hidden files included.",
+    "Write the bytes to the file and return how many were written.",
+    "Raise an error when the socket is closed while a thread reads from it.",
+] * 3
+QUERIES = ["Count open files.", "Write bytes to a file.", "Read from a closed socket."]
+# hidden size, feed-forward size, heads, key-value heads as published
+REAL = {
+    "1b": (2048, 8192, 32, 8),
+    "3b": (3072, 8192, 24, 8),
+    "8b": (4096, 14336, 32, 8),
+}
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("proxy")
+    proxy.build(SHAPE, PASSAGES, QUERIES, folder, seed=3)
+    return folder
+
+
+def published(name: str) -> dict[str, int | bool]:
+    return yaml.safe_load((config_folder() / "model" / f"{name}.yaml").read_text())["proxy"]
+
+
+def parameters(name: str) -> int:
+    """Counted in a real model over the study's proxy vocabulary; shared matrices count once."""
+    shape = published(name)
+    config = LlamaConfig(
+        vocab_size=4096,
+        hidden_size=shape["hidden_size"],
+        intermediate_size=shape["intermediate_size"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["key_value_heads"],
+        tie_word_embeddings=shape["tied"],
+    )
+    return sum(parameter.numel() for parameter in LlamaForCausalLM(config).parameters())
+
+
+def test_the_same_seed_gives_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    proxy.build(SHAPE, PASSAGES, QUERIES, tmp_path / "same", seed=3)
+    assert hashes(tmp_path / "same") == hashes(built)
+    assert "model.safetensors" in hashes(built)
+    proxy.build(SHAPE, PASSAGES, QUERIES, tmp_path / "other", seed=4)
+    other = hashes(tmp_path / "other")
+    assert other["model.safetensors"] != hashes(built)["model.safetensors"]
+    assert other["tokenizer.json"] == hashes(built)["tokenizer.json"]
+
+
+def test_embedding_rows_are_unit_length(built: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(built)
+    rows_VD = model.model.embed_tokens.weight.detach()
+    torch.testing.assert_close(rows_VD.norm(dim=1), torch.ones(len(rows_VD)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.lm_head.weight.detach(), rows_VD)
+    assert model.lm_head.weight is not model.model.embed_tokens.weight
+    importance_V = rows_VD[:, 1:].norm(dim=1)
+    assert importance_V.min() > 0.099
+    assert importance_V.max() == pytest.approx(1, abs=1e-5)
+    assert (rows_VD[:, 0] >= 0).all()
+
+
+def test_a_rare_word_matters_more_than_a_frequent_one(built: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(built)
+    rows_VD = LlamaForCausalLM.from_pretrained(built).model.embed_tokens.weight.detach()
+    (frequent,) = tokenizer.encode("the")
+    (rare,) = tokenizer.encode("socket")
+    assert rows_VD[rare, 1:].norm() > rows_VD[frequent, 1:].norm()
+
+
+def test_the_final_norm_drops_the_shared_dimension(built: Path) -> None:
+    backbone = Backbone.load(built)
+    norm_D = backbone.language_model.model.norm.weight
+    assert norm_D[0] == 0
+    torch.testing.assert_close(norm_D[1:], torch.full((15,), 10.0 * 16**-0.25))
+    ids = torch.tensor([AutoTokenizer.from_pretrained(built).encode("closed socket")])
+    states = backbone.hidden_states(ids, torch.ones_like(ids))[0]
+    assert (states[:, 0] == 0).all()
+    assert (states[:, 1:] != 0).any()
+
+
+def test_the_tokenizer_lower_cases_and_covers_any_text(built: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(built)
+    assert tokenizer.encode("SOCKET") == tokenizer.encode("socket")
+    assert tokenizer.decode(tokenizer.encode("naïve 雪")).strip() == "naïve 雪"
+    assert (tokenizer.pad_token_id, tokenizer.mask_token_id) == (0, 1)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_widths_are_a_sixteenth_and_heads_an_eighth(name: str) -> None:
+    hidden, feed_forward, heads, key_value_heads = REAL[name]
+    shape = published(name)
+    assert shape["hidden_size"] == hidden // 16
+    assert shape["intermediate_size"] == feed_forward // 16
+    assert shape["heads"] == heads // 8
+    assert shape["key_value_heads"] == key_value_heads // 8
+    assert shape["tied"] == (name != "8b")
+
+
+def test_sizes_keep_their_ratio() -> None:
+    one, three, eight = (parameters(name) for name in REAL)
+    assert proxy.VOCABULARY == 4096
+    assert three / one == pytest.approx(2.6, abs=0.05)
+    assert eight / one == pytest.approx(6.1, abs=0.05)

@@ -1,0 +1,227 @@
+"""The commands as a user types them: the tiny twin of the whole grid, interruptions, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lion_sweep.data import pydoc
+from lion_sweep.data.collection import write
+
+GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
+TINY = [
+    "data=beir",
+    "data.name=twin",
+    "teacher=bm25",
+    "recipe.batch_size=8",
+    "recipe.adapt.steps=2",
+    "recipe.adapt.batch_size=2",
+    "recipe.adapt.chunk=16",
+    "recipe.checkpoint_every=1",
+    "evaluation.permutations=99",
+    "tracking=none",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 pairs of the embedded collection, as a user's own BEIR folder."""
+    pairs = pydoc.collect(["json", "logging", "email", "unittest", "asyncio"])[:200]
+    folder = tmp_path_factory.mktemp("twin")
+    write(folder, {"train": pairs[:160], "test": pairs[160:]})
+    return folder
+
+
+def lion(
+    *arguments: str, module: str = "lion_sweep", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a module of the package as a command."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def tiny(folder: Path, root: Path) -> list[str]:
+    """Overrides of a cell that takes seconds."""
+    return [*TINY, f"data.path={folder}", f"paths.root={root}"]
+
+
+def results(root: Path) -> dict[str, dict]:
+    """Every result by the name of its cell."""
+    found = [json.loads(path.read_text()) for path in root.glob("cells/*/result.json")]
+    return {"-".join(result["axes"].values()): result for result in found}
+
+
+@pytest.fixture(scope="module")
+def twin(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of the whole grid, made by the command the project is used by."""
+    root = tmp_path_factory.mktemp("grid")
+    done = lion(*GRID, *tiny(folder, root), "budget.flops=3e10")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "18 of 18 cells complete" in done.stdout
+    return root
+
+
+def test_grid_leaves_a_complete_result_per_cell(twin: Path) -> None:
+    cells = results(twin)
+    assert len(cells) == 18
+    for name, result in cells.items():
+        folder = twin / "cells" / result["id"]
+        assert result["id"].startswith(name)
+        assert set(result["scores"]["twin"]) == {"nDCG@10", "MRR@10", "Recall@100"}
+        assert result["ladder"] == "proxy"
+        assert (folder / "config.yaml").is_file() and (folder / "log.txt").is_file()
+        per_query = json.loads((folder / "per_query" / "twin.json").read_text())["nDCG@10"]
+        mean = sum(per_query.values()) / len(per_query)
+        assert mean == pytest.approx(result["scores"]["twin"]["nDCG@10"])
+        assert len(per_query) == 40
+        assert len((folder / "runs" / "twin.trec").read_text().splitlines()[0].split()) == 6
+        if "sparse" in name:
+            assert result["sparsity"]["twin"]["L0_documents"] > 1
+
+
+def test_cells_spend_what_was_planned_and_about_the_same(twin: Path) -> None:
+    spent = {}
+    for name, result in results(twin).items():
+        assert result["ledger"]["spent"] == result["ledger"]["planned"]
+        spent[name] = result["ledger"]["spent"]["useful_flops"]
+    # A budget of few steps cannot be met closer than half a step of the dearest cell.
+    assert max(spent.values()) / min(spent.values()) < 1.35
+
+
+def test_sizes_share_adaptation_and_cells_share_the_untrained_run(twin: Path) -> None:
+    assert len(list(twin.glob("stages/adapt-*/done.json"))) == 3
+    assert len(list(twin.glob("stages/negatives-*/done.json"))) == 1
+    assert len(list(twin.glob("stages/train-*/done.json"))) == 18
+    assert len(list(twin.glob("stages/encode-*/done.json"))) == 18 + 6
+
+
+def test_report_reads_the_grid(twin: Path) -> None:
+    done = lion("--root", str(twin), module="lion_sweep.report")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PROXY" in done.stdout and "BM25" in done.stdout
+    table = (twin / "reports" / "scaling" / "scaling.md").read_text()
+    for result in results(twin).values():
+        assert f"{result['scores']['twin']['nDCG@10']:.4f}" in table
+
+
+def test_finished_grid_does_nothing_again(folder: Path, twin: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in twin.glob("**/*.json")}
+    done = lion(*GRID, *tiny(folder, twin), "budget.flops=3e10")
+    assert done.returncode == 0 and done.stdout.count("done before") == 18
+    assert {path: path.stat().st_mtime_ns for path in twin.glob("**/*.json")} == before
+
+
+def test_report_shows_a_missing_cell_as_a_hole(twin: Path) -> None:
+    missing = next(twin.glob("cells/8b-dense-kd-*/result.json"))
+    hidden = missing.with_suffix(".hidden")
+    missing.rename(hidden)
+    try:
+        done = lion("--root", str(twin), module="lion_sweep.report")
+        assert done.returncode == 3
+        assert "8b" in done.stdout and "—" in done.stdout
+    finally:
+        hidden.rename(missing)
+
+
+def one_cell(folder: Path, root: Path, *more: str) -> list[str]:
+    """A cell of 40 steps."""
+    return [*tiny(folder, root), "loss=cl", "budget=steps", "budget.steps=40", *more]
+
+
+@pytest.mark.parametrize("stage", ["adapt", "train", "encode"])
+def test_killed_cell_goes_on_to_the_same_numbers(folder: Path, tmp_path: Path, stage: str) -> None:
+    longer = ["recipe.adapt.steps=40"]
+    whole = lion(*one_cell(folder, tmp_path / "whole", *longer))
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-m", "lion_sweep", *one_cell(folder, tmp_path / "cut", *longer)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    signs = {
+        "adapt": "stages/adapt-*.partial/checkpoint.pt",
+        "train": "stages/train-*.partial/checkpoint.pt",
+        "encode": "stages/encode-*.partial",
+    }
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cut").glob(signs[stage])) and time.monotonic() < deadline:
+        assert process.poll() is None, "the cell ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not results(tmp_path / "cut")
+    again = lion(*one_cell(folder, tmp_path / "cut", *longer))
+    assert again.returncode == 0, again.stderr
+    (expected,), (got,) = results(tmp_path / "whole").values(), results(tmp_path / "cut").values()
+    assert got["id"] == expected["id"]
+    assert got["scores"] == expected["scores"]
+    assert got["ledger"] == expected["ledger"]
+
+
+def test_one_failing_cell_leaves_the_others_alone(folder: Path, tmp_path: Path) -> None:
+    done = lion(
+        "-m",
+        *one_cell(folder, tmp_path),
+        "recipe.learning_rate=1e-4,1e30",
+        "recipe.embedding_rate=null",
+    )
+    assert done.returncode == 3
+    assert "1 of 2 cells complete" in done.stdout
+    assert "lower recipe.learning_rate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["model=1c"], "Available options"),
+        (["recipe.lerning_rate=1"], "lerning_rate"),
+        (["recipe.batch_size=many"], "many"),
+        (["recipe.batch_size=0"], "recipe.batch_size=0"),
+        (["-m", "model=1b,3b", "recipe.warmup=2"], "recipe.warmup=2"),
+        (["data=beir"], "data.path=FOLDER"),
+        (["data=beir", "data.path=nowhere"], "nowhere is not a folder"),
+        (["ladder=full", "site=laptop"], "needs a GPU"),
+        (["site=gpu"], "no CUDA device"),
+        (["paths.root=/proc/nothing"], "/proc/nothing cannot be written"),
+        (["model=smollm2", "model.backbone=package:nothing_here"], "package:nothing_here"),
+    ],
+)
+def test_bad_input_is_refused_in_plain_words(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    if "site=gpu" in arguments:
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("this machine has CUDA")
+    root = (
+        []
+        if any("paths.root" in argument for argument in arguments)
+        else [f"paths.root={tmp_path / 'out'}"]
+    )
+    done = lion("tracking=none", *arguments, *root, cwd=tmp_path)
+    assert done.returncode not in (0, 3)
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("out/cells/*/result.json"))
+
+
+def test_budget_below_one_step_is_refused_before_any_cell(folder: Path, tmp_path: Path) -> None:
+    done = lion(*tiny(folder, tmp_path), "budget.flops=1e3")
+    assert done.returncode == 2
+    assert "less than one step" in done.stderr
+    assert not list(tmp_path.glob("cells/*"))
+
+
+def test_help_and_configuration_are_readable(tmp_path: Path) -> None:
+    text = lion("--help", cwd=tmp_path).stdout
+    assert "model: 1b, 3b, 8b" in text and "paradigm: dense, sparse" in text
+    config = lion("--cfg", "job", cwd=tmp_path)
+    assert config.returncode == 0 and "hidden_size: 128" in config.stdout

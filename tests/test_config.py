@@ -1,0 +1,175 @@
+"""Every shipped configuration holds; what is impossible is refused by name."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from lion_sweep.config import (
+    GROUPS,
+    BudgetKind,
+    Config,
+    LadderName,
+    config_folder,
+    needs_teacher,
+    validate,
+)
+from lion_sweep.errors import UserError
+
+Compose = Callable[..., Config]
+FILES = sorted(config_folder().rglob("*.yaml"))
+OPTIONS = [(path.parent.name, path.stem) for path in FILES if path.parent != config_folder()]
+# What an option asks of whoever chooses it.
+EXTRA = {("data", "beir"): ["data.path=folder"]}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes(compose_cell: Compose, group: str, option: str) -> None:
+    config = compose_cell(f"{group}={option}", *EXTRA.get((group, option), []))
+    validate(config)
+    if group == "ladder":
+        assert config.ladder.value == option
+    elif group not in {"evaluation", "budget", "tracking"}:
+        name = getattr(config, group).name
+        assert getattr(name, "value", name) == option
+
+
+def test_every_group_is_in_the_schema() -> None:
+    assert {group for group, _ in OPTIONS} <= set(GROUPS)
+
+
+@pytest.mark.parametrize("ladder", ["proxy", "full"])
+@pytest.mark.parametrize("paradigm", ["sparse", "dense"])
+@pytest.mark.parametrize("loss", ["cl", "kd", "clkd"])
+def test_the_grid_is_valid(compose_cell: Compose, ladder: str, paradigm: str, loss: str) -> None:
+    config = compose_cell(f"ladder={ladder}", f"paradigm={paradigm}", f"loss={loss}")
+    validate(config)
+    assert needs_teacher(config) == (loss != "cl")
+
+
+@pytest.mark.parametrize("model", ["1b", "3b", "8b"])
+def test_every_size_is_on_the_full_ladder(compose_cell: Compose, model: str) -> None:
+    validate(compose_cell(f"model={model}", "ladder=full"))
+
+
+def test_a_ladder_chooses_its_recipe(compose_cell: Compose) -> None:
+    assert compose_cell("ladder=full").recipe.name == "lion"
+    assert compose_cell("ladder=proxy").recipe.name == "proxy"
+    assert compose_cell("ladder=full", "recipe=proxy").recipe.name == "proxy"
+    assert compose_cell("ladder=full").ladder is LadderName.full
+
+
+def test_interpolations_follow_the_recipe(compose_cell: Compose) -> None:
+    config = compose_cell(
+        "recipe.negatives=3",
+        "recipe.flops=5e9",
+        "recipe.sparse.threshold=1.5",
+        "recipe.sparse.flops_query=0.25",
+        "recipe.evaluation_query_length=17",
+        "recipe.teacher_scale=0.5",
+    )
+    assert config.loss.negatives == 3
+    assert config.budget.flops == 5e9
+    assert config.paradigm.encoder["threshold"] == 1.5
+    assert config.paradigm.regulariser is not None
+    assert config.paradigm.regulariser["query_weight"] == 0.25
+    assert config.evaluation.query_length == 17
+    assert config.teacher.scale == 0.5
+    assert compose_cell("budget=steps").budget.kind is BudgetKind.steps
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["recipe.nonsense=1", "nonsense=1", "+recipe.nonsense=1", "model=nonsense", "+budget.more=1"],
+)
+def test_an_unknown_key_is_refused(compose_cell: Compose, override: str) -> None:
+    with pytest.raises((HydraException, OmegaConfBaseException), match=r"nonsense|more"):
+        compose_cell(override)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "many"),
+        ("recipe.batch_size", "1.5"),
+        ("recipe.learning_rate", "fast"),
+        ("recipe.precision", "fp8"),
+        ("recipe.lengths", "3"),
+        ("evaluation.sparse_engine", "elastic"),
+        ("tracking.kind", "paper"),
+        ("model.proxy.tied", "perhaps"),
+    ],
+)
+def test_a_wrong_type_is_refused(compose_cell: Compose, key: str, value: str) -> None:
+    with pytest.raises(HydraException):
+        compose_cell(f"{key}={value}")
+
+
+def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
+    with pytest.raises(UserError, match=r"data\.path"):
+        validate(compose_cell("data=beir"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["recipe.batch_size=0"], "recipe.batch_size=0"),
+        (["recipe.micro_batch_tokens=-1"], "recipe.micro_batch_tokens=-1"),
+        (["recipe.learning_rate=0"], "recipe.learning_rate=0"),
+        (["recipe.checkpoint_every=0"], "recipe.checkpoint_every=0"),
+        (["recipe.lengths.query=0"], "recipe.lengths.query=0"),
+        (["recipe.dense.temperature=0", "paradigm=dense"], "paradigm.temperature=0"),
+        (["evaluation.depth=0"], "evaluation.depth=0"),
+        (["recipe.warmup=1.5"], "recipe.warmup=1.5"),
+        (["recipe.sparse.flops_ramp=-0.1"], "recipe.sparse.flops_ramp=-0.1"),
+        (["recipe.accumulation=5"], "recipe.accumulation=5"),
+        (["recipe.micro_batch_tokens=63"], "recipe.micro_batch_tokens=63"),
+        (["loss.negatives=-1"], "loss.negatives=-1"),
+        (["recipe.negatives=20"], "loss.negatives=20"),
+        (["recipe.flops=0"], "budget.flops=0"),
+        (["budget.flops=null"], "budget.flops=None"),
+        (["budget=steps", "budget.steps=0"], "budget.steps=0"),
+        (["budget=steps", "budget.steps=null"], "budget.steps=None"),
+        (["recipe=lion", "recipe.embedding_rate=0.1"], "recipe.embedding_rate"),
+        (["model=smollm2", "model.backbone=null"], "model=smollm2"),
+        (["ladder=full", "model.full=null"], "ladder=full"),
+        (["data.packages=[]"], "data.packages"),
+        (["+loss.terms.mine=3"], "loss.terms.mine"),
+        (["+loss.terms.mine={_target_: nowhere.Loss}"], "loss.terms.mine._target_=nowhere.Loss"),
+        (["+loss.terms.contrastive.nonsense=1"], "loss.terms.contrastive.nonsense"),
+        (["+paradigm.encoder.nonsense=1"], "paradigm.encoder.nonsense"),
+        (["+paradigm.regulariser.nonsense=1"], "paradigm.regulariser.nonsense"),
+        (["loss=kd", "loss.negatives=0"], "loss.negatives=1"),
+    ],
+)
+def test_an_impossible_value_is_named(
+    compose_cell: Compose, overrides: list[str], named: str
+) -> None:
+    config = compose_cell(*overrides)
+    with pytest.raises(UserError, match=re.escape(named)):
+        validate(config)
+
+
+def test_values_at_the_edge_are_allowed(compose_cell: Compose) -> None:
+    validate(compose_cell("recipe.warmup=0", "recipe.sparse.flops_ramp=1"))
+    validate(compose_cell("recipe.micro_batch_tokens=64", "recipe.negatives=19"))
+    validate(compose_cell("loss=cl", "loss.negatives=0", "recipe.accumulation=32"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_file_says_what_it_is(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = next(line for line in lines if not line.startswith("# @package"))
+    assert re.match(r"# \S+ \S+", head), head
+
+
+@pytest.mark.parametrize("name", ["lion", "proxy"])
+def test_recipe_numbers_have_their_unit(name: str) -> None:
+    """Counts and lengths tell what they count, on their line or at the head of their block."""
+    lines = (config_folder() / "recipe" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    for key in ("lengths", "batch_size", "accumulation", "negatives", "warmup", "adapt", "chunk"):
+        line = next(line for line in lines if line.strip().startswith(f"{key}:"))
+        assert "#" in line, line

@@ -1,0 +1,169 @@
+"""The ledger against published shapes, a counter of real operations, and its own algebra."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
+
+from lion_sweep.config import Lora
+from lion_sweep.errors import UserError
+from lion_sweep.ledger import DecoderShape, sequence_flops
+from lion_sweep.models.backbone import Backbone
+
+MakeModel = Callable[..., LlamaForCausalLM]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LORA = Lora(rank=16, alpha=32, dropout=0.05, targets=TARGETS)
+SHAPES = {
+    "1b": DecoderShape(2048, 8192, 16, 32, 8, 64, 128256),
+    "3b": DecoderShape(3072, 8192, 28, 24, 8, 128, 128256),
+    "8b": DecoderShape(4096, 14336, 32, 32, 8, 128, 128256),
+}
+# projections, head, adapters of rank 16
+PARAMETERS = {
+    "1b": (973078528, 262668288, 11272192),
+    "3b": (2818572288, 394002432, 24313856),
+    "8b": (6979321856, 525336576, 41943040),
+}
+# tokens, then training FLOPs with rank-16 adapters: dense, sparse
+TRAINING = [
+    ("1b", 16, 63459819520, 72390541312),
+    ("1b", 64, 255047237632, 289194115072),
+    ("1b", 128, 513315700736, 581084119040),
+    ("1b", 192, 774805389312, 876195348480),
+    ("1b", 512, 2130572214272, 2400069877760),
+    ("3b", 16, 182986997760, 196383080448),
+    ("3b", 64, 735118884864, 786339201024),
+    ("3b", 128, 1478693486592, 1580346114048),
+    ("3b", 192, 2230723805184, 2382808743936),
+    ("3b", 512, 6117711151104, 6521957646336),
+    ("8b", 16, 451105783808, 468967227392),
+    ("8b", 64, 1809254973440, 1877548728320),
+    ("8b", 128, 3631394848768, 3766931685376),
+    ("8b", 192, 5466419625984, 5669199544320),
+    ("8b", 512, 14834817040384, 15373812367360),
+]
+TINY = DecoderShape(8, 12, 2, 4, 2, 2, 30)
+lengths = st.lists(st.integers(0, 600), min_size=1, max_size=6)
+adapters = st.sampled_from([None, Lora(rank=2, alpha=4, dropout=0.0, targets=["q_proj"]), LORA])
+
+
+def one(shape: DecoderShape, length: int, **how: object) -> int:
+    return int(sequence_flops(shape, np.array([length]), **how)[0])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_parameters(name: str) -> None:
+    shape = SHAPES[name]
+    assert (
+        shape.linear_parameters,
+        shape.head_parameters,
+        shape.lora_parameters(16, TARGETS),
+    ) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(("name", "length", "dense", "sparse"), TRAINING)
+def test_training_flops(name: str, length: int, dense: int, sparse: int) -> None:
+    assert one(SHAPES[name], length, sparse=False, lora=LORA) == dense
+    assert one(SHAPES[name], length, sparse=True, lora=LORA) == sparse
+
+
+def test_shape_of_a_configuration() -> None:
+    config = LlamaConfig(
+        hidden_size=3072,
+        intermediate_size=8192,
+        num_hidden_layers=28,
+        num_attention_heads=24,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=128256,
+    )
+    assert DecoderShape.of(config) == SHAPES["3b"]
+
+
+def test_another_architecture_is_refused() -> None:
+    with pytest.raises(UserError, match="gpt2"):
+        DecoderShape.of(GPT2Config())
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel) -> LlamaForCausalLM:
+    return make_model(attn_implementation="eager", intermediate_size=80)
+
+
+def counted(model: LlamaForCausalLM, length: int, *, sparse: bool, backward: bool = False) -> int:
+    ids = torch.ones(3, length, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        if sparse:
+            result = model(input_ids=ids).logits
+        else:
+            result = model.model(input_ids=ids).last_hidden_state
+        if backward:
+            result.sum().backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("length", [8, 40])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_forward_equals_the_counter(model: LlamaForCausalLM, sparse: bool, length: int) -> None:
+    expected = 3 * one(
+        DecoderShape.of(model.config), length, sparse=sparse, lora=None, backward=False
+    )
+    assert counted(model, length, sparse=sparse) == pytest.approx(expected, rel=0.01)
+
+
+def test_forward_with_adapters_equals_the_counter(make_model: MakeModel) -> None:
+    model = make_model(attn_implementation="eager")
+    shape = DecoderShape.of(model.config)
+    lora = Lora(rank=4, alpha=8, dropout=0.0, targets=TARGETS)
+    adapted = Backbone(model).with_lora(lora).language_model
+    expected = 3 * one(shape, 20, sparse=False, lora=lora, backward=False)
+    assert counted(adapted, 20, sparse=False) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("length", [8, 40])
+def test_full_training_equals_the_counter(model: LlamaForCausalLM, length: int) -> None:
+    expected = 3 * one(DecoderShape.of(model.config), length, sparse=False, lora=None)
+    found = counted(model, length, sparse=False, backward=True)
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+@given(lengths, st.booleans(), adapters, st.booleans())
+def test_texts_add_up(texts: list[int], sparse: bool, lora: Lora | None, backward: bool) -> None:
+    how = {"sparse": sparse, "lora": lora, "backward": backward}
+    together = sequence_flops(TINY, np.array(texts), **how)
+    assert together.tolist() == [one(TINY, length, **how) for length in texts]
+
+
+@given(st.integers(1, 600), adapters)
+def test_parts_add_up(length: int, lora: Lora | None) -> None:
+    def flops(sparse: bool, backward: bool) -> int:
+        return one(TINY, length, sparse=sparse, lora=lora, backward=backward)
+
+    head = 2 * 8 * 30
+    assert flops(True, False) - flops(False, False) == head * length
+    # The argmax backward pass touches one position per vocabulary entry, whatever the length.
+    gradients = 1 if lora else 2
+    assert flops(True, True) - flops(False, True) == head * length + gradients * head
+
+
+@given(st.integers(0, 600), st.integers(1, 50), st.booleans(), adapters)
+def test_longer_costs_more(length: int, more: int, sparse: bool, lora: Lora | None) -> None:
+    for backward in (False, True):
+        how = {"sparse": sparse, "lora": lora, "backward": backward}
+        assert one(TINY, length + more, **how) > one(TINY, length, **how)
+    assert one(TINY, length + more, sparse=sparse, lora=lora) > one(
+        TINY, length + more, sparse=sparse, lora=lora, backward=False
+    )
+
+
+def test_a_long_batch_does_not_overflow() -> None:
+    flops = sequence_flops(SHAPES["8b"], np.array([8192], dtype=np.int32), sparse=True, lora=None)
+    assert flops.dtype == np.int64
+    linear, head, _ = PARAMETERS["8b"]
+    expected = 6 * linear * 8192 + 12 * 32 * 32 * 128 * 8192**2 + 2 * head * 8192 + 4 * head
+    assert int(flops[0]) == expected

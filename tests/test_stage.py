@@ -1,0 +1,130 @@
+"""Stages: done once, reused, continued after a failure, shared between processes."""
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lion_sweep import stage
+
+SPECIFICATION = {"steps": 3, "of": ["a", "b"]}
+
+
+class Work:
+    """Writes a file and counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> dict[str, Any]:
+        self.calls += 1
+        (folder / "result.txt").write_text(f"call {self.calls}")
+        return {"lines": 1}
+
+
+def test_work_is_done_once_and_reused(tmp_path: Path) -> None:
+    work = Work()
+    assert stage.find(tmp_path, "train", SPECIFICATION) is None
+    first = stage.run(tmp_path, "train", SPECIFICATION, work)
+    again = stage.run(tmp_path, "train", SPECIFICATION, work)
+    assert work.calls == 1
+    assert (first.reused, again.reused) == (False, True)
+    assert (first.folder, first.key, first.facts) == (again.folder, again.key, again.facts)
+    assert first.facts == {"lines": 1}
+    assert (first.folder / "result.txt").read_text() == "call 1"
+    assert first.seconds == again.seconds
+    assert stage.find(tmp_path, "train", SPECIFICATION) == again
+    done = json.loads((first.folder / stage.DONE).read_text())
+    assert done["specification"] == SPECIFICATION
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_the_key_depends_on_the_specification_alone(tmp_path: Path) -> None:
+    key = stage.key_of(SPECIFICATION)
+    assert key == stage.key_of({"of": ["a", "b"], "steps": 3})
+    assert len(key) == 12
+    int(key, 16)
+    changed = [
+        {"steps": 4, "of": ["a", "b"]},
+        {"steps": 3, "of": ["b", "a"]},
+        {"steps": 3, "of": ["a", "b"], "more": None},
+        {"steps": "3", "of": ["a", "b"]},
+    ]
+    assert len({key, *map(stage.key_of, changed)}) == 5
+    one = stage.run(tmp_path / "one", "train", SPECIFICATION, Work())
+    other = stage.run(tmp_path / "other", "train", SPECIFICATION, Work())
+    assert one.folder.name == other.folder.name == f"train-{key}"
+
+
+def test_other_names_and_specifications_are_other_work(tmp_path: Path) -> None:
+    work = Work()
+    for name, specification in (("a", {"x": 1}), ("b", {"x": 1}), ("a", {"x": 2})):
+        assert not stage.run(tmp_path, name, specification, work).reused
+    assert work.calls == 3
+
+
+def test_a_failure_leaves_its_work_to_go_on_from(tmp_path: Path) -> None:
+    def fail(folder: Path) -> dict[str, Any]:
+        (folder / "checkpoint").write_text("half")
+        raise RuntimeError("killed")
+
+    def finish(folder: Path) -> dict[str, Any]:
+        return {"found": (folder / "checkpoint").read_text()}
+
+    with pytest.raises(RuntimeError, match="killed"):
+        stage.run(tmp_path, "train", SPECIFICATION, fail)
+    assert stage.find(tmp_path, "train", SPECIFICATION) is None
+    (partial,) = tmp_path.rglob("*.partial")
+    assert (partial / "checkpoint").read_text() == "half"
+    finished = stage.run(tmp_path, "train", SPECIFICATION, finish)
+    assert finished.facts == {"found": "half"}
+    assert not finished.reused
+    assert not partial.exists()
+
+
+def test_two_processes_do_the_work_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(2), context.Queue()
+
+    def work(folder: Path) -> dict[str, Any]:
+        with (tmp_path / "log").open("a") as log:
+            log.write("work\n")
+        time.sleep(0.3)
+        return {"value": 7}
+
+    def process() -> None:
+        barrier.wait(20)
+        done = stage.run(tmp_path, "train", SPECIFICATION, work)
+        results.put((done.facts, done.reused))
+
+    processes = [context.Process(target=process) for _ in range(2)]
+    for each in processes:
+        each.start()
+    found = [results.get(timeout=20) for _ in processes]
+    for each in processes:
+        each.join(20)
+    assert (tmp_path / "log").read_text() == "work\n"
+    assert sorted(reused for _, reused in found) == [False, True]
+    assert [facts for facts, _ in found] == [{"value": 7}] * 2
+
+
+def test_write_json_replaces_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.json"
+    stage.write_json(path, {"old": 1})
+    replace, seen = Path.replace, []
+
+    def spy(self: Path, target: Path) -> Path:
+        seen.append((json.loads(path.read_text()), json.loads(self.read_text())))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", spy)
+    stage.write_json(path, {"new": 2})
+    assert seen == [({"old": 1}, {"new": 2})]
+    assert json.loads(path.read_text()) == {"new": 2}
+    with pytest.raises(TypeError):
+        stage.write_json(path, {"impossible": object()})
+    assert json.loads(path.read_text()) == {"new": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]

@@ -1,0 +1,170 @@
+"""Masked next-token prediction: what is masked, what is asked, what is learnt.
+
+Shapes: B chunks, L tokens, T tokens of the collection.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import LlamaForCausalLM
+
+from lion_sweep.config import Config, Recipe
+from lion_sweep.errors import UserError
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.training.adapt import IGNORED, adapt, corrupt, mask_token, mntp_loss
+
+MakeModel = Callable[..., LlamaForCausalLM]
+Compose = Callable[..., Config]
+MASK = 1
+
+
+def corrupted(seed: int = 0, probability: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(ids, inputs, targets); random tokens come from so many that they never equal an id."""
+    ids_BL = np.random.default_rng(1).integers(10, 20, (300, 100))
+    rng = np.random.default_rng(seed)
+    return (ids_BL, *corrupt(ids_BL, probability, MASK, 10**9, rng))
+
+
+def test_shares() -> None:
+    ids_BL, input_BL, target_BL = corrupted()
+    asked_BL = target_BL != IGNORED
+    assert asked_BL[:, 1:].mean() == pytest.approx(0.3, abs=0.02)
+    masked = (input_BL == MASK)[asked_BL].mean()
+    kept = (input_BL == ids_BL)[asked_BL].mean()
+    assert masked == pytest.approx(0.8, abs=0.02)
+    assert kept == pytest.approx(0.1, abs=0.02)
+    assert 1 - masked - kept == pytest.approx(0.1, abs=0.02)
+
+
+def test_only_chosen_tokens_change_and_are_asked() -> None:
+    ids_BL, input_BL, target_BL = corrupted()
+    asked_BL = target_BL != IGNORED
+    assert (target_BL[asked_BL] == ids_BL[asked_BL]).all()
+    assert (input_BL[~asked_BL] == ids_BL[~asked_BL]).all()
+    # Nothing comes before the first token to predict it from.
+    assert not asked_BL[:, 0].any()
+    assert asked_BL[:, 1:].any(axis=0).all()
+
+
+def test_random_tokens_are_in_the_vocabulary() -> None:
+    rng = np.random.default_rng(0)
+    input_BL, _ = corrupt(np.full((50, 50), 3), 1.0, MASK, 7, rng)
+    assert set(np.unique(input_BL)) == set(range(7))
+
+
+def test_corruption_is_seeded() -> None:
+    for one, same in zip(corrupted(3), corrupted(3), strict=True):
+        assert (one == same).all()
+    assert (corrupted(3)[1] != corrupted(4)[1]).any()
+    assert (corrupted(3)[2] != corrupted(4)[2]).any()
+
+
+def test_loss_reads_the_position_before(backbone: Backbone) -> None:
+    input_BL = torch.tensor([[5, 1, 7, 8, 1], [9, 10, 1, 12, 13]])
+    target_BL = torch.tensor([[IGNORED, 6, IGNORED, 8, 30], [IGNORED, IGNORED, 11, 12, IGNORED]])
+    with torch.no_grad():
+        found = mntp_loss(backbone, input_BL, target_BL).item()
+        logits_BLV = backbone.model(input_ids=input_BL).logits.double().numpy()
+    terms = []
+    for row in range(2):
+        for place in range(1, 5):
+            target = int(target_BL[row, place])
+            if target != IGNORED:
+                logits = logits_BLV[row, place - 1]
+                terms.append(np.log(np.exp(logits).sum()) - logits[target])
+    assert len(terms) == 5
+    assert found == pytest.approx(np.mean(terms), rel=1e-4)
+
+
+def test_mask_token() -> None:
+    assert mask_token(SimpleNamespace(mask_token_id=4)) == 4
+    one = SimpleNamespace(mask_token_id=None, encode=lambda text, **_: [62] if text == "_" else [])
+    assert mask_token(one) == 62
+    two = SimpleNamespace(mask_token_id=None, encode=lambda text, **_: [62, 63])
+    with pytest.raises(UserError, match="mask token"):
+        mask_token(two)
+
+
+@pytest.fixture
+def recipe(compose_cell: Compose) -> Recipe:
+    return compose_cell(
+        "recipe.adapt.steps=20",
+        "recipe.adapt.batch_size=8",
+        "recipe.adapt.chunk=8",
+        "recipe.adapt.learning_rate=1e-2",
+        "recipe.embedding_rate=1e-2",
+        "recipe.checkpoint_every=4",
+    ).recipe
+
+
+def run(
+    backbone: Backbone,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    folder: Path,
+    on_step: Callable[..., None] = lambda *_: None,
+) -> dict[str, Any]:
+    ids_T = (2 + np.arange(200) % 12).astype(np.int32)
+    tokenizer = SimpleNamespace(mask_token_id=MASK)
+    return adapt(backbone, ids_T, tokenizer, recipe, 3, accelerator, folder, on_step)
+
+
+def test_adapting_reduces_the_loss(
+    backbone: Backbone, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int, float]] = []
+    facts = run(
+        backbone,
+        recipe,
+        accelerator,
+        tmp_path,
+        lambda done, total, values: seen.append((done, total, values["loss"])),
+    )
+    losses = [loss for _, _, loss in seen]
+    assert [(done, total) for done, total, _ in seen] == [(n, 20) for n in range(1, 21)]
+    assert facts == {"steps": 20, "first_loss": losses[0], "last_loss": losses[-1]}
+    assert np.mean(losses[-4:]) < 0.7 * losses[0]
+
+
+def test_a_killed_adaptation_goes_on(
+    make_model: MakeModel, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    def kill(done: int, *_: object) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    (tmp_path / "whole").mkdir()
+    whole = Backbone(make_model())
+    expected = run(whole, recipe, accelerator, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(Backbone(make_model()), recipe, accelerator, tmp_path, kill)
+    resumed, steps = Backbone(make_model()), []
+    facts = run(resumed, recipe, accelerator, tmp_path, lambda done, *_: steps.append(done))
+    assert steps == list(range(9, 21))
+    assert facts == expected
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_no_steps_change_nothing(
+    make_model: MakeModel, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    recipe.adapt.steps = 0
+    backbone = Backbone(make_model())
+    assert run(backbone, recipe, accelerator, tmp_path) == {"steps": 0}
+    for name, value in make_model().state_dict().items():
+        assert torch.equal(value, backbone.model.state_dict()[name])
+
+
+def test_too_little_text_is_refused(
+    backbone: Backbone, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    recipe.adapt.chunk = 201
+    with pytest.raises(UserError, match=r"recipe\.adapt\.chunk=201"):
+        run(backbone, recipe, accelerator, tmp_path)

@@ -1,0 +1,99 @@
+"""From a budget to steps, against a count by hand.
+
+Shapes: P training pairs, N texts.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lion_sweep.config import Budget, BudgetKind, Lora
+from lion_sweep.data.batches import Sampler
+from lion_sweep.data.groups import Groups
+from lion_sweep.errors import UserError
+from lion_sweep.ledger import DecoderShape, sequence_flops
+from lion_sweep.training.budget import Meter, plan
+
+SHAPE = DecoderShape(8, 12, 2, 4, 2, 2, 30)
+LORA = Lora(rank=2, alpha=4, dropout=0.0, targets=["q_proj"])
+rng = np.random.default_rng(5)
+QUERY_LENGTH_N = rng.integers(1, 20, 11)
+PASSAGE_LENGTH_N = rng.integers(1, 60, 40)
+
+
+def sampler() -> Sampler:
+    generator = np.random.default_rng(6)
+    return Sampler(
+        Groups(
+            query_P=np.arange(11, dtype=np.int32),
+            positive_P=np.arange(11, dtype=np.int32),
+            negative_PM=generator.integers(11, 40, (11, 5)).astype(np.int32),
+            positive_score_P=np.zeros(11, dtype=np.float32),
+            negative_score_PM=np.zeros((11, 5), dtype=np.float32),
+        ),
+        batch_size=3,
+        negatives=2,
+        seed=9,
+    )
+
+
+def by_hand(number: int, sparse: bool, lora: Lora | None) -> tuple[int, int]:
+    """(FLOPs, tokens) of one step, text by text."""
+    step = sampler().step(number)
+    lengths = [int(QUERY_LENGTH_N[row]) for row in step.query_B]
+    lengths += [int(PASSAGE_LENGTH_N[row]) for own in step.passage_BG for row in own]
+    assert len(lengths) == 3 + 9
+    flops = [
+        int(sequence_flops(SHAPE, np.array([length]), sparse=sparse, lora=lora)[0])
+        for length in lengths
+    ]
+    return sum(flops), sum(lengths)
+
+
+def meter(sparse: bool, lora: Lora | None) -> Meter:
+    return Meter(SHAPE, QUERY_LENGTH_N, PASSAGE_LENGTH_N, sparse=sparse, lora=lora)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_the_nearest_number_of_steps_is_taken(sparse: bool, lora: Lora | None) -> None:
+    steps = [by_hand(number, sparse, lora) for number in range(12)]
+    spent = list(itertools.accumulate(flops for flops, _ in steps))
+    tokens = list(itertools.accumulate(count for _, count in steps))
+    assert len({flops for flops, _ in steps}) > 6  # steps differ, so that order matters
+    for budget in np.linspace(spent[0], spent[9], 60):
+        nearest = min(range(12), key=lambda place, budget=budget: abs(spent[place] - budget))
+        found = plan(Budget(BudgetKind.flops, flops=float(budget)), sampler(), meter(sparse, lora))
+        assert (found.steps, found.useful_flops, found.tokens) == (
+            nearest + 1,
+            spent[nearest],
+            tokens[nearest],
+        )
+
+
+def test_less_than_one_step_is_refused() -> None:
+    first, _ = by_hand(0, True, None)
+    exactly = plan(Budget(BudgetKind.flops, flops=first), sampler(), meter(True, None))
+    assert exactly.steps == 1
+    with pytest.raises(UserError, match=r"budget\.flops="):
+        plan(Budget(BudgetKind.flops, flops=first - 1), sampler(), meter(True, None))
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_a_number_of_steps(count: int) -> None:
+    steps = [by_hand(number, False, LORA) for number in range(count)]
+    found = plan(Budget(BudgetKind.steps, steps=count), sampler(), meter(False, LORA))
+    assert found.as_dict() == {
+        "steps": count,
+        "useful_flops": sum(flops for flops, _ in steps),
+        "tokens": sum(tokens for _, tokens in steps),
+    }
+
+
+def test_more_costly_steps_mean_fewer_of_them() -> None:
+    flops = 40 * by_hand(0, True, None)[0]
+    budget = Budget(BudgetKind.flops, flops=flops)
+    dense, sparse = (plan(budget, sampler(), meter(kind, None)) for kind in (False, True))
+    assert sparse.steps < dense.steps
+    assert sparse.useful_flops == pytest.approx(dense.useful_flops, rel=0.05)
