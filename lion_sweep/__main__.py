@@ -2,6 +2,7 @@
 
 import hydra
 import transformers
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lion_sweep import config as configuration
@@ -14,11 +15,12 @@ transformers.logging.set_verbosity_error()
 @hydra.main(
     version_base="1.3", config_path=str(configuration.config_folder()), config_name="config"
 )
-def main(composed: DictConfig) -> None:
-    """One cell, as composed."""
+def main(_: DictConfig) -> None:
+    """One cell of those that the grid's callback has composed and checked."""
     from lion_sweep.grid import SESSION
 
-    SESSION.run(configuration.resolve(OmegaConf.masked_copy(composed, configuration.GROUPS)))
+    job = HydraConfig.get().job
+    SESSION.run(0 if OmegaConf.is_missing(job, "num") else job.num)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ while composing. `validate` then refuses combinations that no single key shows t
 """
 
 import inspect
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -282,9 +282,6 @@ class Config:
     paths: Paths = MISSING
     ladder: LadderName = MISSING
     seed: int = MISSING
-
-
-GROUPS = [entry.name for entry in fields(Config)]
 
 
 def register() -> None:

@@ -24,6 +24,7 @@ from lion_sweep.cell import Cell, label
 from lion_sweep.config import Config, LadderName, SiteName, resolve, validate
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
+from lion_sweep.evaluation.measures import mean
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress, duration
 
@@ -48,11 +49,13 @@ class Session:
 
     def __init__(self) -> None:
         self.site: SiteName | None = None
+        self.configs: list[Config] = []
         self.outcomes: list[Outcome] = []
         self.start = time.monotonic()
 
     def prepare(self, configs: list[Config]) -> None:
         """Refuse the whole grid where any of its cells is impossible; derive the collection."""
+        self.configs = configs
         first = configs[0]
         site.check_output(Path(first.paths.root))
         self.site, why = site.choose(first.site.name)
@@ -62,18 +65,24 @@ class Session:
             site.check(config, self.site)
         if any(config.ladder is LadderName.proxy for config in configs):
             print(PROXY_WARNING, flush=True)
-        for name, texts in {
-            config.data.name: self.collection(config) for config in configs
-        }.items():
-            judged = {split: len(qrels) for split, qrels in texts.qrels.items()}
-            print(
-                f"collection: {name}, {len(texts.documents)} passages, "
-                + ", ".join(f"{count} {split} queries" for split, count in judged.items())
-                + f", checksum {texts.checksum}",
-                flush=True,
-            )
+        for config in {config.data.name: config for config in configs}.values():
+            self.introduce(config)
         for config in configs:
             self.plan(config)
+
+    def introduce(self, config: Config) -> None:
+        """Print what a collection holds, and how BM25 fares on it."""
+        texts = self.collection(config)
+        workshop = Workshop(config, Progress(config.data.name, None))
+        searched = pipeline.search_bm25(workshop, texts)
+        scores = pipeline.score(workshop, texts, searched, "score bm25")
+        measure, value = next(iter(mean(scores).items()))
+        judged = [f"{len(qrels)} {split} queries" for split, qrels in texts.qrels.items()]
+        print(
+            f"collection: {config.data.name}, {len(texts.documents)} passages, "
+            f"{', '.join(judged)}, BM25 {measure} {value:.4f}, checksum {texts.checksum}",
+            flush=True,
+        )
 
     def plan(self, config: Config) -> None:
         """Refuse a budget that buys no step, before any cell starts."""
@@ -86,9 +95,14 @@ class Session:
         """The collection of a cell, outside any cell's folder."""
         return prepare.collection(Workshop(config, Progress(config.data.name, None)))
 
-    def run(self, config: Config) -> None:
-        """One cell; whatever goes wrong is recorded and leaves the other cells alone."""
+    def run(self, number: int) -> None:
+        """One cell; whatever goes wrong is recorded and leaves the other cells alone.
+
+        Its configuration is the one that was checked: editing conf/ while the grid runs changes
+        nothing.
+        """
         assert self.site is not None
+        config = self.configs[number]
         cell = Cell(config, self.collection(config).checksum)
         start = time.monotonic()
         if cell.complete:

@@ -231,42 +231,38 @@ class Pipeline:
             shown,
         )
 
-    def bm25(self) -> Stage:
-        """The reference row: BM25 over the same texts."""
 
-        def work(folder: Path) -> dict[str, Any]:
-            index = BM25Index(list(self.texts.documents), list(self.texts.documents.values()))
-            texts = [self.texts.queries[query] for query in self.test_queries]
-            run = index.search(self.test_queries, texts, self.config.evaluation.depth)
-            write_trec(drop_self_hits(run), folder / "run.trec", "bm25")
-            return {}
+def search_bm25(workshop: Workshop, texts: Collection) -> Stage:
+    """The reference row: BM25 over the same texts."""
+    data, depth = workshop.config.data, workshop.config.evaluation.depth
+    queries = list(texts.qrels[data.test_split])
 
-        return self.workshop.run(
-            "search",
-            {
-                "bm25": self.texts.checksum,
-                "split": self.config.data.test_split,
-                "depth": self.config.evaluation.depth,
-            },
-            work,
-            "search bm25",
-        )
+    def work(folder: Path) -> dict[str, Any]:
+        index = BM25Index(list(texts.documents), list(texts.documents.values()))
+        run = index.search(queries, [texts.queries[query] for query in queries], depth)
+        write_trec(drop_self_hits(run), folder / "run.trec", "bm25")
+        return {}
 
-    def score(self, searched: Stage, shown: str) -> Scores:
-        """Per-query values of every measure."""
-        measures = list(self.config.evaluation.measures)
+    specification = {"bm25": texts.checksum, "split": data.test_split, "depth": depth}
+    return workshop.run("search", specification, work, "search bm25")
 
-        def work(folder: Path) -> dict[str, Any]:
-            qrels = self.texts.qrels[self.config.data.test_split]
-            scores = evaluate(read_trec(searched.folder / "run.trec"), qrels, measures)
-            write_json(folder / "per_query.json", scores)
-            return mean(scores)
 
-        done = self.workshop.run(
-            "score", {"search": searched.folder.name, "measures": measures}, work, shown
-        )
-        scores: Scores = json.loads((done.folder / "per_query.json").read_text(encoding="utf-8"))
-        return scores
+def score(workshop: Workshop, texts: Collection, searched: Stage, shown: str) -> Scores:
+    """Per-query values of every measure."""
+    config = workshop.config
+    measures = list(config.evaluation.measures)
+
+    def work(folder: Path) -> dict[str, Any]:
+        qrels = texts.qrels[config.data.test_split]
+        scores = evaluate(read_trec(searched.folder / "run.trec"), qrels, measures)
+        write_json(folder / "per_query.json", scores)
+        return mean(scores)
+
+    done = workshop.run(
+        "score", {"search": searched.folder.name, "measures": measures}, work, shown
+    )
+    scores: Scores = json.loads((done.folder / "per_query.json").read_text(encoding="utf-8"))
+    return scores
 
 
 def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> dict[str, Any]:
@@ -286,9 +282,9 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
         encoded = pipeline.encode(trained, "encode")
         searched = pipeline.search(encoded, "search")
         name = config.data.name
-        scores = pipeline.score(searched, "score")
-        untrained = pipeline.score(before, "score untrained")
-        reference = pipeline.score(pipeline.bm25(), "score bm25")
+        scores = score(workshop, texts, searched, "score")
+        untrained = score(workshop, texts, before, "score untrained")
+        reference = score(workshop, texts, search_bm25(workshop, texts), "score bm25")
         (cell.folder / "runs").mkdir(exist_ok=True)
         (cell.folder / "per_query").mkdir(exist_ok=True)
         shutil.copyfile(searched.folder / "run.trec", cell.folder / "runs" / f"{name}.trec")
