@@ -107,6 +107,7 @@ class Paradigm:
     name: str = MISSING
     encoder: dict[str, Any] = MISSING
     temperature: float = MISSING
+    teacher_scale: float = MISSING
     regulariser: dict[str, Any] | None = None
 
 
@@ -140,7 +141,6 @@ class Teacher:
     encoder_weight: float = 0.0
     bm25_weight: float = 1.0
     length: int = 64
-    scale: float = 1.0
 
 
 @dataclass
@@ -187,6 +187,7 @@ class DenseRecipe:
 
     normalize: Normalize = MISSING
     temperature: float = MISSING
+    teacher_scale: float = MISSING
 
 
 @dataclass
@@ -195,9 +196,18 @@ class SparseRecipe:
 
     threshold: float = MISSING
     temperature: float = MISSING
+    teacher_scale: float = MISSING
     flops_query: float = MISSING
     flops_passage: float = MISSING
     flops_ramp: float = MISSING
+
+
+@dataclass
+class Negatives:
+    """Hard negatives per query of the losses that choose their number."""
+
+    cl: int = MISSING
+    clkd: int = MISSING
 
 
 @dataclass
@@ -210,7 +220,7 @@ class Recipe:
     evaluation_passage_length: int = MISSING
     batch_size: int = MISSING
     accumulation: int = MISSING
-    negatives: int = MISSING
+    negatives: Negatives = MISSING
     negative_depth: int = MISSING
     micro_batch_tokens: int = MISSING
     learning_rate: float = MISSING
@@ -219,12 +229,12 @@ class Recipe:
     weight_decay: float = MISSING
     clip: float = MISSING
     betas: list[float] = MISSING
+    epsilon: float = MISSING
     precision: Precision = MISSING
     checkpoint_every: int = MISSING
     lora: Lora | None = None
     adapt: Adapt = MISSING
     flops: float = MISSING
-    teacher_scale: float = MISSING
     dense: DenseRecipe = MISSING
     sparse: SparseRecipe = MISSING
 

@@ -99,7 +99,12 @@ class Pipeline:
                 "tokens": self.token_folder.name,
                 "adapt": plain(asdict(recipe.adapt)),
                 "lora": plain(asdict(recipe.lora)) if recipe.lora else None,
-                "optimiser": [recipe.embedding_rate, recipe.warmup, recipe.weight_decay],
+                "optimiser": [
+                    recipe.embedding_rate,
+                    recipe.warmup,
+                    recipe.weight_decay,
+                    recipe.epsilon,
+                ],
                 "precision": recipe.precision.name,
                 "seed": self.config.seed,
             },

@@ -172,7 +172,6 @@ def taught_groups(workshop: Workshop, texts: Collection) -> Groups:
     config, mined = workshop.config, mined_groups(workshop, texts)
     if not needs_teacher(config):
         return mined
-    judge = {key: value for key, value in asdict(config.teacher).items() if key != "scale"}
 
     def score(folder: Path) -> dict[str, Any]:
         taught = teach(mined, config.teacher, texts, workshop.progress.step)
@@ -180,7 +179,9 @@ def taught_groups(workshop: Workshop, texts: Collection) -> Groups:
         inverted = taught.negative_score_PM > taught.positive_score_P[:, None]
         return {"inverted_margins": float(inverted[mined.negative_PM != MISSING].mean())}
 
-    taught = workshop.run("teacher", {**_mining(config, texts), "teacher": judge}, score)
+    taught = workshop.run(
+        "teacher", {**_mining(config, texts), "teacher": asdict(config.teacher)}, score
+    )
     return Groups.load(taught.folder / GROUPS)
 
 

@@ -32,7 +32,7 @@ def test_where_a_cell_runs_keeps_its_id(compose_cell: Compose, override: str) ->
     "override",
     [
         "seed=43",
-        "loss=cl",
+        "loss=clkd",
         "model=3b",
         "paradigm=dense",
         "budget=steps",
@@ -44,7 +44,7 @@ def test_where_a_cell_runs_keeps_its_id(compose_cell: Compose, override: str) ->
         "evaluation.sparse_engine=lucene",
         "loss.terms.contrastive.weight=0.6",
         "model.proxy.layers=2",
-        "teacher.scale=2.0",
+        "teacher.encoder_weight=2.0",
     ],
 )
 def test_what_changes_numbers_changes_the_id(compose_cell: Compose, override: str) -> None:
@@ -65,7 +65,7 @@ def test_the_id_names_the_axes(compose_cell: Compose, tmp_path: Path) -> None:
 
 
 def test_the_frozen_configuration_explains_the_cell(compose_cell: Compose, tmp_path: Path) -> None:
-    config = compose_cell("loss=cl", "seed=7", f"paths.root={tmp_path}")
+    config = compose_cell("loss=clkd", "seed=7", f"paths.root={tmp_path}")
     cell = Cell(config, "sum")
     cell.freeze()
     cell.freeze()

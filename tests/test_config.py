@@ -64,12 +64,12 @@ def test_a_ladder_chooses_its_recipe(compose_cell: Compose) -> None:
 
 def test_interpolations_follow_the_recipe(compose_cell: Compose) -> None:
     config = compose_cell(
-        "recipe.negatives=3",
+        "recipe.negatives.cl=3",
         "recipe.flops=5e9",
         "recipe.sparse.threshold=1.5",
         "recipe.sparse.flops_query=0.25",
         "recipe.evaluation_query_length=17",
-        "recipe.teacher_scale=0.5",
+        "recipe.sparse.teacher_scale=0.5",
     )
     assert config.loss.negatives == 3
     assert config.budget.flops == 5e9
@@ -77,7 +77,7 @@ def test_interpolations_follow_the_recipe(compose_cell: Compose) -> None:
     assert config.paradigm.regulariser is not None
     assert config.paradigm.regulariser["query_weight"] == 0.25
     assert config.evaluation.query_length == 17
-    assert config.teacher.scale == 0.5
+    assert config.paradigm.teacher_scale == 0.5
     assert compose_cell("budget=steps").budget.kind is BudgetKind.steps
 
 
@@ -126,9 +126,9 @@ def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
         (["recipe.warmup=1.5"], "recipe.warmup=1.5"),
         (["recipe.sparse.flops_ramp=-0.1"], "recipe.sparse.flops_ramp=-0.1"),
         (["recipe.accumulation=5"], "recipe.accumulation=5"),
-        (["recipe.micro_batch_tokens=63"], "recipe.micro_batch_tokens=63"),
+        (["recipe.micro_batch_tokens=39"], "recipe.micro_batch_tokens=39"),
         (["loss.negatives=-1"], "loss.negatives=-1"),
-        (["recipe.negatives=20"], "loss.negatives=20"),
+        (["recipe.negatives.cl=20", "recipe.negative_depth=20"], "loss.negatives=20"),
         (["recipe.flops=0"], "budget.flops=0"),
         (["budget.flops=null"], "budget.flops=None"),
         (["budget=steps", "budget.steps=0"], "budget.steps=0"),
@@ -155,7 +155,7 @@ def test_an_impossible_value_is_named(
 
 def test_values_at_the_edge_are_allowed(compose_cell: Compose) -> None:
     validate(compose_cell("recipe.warmup=0", "recipe.sparse.flops_ramp=1"))
-    validate(compose_cell("recipe.micro_batch_tokens=64", "recipe.negatives=19"))
+    validate(compose_cell("recipe.micro_batch_tokens=40", "recipe.negatives.cl=999"))
     validate(compose_cell("loss=cl", "loss.negatives=0", "recipe.accumulation=32"))
 
 

@@ -83,7 +83,9 @@ def represent(
     vectors_ND = embed(encoder, texts, recipe.micro_batch_tokens, accelerator)
     queries, group = step.passage_BG.shape
     query_BD, passage_ND = vectors_ND[:queries], vectors_ND[queries:]
-    teacher_BG = torch.from_numpy(step.teacher_BG).to(accelerator.device) * config.teacher.scale
+    teacher_BG = (
+        torch.from_numpy(step.teacher_BG).to(accelerator.device) * config.paradigm.teacher_scale
+    )
     return Representations(
         query_BD=query_BD,
         passage_BGD=passage_ND.unflatten(0, (queries, group)),

@@ -32,7 +32,9 @@ def optimizer(backbone: Backbone, recipe: Recipe, learning_rate: float) -> torch
         for parameter in rows:
             parameter.requires_grad_(False)
     first, second = recipe.betas
-    return torch.optim.AdamW(groups, betas=(first, second), weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(
+        groups, betas=(first, second), eps=recipe.epsilon, weight_decay=recipe.weight_decay
+    )
 
 
 def linear_schedule(
