@@ -65,7 +65,7 @@ def test_the_id_names_the_axes(compose_cell: Compose, tmp_path: Path) -> None:
 
 
 def test_the_frozen_configuration_explains_the_cell(compose_cell: Compose, tmp_path: Path) -> None:
-    config = compose_cell("loss=clkd", "seed=7", f"paths.root={tmp_path}")
+    config = compose_cell("loss=cl", "seed=7", f"paths.root={tmp_path}")
     cell = Cell(config, "sum")
     cell.freeze()
     cell.freeze()
@@ -74,7 +74,7 @@ def test_the_frozen_configuration_explains_the_cell(compose_cell: Compose, tmp_p
     assert frozen.axes == {"model": "1b", "paradigm": "sparse", "loss": "cl"}
     assert frozen.seed == 7
     assert frozen.site.name == "auto"
-    assert frozen.recipe.precision == "fp32"
+    assert frozen.recipe.precision == "auto"
     assert frozen.budget.flops == config.recipe.flops
     assert "${" not in (cell.folder / "config.yaml").read_text()
     assert [path.name for path in cell.folder.iterdir()] == ["config.yaml"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from lion_sweep.errors import UserError
 from lion_sweep.retrieval.runs import Run, by_rule_of_ties
 
 _RANX_NAMES = {"nDCG": "ndcg", "MRR": "mrr", "Recall": "recall", "MAP": "map"}
@@ -15,7 +17,7 @@ def _ranx_name(measure: str) -> str:
     match = re.fullmatch(r"(\w+)@([1-9][0-9]*)", measure)
     if match is None or match[1] not in _RANX_NAMES:
         known = ", ".join(f"{name}@K" for name in _RANX_NAMES)
-        raise ValueError(f"unknown measure {measure!r}; known, with K a depth in ranks: {known}")
+        raise UserError(f"unknown measure {measure!r}; known, with K a depth in ranks: {known}")
     return f"{_RANX_NAMES[match[1]]}@{match[2]}"
 
 
@@ -34,7 +36,7 @@ def evaluate(
         measures: names such as "nDCG@10", "MRR@10", "Recall@100" and "MAP@1000".
 
     Raises:
-        ValueError: a measure is unknown.
+        UserError: a measure is unknown.
     """
     names = {measure: _ranx_name(measure) for measure in measures}
     values = {measure: dict.fromkeys(qrels, 0.0) for measure in measures}
@@ -71,7 +73,9 @@ def evaluate(
             for query_id in scored
         }
     )
-    ranx.evaluate(ranx_qrels, ranx_run, list(names.values()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numba's, about a cast inside ranx, once per compilation
+        ranx.evaluate(ranx_qrels, ranx_run, list(names.values()))
     for measure, name in names.items():
         for query_id in scored:
             values[measure][query_id] = float(ranx_run.scores[name][query_id])
@@ -82,6 +86,6 @@ def mean(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Return measure -> mean over the queries.
 
     Raises:
-        ValueError: a measure has no queries.
+        UserError: a measure has no queries.
     """
     return {measure: fmean(values.values()) for measure, values in per_query.items()}
