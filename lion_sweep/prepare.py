@@ -154,7 +154,9 @@ def mined_groups(workshop: Workshop, texts: Collection) -> Groups:
     def search(folder: Path) -> dict[str, Any]:
         groups = mine(texts, config.data.train_split, config.recipe.negative_depth)
         groups.save(folder / GROUPS)
-        return {"pairs": len(groups)}
+        judged = texts.qrels[config.data.train_split].values()
+        positives = sum(grade > 0 for grades in judged for grade in grades.values())
+        return {"pairs": len(groups), "pairs_without_negatives": positives - len(groups)}
 
     return Groups.load(workshop.run("negatives", _mining(config, texts), search).folder / GROUPS)
 

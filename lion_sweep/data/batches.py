@@ -75,11 +75,6 @@ class Sampler:
         """Distinct columns of mined negatives for each pair; repeats where there are too few."""
         available_BM = self.groups.negative_PM[pairs_B] != MISSING
         count_B = available_BM.sum(axis=1)
-        if (count_B == 0).any():
-            raise UserError(
-                "A training query has no BM25 hit besides its positives, so no hard negative: "
-                "raise recipe.negative_depth, or remove the query."
-            )
         # Mined negatives fill a row from the left, so a random order of the filled part will do.
         keys_BM = np.where(available_BM, rng.random(available_BM.shape), np.inf)
         order_BM = np.argsort(keys_BM, axis=1)

@@ -3,13 +3,14 @@
 Shapes: P training pairs, M mined negatives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.data.collection import Collection
+from lion_sweep.errors import UserError
 from lion_sweep.retrieval.bm25 import BM25Index
 
 MISSING = -1
@@ -43,7 +44,10 @@ class Groups:
 
 
 def mine(collection: Collection, split: str, depth: int) -> Groups:
-    """Negatives are the first `depth` BM25 hits of a query that are not judged relevant to it."""
+    """Negatives are the first `depth` BM25 hits of a query that are not judged relevant to it.
+
+    Pairs whose query has no such hit are left out, for every cell alike.
+    """
     document_ids = list(collection.documents)
     document_row = {identifier: row for row, identifier in enumerate(document_ids)}
     query_row = {identifier: row for row, identifier in enumerate(collection.queries)}
@@ -67,10 +71,17 @@ def mine(collection: Collection, split: str, depth: int) -> Groups:
         for place, (document, score) in enumerate(hits):
             negative_PM[row, place] = document_row[document]
             score_PM[row, place] = score
-    return Groups(
+    groups = Groups(
         query_P=np.array([query_row[query] for query, _ in pairs], dtype=np.int32),
         positive_P=np.array([document_row[document] for _, document in pairs], dtype=np.int32),
         negative_PM=negative_PM,
         positive_score_P=np.array([scores[0] for scores in positive_scores], dtype=np.float32),
         negative_score_PM=score_PM,
     )
+    usable_P = (negative_PM != MISSING).any(axis=1)
+    if not usable_P.any():
+        raise UserError(
+            f"No query of the split {split!r} has a BM25 hit besides its positives, so there is "
+            "nothing to train against: the collection is too small, or its texts share no words."
+        )
+    return Groups(*(getattr(groups, entry.name)[usable_P] for entry in fields(Groups)))

@@ -103,14 +103,6 @@ def test_too_few_negatives_are_repeated() -> None:
         assert passages[1 : 1 + available] == passages[-available:]
 
 
-def test_no_negative_at_all_is_refused() -> None:
-    none = Sampler(groups(mined=[0] + [3] * 12), 13, 1, seed=1)
-    with pytest.raises(UserError, match=r"recipe\.negative_depth"):
-        none.step(0)
-    without = Sampler(groups(mined=[0] * 13), 13, 0, seed=1)
-    assert without.step(0).passage_BG.shape == (13, 1)
-
-
 def test_seeds_differ() -> None:
     one, other = sampler(13, 3, seed=1).step(0), sampler(13, 3, seed=2).step(0)
     assert one.query_B.tolist() != other.query_B.tolist()
