@@ -90,13 +90,12 @@ def test_grid_leaves_a_complete_result_per_cell(twin: Path) -> None:
             assert result["sparsity"]["twin"]["L0_documents"] > 1
 
 
-def test_cells_spend_what_was_planned_and_about_the_same(twin: Path) -> None:
-    spent = {}
-    for name, result in results(twin).items():
-        assert result["ledger"]["spent"] == result["ledger"]["planned"]
-        spent[name] = result["ledger"]["spent"]["useful_flops"]
-    # A budget of few steps cannot be met closer than half a step of the dearest cell.
-    assert max(spent.values()) / min(spent.values()) < 1.35
+def test_cells_spend_what_was_planned_to_within_half_a_step(twin: Path) -> None:
+    for result in results(twin).values():
+        spent = result["ledger"]["spent"]
+        assert spent == result["ledger"]["planned"]
+        # Steps differ in length, so half of the mean step is given some room.
+        assert abs(spent["useful_flops"] - 3e10) <= 0.75 * spent["useful_flops"] / spent["steps"]
 
 
 def test_sizes_share_adaptation_and_cells_share_the_untrained_run(twin: Path) -> None:
