@@ -68,7 +68,8 @@ class Session:
         for config in {config.data.name: config for config in configs}.values():
             self.introduce(config)
         for config in configs:
-            self.plan(config)
+            if not self.cell(config).complete:
+                self.plan(config)
 
     def introduce(self, config: Config) -> None:
         """Print what a collection holds, and how BM25 fares on it."""
@@ -91,6 +92,10 @@ class Session:
         source, _ = prepare.backbone_source(workshop, texts)
         prepare.training_plan(workshop, texts, source)
 
+    def cell(self, config: Config) -> Cell:
+        """The cell of a configuration, whose id depends on what its collection holds."""
+        return Cell(config, self.collection(config).checksum)
+
     def collection(self, config: Config) -> Collection:
         """The collection of a cell, outside any cell's folder."""
         return prepare.collection(Workshop(config, Progress(config.data.name, None)))
@@ -103,7 +108,7 @@ class Session:
         """
         assert self.site is not None
         config = self.configs[number]
-        cell = Cell(config, self.collection(config).checksum)
+        cell = self.cell(config)
         start = time.monotonic()
         if cell.complete:
             self.outcomes.append(Outcome(cell, cell.read_result(), 0.0))
