@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Workshop:
         return done
 
 
+@cache  # asking which distribution ships a package reads the metadata of all of them
 def _package_version(package: str) -> str:
     """Versions of what ships `package`; Python's own where no distribution does."""
     distributions = packages_distributions().get(package.split(".")[0], [])
