@@ -1,17 +1,15 @@
 """Typed schemas of the configuration groups: units and allowed values stand here.
 
 Hydra merges every chosen option into these classes, so an unknown key or a wrong type is refused
-while composing. `validate` then refuses combinations that no single key shows to be wrong.
+while composing. What no single key shows to be wrong is refused in validation.py.
 """
 
-import inspect
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import get_class
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -318,130 +316,3 @@ def resolve(composed: DictConfig) -> Config:
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), cell))
     assert isinstance(config, Config)
     return config
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
-
-
-def validate(config: Config) -> None:
-    """Refuse impossible values, naming the key, the value and what to type instead."""
-    recipe, budget = config.recipe, config.budget
-    positive = {
-        "recipe.batch_size": recipe.batch_size,
-        "recipe.accumulation": recipe.accumulation,
-        "recipe.micro_batch_tokens": recipe.micro_batch_tokens,
-        "recipe.learning_rate": recipe.learning_rate,
-        "recipe.negative_depth": recipe.negative_depth,
-        "recipe.checkpoint_every": recipe.checkpoint_every,
-        "recipe.adapt.batch_size": recipe.adapt.batch_size,
-        "recipe.adapt.chunk": recipe.adapt.chunk,
-        "recipe.lengths.query": recipe.lengths.query,
-        "recipe.lengths.passage": recipe.lengths.passage,
-        "paradigm.temperature": config.paradigm.temperature,
-        "evaluation.depth": config.evaluation.depth,
-        "evaluation.query_length": config.evaluation.query_length,
-        "evaluation.passage_length": config.evaluation.passage_length,
-        "evaluation.batch_tokens": config.evaluation.batch_tokens,
-    }
-    for key, value in positive.items():
-        _require(value > 0, f"{key}={value} must be greater than 0.")
-    _require(
-        recipe.adapt.steps >= 0,
-        f"recipe.adapt.steps={recipe.adapt.steps} must be 0 (no adaptation) or more.",
-    )
-    for key, share in {
-        "warmup": recipe.warmup,
-        "sparse.flops_ramp": recipe.sparse.flops_ramp,
-    }.items():
-        _require(0 <= share <= 1, f"recipe.{key}={share} is a share of the steps: 0 to 1.")
-    _require(
-        recipe.batch_size % recipe.accumulation == 0,
-        f"recipe.accumulation={recipe.accumulation} does not divide "
-        f"recipe.batch_size={recipe.batch_size}: choose a divisor.",
-    )
-    longest = max(recipe.lengths.query, recipe.lengths.passage)
-    _require(
-        recipe.micro_batch_tokens >= longest,
-        f"recipe.micro_batch_tokens={recipe.micro_batch_tokens} cannot hold one text of {longest} "
-        f"tokens: set it to {longest} or more.",
-    )
-    _require(
-        0 <= config.loss.negatives <= recipe.negative_depth - 1,
-        f"loss.negatives={config.loss.negatives} are drawn from the first "
-        f"recipe.negative_depth={recipe.negative_depth} BM25 hits without the positives: "
-        f"choose 0 to {recipe.negative_depth - 1}.",
-    )
-    if budget.kind is BudgetKind.flops:
-        _require(
-            budget.flops is not None and budget.flops > 0,
-            f"budget.flops={budget.flops}: give the FLOPs per cell, for example budget.flops=1e12.",
-        )
-    else:
-        _require(
-            budget.steps is not None and budget.steps > 0,
-            f"budget.steps={budget.steps}: give the optimiser steps per cell, for example "
-            "budget.steps=100.",
-        )
-    _require(
-        not (recipe.lora and recipe.embedding_rate),
-        "recipe.embedding_rate trains embedding rows, which recipe.lora freezes: "
-        "set recipe.embedding_rate=null or recipe.lora=null.",
-    )
-    if config.model.backbone is None:
-        described = config.model.proxy if config.ladder is LadderName.proxy else config.model.full
-        _require(
-            described is not None,
-            f"model={config.model.name} says nothing of ladder={config.ladder.value}: choose "
-            "another ladder, or set model.backbone to a Hugging Face id or a folder.",
-        )
-    if config.data.kind is DataKind.beir:
-        _require(
-            config.data.path is not None,
-            "data=beir needs a folder in BEIR format: data.path=FOLDER.",
-        )
-    else:
-        _require(bool(config.data.packages), "data.packages is empty: name one, such as stdlib.")
-    for term, value in config.loss.terms.items():
-        _require_target(f"loss.terms.{term}", value)
-    _require_target("paradigm.encoder", config.paradigm.encoder)
-    if config.paradigm.regulariser:
-        _require_target("paradigm.regulariser", config.paradigm.regulariser)
-    needy = [name for name, term in config.loss.terms.items() if needs_negatives(term)]
-    _require(
-        config.loss.negatives > 0 or not needy,
-        f"loss term {', '.join(needy)} compares a positive with negatives: set loss.negatives=1 "
-        "or more.",
-    )
-
-
-def _require_target(key: str, value: Any) -> None:
-    """The class behind `_target_` must exist and take the other keys."""
-    _require(
-        isinstance(value, dict) and "_target_" in value,
-        f"{key} must name a class: {key}._target_=package.module.Class",
-    )
-    try:
-        target = get_class(value["_target_"])
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{key}._target_={value['_target_']} cannot be loaded: {reason}") from None
-    known = set(inspect.signature(target).parameters)
-    for name in set(value) - {"_target_"} - known:
-        raise UserError(
-            f"{key}.{name} is not a key of {target.__name__}; it has: {', '.join(sorted(known))}."
-        )
-
-
-def needs_negatives(term: dict[str, Any]) -> bool:
-    """Whether a loss term reads hard negatives."""
-    return bool(getattr(get_class(term["_target_"]), "needs_negatives", False))
-
-
-def needs_teacher(config: Config) -> bool:
-    """Whether any loss term of the cell reads teacher scores."""
-    return any(
-        getattr(get_class(term["_target_"]), "needs_teacher", False)
-        for term in config.loss.terms.values()
-    )

@@ -21,12 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lion_sweep import pipeline, prepare, site
 from lion_sweep.cell import Cell, label
-from lion_sweep.config import Config, LadderName, SiteName, resolve, validate
+from lion_sweep.config import Config, LadderName, SiteName, resolve
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress, duration
+from lion_sweep.validation import validate
 
 PROXY_WARNING = (
     "PROXY ladder: shrunken stand-ins. Their numbers say nothing about models of the real sizes."

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep import stage
-from lion_sweep.config import Config, DataKind, LadderName, needs_teacher
+from lion_sweep.config import Config, DataKind, LadderName
 from lion_sweep.data import pydoc, tokens
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.collection import Collection, read, write
@@ -21,6 +21,7 @@ from lion_sweep.models import package_weights, proxy
 from lion_sweep.progress import Progress
 from lion_sweep.stage import Stage
 from lion_sweep.training.budget import Meter, Spending, plan
+from lion_sweep.validation import needs_teacher
 
 GROUPS = "groups.npz"
 

@@ -14,10 +14,9 @@ from lion_sweep.config import (
     Config,
     LadderName,
     config_folder,
-    needs_teacher,
-    validate,
 )
 from lion_sweep.errors import UserError
+from lion_sweep.validation import needs_teacher, validate
 
 Compose = Callable[..., Config]
 FILES = sorted(config_folder().rglob("*.yaml"))

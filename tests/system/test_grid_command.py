@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lion_sweep.data import pydoc
 from lion_sweep.data.collection import write
@@ -188,7 +189,11 @@ def test_one_failing_cell_leaves_the_others_alone(folder: Path, tmp_path: Path) 
         (["data=beir"], "data.path=FOLDER"),
         (["data=beir", "data.path=nowhere"], "nowhere is not a folder"),
         (["ladder=full", "site=laptop"], "needs a GPU"),
-        (["site=gpu"], "no CUDA device"),
+        pytest.param(
+            ["site=gpu"],
+            "no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA"),
+        ),
         (["paths.root=/proc/nothing"], "/proc/nothing cannot be written"),
         (["model=smollm2", "model.backbone=package:nothing_here"], "package:nothing_here"),
     ],
@@ -196,10 +201,6 @@ def test_one_failing_cell_leaves_the_others_alone(folder: Path, tmp_path: Path) 
 def test_bad_input_is_refused_in_plain_words(
     arguments: list[str], said: str, tmp_path: Path
 ) -> None:
-    if "site=gpu" in arguments:
-        torch = pytest.importorskip("torch")
-        if torch.cuda.is_available():
-            pytest.skip("this machine has CUDA")
     root = (
         []
         if any("paths.root" in argument for argument in arguments)
