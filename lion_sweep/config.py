@@ -114,6 +114,7 @@ class Loss:
     """The supervision axis: named terms, each with its weight."""
 
     name: str = MISSING
+    batch_size: int = MISSING
     negatives: int = MISSING
     terms: dict[str, Any] = MISSING
 
@@ -177,6 +178,7 @@ class Adapt:
     chunk: int = MISSING
     mask_probability: float = MISSING
     learning_rate: float = MISSING
+    embedding_rate: float | None = None
 
 
 @dataclass
@@ -201,8 +203,8 @@ class SparseRecipe:
 
 
 @dataclass
-class Negatives:
-    """Hard negatives per query of the losses that choose their number."""
+class PerLoss:
+    """A number that differs between the losses."""
 
     cl: int = MISSING
     kd: int = MISSING
@@ -217,9 +219,9 @@ class Recipe:
     lengths: Lengths = MISSING
     evaluation_query_length: int = MISSING
     evaluation_passage_length: int = MISSING
-    batch_size: int = MISSING
+    batch_size: PerLoss = MISSING
     accumulation: int = MISSING
-    negatives: Negatives = MISSING
+    negatives: PerLoss = MISSING
     negative_depth: int = MISSING
     micro_batch_tokens: int = MISSING
     learning_rate: float = MISSING

@@ -100,7 +100,6 @@ class Pipeline:
                 "adapt": plain(asdict(recipe.adapt)),
                 "lora": plain(asdict(recipe.lora)) if recipe.lora else None,
                 "optimiser": [
-                    recipe.embedding_rate,
                     recipe.warmup,
                     recipe.weight_decay,
                     recipe.epsilon,

@@ -205,4 +205,4 @@ def training_plan(workshop: Workshop, texts: Collection, source: str) -> tuple[M
 
 def sampler(config: Config, groups: Groups) -> Sampler:
     """The cell's sequence of steps."""
-    return Sampler(groups, config.recipe.batch_size, config.loss.negatives, config.seed)
+    return Sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)

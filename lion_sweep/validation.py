@@ -18,7 +18,7 @@ def validate(config: Config) -> None:
     """Refuse impossible values, naming the key, the value and what to type instead."""
     recipe, budget = config.recipe, config.budget
     positive = {
-        "recipe.batch_size": recipe.batch_size,
+        "loss.batch_size": config.loss.batch_size,
         "recipe.accumulation": recipe.accumulation,
         "recipe.micro_batch_tokens": recipe.micro_batch_tokens,
         "recipe.learning_rate": recipe.learning_rate,
@@ -46,9 +46,9 @@ def validate(config: Config) -> None:
     }.items():
         _require(0 <= share <= 1, f"recipe.{key}={share} is a share of the steps: 0 to 1.")
     _require(
-        recipe.batch_size % recipe.accumulation == 0,
+        config.loss.batch_size % recipe.accumulation == 0,
         f"recipe.accumulation={recipe.accumulation} does not divide "
-        f"recipe.batch_size={recipe.batch_size}: choose a divisor.",
+        f"loss.batch_size={config.loss.batch_size}: choose a divisor.",
     )
     longest = max(recipe.lengths.query, recipe.lengths.passage)
     _require(

@@ -93,7 +93,7 @@ def test_an_unknown_key_is_refused(compose_cell: Compose, override: str) -> None
     ("key", "value"),
     [
         ("seed", "many"),
-        ("recipe.batch_size", "1.5"),
+        ("loss.batch_size", "1.5"),
         ("recipe.learning_rate", "fast"),
         ("recipe.precision", "fp8"),
         ("recipe.lengths", "3"),
@@ -115,7 +115,7 @@ def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
-        (["recipe.batch_size=0"], "recipe.batch_size=0"),
+        (["loss.batch_size=0"], "loss.batch_size=0"),
         (["recipe.micro_batch_tokens=-1"], "recipe.micro_batch_tokens=-1"),
         (["recipe.learning_rate=0"], "recipe.learning_rate=0"),
         (["recipe.checkpoint_every=0"], "recipe.checkpoint_every=0"),

@@ -37,8 +37,8 @@ class Sampler:
     def __init__(self, groups: Groups, batch_size: int, negatives: int, seed: int) -> None:
         if len(groups) < batch_size:
             raise UserError(
-                f"recipe.batch_size={batch_size} is more than the {len(groups)} training pairs: "
-                f"set recipe.batch_size={len(groups)} or less."
+                f"loss.batch_size={batch_size} is more than the {len(groups)} training pairs: "
+                f"set loss.batch_size={len(groups)} or less."
             )
         self.groups, self.batch_size, self.negatives, self.seed = (
             groups,

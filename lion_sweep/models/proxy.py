@@ -25,14 +25,14 @@ VOCABULARY = 4096
 MAX_POSITIONS = 512
 SPECIAL_TOKENS = ["<pad>", "<mask>"]
 # Scale of the layers' output projections: small enough that a layer starts as a correction.
-OUTPUT_SCALE = 0.1
+OUTPUT_SCALE = 0.01
 # Length of an embedding row by the importance of its token; the rest of the unit length goes to
 # one direction that all rows share, so that the norms inside the model do not undo it.
-LEAST_IMPORTANCE, MOST_IMPORTANCE = 0.1, 1.0
+LEAST_IMPORTANCE, MOST_IMPORTANCE = 0.7, 1.0
 # Scaled logit (s * z) of the most important token with itself.
 OWN_LOGIT = 10.0
 # Raised when what `build` makes of the same input changes.
-RULES = 1
+RULES = 2
 START = "near-identity Llama layers; token embeddings from wordllama l2_supercat_256 (PCA)"
 
 

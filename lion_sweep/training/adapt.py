@@ -87,7 +87,7 @@ def adapt(
             f"recipe.adapt.chunk={settings.chunk}: lower it, or set recipe.adapt.steps=0."
         )
     mask, vocabulary = mask_token(tokenizer), backbone.head_VD.shape[0]
-    optimiser = optimizer(backbone, recipe, settings.learning_rate)
+    optimiser = optimizer(backbone, recipe, settings.learning_rate, settings.embedding_rate)
     schedule = linear_schedule(optimiser, settings.steps, recipe.warmup)
     checkpoint = Checkpoint(folder, backbone, optimiser, schedule)
     start, facts = checkpoint.load()

@@ -72,7 +72,7 @@ def plan(budget: Budget, sampler: Sampler, meter: Meter) -> Spending:
             if steps == 0 and step_flops > budget.flops:
                 raise UserError(
                     f"budget.flops={budget.flops:.3g} is less than one step of "
-                    f"{step_flops:.3g} FLOPs: raise it, or lower recipe.batch_size."
+                    f"{step_flops:.3g} FLOPs: raise it, or lower loss.batch_size."
                 )
             if flops + step_flops / 2 > budget.flops:
                 break

@@ -117,7 +117,7 @@ def rank_parts(step: Step, accumulation: int, accelerator: Accelerator) -> list[
     size, rest = divmod(len(step.query_B), accumulation * world)
     if rest:
         raise UserError(
-            f"recipe.batch_size={len(step.query_B)} does not divide into "
+            f"loss.batch_size={len(step.query_B)} does not divide into "
             f"recipe.accumulation={accumulation} parts for {world} devices: choose a multiple."
         )
     starts = [(part * world + accelerator.process_index) * size for part in range(accumulation)]
@@ -135,7 +135,7 @@ def train(
     """Train in place for `data.plan.steps` optimiser steps; returns what was spent and the loss."""
     recipe, steps = config.recipe, data.plan.steps
     objective = Objective(config)
-    optimiser = optimizer(encoder.backbone, recipe, recipe.learning_rate)
+    optimiser = optimizer(encoder.backbone, recipe, recipe.learning_rate, recipe.embedding_rate)
     schedule = linear_schedule(optimiser, steps, recipe.warmup)
     checkpoint = Checkpoint(folder, encoder.backbone, optimiser, schedule)
     torch.manual_seed(config.seed + accelerator.process_index)

@@ -14,8 +14,10 @@ from lion_sweep.models.backbone import Backbone
 CHECKPOINT = "checkpoint.pt"
 
 
-def optimizer(backbone: Backbone, recipe: Recipe, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW over what trains; embedding and head rows take a rate of their own where one is set."""
+def optimizer(
+    backbone: Backbone, recipe: Recipe, learning_rate: float, embedding_rate: float | None
+) -> torch.optim.AdamW:
+    """AdamW over what trains; embedding and head rows take `embedding_rate`, None freezes them."""
     model = backbone.language_model
     tables = {
         id(module.weight)
@@ -26,8 +28,8 @@ def optimizer(backbone: Backbone, recipe: Recipe, learning_rate: float) -> torch
     for parameter in backbone.trainable().values():
         (rows if id(parameter) in tables else layers).append(parameter)
     groups: list[dict[str, Any]] = [{"params": layers, "lr": learning_rate}]
-    if rows and recipe.embedding_rate:
-        groups.append({"params": rows, "lr": recipe.embedding_rate})
+    if rows and embedding_rate:
+        groups.append({"params": rows, "lr": embedding_rate})
     elif rows:
         for parameter in rows:
             parameter.requires_grad_(False)

@@ -110,7 +110,7 @@ def test_seeds_differ() -> None:
 
 
 def test_a_batch_larger_than_the_pairs_is_refused() -> None:
-    with pytest.raises(UserError, match=r"recipe\.batch_size=14 .* 13 training pairs"):
+    with pytest.raises(UserError, match=r"loss\.batch_size=14 .* 13 training pairs"):
         sampler(batch_size=14)
 
 

@@ -42,5 +42,5 @@ def test_rank_parts_refuses_an_uneven_cut() -> None:
     from lion_sweep.training.loop import rank_parts
 
     step = Step(np.arange(6), np.arange(6)[:, None], np.zeros((6, 1), dtype=np.float32))
-    with pytest.raises(UserError, match=r"recipe\.batch_size=6"):
+    with pytest.raises(UserError, match=r"loss\.batch_size=6"):
         rank_parts(step, 1, SimpleNamespace(num_processes=4, process_index=0))
