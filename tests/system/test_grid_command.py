@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -39,9 +40,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lion(
-    *arguments: str, module: str = "lion_sweep", cwd: Path | None = None
+    *arguments: str,
+    module: str = "lion_sweep",
+    cwd: Path | None = None,
+    largest_file: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a module of the package as a command."""
+    """Run a module of the package as a command; no file may grow beyond `largest_file` bytes."""
+
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         capture_output=True,
@@ -49,6 +58,7 @@ def lion(
         timeout=600,
         cwd=cwd,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        preexec_fn=limit,
     )
 
 
@@ -176,6 +186,21 @@ def test_one_failing_cell_leaves_the_others_alone(folder: Path, tmp_path: Path) 
     assert done.returncode == 3
     assert "1 of 2 cells complete" in done.stdout
     assert "lower recipe.learning_rate" in done.stdout
+
+
+def test_a_write_that_fails_costs_nothing_that_was_done(folder: Path, tmp_path: Path) -> None:
+    """The system refuses to write a checkpoint, as a full disk would."""
+    whole = lion(*one_cell(folder, tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    refused = lion(*one_cell(folder, tmp_path / "cut"), largest_file=5 << 20)
+    assert refused.returncode == 3
+    assert "0 of 1 cells complete" in refused.stdout and "FAILED" in refused.stdout
+    assert list((tmp_path / "cut").glob("stages/tokens-*/done.json"))
+    assert not results(tmp_path / "cut")
+    again = lion(*one_cell(folder, tmp_path / "cut"))
+    assert again.returncode == 0, again.stderr
+    (expected,), (got,) = results(tmp_path / "whole").values(), results(tmp_path / "cut").values()
+    assert got["scores"] == expected["scores"]
 
 
 @pytest.mark.parametrize(
