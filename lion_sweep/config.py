@@ -224,6 +224,7 @@ class Recipe:
     negatives: PerLoss = MISSING
     negative_depth: int = MISSING
     micro_batch_tokens: int = MISSING
+    gradient_checkpointing: bool = MISSING
     learning_rate: float = MISSING
     embedding_rate: float | None = None
     warmup: float = MISSING

@@ -1,12 +1,15 @@
 """FLOPs of a decoder on texts of given lengths, in closed form.
 
-A multiply-add is 2 FLOPs. Norms, rotary embeddings, softmax, activations and the embedding look-up
-are not counted. Counted are real tokens only: no padding, no recomputation, no optimiser. The
-sparse head's backward pass is the argmax one, charged at its most: every vocabulary entry active.
+A multiply-add is 2 FLOPs. Norms, rotary embeddings, softmax, activations, the embedding look-up and
+the optimiser are not counted. Two ledgers, never mixed: `sequence_flops` is the useful work (real
+tokens, nothing computed twice), which budgets are made of; `executed_flops` is what the hardware
+does for it (padding, recomputation). The sparse head's backward pass is the argmax one unless
+said otherwise, charged at its most: every vocabulary entry active.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,13 @@ from transformers import PretrainedConfig
 
 from lion_sweep.config import Lora
 from lion_sweep.errors import UserError
+
+
+class HeadBackward(StrEnum):
+    """How the gradient of the sparse head is computed."""
+
+    argmax = "argmax"  # one product per vocabulary entry and text, at most
+    dense = "dense"  # two full products, as automatic differentiation of the logits does
 
 
 @dataclass(frozen=True)
@@ -85,8 +95,9 @@ def sequence_flops(
     sparse: bool,
     lora: Lora | None,
     backward: bool = True,
+    head_backward: HeadBackward = HeadBackward.argmax,
 ) -> NDArray[np.int64]:
-    """FLOPs of one forward (and backward) pass of every text, [N].
+    """Useful FLOPs of one forward (and backward) pass of every text, [N].
 
     `lengths_N` are real tokens. With `lora` the base is frozen: gradients reach its inputs only.
     Without, every weight trains.
@@ -96,9 +107,68 @@ def sequence_flops(
     attention_N = 4 * shape.layers * shape.heads * shape.head_dim * length_N**2
     adapters = shape.lora_parameters(lora.rank, lora.targets) if lora else 0
     adapters_N = 2 * adapters * length_N
-    head = 2 * shape.head_parameters if sparse else 0
-    total_N = linear_N + attention_N + adapters_N + head * length_N
+    head_N = 2 * shape.head_parameters * (length_N if sparse else np.zeros_like(length_N))
+    total_N = linear_N + attention_N + adapters_N + head_N
     if backward:
         weight_gradients = 0 if lora else 1
-        total_N += (1 + weight_gradients) * (linear_N + head) + 2 * attention_N + 2 * adapters_N
+        dense = head_backward is HeadBackward.dense
+        touched_N = head_N if dense else np.full_like(length_N, 2 * shape.head_parameters * sparse)
+        total_N += (1 + weight_gradients) * (linear_N + touched_N)
+        total_N += 2 * attention_N + 2 * adapters_N
     return total_N
+
+
+def executed_flops(
+    shape: DecoderShape,
+    padded_N: NDArray[np.integer],
+    *,
+    sparse: bool,
+    lora: Lora | None,
+    head_backward: HeadBackward = HeadBackward.argmax,
+    gradient_checkpointing: bool = False,
+) -> NDArray[np.int64]:
+    """Hardware FLOPs of the forward and backward pass of every text, [N], as PyTorch runs them.
+
+    `padded_N` are the lengths that texts are padded to. Against `sequence_flops` of those lengths:
+    frozen embeddings ask for no gradient, so what lies below the first adapter is not
+    differentiated; checkpointed layers run forward twice, but for the operation that ends them.
+    """
+    length_N = np.asarray(padded_N, dtype=np.int64)
+    total_N = sequence_flops(shape, length_N, sparse=sparse, lora=lora, head_backward=head_backward)
+    if gradient_checkpointing:
+        return total_N + shape.layers * _recomputed(shape, length_N, lora)
+    # Checkpointing makes the embeddings ask for a gradient, so the saving below is without it.
+    return total_N - (_below_first_adapter(shape, length_N, lora) if lora else 0)
+
+
+def _recomputed(
+    shape: DecoderShape, length_N: NDArray[np.int64], lora: Lora | None
+) -> NDArray[np.int64]:
+    """FLOPs of a layer's second forward pass; it stops before the product that ends the layer."""
+    weights = sum(inputs * outputs for inputs, outputs in shape.projections.values())
+    inputs, outputs = shape.projections["down_proj"]
+    if lora:
+        weights += shape.lora_parameters(lora.rank, lora.targets) // shape.layers
+    last = lora.rank * outputs if lora and "down_proj" in lora.targets else inputs * outputs
+    attention_N = 4 * shape.heads * shape.head_dim * length_N**2
+    return 2 * (weights - last) * length_N + attention_N
+
+
+def _below_first_adapter(
+    shape: DecoderShape, length_N: NDArray[np.int64], lora: Lora
+) -> NDArray[np.int64]:
+    """FLOPs of the first layer's gradients that lead to nothing that trains."""
+    trains = set(lora.targets).__contains__
+    query, key, value = trains("q_proj"), trains("k_proj"), trains("v_proj")
+    attention = query or key or value
+    stream = attention or trains("o_proj")
+    inner = stream or trains("gate_proj") or trains("up_proj")
+    reached = {"o_proj": attention, "gate_proj": stream, "up_proj": stream, "down_proj": inner}
+    saved_N = np.zeros_like(length_N)
+    for name, (inputs, outputs) in shape.projections.items():
+        if not reached.get(name, False):
+            adapter = lora.rank * inputs if trains(name) else 0
+            saved_N += 2 * (inputs * outputs + adapter) * length_N
+    # Backward of attention: gradients of values, scores, queries, keys, a product each.
+    products = 4 - (value + (query or key) + query + key)
+    return saved_N + products * 2 * shape.heads * shape.head_dim * length_N**2

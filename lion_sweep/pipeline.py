@@ -122,7 +122,9 @@ class Pipeline:
         groups = prepare.taught_groups(self.workshop, self.texts)
 
         def work(folder: Path) -> dict[str, Any]:
-            meter, plan = prepare.training_plan(self.workshop, self.texts, self.source)
+            meter, plan = prepare.training_plan(
+                self.workshop, self.texts, self.source, self.accelerator.num_processes
+            )
             sampler = prepare.sampler(config, groups)
             encoder = self._encoder(self._load(adapted.folder))
             data = loop.TrainingData(sampler, self.queries, self.passages, meter, plan)

@@ -189,7 +189,9 @@ def taught_groups(workshop: Workshop, texts: Collection) -> Groups:
     return Groups.load(taught.folder / GROUPS)
 
 
-def training_plan(workshop: Workshop, texts: Collection, source: str) -> tuple[Meter, Spending]:
+def training_plan(
+    workshop: Workshop, texts: Collection, source: str, devices: int = 1
+) -> tuple[Meter, Spending]:
     """What a step costs, and how many of them the budget buys; no weights are loaded."""
     config, recipe = workshop.config, workshop.config.recipe
     folder = token_cache(workshop, source, texts)
@@ -198,7 +200,8 @@ def training_plan(workshop: Workshop, texts: Collection, source: str) -> tuple[M
         tokens.read(folder, "queries").lengths(recipe.lengths.query),
         tokens.read(folder, "passages").lengths(recipe.lengths.passage),
         sparse=config.paradigm.name == "sparse",
-        lora=recipe.lora,
+        recipe=recipe,
+        parts=recipe.accumulation * devices,
     )
     return meter, plan(config.budget, sampler(config, mined_groups(workshop, texts)), meter)
 

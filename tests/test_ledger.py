@@ -12,8 +12,9 @@ from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 
 from lion_sweep.config import Lora
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape, sequence_flops
+from lion_sweep.ledger import DecoderShape, HeadBackward, executed_flops, sequence_flops
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.sparse import SparseEncoder
 
 MakeModel = Callable[..., LlamaForCausalLM]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -90,46 +91,104 @@ def test_another_architecture_is_refused() -> None:
         DecoderShape.of(GPT2Config())
 
 
-@pytest.fixture(scope="module")
-def model(make_model: MakeModel) -> LlamaForCausalLM:
-    return make_model(attn_implementation="eager", intermediate_size=80)
-
-
-def counted(model: LlamaForCausalLM, length: int, *, sparse: bool, backward: bool = False) -> int:
-    ids = torch.ones(3, length, dtype=torch.long)
+def counted(
+    make_model: MakeModel,
+    *,
+    sparse: bool,
+    targets: list[str],
+    checkpointed: bool = False,
+    attention: str = "eager",
+    **settings: object,
+) -> tuple[int, LlamaForCausalLM]:
+    """FLOPs that PyTorch counts on a step of 3 padded texts of 24 tokens, and the model."""
+    model = make_model(attn_implementation=attention, intermediate_size=80, **settings)
+    backbone = Backbone(model)
+    if targets:
+        lora = Lora(rank=4, alpha=8, dropout=0.0, targets=targets)
+        backbone = backbone.with_lora(lora)
+    if checkpointed:
+        backbone.checkpoint_layers()
+    backbone.train()
+    ids = torch.randint(0, model.config.vocab_size, (3, 24))
+    mask = torch.ones_like(ids)
+    mask[0, 20:] = 0
     with FlopCounterMode(display=False) as counter:
+        result = backbone.hidden_states(ids, mask)
         if sparse:
-            result = model(input_ids=ids).logits
-        else:
-            result = model.model(input_ids=ids).last_hidden_state
-        if backward:
-            result.sum().backward()
-    return counter.get_total_flops()
+            result = result @ backbone.head_VD.T
+        result.sum().backward()
+    return counter.get_total_flops(), model
 
 
-@pytest.mark.parametrize("length", [8, 40])
-@pytest.mark.parametrize("sparse", [False, True])
-def test_forward_equals_the_counter(model: LlamaForCausalLM, sparse: bool, length: int) -> None:
-    expected = 3 * one(
-        DecoderShape.of(model.config), length, sparse=sparse, lora=None, backward=False
+@pytest.mark.parametrize("checkpointed", [False, True], ids=["", "checkpointed"])
+@pytest.mark.parametrize(
+    "targets",
+    [[], TARGETS, ["q_proj", "v_proj"], ["k_proj"], ["o_proj"], ["up_proj"], ["down_proj"]],
+    ids=lambda targets: "+".join(targets) or "full",
+)
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_executed_flops_are_those_that_pytorch_counts(
+    make_model: MakeModel, sparse: bool, targets: list[str], checkpointed: bool
+) -> None:
+    found, model = counted(make_model, sparse=sparse, targets=targets, checkpointed=checkpointed)
+    lora = Lora(rank=4, alpha=8, dropout=0.0, targets=targets) if targets else None
+    expected = executed_flops(
+        DecoderShape.of(model.config),
+        np.array([24]),
+        sparse=sparse,
+        lora=lora,
+        head_backward=HeadBackward.dense,
+        gradient_checkpointing=checkpointed,
     )
-    assert counted(model, length, sparse=sparse) == pytest.approx(expected, rel=0.01)
+    assert found == 3 * int(expected[0])
 
 
-def test_forward_with_adapters_equals_the_counter(make_model: MakeModel) -> None:
-    model = make_model(attn_implementation="eager")
+@pytest.mark.parametrize(("hidden", "layers", "heads"), [(32, 1, 4), (48, 3, 3), (64, 3, 4)])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_useful_flops_of_full_training_are_those_that_pytorch_counts(
+    make_model: MakeModel, hidden: int, layers: int, heads: int, tied: bool, sparse: bool
+) -> None:
+    """Nothing padded or computed twice: both ledgers and the counter agree."""
+    found, model = counted(
+        make_model,
+        sparse=sparse,
+        targets=[],
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=1,
+        tie_word_embeddings=tied,
+    )
+    expected = sequence_flops(
+        DecoderShape.of(model.config),
+        np.array([24]),
+        sparse=sparse,
+        lora=None,
+        head_backward=HeadBackward.dense,
+    )
+    assert found == 3 * int(expected[0])
+
+
+def test_the_counter_misses_fused_attention_on_a_cpu_and_nothing_else(
+    make_model: MakeModel,
+) -> None:
+    found, model = counted(make_model, sparse=True, targets=[], attention="sdpa")
+    plain, _ = counted(make_model, sparse=True, targets=[], attention="eager")
     shape = DecoderShape.of(model.config)
-    lora = Lora(rank=4, alpha=8, dropout=0.0, targets=TARGETS)
-    adapted = Backbone(model).with_lora(lora).language_model
-    expected = 3 * one(shape, 20, sparse=False, lora=lora, backward=False)
-    assert counted(adapted, 20, sparse=False) == pytest.approx(expected, rel=0.01)
+    assert plain - found == 3 * 12 * shape.layers * shape.heads * shape.head_dim * 24**2
 
 
-@pytest.mark.parametrize("length", [8, 40])
-def test_full_training_equals_the_counter(model: LlamaForCausalLM, length: int) -> None:
-    expected = 3 * one(DecoderShape.of(model.config), length, sparse=False, lora=None)
-    found = counted(model, length, sparse=False, backward=True)
-    assert found == pytest.approx(expected, rel=0.01)
+def test_the_argmax_backward_of_the_head_needs_no_product(make_model: MakeModel) -> None:
+    """Its gathers are no matrix products, so the counter sees the head's forward pass alone."""
+    backbone = Backbone(make_model(attn_implementation="eager"))
+    encoder = SparseEncoder(backbone, threshold=0.0)
+    ids = torch.randint(0, backbone.head_VD.shape[0], (3, 24))
+    with FlopCounterMode(display=False) as counter:
+        encoder(ids, torch.ones_like(ids)).sum().backward()
+    shape = DecoderShape.of(backbone.language_model.config)
+    dense = one(shape, 24, sparse=False, lora=None)
+    assert counter.get_total_flops() == 3 * (dense + 2 * shape.head_parameters * 24)
 
 
 @given(lengths, st.booleans(), adapters, st.booleans())

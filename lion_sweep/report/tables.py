@@ -12,8 +12,8 @@ LABELS = {
     "full": "FULL LADDER: models of the real sizes.",
 }
 DETAILS = ["Cell", "Seed", "Untrained nDCG@10", "nDCG@10", "Gain", "p", "L0 document", "L0 query"]
-DETAILS += ["Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %", "Seconds"]
-DETAILS += ["Reused stages"]
+DETAILS += ["Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %", "FLOPs executed"]
+DETAILS += ["Train tokens/s", "Seconds", "Reused stages"]
 LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -103,8 +103,10 @@ def details_table(section: Section) -> Table:
         below=[
             holes_line(section, "nDCG@10"),
             "p is of the paired randomisation test of the trained against the untrained model; "
-            "L0 is the mean number of non-zero terms; FLOPs are useful ones, and the deviation "
-            "is of those spent from those planned; seconds are summed over the stages.",
+            "L0 is the mean number of non-zero terms; FLOPs planned and spent are useful ones, and "
+            "the deviation is of those spent from those planned; FLOPs executed add padding and "
+            "recomputation; tokens are real ones, their rate is that of the whole stage train; "
+            "seconds are summed over the stages.",
         ],
     )
 
@@ -113,6 +115,8 @@ def _details(result: CellResult, collection: str) -> list[str]:
     planned = number(result.ledger, "planned", "useful_flops")
     spent = number(result.ledger, "spent", "useful_flops")
     deviation = 100 * (spent / planned - 1) if planned and spent is not None else None
+    tokens = number(result.ledger, "spent", "tokens")
+    training = number(result.stages, "train", "seconds")
     seconds = [number(result.stages, stage, "seconds") for stage in result.stages]
     known = [value for value in seconds if value is not None]
     reused = [
@@ -129,10 +133,12 @@ def _details(result: CellResult, collection: str) -> list[str]:
         show(number(result.gain, collection, "p"), ".2g"),
         *("n/a" if result.axes.paradigm == "dense" else show(value, ".1f") for value in l0),
         show(number(result.ledger, "spent", "steps"), ",.0f"),
-        show(number(result.ledger, "spent", "tokens"), ",.0f"),
+        show(tokens, ",.0f"),
         show(planned, ".3g"),
         show(spent, ".3g"),
         show(deviation, "+.1f"),
+        show(number(result.ledger, "spent", "hardware_flops"), ".3g"),
+        show(tokens / training if tokens is not None and training else None, ",.0f"),
         show(sum(known) if known else None, ".1f"),
         ", ".join(reused) or "none",
     ]

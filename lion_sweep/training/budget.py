@@ -1,24 +1,31 @@
 """From a budget to a number of steps, before anything is loaded."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lion_sweep.config import Budget, BudgetKind, Lora
-from lion_sweep.data.batches import Sampler, step_lengths
+from lion_sweep.config import Budget, BudgetKind, Recipe
+from lion_sweep.data.batches import Sampler, micro_batches, step_lengths
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape, sequence_flops
+from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
 
 
 @dataclass(frozen=True)
 class Spending:
-    """Useful FLOPs and real tokens of some optimiser steps."""
+    """What some optimiser steps cost; tokens are real ones."""
 
-    steps: int
-    useful_flops: int
-    tokens: int
+    steps: int = 0
+    useful_flops: int = 0
+    hardware_flops: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Spending") -> "Spending":
+        """Both together."""
+        return Spending(
+            *(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True))
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for a result file."""
@@ -26,7 +33,7 @@ class Spending:
 
 
 class Meter:
-    """Prices the steps of one cell."""
+    """Prices the steps of one cell; `parts` is how many parts a step's texts are encoded in."""
 
     def __init__(
         self,
@@ -35,24 +42,33 @@ class Meter:
         passage_length_N: NDArray[np.int64],
         *,
         sparse: bool,
-        lora: Lora | None,
+        recipe: Recipe,
+        parts: int,
     ) -> None:
-        def price(length_N: NDArray[np.int64]) -> NDArray[np.int64]:
-            by_length = sequence_flops(
-                shape, np.arange(int(length_N.max()) + 1), sparse=sparse, lora=lora
-            )
-            return by_length[length_N]
-
         self.length_N = (query_length_N, passage_length_N)
-        self.flops_N = (price(query_length_N), price(passage_length_N))
-
-    def spend(self, sampler: Sampler, number: int) -> tuple[int, int]:
-        """(useful FLOPs, real tokens) of optimiser step `number`."""
-        step = sampler.step(number)
-        return (
-            int(step_lengths(step, *self.flops_N).sum()),
-            int(step_lengths(step, *self.length_N).sum()),
+        longest = max(int(length_N.max()) for length_N in self.length_N)
+        lengths, lora = np.arange(longest + 1), recipe.lora
+        self.useful_L = sequence_flops(shape, lengths, sparse=sparse, lora=lora)
+        self.hardware_L = executed_flops(
+            shape,
+            lengths,
+            sparse=sparse,
+            lora=lora,
+            gradient_checkpointing=recipe.gradient_checkpointing,
         )
+        self.micro_batch_tokens, self.parts = recipe.micro_batch_tokens, parts
+
+    def spend(self, sampler: Sampler, number: int) -> Spending:
+        """What optimiser step `number` costs."""
+        step, hardware = sampler.step(number), 0
+        lengths_N = step_lengths(step, *self.length_N)
+        for rows in np.array_split(np.arange(len(step.query_B)), self.parts):
+            part = step.part(slice(rows[0], rows[-1] + 1))
+            part_N = step_lengths(part, *self.length_N)
+            for batch in micro_batches(part_N, self.micro_batch_tokens):
+                hardware += len(batch) * int(self.hardware_L[part_N[batch].max()])
+        useful = int(self.useful_L[lengths_N].sum())
+        return Spending(1, useful, hardware, int(lengths_N.sum()))
 
 
 def plan(budget: Budget, sampler: Sampler, meter: Meter) -> Spending:
@@ -61,20 +77,18 @@ def plan(budget: Budget, sampler: Sampler, meter: Meter) -> Spending:
     Sampling is seeded, so the length of every text is known before training. Of the last two
     candidates the nearer one is taken, which halves the largest deviation from the budget.
     """
-    steps, flops, tokens = 0, 0, 0
+    total = Spending()
     while True:
-        step_flops, step_tokens = meter.spend(sampler, steps)
-        if budget.kind is BudgetKind.steps:
-            if steps == budget.steps:
-                break
-        else:
+        if budget.kind is BudgetKind.steps and total.steps == budget.steps:
+            return total
+        step = meter.spend(sampler, total.steps)
+        if budget.kind is BudgetKind.flops:
             assert budget.flops is not None
-            if steps == 0 and step_flops > budget.flops:
+            if total.steps == 0 and step.useful_flops > budget.flops:
                 raise UserError(
                     f"budget.flops={budget.flops:.3g} is less than one step of "
-                    f"{step_flops:.3g} FLOPs: raise it, or lower loss.batch_size."
+                    f"{step.useful_flops:.3g} FLOPs: raise it, or lower loss.batch_size."
                 )
-            if flops + step_flops / 2 > budget.flops:
-                break
-        steps, flops, tokens = steps + 1, flops + step_flops, tokens + step_tokens
-    return Spending(steps, flops, tokens)
+            if total.useful_flops + step.useful_flops / 2 > budget.flops:
+                return total
+        total += step

@@ -140,9 +140,12 @@ def train(
     checkpoint = Checkpoint(folder, encoder.backbone, optimiser, schedule)
     torch.manual_seed(config.seed + accelerator.process_index)
     start, facts = checkpoint.load()
-    spent = facts or {"useful_flops": 0, "tokens": 0, "loss": []}
+    spent = Spending(**facts["spent"]) if facts else Spending()
+    losses: list[float] = facts["loss"] if facts else []
     parameters = list(encoder.backbone.trainable().values())
     encoder.backbone.train()
+    if recipe.gradient_checkpointing:
+        encoder.backbone.checkpoint_layers()
     for number in range(start, steps):
         named: dict[str, float] = {}
         for part in rank_parts(data.sampler.step(number), recipe.accumulation, accelerator):
@@ -158,15 +161,13 @@ def train(
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        flops, tokens = data.meter.spend(data.sampler, number)
-        spent["useful_flops"] += flops
-        spent["tokens"] += tokens
-        spent["loss"].append(round(named["loss"], 6))
+        spent += data.meter.spend(data.sampler, number)
+        losses.append(round(named["loss"], 6))
         on_step(number + 1, steps, named)
         if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
-            checkpoint.save(number + 1, spent)
+            checkpoint.save(number + 1, {"spent": spent.as_dict(), "loss": losses})
     return {
-        "spent": {"steps": steps, "useful_flops": spent["useful_flops"], "tokens": spent["tokens"]},
-        "loss": spent["loss"],
+        "spent": spent.as_dict(),
+        "loss": losses,
         "trainable_parameters": trainable_count(encoder.backbone),
     }

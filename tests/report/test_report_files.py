@@ -37,7 +37,12 @@ def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
         "sparsity": sparse if cell.paradigm == "sparse" else {},
         "ledger": {
             "planned": {"useful_flops": 1.0e12, "steps": 60, "tokens": 120000},
-            "spent": {"useful_flops": 1.1e12, "steps": 60, "tokens": 120000},
+            "spent": {
+                "useful_flops": 1.1e12,
+                "hardware_flops": 1.3e12,
+                "steps": 60,
+                "tokens": 120000,
+            },
         },
         "stages": {
             "adapt": {"seconds": 9.1, "reused": True},
@@ -188,7 +193,7 @@ def test_details_tell_gain_sparsity_budget_and_time(write: Write, tmp_path: Path
     sparse, dense = details_table(section).rows
     assert sparse == [
         "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "81.0", "29.0",
-        "60", "120,000", "1e+12", "1.1e+12", "+10.0", "10.1", "adapt",
+        "60", "120,000", "1e+12", "1.1e+12", "+10.0", "1.3e+12", "120,000", "10.1", "adapt",
     ]  # fmt: skip
     assert dense[6:8] == ["n/a", "n/a"]
 

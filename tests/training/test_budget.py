@@ -4,15 +4,16 @@ Shapes: P training pairs, N texts.
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lion_sweep.config import Budget, BudgetKind, Lora
+from lion_sweep.config import Budget, BudgetKind, Lora, Recipe
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape, sequence_flops
+from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
 from lion_sweep.training.budget import Meter, plan
 
 SHAPE = DecoderShape(8, 12, 2, 4, 2, 2, 30)
@@ -51,8 +52,16 @@ def by_hand(number: int, sparse: bool, lora: Lora | None) -> tuple[int, int]:
     return sum(flops), sum(lengths)
 
 
+def recipe(lora: Lora | None, **changes: Any) -> Recipe:
+    """Micro-batches of at most 60 padded tokens."""
+    settings = {"micro_batch_tokens": 60, "gradient_checkpointing": False, "lora": lora}
+    return Recipe(**(settings | changes))
+
+
 def meter(sparse: bool, lora: Lora | None) -> Meter:
-    return Meter(SHAPE, QUERY_LENGTH_N, PASSAGE_LENGTH_N, sparse=sparse, lora=lora)
+    return Meter(
+        SHAPE, QUERY_LENGTH_N, PASSAGE_LENGTH_N, sparse=sparse, recipe=recipe(lora), parts=1
+    )
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -84,11 +93,39 @@ def test_less_than_one_step_is_refused() -> None:
 def test_a_number_of_steps(count: int) -> None:
     steps = [by_hand(number, False, LORA) for number in range(count)]
     found = plan(Budget(BudgetKind.steps, steps=count), sampler(), meter(False, LORA))
-    assert found.as_dict() == {
-        "steps": count,
-        "useful_flops": sum(flops for flops, _ in steps),
-        "tokens": sum(tokens for _, tokens in steps),
-    }
+    assert (found.steps, found.useful_flops, found.tokens) == (
+        count,
+        sum(flops for flops, _ in steps),
+        sum(tokens for _, tokens in steps),
+    )
+
+
+@pytest.mark.parametrize(("parts", "tokens"), [(1, 60), (3, 60), (3, 1000)])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_hardware_flops_are_those_of_every_padded_micro_batch(
+    parts: int, tokens: int, checkpointed: bool
+) -> None:
+    settings = recipe(LORA, micro_batch_tokens=tokens, gradient_checkpointing=checkpointed)
+    metered = Meter(
+        SHAPE, QUERY_LENGTH_N, PASSAGE_LENGTH_N, sparse=True, recipe=settings, parts=parts
+    )
+    step, expected = sampler().step(4), 0
+    for own in np.split(np.arange(3), parts):
+        lengths = [int(QUERY_LENGTH_N[step.query_B[row]]) for row in own]
+        lengths += [int(PASSAGE_LENGTH_N[passage]) for passage in step.passage_BG[own].ravel()]
+        lengths.sort(reverse=True)
+        while lengths:
+            rows = min(len(lengths), max(1, tokens // lengths[0]))
+            (price,) = executed_flops(
+                SHAPE,
+                np.array(lengths[:1]),
+                sparse=True,
+                lora=LORA,
+                gradient_checkpointing=checkpointed,
+            )
+            expected += rows * int(price)
+            del lengths[:rows]
+    assert metered.spend(sampler(), 4).hardware_flops == expected
 
 
 def test_more_costly_steps_mean_fewer_of_them() -> None:
