@@ -42,6 +42,8 @@ def specification(config: Config) -> dict[str, Any]:
     """All that can change the numbers of a cell, collection aside."""
     whole = plain(asdict(config))
     kept = {name: value for name, value in whole.items() if name not in LEFT_OUT}
+    kept["budget"].pop("tolerance")  # which grids are refused changes no cell
+    kept["recipe"].pop("flops_tolerance")
     kept["data"].pop("path", None)  # where the collection lies; what it holds is its checksum
     return kept
 

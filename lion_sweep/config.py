@@ -33,9 +33,10 @@ class DataKind(Enum):
 
 
 class BudgetKind(Enum):
-    """What ends training: spent FLOPs, or a number of steps."""
+    """What ends training: spent FLOPs, passes over the training pairs, or a number of steps."""
 
     flops = "flops"
+    epochs = "epochs"
     steps = "steps"
 
 
@@ -89,6 +90,15 @@ class ProxyShape:
 
 
 @dataclass
+class PerLoss:
+    """A number that differs between the losses."""
+
+    cl: int = MISSING
+    kd: int = MISSING
+    clkd: int = MISSING
+
+
+@dataclass
 class Model:
     """The size axis."""
 
@@ -96,6 +106,7 @@ class Model:
     backbone: str | None = None
     full: str | None = None
     proxy: ProxyShape | None = None
+    epochs: PerLoss | None = None
 
 
 @dataclass
@@ -148,7 +159,9 @@ class Budget:
 
     kind: BudgetKind = MISSING
     flops: float | None = None
+    epochs: float | None = None
     steps: int | None = None
+    tolerance: float | None = None
 
 
 @dataclass
@@ -203,15 +216,6 @@ class SparseRecipe:
 
 
 @dataclass
-class PerLoss:
-    """A number that differs between the losses."""
-
-    cl: int = MISSING
-    kd: int = MISSING
-    clkd: int = MISSING
-
-
-@dataclass
 class Recipe:
     """How training runs; one option per ladder."""
 
@@ -237,6 +241,7 @@ class Recipe:
     lora: Lora | None = None
     adapt: Adapt = MISSING
     flops: float = MISSING
+    flops_tolerance: float = MISSING
     dense: DenseRecipe = MISSING
     sparse: SparseRecipe = MISSING
 

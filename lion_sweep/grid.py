@@ -68,9 +68,11 @@ class Session:
             print(PROXY_WARNING, flush=True)
         for config in {config.data.name: config for config in configs}.values():
             self.introduce(config)
-        for config in configs:
-            if not self.cell(config).complete:
-                self.plan(config)
+        planned = {self.cell(config).id: self.plan(config) for config in configs}
+        tolerances = [config.budget.tolerance for config in configs]
+        known = [tolerance for tolerance in tolerances if tolerance is not None]
+        if known:
+            refuse_spread(planned, min(known))
 
     def introduce(self, config: Config) -> None:
         """Print what a collection holds, and how BM25 fares on it."""
@@ -86,12 +88,16 @@ class Session:
             flush=True,
         )
 
-    def plan(self, config: Config) -> None:
-        """Refuse a budget that buys no step, before any cell starts."""
+    def plan(self, config: Config) -> int:
+        """Useful FLOPs of a cell; refuses a budget that buys no step, before any cell starts."""
+        cell = self.cell(config)
+        if cell.complete:
+            return int(cell.read_result()["ledger"]["planned"]["useful_flops"])
         workshop = Workshop(config, Progress(label(config), None))
         texts = prepare.collection(workshop)
         source, _ = prepare.backbone_source(workshop, texts)
-        prepare.training_plan(workshop, texts, source)
+        _, spending = prepare.training_plan(workshop, texts, source)
+        return spending.useful_flops
 
     def cell(self, config: Config) -> Cell:
         """The cell of a configuration, whose id depends on what its collection holds."""
@@ -144,6 +150,19 @@ class Session:
         print(summary(self.outcomes, time.monotonic() - self.start))
         complete = bool(self.outcomes) and all(outcome.result for outcome in self.outcomes)
         raise SystemExit(COMPLETE if complete else HOLES)
+
+
+def refuse_spread(planned: dict[str, int], tolerance: float) -> None:
+    """Refuse a grid whose cells would not be equal in useful FLOPs."""
+    least, most = min(planned, key=planned.__getitem__), max(planned, key=planned.__getitem__)
+    spread = planned[most] / planned[least] - 1
+    if spread > tolerance:
+        raise UserError(
+            f"The cells would not spend the same: {most} {planned[most]:.4g} useful FLOPs, {least} "
+            f"{planned[least]:.4g}: {spread:.2%} apart, budget.tolerance is {tolerance:.2%}. "
+            "Raise budget.flops or lower recipe.batch_size (a cell takes whole steps), or "
+            f"accept it with budget.tolerance={spread + 0.0005:.3f}."
+        )
 
 
 def describe(outcome: Outcome) -> str:

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from hydra.utils import instantiate
 
 from lion_sweep import prepare
-from lion_sweep.cell import Cell, axes, plain
+from lion_sweep.cell import Cell, axes, plain, specification
 from lion_sweep.config import SiteName, SparseEngine
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
@@ -118,7 +118,7 @@ class Pipeline:
 
     def train(self, adapted: Stage, on_step: Callable[[int, int, dict[str, float]], None]) -> Stage:
         """The cell's own training."""
-        config = self.config
+        config, specified = self.config, specification(self.config)
         groups = prepare.taught_groups(self.workshop, self.texts)
 
         def work(folder: Path) -> dict[str, Any]:
@@ -140,10 +140,10 @@ class Pipeline:
                 "loss": plain(asdict(config.loss)),
                 "recipe": {
                     name: value
-                    for name, value in plain(asdict(config.recipe)).items()
+                    for name, value in specified["recipe"].items()
                     if not name.startswith("evaluation")
                 },
-                "budget": plain(asdict(config.budget)),
+                "budget": specified["budget"],
                 "teacher": plain(asdict(config.teacher)),
                 "split": config.data.train_split,
                 "collection": self.texts.checksum,

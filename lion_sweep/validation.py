@@ -67,6 +67,16 @@ def validate(config: Config) -> None:
             budget.flops is not None and budget.flops > 0,
             f"budget.flops={budget.flops}: give the FLOPs per cell, for example budget.flops=1e12.",
         )
+        _require(
+            budget.tolerance is None or budget.tolerance >= 0,
+            f"budget.tolerance={budget.tolerance} is a share: 0 or more, or null for no limit.",
+        )
+    elif budget.kind is BudgetKind.epochs:
+        _require(
+            budget.epochs is not None and budget.epochs > 0,
+            f"budget.epochs={budget.epochs}: give the passes over the training pairs, for example "
+            "budget.epochs=3.",
+        )
     else:
         _require(
             budget.steps is not None and budget.steps > 0,

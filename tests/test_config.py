@@ -36,6 +36,16 @@ def test_every_option_composes(compose_cell: Compose, group: str, option: str) -
         assert getattr(name, "value", name) == option
 
 
+@pytest.mark.parametrize(
+    ("model", "loss", "epochs"),
+    [("1b", "cl", 7), ("3b", "clkd", 3), ("8b", "cl", 1), ("1b", "kd", 56), ("8b", "kd", 8)],
+)
+def test_epochs_are_the_study_s(
+    compose_cell: Compose, model: str, loss: str, epochs: float
+) -> None:
+    assert compose_cell("budget=epochs", f"model={model}", f"loss={loss}").budget.epochs == epochs
+
+
 def test_every_group_is_in_the_schema() -> None:
     assert {group for group, _ in OPTIONS} <= {entry.name for entry in fields(Config)}
 
@@ -132,6 +142,8 @@ def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
         (["budget.flops=null"], "budget.flops=None"),
         (["budget=steps", "budget.steps=0"], "budget.steps=0"),
         (["budget=steps", "budget.steps=null"], "budget.steps=None"),
+        (["budget=epochs", "budget.epochs=0"], "budget.epochs=0"),
+        (["budget.tolerance=-0.1"], "budget.tolerance=-0.1"),
         (["recipe=lion", "recipe.embedding_rate=0.1"], "recipe.embedding_rate"),
         (["model=smollm2", "model.backbone=null"], "model=smollm2"),
         (["ladder=full", "model.full=null"], "ladder=full"),

@@ -77,9 +77,12 @@ def plan(budget: Budget, sampler: Sampler, meter: Meter) -> Spending:
     Sampling is seeded, so the length of every text is known before training. Of the last two
     candidates the nearer one is taken, which halves the largest deviation from the budget.
     """
-    total = Spending()
+    total, steps = Spending(), budget.steps
+    if budget.kind is BudgetKind.epochs:
+        assert budget.epochs is not None
+        steps = max(1, round(budget.epochs * sampler.steps_per_epoch))
     while True:
-        if budget.kind is BudgetKind.steps and total.steps == budget.steps:
+        if budget.kind is not BudgetKind.flops and total.steps == steps:
             return total
         step = meter.spend(sampler, total.steps)
         if budget.kind is BudgetKind.flops:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -77,7 +78,7 @@ def results(root: Path) -> dict[str, dict]:
 def twin(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of the whole grid, made by the command the project is used by."""
     root = tmp_path_factory.mktemp("grid")
-    done = lion(*GRID, *tiny(folder, root), "budget.flops=3e10")
+    done = lion(*GRID, *tiny(folder, root), "budget.flops=3e10", "budget.tolerance=1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "18 of 18 cells complete" in done.stdout
     return root
@@ -127,7 +128,7 @@ def test_report_reads_the_grid(twin: Path) -> None:
 
 def test_finished_grid_does_nothing_again(folder: Path, twin: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in twin.glob("**/*.json")}
-    done = lion(*GRID, *tiny(folder, twin), "budget.flops=3e10")
+    done = lion(*GRID, *tiny(folder, twin), "budget.flops=3e10", "budget.tolerance=1")
     assert done.returncode == 0 and done.stdout.count("done before") == 18
     assert {path: path.stat().st_mtime_ns for path in twin.glob("**/*.json")} == before
 
@@ -236,6 +237,18 @@ def test_bad_input_is_refused_in_plain_words(
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("out/cells/*/result.json"))
+
+
+def test_cells_of_unequal_compute_are_refused_before_any_runs(folder: Path, tmp_path: Path) -> None:
+    done = lion("-m", "model=1b,8b", *tiny(folder, tmp_path), "budget.flops=1.5e10")
+    assert done.returncode == 2
+    said = re.search(
+        r"(1b|8b)-sparse-cl-\w+ [\d.e+]+ useful .* accept it with (\S+)\.", done.stderr
+    )
+    assert said, done.stderr
+    assert not list(tmp_path.glob("cells/*"))
+    plans = lion("-m", "model=1b,8b", *tiny(folder, tmp_path), "budget.flops=1.5e10", said[2])
+    assert plans.returncode == 0, plans.stderr
 
 
 def test_budget_below_one_step_is_refused_before_any_cell(folder: Path, tmp_path: Path) -> None:

@@ -128,6 +128,13 @@ def test_hardware_flops_are_those_of_every_padded_micro_batch(
     assert metered.spend(sampler(), 4).hardware_flops == expected
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(2.0, 6), (0.5, 2), (0.01, 1)])
+def test_a_number_of_epochs(epochs: float, steps: int) -> None:
+    """11 pairs in steps of 3: an epoch has 3 whole steps."""
+    budget = Budget(BudgetKind.epochs, epochs=epochs)
+    assert plan(budget, sampler(), meter(False, LORA)).steps == steps
+
+
 def test_more_costly_steps_mean_fewer_of_them() -> None:
     flops = 40 * by_hand(0, True, None)[0]
     budget = Budget(BudgetKind.flops, flops=flops)
