@@ -24,7 +24,7 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_nearly_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = Usage(10 * LEAST_FREE_BYTES, 9 * LEAST_FREE_BYTES + 1, LEAST_FREE_BYTES - 1)
+    usage = Usage(10 << 30, 9 << 30, LEAST_FREE_BYTES - (1 << 20))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"1023 MiB left; at least 1024 MiB"):
         check_output(tmp_path)
