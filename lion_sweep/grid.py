@@ -7,6 +7,7 @@ Hydra's callbacks are the seam: `on_multirun_start` sees the whole grid before t
 import sys
 import time
 import traceback
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,11 +69,13 @@ class Session:
             print(PROXY_WARNING, flush=True)
         for config in {config.data.name: config for config in configs}.values():
             self.introduce(config)
-        planned = {self.cell(config).id: self.plan(config) for config in configs}
-        tolerances = [config.budget.tolerance for config in configs]
-        known = [tolerance for tolerance in tolerances if tolerance is not None]
-        if known:
-            refuse_spread(planned, min(known))
+        equal: dict[tuple[float | None, float], dict[str, int]] = defaultdict(dict)
+        for config in configs:
+            planned, tolerance = self.plan(config), config.budget.tolerance
+            if tolerance is not None:
+                equal[config.budget.flops, tolerance][self.cell(config).id] = planned
+        for (_, tolerance), cells in equal.items():
+            refuse_spread(cells, tolerance)
 
     def introduce(self, config: Config) -> None:
         """Print what a collection holds, and how BM25 fares on it."""
@@ -153,14 +156,14 @@ class Session:
 
 
 def refuse_spread(planned: dict[str, int], tolerance: float) -> None:
-    """Refuse a grid whose cells would not be equal in useful FLOPs."""
+    """Refuse cells of one budget that would not be equal in useful FLOPs."""
     least, most = min(planned, key=planned.__getitem__), max(planned, key=planned.__getitem__)
     spread = planned[most] / planned[least] - 1
     if spread > tolerance:
         raise UserError(
             f"The cells would not spend the same: {most} {planned[most]:.4g} useful FLOPs, {least} "
             f"{planned[least]:.4g}: {spread:.2%} apart, budget.tolerance is {tolerance:.2%}. "
-            "Raise budget.flops or lower recipe.batch_size (a cell takes whole steps), or "
+            "Raise budget.flops or lower loss.batch_size (a cell takes whole steps), or "
             f"accept it with budget.tolerance={spread + 0.0005:.3f}."
         )
 

@@ -102,6 +102,8 @@ class Pipeline:
                 "optimiser": [
                     recipe.warmup,
                     recipe.weight_decay,
+                    recipe.clip,
+                    list(recipe.betas),
                     recipe.epsilon,
                 ],
                 "precision": recipe.precision.name,

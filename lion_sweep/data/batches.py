@@ -27,6 +27,16 @@ class Step:
         """Some of the step's queries."""
         return Step(self.query_B[rows], self.passage_BG[rows], self.teacher_BG[rows])
 
+    def split(self, parts: int) -> list["Step"]:
+        """Equal parts, in order."""
+        size, rest = divmod(len(self.query_B), parts)
+        if rest:
+            raise UserError(
+                f"loss.batch_size={len(self.query_B)} does not divide into {parts} parts "
+                "(recipe.accumulation times devices): choose a multiple."
+            )
+        return [self.part(slice(first, first + size)) for first in range(0, size * parts, size)]
+
 
 class Sampler:
     """Step t as a pure function of the seed and t, so that any step can be had without the others.

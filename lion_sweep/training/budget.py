@@ -62,8 +62,7 @@ class Meter:
         """What optimiser step `number` costs."""
         step, hardware = sampler.step(number), 0
         lengths_N = step_lengths(step, *self.length_N)
-        for rows in np.array_split(np.arange(len(step.query_B)), self.parts):
-            part = step.part(slice(rows[0], rows[-1] + 1))
+        for part in step.split(self.parts):
             part_N = step_lengths(part, *self.length_N)
             for batch in micro_batches(part_N, self.micro_batch_tokens):
                 hardware += len(batch) * int(self.hardware_L[part_N[batch].max()])

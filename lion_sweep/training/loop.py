@@ -18,7 +18,6 @@ from torch import Tensor
 from lion_sweep.config import Config
 from lion_sweep.data.batches import Sampler, Step, micro_batches, pad
 from lion_sweep.data.tokens import Tokens
-from lion_sweep.errors import UserError
 from lion_sweep.losses.representations import Representations
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.budget import Meter, Spending
@@ -114,14 +113,7 @@ class Objective:
 def rank_parts(step: Step, accumulation: int, accelerator: Accelerator) -> list[Step]:
     """This rank's share of every part of a step."""
     world = accelerator.num_processes
-    size, rest = divmod(len(step.query_B), accumulation * world)
-    if rest:
-        raise UserError(
-            f"loss.batch_size={len(step.query_B)} does not divide into "
-            f"recipe.accumulation={accumulation} parts for {world} devices: choose a multiple."
-        )
-    starts = [(part * world + accelerator.process_index) * size for part in range(accumulation)]
-    return [step.part(slice(start, start + size)) for start in starts]
+    return step.split(accumulation * world)[accelerator.process_index :: world]
 
 
 def train(
