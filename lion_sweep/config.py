@@ -106,7 +106,7 @@ class Model:
     backbone: str | None = None
     full: str | None = None
     proxy: ProxyShape | None = None
-    epochs: PerLoss | None = None
+    epochs: PerLoss = MISSING
 
 
 @dataclass

@@ -38,7 +38,7 @@ def test_every_option_composes(compose_cell: Compose, group: str, option: str) -
 
 @pytest.mark.parametrize(
     ("model", "loss", "epochs"),
-    [("1b", "cl", 7), ("3b", "clkd", 3), ("8b", "cl", 1), ("1b", "kd", 56), ("8b", "kd", 8)],
+    [("1b", "cl", 7), ("3b", "clkd", 3), ("8b", "cl", 1), ("1b", "kd", 56), ("smollm2", "cl", 7)],
 )
 def test_epochs_are_the_study_s(
     compose_cell: Compose, model: str, loss: str, epochs: float
