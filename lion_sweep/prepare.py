@@ -15,6 +15,7 @@ from lion_sweep.data import pydoc, tokens
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.collection import Collection, read, write
 from lion_sweep.data.groups import MISSING, Groups, mine
+from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.data.teacher import teach
 from lion_sweep.ledger import DecoderShape
 from lion_sweep.models import package_weights, proxy
@@ -149,8 +150,8 @@ def token_cache(workshop: Workshop, source: str, texts: Collection) -> Path:
     ).folder
 
 
-def mined_groups(workshop: Workshop, texts: Collection) -> Groups:
-    """BM25 negatives of the training split, scored by BM25."""
+def mined_groups(workshop: Workshop, texts: Collection) -> Path:
+    """File of the training split's BM25 negatives, scored by BM25."""
     config = workshop.config
 
     def search(folder: Path) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def mined_groups(workshop: Workshop, texts: Collection) -> Groups:
         positives = sum(grade > 0 for grades in judged for grade in grades.values())
         return {"pairs": len(groups), "pairs_without_negatives": positives - len(groups)}
 
-    return Groups.load(workshop.run("negatives", _mining(config, texts), search).folder / GROUPS)
+    return workshop.run("negatives", _mining(config, texts), search).folder / GROUPS
 
 
 def _mining(config: Config, texts: Collection) -> dict[str, Any]:
@@ -171,13 +172,14 @@ def _mining(config: Config, texts: Collection) -> dict[str, Any]:
     }
 
 
-def taught_groups(workshop: Workshop, texts: Collection) -> Groups:
-    """The mined groups with the teacher's scores, where a loss of the cell reads them."""
-    config, mined = workshop.config, mined_groups(workshop, texts)
+def taught_groups(workshop: Workshop, texts: Collection) -> Path:
+    """File of the mined groups with the teacher's scores, where a loss of the cell reads them."""
+    config, path = workshop.config, mined_groups(workshop, texts)
     if not needs_teacher(config):
-        return mined
+        return path
 
     def score(folder: Path) -> dict[str, Any]:
+        mined = Groups.load(path)
         taught = teach(mined, config.teacher, texts, workshop.progress.step)
         taught.save(folder / GROUPS)
         inverted = taught.negative_score_PM > taught.positive_score_P[:, None]
@@ -186,26 +188,54 @@ def taught_groups(workshop: Workshop, texts: Collection) -> Groups:
     taught = workshop.run(
         "teacher", {**_mining(config, texts), "teacher": asdict(config.teacher)}, score
     )
-    return Groups.load(taught.folder / GROUPS)
+    return taught.folder / GROUPS
 
 
 def training_plan(
     workshop: Workshop, texts: Collection, source: str, devices: int = 1
 ) -> tuple[Meter, Spending]:
-    """What a step costs, and how many of them the budget buys; no weights are loaded."""
+    """What a text costs, and how many steps the budget buys; no weights are loaded."""
     config, recipe = workshop.config, workshop.config.recipe
-    folder = token_cache(workshop, source, texts)
+    counts = _length_counts(
+        token_cache(workshop, source, texts),
+        sampler(config, mined_groups(workshop, texts)),
+        (recipe.lengths.query, recipe.lengths.passage),
+        recipe.micro_batch_tokens,
+        recipe.accumulation * devices,
+    )
     meter = Meter(
         DecoderShape.of(AutoConfig.from_pretrained(source)),
-        tokens.read(folder, "queries").lengths(recipe.lengths.query),
-        tokens.read(folder, "passages").lengths(recipe.lengths.passage),
+        counts.longest,
         sparse=config.paradigm.name == "sparse",
         recipe=recipe,
-        parts=recipe.accumulation * devices,
     )
-    return meter, plan(config.budget, sampler(config, mined_groups(workshop, texts)), meter)
+    return meter, plan(config.budget, counts, meter)
 
 
-def sampler(config: Config, groups: Groups) -> Sampler:
-    """The cell's sequence of steps."""
-    return Sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
+@lru_cache(maxsize=8)  # the cells of a grid share their steps
+def _length_counts(
+    folder: Path, sampler: Sampler, lengths: tuple[int, int], micro_batch_tokens: int, parts: int
+) -> LengthCounts:
+    query, passage = lengths
+    return LengthCounts(
+        sampler,
+        tokens.read(folder, "queries").lengths(query),
+        tokens.read(folder, "passages").lengths(passage),
+        micro_batch_tokens=micro_batch_tokens,
+        parts=parts,
+    )
+
+
+def sampler(config: Config, groups: Path) -> Sampler:
+    """The cell's sequence of steps, out of a file of groups."""
+    return _sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
+
+
+@lru_cache(maxsize=8)
+def _sampler(groups: Path, batch_size: int, negatives: int, seed: int) -> Sampler:
+    return Sampler(_groups(groups), batch_size, negatives, seed)
+
+
+@lru_cache(maxsize=4)
+def _groups(path: Path) -> Groups:
+    return Groups.load(path)

@@ -1,6 +1,7 @@
 """Which pairs a step sees, and how its texts are cut into micro-batches.
 
-Shapes: B queries of a step, G = 1 + negatives, N texts, L tokens (padded).
+Shapes: S steps of an epoch, B queries of a step, G = 1 + negatives, P training pairs, N texts,
+L tokens (padded).
 """
 
 from collections.abc import Iterator
@@ -41,7 +42,8 @@ class Step:
 class Sampler:
     """Step t as a pure function of the seed and t, so that any step can be had without the others.
 
-    An epoch is a shuffle of all pairs; what does not fill a batch is left for another epoch.
+    An epoch is a shuffle of all pairs; what does not fill a batch is left for another epoch. Its
+    negatives are drawn at once, so that the lengths of a whole epoch are a look-up.
     """
 
     def __init__(self, groups: Groups, batch_size: int, negatives: int, seed: int) -> None:
@@ -57,39 +59,69 @@ class Sampler:
             seed,
         )
         self.steps_per_epoch = len(groups) // batch_size
-        self._epoch, self._order = -1, np.arange(0)
+        # Mined negatives fill a row from the left, so their number says which columns there are.
+        self._mined_P = (groups.negative_PM != MISSING).sum(axis=1)
+        self._drawn: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    def epoch(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(pairs, [S, B]; the columns of their mined negatives, [S, B, G - 1]) of S steps."""
+        if self._drawn is None or self._drawn[0] != number:
+            order = np.random.default_rng([self.seed, 0, number]).permutation(len(self.groups))
+            pair_SB = order[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
+            rng = np.random.default_rng([self.seed, 1, number])
+            column_PN = _draw(self._mined_P[pair_SB.ravel()], self.negatives, rng)
+            self._drawn = number, pair_SB, column_PN.reshape(*pair_SB.shape, self.negatives)
+        return self._drawn[1:]
 
     def step(self, number: int) -> Step:
         """Optimiser step `number`, counted from 0."""
         epoch, place = divmod(number, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.groups))
-            self._epoch = epoch
-        pairs_B = self._order[place * self.batch_size : (place + 1) * self.batch_size]
-        rng = np.random.default_rng([self.seed, 1, number])
-        groups = self.groups
-        passages, scores = [groups.positive_P[pairs_B]], [groups.positive_score_P[pairs_B]]
-        if self.negatives:
-            column_BM = self._draw(pairs_B, rng)
-            rows_B1 = pairs_B[:, None]
-            drawn_BM = groups.negative_PM[rows_B1, column_BM]
-            passages.extend(drawn_BM.T)
-            scores.extend(groups.negative_score_PM[rows_B1, column_BM].T)
+        pair_SB, column_SBN = self.epoch(epoch)
+        pair_B, groups = pair_SB[place], self.groups
+        rows_BN = pair_B[:, None], column_SBN[place]
+        scores = (groups.positive_score_P[pair_B, None], groups.negative_score_PM[rows_BN])
         return Step(
-            groups.query_P[pairs_B].astype(np.int64),
-            np.stack(passages, axis=1).astype(np.int64),
-            np.stack(scores, axis=1),
+            groups.query_P[pair_B].astype(np.int64),
+            self._passages(*rows_BN),
+            np.concatenate(scores, axis=1),
         )
 
-    def _draw(self, pairs_B: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Distinct columns of mined negatives for each pair; repeats where there are too few."""
-        available_BM = self.groups.negative_PM[pairs_B] != MISSING
-        count_B = available_BM.sum(axis=1)
-        # Mined negatives fill a row from the left, so a random order of the filled part will do.
-        keys_BM = np.where(available_BM, rng.random(available_BM.shape), np.inf)
-        order_BM = np.argsort(keys_BM, axis=1)
-        place_BN = np.arange(self.negatives)[None, :] % count_B[:, None]
-        return np.take_along_axis(order_BM, place_BN, axis=1)
+    def epoch_texts(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(query rows, [S, B]; passage rows, [S, B, G]) of the epoch's S steps."""
+        pair_SB, column_SBN = self.epoch(number)
+        passage_SBG = self._passages(pair_SB[..., None], column_SBN)
+        return self.groups.query_P[pair_SB].astype(np.int64), passage_SBG
+
+    def _passages(
+        self, pair_1: NDArray[np.int64], column_N: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Rows of the positives and of the negatives in `column_N`, one behind the other."""
+        positive_1, negative_N = self.groups.positive_P[pair_1], self.groups.negative_PM
+        passages = (positive_1, negative_N[pair_1, column_N])
+        return np.concatenate(passages, axis=-1).astype(np.int64)
+
+
+def _draw(
+    mined_P: NDArray[np.int64], negatives: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Distinct columns below `mined_P` for each pair, [P, negatives]; repeats where there are few.
+
+    Floyd's algorithm, all pairs at once: the i-th draw is from one column more than the one before
+    it, and takes that last column instead of one it has already.
+    """
+    column_PN = np.zeros((len(mined_P), negatives), dtype=np.int64)
+    random_NP = rng.random((negatives, len(mined_P)))
+    for place in range(negatives):
+        last_P = mined_P - negatives + place
+        drawn_P = (random_NP[place] * (last_P + 1)).astype(np.int64)
+        taken_P = (column_PN[:, :place] == drawn_P[:, None]).any(axis=1)
+        column_PN[:, place] = np.where(taken_P, last_P, drawn_P)
+    few_P = np.flatnonzero(mined_P <= negatives)
+    if len(few_P):  # all of them, in turns, from a random one on
+        first_P = (rng.random(len(few_P)) * mined_P[few_P]).astype(np.int64)
+        turn_PN = first_P[:, None] + np.arange(negatives)[None, :]
+        column_PN[few_P] = turn_PN % mined_P[few_P, None]
+    return column_PN
 
 
 def micro_batches(lengths_N: NDArray[np.int64], tokens: int) -> Iterator[NDArray[np.int64]]:
@@ -111,10 +143,3 @@ def pad(texts: list[NDArray[np.int32]], device: torch.device) -> tuple[Tensor, T
         ids_NL[row, : len(text)] = text
         mask_NL[row, : len(text)] = 1
     return torch.from_numpy(ids_NL).to(device), torch.from_numpy(mask_NL).to(device)
-
-
-def step_lengths(
-    step: Step, query_length_N: NDArray[np.int64], passage_length_N: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Real tokens of every text of a step: its B queries, then its B * G passages."""
-    return np.concatenate([query_length_N[step.query_B], passage_length_N[step.passage_BG.ravel()]])

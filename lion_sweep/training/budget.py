@@ -1,4 +1,7 @@
-"""From a budget to a number of steps, before anything is loaded."""
+"""From a budget to a number of steps, before anything is loaded; and what those steps cost.
+
+Shapes: S steps, N texts of a micro-batch, L a length.
+"""
 
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
@@ -7,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.config import Budget, BudgetKind, Recipe
-from lion_sweep.data.batches import Sampler, micro_batches, step_lengths
+from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
 
@@ -33,64 +36,64 @@ class Spending:
 
 
 class Meter:
-    """Prices the steps of one cell; `parts` is how many parts a step's texts are encoded in."""
+    """Prices training texts of up to `longest` tokens for one cell."""
 
-    def __init__(
-        self,
-        shape: DecoderShape,
-        query_length_N: NDArray[np.int64],
-        passage_length_N: NDArray[np.int64],
-        *,
-        sparse: bool,
-        recipe: Recipe,
-        parts: int,
-    ) -> None:
-        self.length_N = (query_length_N, passage_length_N)
-        longest = max(int(length_N.max()) for length_N in self.length_N)
-        lengths, lora = np.arange(longest + 1), recipe.lora
-        self.useful_L = sequence_flops(shape, lengths, sparse=sparse, lora=lora)
+    def __init__(self, shape: DecoderShape, longest: int, *, sparse: bool, recipe: Recipe) -> None:
+        length_L = np.arange(longest + 1)
+        self.useful_L = sequence_flops(shape, length_L, sparse=sparse, lora=recipe.lora)
         self.hardware_L = executed_flops(
             shape,
-            lengths,
+            length_L,
             sparse=sparse,
-            lora=lora,
+            lora=recipe.lora,
             gradient_checkpointing=recipe.gradient_checkpointing,
         )
-        self.micro_batch_tokens, self.parts = recipe.micro_batch_tokens, parts
 
-    def spend(self, sampler: Sampler, number: int) -> Spending:
-        """What optimiser step `number` costs."""
-        step, hardware = sampler.step(number), 0
-        lengths_N = step_lengths(step, *self.length_N)
-        for part in step.split(self.parts):
-            part_N = step_lengths(part, *self.length_N)
-            for batch in micro_batches(part_N, self.micro_batch_tokens):
-                hardware += len(batch) * int(self.hardware_L[part_N[batch].max()])
-        useful = int(self.useful_L[lengths_N].sum())
-        return Spending(1, useful, hardware, int(lengths_N.sum()))
+    def micro_batch(self, length_N: NDArray[np.int64], padded: int) -> Spending:
+        """What it costs to train on N texts that were padded to `padded` tokens."""
+        useful, hardware = self.useful_L[length_N].sum(), len(length_N) * self.hardware_L[padded]
+        return Spending(0, int(useful), int(hardware), int(length_N.sum()))
+
+    def steps(self, real_SL: NDArray[np.int64], padded_SL: NDArray[np.int64]) -> Spending:
+        """What S steps cost whose texts have these lengths, see `LengthCounts`."""
+        # A cell's FLOPs are more than 64 bits hold: Python's integers are exact.
+        real_L, padded_L = (count.sum(axis=0).astype(object) for count in (real_SL, padded_SL))
+        return Spending(
+            len(real_SL),
+            int(real_L @ self.useful_L.astype(object)),
+            int(padded_L @ self.hardware_L.astype(object)),
+            int(real_L @ np.arange(len(real_L))),
+        )
 
 
-def plan(budget: Budget, sampler: Sampler, meter: Meter) -> Spending:
-    """The steps a cell may take: up to the first one whose cumulative FLOPs reach the budget.
+def plan(budget: Budget, counts: LengthCounts, meter: Meter) -> Spending:
+    """The steps a cell takes: up to the first one whose cumulative useful FLOPs reach the budget.
 
-    Sampling is seeded, so the length of every text is known before training. Of the last two
-    candidates the nearer one is taken, which halves the largest deviation from the budget.
+    Sampling is seeded, so the length of every text is known before training.
     """
-    total, steps = Spending(), budget.steps
+    total, epoch, wanted = Spending(), 0, budget.steps
     if budget.kind is BudgetKind.epochs:
         assert budget.epochs is not None
-        steps = max(1, round(budget.epochs * sampler.steps_per_epoch))
+        wanted = max(1, round(budget.epochs * counts.sampler.steps_per_epoch))
     while True:
-        if budget.kind is not BudgetKind.flops and total.steps == steps:
-            return total
-        step = meter.spend(sampler, total.steps)
+        real_SL, padded_SL = counts.epoch(epoch)
         if budget.kind is BudgetKind.flops:
-            assert budget.flops is not None
-            if total.steps == 0 and step.useful_flops > budget.flops:
-                raise UserError(
-                    f"budget.flops={budget.flops:.3g} is less than one step of "
-                    f"{step.useful_flops:.3g} FLOPs: raise it, or lower loss.batch_size."
-                )
-            if total.useful_flops + step.useful_flops / 2 > budget.flops:
-                return total
-        total += step
+            spent_S = total.useful_flops + np.cumsum((real_SL @ meter.useful_L).astype(object))
+            if total.steps == 0:
+                _require_a_step(budget, int(spent_S[0]))
+            taken = int((spent_S < budget.flops).sum()) + 1
+        else:
+            assert wanted is not None
+            taken = wanted - total.steps
+        total += meter.steps(real_SL[:taken], padded_SL[:taken])
+        if taken <= len(real_SL):
+            return total
+        epoch += 1
+
+
+def _require_a_step(budget: Budget, first: int) -> None:
+    if budget.flops is not None and first > budget.flops:
+        raise UserError(
+            f"budget.flops={budget.flops:.3g} is less than one step of {first:.3g} FLOPs: "
+            "raise it, or lower loss.batch_size."
+        )

@@ -4,7 +4,7 @@ Shapes: B queries of this rank's part of a step, G = 1 + negatives, N texts, D d
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,34 +58,42 @@ class TrainingData:
 
 
 def embed(
-    encoder: Encoder, texts: list[NDArray[np.int32]], tokens: int, accelerator: Accelerator
-) -> Tensor:
-    """Vectors of `texts` in their order, [N, D], encoded in micro-batches of equal length."""
+    encoder: Encoder,
+    texts: list[NDArray[np.int32]],
+    tokens: int,
+    meter: Meter,
+    accelerator: Accelerator,
+) -> tuple[Tensor, Spending]:
+    """Vectors of `texts` in their order, [N, D], and what training on them costs.
+
+    They are encoded in micro-batches of texts of about the same length.
+    """
     lengths_N = np.array([len(text) for text in texts])
-    rows, parts = [], []
+    rows, parts, spent = [], [], Spending()
     for batch in micro_batches(lengths_N, tokens):
         ids, mask = pad([texts[row] for row in batch], accelerator.device)
         with accelerator.autocast():
             parts.append(encoder(ids, mask))
         rows.append(batch)
+        spent += meter.micro_batch(lengths_N[batch], ids.shape[1])
     order = np.argsort(np.concatenate(rows), kind="stable")
-    return torch.cat(parts)[torch.from_numpy(order).to(accelerator.device)]
+    return torch.cat(parts)[torch.from_numpy(order).to(accelerator.device)], spent
 
 
 def represent(
     encoder: Encoder, step: Step, data: TrainingData, config: Config, accelerator: Accelerator
-) -> Representations:
-    """Embeddings of one part of a step, all its texts sorted by length together."""
+) -> tuple[Representations, Spending]:
+    """Embeddings of one part of a step, all its texts sorted by length together; their cost."""
     lengths, recipe = config.recipe.lengths, config.recipe
     texts = [data.queries.text(row, lengths.query) for row in step.query_B.tolist()]
     texts += [data.passages.text(row, lengths.passage) for row in step.passage_BG.ravel().tolist()]
-    vectors_ND = embed(encoder, texts, recipe.micro_batch_tokens, accelerator)
+    vectors_ND, spent = embed(encoder, texts, recipe.micro_batch_tokens, data.meter, accelerator)
     queries, group = step.passage_BG.shape
     query_BD, passage_ND = vectors_ND[:queries], vectors_ND[queries:]
     teacher_BG = (
         torch.from_numpy(step.teacher_BG).to(accelerator.device) * config.paradigm.teacher_scale
     )
-    return Representations(
+    representations = Representations(
         query_BD=query_BD,
         passage_BGD=passage_ND.unflatten(0, (queries, group)),
         all_query_QD=gather(query_BD, accelerator),
@@ -94,6 +102,7 @@ def represent(
         temperature=config.paradigm.temperature,
         teacher_BG=teacher_BG,
     )
+    return representations, spent
 
 
 class Objective:
@@ -114,6 +123,14 @@ def rank_parts(step: Step, accumulation: int, accelerator: Accelerator) -> list[
     """This rank's share of every part of a step."""
     world = accelerator.num_processes
     return step.split(accumulation * world)[accelerator.process_index :: world]
+
+
+def over_ranks(spent: Spending, accelerator: Accelerator) -> Spending:
+    """What all ranks together spent."""
+    if accelerator.num_processes == 1:
+        return spent
+    counts = torch.tensor(astuple(spent), dtype=torch.int64, device=accelerator.device)
+    return Spending(*accelerator.reduce(counts, reduction="sum").tolist())
 
 
 def train(
@@ -140,8 +157,10 @@ def train(
         encoder.backbone.checkpoint_layers()
     for number in range(start, steps):
         named: dict[str, float] = {}
+        spent += Spending(steps=1)
         for part in rank_parts(data.sampler.step(number), recipe.accumulation, accelerator):
-            step = represent(encoder, part, data, config, accelerator)
+            step, cost = represent(encoder, part, data, config, accelerator)
+            spent += over_ranks(cost, accelerator)
             terms = objective(step, number / steps)
             accelerator.backward(torch.stack(list(terms.values())).sum() / recipe.accumulation)
             for name, value in terms.items():
@@ -153,7 +172,6 @@ def train(
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        spent += data.meter.spend(data.sampler, number)
         losses.append(round(named["loss"], 6))
         on_step(number + 1, steps, named)
         if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:

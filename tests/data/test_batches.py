@@ -3,6 +3,7 @@
 Shapes: P training pairs, M mined negatives, N texts, L tokens.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from lion_sweep.data import tokens
-from lion_sweep.data.batches import Sampler, Step, micro_batches, pad, step_lengths
+from lion_sweep.data.batches import Sampler, Step, micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.errors import UserError
 
@@ -103,6 +104,33 @@ def test_too_few_negatives_are_repeated() -> None:
         assert passages[1 : 1 + available] == passages[-available:]
 
 
+def test_negatives_are_drawn_evenly() -> None:
+    """Every pair of five columns is drawn about equally often: 1 of 10 times, six sigmas wide."""
+    pairs = 20_000
+    rows_P = np.arange(pairs, dtype=np.int32)
+    negative_PM = np.tile(np.arange(5, dtype=np.int32), (pairs, 1))
+    none = np.zeros((pairs, 5), dtype=np.float32)
+    drawn = Sampler(Groups(rows_P, rows_P, negative_PM, none[:, 0], none), 1000, 2, seed=3)
+    seen = Counter(
+        frozenset(row)
+        for number in range(drawn.steps_per_epoch)
+        for row in drawn.step(number).passage_BG[:, 1:].tolist()
+    )
+    assert len(seen) == 10
+    spread = 6 * (pairs * 0.1 * 0.9) ** 0.5
+    assert all(abs(count - pairs / 10) < spread for count in seen.values())
+
+
+def test_the_texts_of_an_epoch_are_those_of_its_steps() -> None:
+    drawn = sampler()
+    for epoch in (0, 3):
+        query_SB, passage_SBG = drawn.epoch_texts(epoch)
+        for place in range(drawn.steps_per_epoch):
+            step = drawn.step(epoch * drawn.steps_per_epoch + place)
+            assert (query_SB[place] == step.query_B).all()
+            assert (passage_SBG[place] == step.passage_BG).all()
+
+
 def test_seeds_differ() -> None:
     one, other = sampler(13, 3, seed=1).step(0), sampler(13, 3, seed=2).step(0)
     assert one.query_B.tolist() != other.query_B.tolist()
@@ -117,12 +145,6 @@ def test_a_batch_larger_than_the_pairs_is_refused() -> None:
 def test_part_of_a_step() -> None:
     step = sampler().step(2)
     assert as_lists(step.part(slice(1, 3))) == tuple(column[1:3] for column in as_lists(step))
-
-
-def test_step_lengths() -> None:
-    step = Step(np.array([1, 0]), np.array([[2, 0], [1, 2]]), np.zeros((2, 2), np.float32))
-    found = step_lengths(step, np.array([5, 6]), np.array([7, 8, 9]))
-    assert found.tolist() == [6, 5, 9, 7, 8, 9]
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))

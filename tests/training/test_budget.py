@@ -12,6 +12,7 @@ import pytest
 from lion_sweep.config import Budget, BudgetKind, Lora, Recipe
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
+from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
 from lion_sweep.training.budget import Meter, plan
@@ -58,41 +59,49 @@ def recipe(lora: Lora | None, **changes: Any) -> Recipe:
     return Recipe(**(settings | changes))
 
 
-def meter(sparse: bool, lora: Lora | None) -> Meter:
-    return Meter(
-        SHAPE, QUERY_LENGTH_N, PASSAGE_LENGTH_N, sparse=sparse, recipe=recipe(lora), parts=1
+def counts(tokens: int = 60, parts: int = 1) -> LengthCounts:
+    return LengthCounts(
+        sampler(), QUERY_LENGTH_N, PASSAGE_LENGTH_N, micro_batch_tokens=tokens, parts=parts
     )
+
+
+def meter(sparse: bool, lora: Lora | None, **changes: Any) -> Meter:
+    return Meter(SHAPE, counts().longest, sparse=sparse, recipe=recipe(lora, **changes))
 
 
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("lora", [None, LORA])
-def test_the_nearest_number_of_steps_is_taken(sparse: bool, lora: Lora | None) -> None:
+def test_the_first_step_that_reaches_the_budget_is_the_last(
+    sparse: bool, lora: Lora | None
+) -> None:
     steps = [by_hand(number, sparse, lora) for number in range(12)]
     spent = list(itertools.accumulate(flops for flops, _ in steps))
     tokens = list(itertools.accumulate(count for _, count in steps))
     assert len({flops for flops, _ in steps}) > 6  # steps differ, so that order matters
-    for budget in np.linspace(spent[0], spent[9], 60):
-        nearest = min(range(12), key=lambda place, budget=budget: abs(spent[place] - budget))
-        found = plan(Budget(BudgetKind.flops, flops=float(budget)), sampler(), meter(sparse, lora))
+    exactly = [flops + more for flops in spent[:-1] for more in (-1, 0, 1)][1:]
+    for flops in [*exactly, *np.linspace(spent[0], spent[10], 60)]:
+        last = next(place for place in range(12) if spent[place] >= flops)
+        budget = Budget(BudgetKind.flops, flops=float(flops))
+        found = plan(budget, counts(), meter(sparse, lora))
         assert (found.steps, found.useful_flops, found.tokens) == (
-            nearest + 1,
-            spent[nearest],
-            tokens[nearest],
+            last + 1,
+            spent[last],
+            tokens[last],
         )
 
 
 def test_less_than_one_step_is_refused() -> None:
     first, _ = by_hand(0, True, None)
-    exactly = plan(Budget(BudgetKind.flops, flops=first), sampler(), meter(True, None))
+    exactly = plan(Budget(BudgetKind.flops, flops=first), counts(), meter(True, None))
     assert exactly.steps == 1
     with pytest.raises(UserError, match=r"budget\.flops="):
-        plan(Budget(BudgetKind.flops, flops=first - 1), sampler(), meter(True, None))
+        plan(Budget(BudgetKind.flops, flops=first - 1), counts(), meter(True, None))
 
 
-@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("count", [1, 3, 7])
 def test_a_number_of_steps(count: int) -> None:
     steps = [by_hand(number, False, LORA) for number in range(count)]
-    found = plan(Budget(BudgetKind.steps, steps=count), sampler(), meter(False, LORA))
+    found = plan(Budget(BudgetKind.steps, steps=count), counts(), meter(False, LORA))
     assert (found.steps, found.useful_flops, found.tokens) == (
         count,
         sum(flops for flops, _ in steps),
@@ -105,39 +114,51 @@ def test_a_number_of_steps(count: int) -> None:
 def test_hardware_flops_are_those_of_every_padded_micro_batch(
     parts: int, tokens: int, checkpointed: bool
 ) -> None:
-    settings = recipe(LORA, micro_batch_tokens=tokens, gradient_checkpointing=checkpointed)
-    metered = Meter(
-        SHAPE, QUERY_LENGTH_N, PASSAGE_LENGTH_N, sparse=True, recipe=settings, parts=parts
-    )
-    step, expected = sampler().step(4), 0
-    for own in np.split(np.arange(3), parts):
-        lengths = [int(QUERY_LENGTH_N[step.query_B[row]]) for row in own]
-        lengths += [int(PASSAGE_LENGTH_N[passage]) for passage in step.passage_BG[own].ravel()]
-        lengths.sort(reverse=True)
-        while lengths:
-            rows = min(len(lengths), max(1, tokens // lengths[0]))
-            (price,) = executed_flops(
-                SHAPE,
-                np.array(lengths[:1]),
-                sparse=True,
-                lora=LORA,
-                gradient_checkpointing=checkpointed,
-            )
-            expected += rows * int(price)
-            del lengths[:rows]
-    assert metered.spend(sampler(), 4).hardware_flops == expected
+    price = meter(True, LORA, gradient_checkpointing=checkpointed)
+    expected = 0
+    for number in range(5):
+        step = sampler().step(number)
+        for own in np.split(np.arange(3), parts):
+            lengths = [int(QUERY_LENGTH_N[step.query_B[row]]) for row in own]
+            lengths += [int(PASSAGE_LENGTH_N[passage]) for passage in step.passage_BG[own].ravel()]
+            lengths.sort(reverse=True)
+            while lengths:
+                rows = min(len(lengths), max(1, tokens // lengths[0]))
+                (flops,) = executed_flops(
+                    SHAPE,
+                    np.array(lengths[:1]),
+                    sparse=True,
+                    lora=LORA,
+                    gradient_checkpointing=checkpointed,
+                )
+                expected += rows * int(flops)
+                del lengths[:rows]
+    found = plan(Budget(BudgetKind.steps, steps=5), counts(tokens, parts), price)
+    assert found.hardware_flops == expected
+
+
+def test_more_than_64_bits_are_counted_exactly() -> None:
+    price = meter(False, None)
+    price.useful_L = price.useful_L * 0 + 2**62
+    found = plan(Budget(BudgetKind.steps, steps=5), counts(), price)
+    assert found.useful_flops == 5 * 12 * 2**62
+
+
+def test_parts_that_do_not_divide_a_step_are_refused() -> None:
+    with pytest.raises(UserError, match=r"loss\.batch_size=3 does not divide into 2 parts"):
+        counts(parts=2)
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(2.0, 6), (0.5, 2), (0.01, 1)])
 def test_a_number_of_epochs(epochs: float, steps: int) -> None:
     """11 pairs in steps of 3: an epoch has 3 whole steps."""
     budget = Budget(BudgetKind.epochs, epochs=epochs)
-    assert plan(budget, sampler(), meter(False, LORA)).steps == steps
+    assert plan(budget, counts(), meter(False, LORA)).steps == steps
 
 
 def test_more_costly_steps_mean_fewer_of_them() -> None:
     flops = 40 * by_hand(0, True, None)[0]
     budget = Budget(BudgetKind.flops, flops=flops)
-    dense, sparse = (plan(budget, sampler(), meter(kind, None)) for kind in (False, True))
+    dense, sparse = (plan(budget, counts(), meter(kind, None)) for kind in (False, True))
     assert sparse.steps < dense.steps
     assert sparse.useful_flops == pytest.approx(dense.useful_flops, rel=0.05)

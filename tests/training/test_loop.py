@@ -7,16 +7,22 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from lion_sweep.config import Recipe
 from lion_sweep.data.batches import pad
+from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
+from lion_sweep.training.budget import Meter
 from lion_sweep.training.loop import embed
+
+SHAPE = DecoderShape(8, 12, 2, 4, 2, 2, 30)
 
 
 @pytest.mark.parametrize("paradigm", ["dense", "sparse"])
 def test_micro_batches_equal_one_padded_batch(paradigm: str, backbone: object) -> None:
     rng = np.random.default_rng(0)
     texts = [rng.integers(3, 97, size=n).astype(np.int32) for n in (3, 11, 1, 7, 7, 16, 2)]
+    lengths = np.array([len(text) for text in texts])
     accelerator = Accelerator(cpu=True)
     encoder = (
         DenseEncoder(backbone, "mean") if paradigm == "dense" else SparseEncoder(backbone, -0.2)
@@ -30,7 +36,12 @@ def test_micro_batches_equal_one_padded_batch(paradigm: str, backbone: object) -
 
     plain = encoder(*pad(texts, torch.device("cpu")))
     expected = gradients(plain)
-    cut = embed(encoder, texts, 20, accelerator)
+    meter = Meter(SHAPE, 16, sparse=False, recipe=Recipe(gradient_checkpointing=False))
+    cut, spent = embed(encoder, texts, 20, meter, accelerator)
+    padded = [16, 11, 7, 7, 3, 3, 3]  # micro-batches of at most 20 tokens
+    assert spent.useful_flops == sequence_flops(SHAPE, lengths, sparse=False, lora=None).sum()
+    assert spent.hardware_flops == executed_flops(SHAPE, padded, sparse=False, lora=None).sum()
+    assert spent.tokens == lengths.sum()
     torch.testing.assert_close(cut, plain, rtol=1e-5, atol=1e-5)
     for got, wanted in zip(gradients(cut), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
