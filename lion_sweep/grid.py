@@ -95,7 +95,7 @@ class Session:
         """Useful FLOPs of a cell; refuses a budget that buys no step, before any cell starts."""
         cell = self.cell(config)
         if cell.complete:
-            return int(cell.read_result()["ledger"]["planned"]["useful_flops"])
+            return int(cell.read_result()["ledger"]["train"]["planned"]["useful_flops"])
         workshop = Workshop(config, Progress(label(config), None))
         texts = prepare.collection(workshop)
         source, _ = prepare.backbone_source(workshop, texts)
@@ -172,7 +172,7 @@ def describe(outcome: Outcome) -> str:
     """One line about a finished cell."""
     result = outcome.result
     assert result is not None
-    (name, means), spent = next(iter(result["scores"].items())), result["ledger"]["spent"]
+    (name, means), spent = next(iter(result["scores"].items())), result["ledger"]["train"]["spent"]
     measure, value = next(iter(means.items()))
     before = result["untrained"][name][measure]
     return (

@@ -141,6 +141,31 @@ def executed_flops(
     return total_N - (_below_first_adapter(shape, length_N, lora) if lora else 0)
 
 
+def head_flops(shape: DecoderShape, tokens: int, *, trains: bool) -> int:
+    """FLOPs of the language-model head on `tokens` positions, forward and backward (MNTP)."""
+    return 2 * shape.head_parameters * tokens * (3 if trains else 2)
+
+
+def teacher_flops(config: PretrainedConfig, lengths_N: NDArray[np.integer]) -> NDArray[np.int64]:
+    """FLOPs of a teacher's forward pass on every text, [N]: BERT-like encoders, or decoders.
+
+    A pooling layer, which scores do not use, is left out.
+    """
+    if hasattr(config, "num_key_value_heads"):
+        shape = DecoderShape.of(config)
+        return sequence_flops(shape, lengths_N, sparse=False, lora=None, backward=False)
+    try:
+        layers, width = config.num_hidden_layers, config.hidden_size
+        weights = 4 * width**2 + 2 * width * config.intermediate_size
+    except AttributeError as error:
+        raise UserError(
+            f"teacher.encoder of type {config.model_type!r} has no known shape ({error}): choose "
+            "a BERT-like encoder, or teacher=bm25."
+        ) from None
+    length_N = np.asarray(lengths_N, dtype=np.int64)
+    return layers * (2 * weights * length_N + 4 * width * length_N**2)
+
+
 def _recomputed(
     shape: DecoderShape, length_N: NDArray[np.int64], lora: Lora | None
 ) -> NDArray[np.int64]:

@@ -19,6 +19,8 @@ from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.evaluation.significance import paired_randomisation
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.meter import Meter, Spending
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.prepare import Workshop
 from lion_sweep.retrieval import encoding
@@ -164,25 +166,32 @@ class Pipeline:
 
         def work(folder: Path) -> dict[str, Any]:
             encoder = self._encoder(self._load(weights.folder).merged())
+            longest = max(evaluation.passage_length, evaluation.query_length)
+            shape = DecoderShape.of(encoder.backbone.language_model.config)
+            meter = Meter.of_encoding(shape, longest, sparse=self.is_sparse)
+            planned, spent = Spending(), Spending()
             facts: dict[str, Any] = {}
             for name, texts, length in (
                 ("passages", self.passages, evaluation.passage_length),
                 ("queries", self.queries.subset(self.test_rows), evaluation.query_length),
             ):
-                vectors = encoding.encode(
+                vectors, cost = encoding.encode(
                     encoder,
                     texts,
                     length,
                     evaluation.batch_tokens,
                     is_sparse=self.is_sparse,
+                    meter=meter,
                     accelerator=self.accelerator,
                     on_batch=self.workshop.progress.step,
                 )
+                spent += cost
+                planned += meter.texts(texts.lengths(length), evaluation.batch_tokens)
                 encoding.save(folder / name, vectors)
                 if self.is_sparse:
                     facts[f"L0_{name}"] = vectors.nnz / vectors.shape[0]
             facts["parameters"] = sum(p.numel() for p in encoder.backbone.parameters())
-            return facts
+            return {"planned": planned.as_dict(), "spent": spent.as_dict(), **facts}
 
         return self.workshop.run(
             "encode",
@@ -297,7 +306,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
         (cell.folder / "per_query").mkdir(exist_ok=True)
         shutil.copyfile(searched.folder / "run.trec", cell.folder / "runs" / f"{name}.trec")
         write_json(cell.folder / "per_query" / f"{name}.json", scores)
-        means, first = mean(scores), config.evaluation.measures[0]
+        means, first, stages = mean(scores), config.evaluation.measures[0], workshop.stages
         result = {
             "id": cell.id,
             "axes": axes(config),
@@ -330,10 +339,14 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             }
             if pipeline.is_sparse
             else {},
-            "ledger": {"planned": trained.facts["planned"], "spent": trained.facts["spent"]},
+            "ledger": {
+                name: {kind: stages[name].facts[kind] for kind in ("planned", "spent")}
+                for name in ("adapt", "train", "encode", "teacher")
+                if name in stages
+            },
             "stages": {
                 title: {"seconds": done.seconds, "reused": done.reused, "folder": done.folder.name}
-                for title, done in workshop.stages.items()
+                for title, done in stages.items()
             },
             "versions": {"python": platform.python_version(), "collection": texts.checksum}
             | {package: version(package) for package in VERSIONS},

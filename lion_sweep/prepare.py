@@ -16,12 +16,14 @@ from lion_sweep.data.batches import Sampler
 from lion_sweep.data.collection import Collection, read, write
 from lion_sweep.data.groups import MISSING, Groups, mine
 from lion_sweep.data.lengths import LengthCounts
-from lion_sweep.data.teacher import teach
+from lion_sweep.data.teacher import Encoder, encoder_source, teach
+from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
+from lion_sweep.meter import Meter, Spending
 from lion_sweep.models import package_weights, proxy
 from lion_sweep.progress import Progress
 from lion_sweep.stage import Stage
-from lion_sweep.training.budget import Meter, Spending, plan
+from lion_sweep.training.budget import plan
 from lion_sweep.validation import needs_teacher
 
 GROUPS = "groups.npz"
@@ -125,7 +127,12 @@ def token_cache(workshop: Workshop, source: str, texts: Collection) -> Path:
     config = workshop.config
     query = max(config.recipe.lengths.query, config.evaluation.query_length)
     passage = max(config.recipe.lengths.passage, config.evaluation.passage_length)
+    return _token_cache(workshop, "tokens", source, texts, query, passage)
 
+
+def _token_cache(
+    workshop: Workshop, shown: str, source: str, texts: Collection, query: int, passage: int
+) -> Path:
     def tokenise(folder: Path) -> dict[str, Any]:
         tokenizer = tokenizer_of(source)
         return {
@@ -137,17 +144,20 @@ def token_cache(workshop: Workshop, source: str, texts: Collection) -> Path:
             ),
         }
 
-    vocabulary = stage.key_of(tokenizer_of(source).get_vocab())
-    return workshop.run(
-        "tokens",
-        {
-            "collection": texts.checksum,
-            "vocabulary": vocabulary,
-            "query_length": query,
-            "passage_length": passage,
-        },
-        tokenise,
-    ).folder
+    specification = {
+        "collection": texts.checksum,
+        "vocabulary": stage.key_of(tokenizer_of(source).get_vocab()),
+        "query_length": query,
+        "passage_length": passage,
+    }
+    folder = workshop.run("tokens", specification, tokenise, shown).folder
+    found = tuple(len(tokens.read(folder, name)) for name in ("queries", "passages"))
+    if found != (len(texts.queries), len(texts.documents)):
+        raise UserError(
+            f"{folder} holds the tokens of {found[0]} queries and {found[1]} passages, but "
+            f"{texts.name} has {len(texts.queries)} and {len(texts.documents)}: delete the folder."
+        )
+    return folder
 
 
 def mined_groups(workshop: Workshop, texts: Collection) -> Path:
@@ -179,16 +189,32 @@ def taught_groups(workshop: Workshop, texts: Collection) -> Path:
         return path
 
     def score(folder: Path) -> dict[str, Any]:
-        mined = Groups.load(path)
-        taught = teach(mined, config.teacher, texts, workshop.progress.step)
+        mined, encoder = Groups.load(path), teacher_encoder(workshop, texts)
+        taught, spent = teach(mined, config.teacher, encoder, workshop.progress.step)
         taught.save(folder / GROUPS)
         inverted = taught.negative_score_PM > taught.positive_score_P[:, None]
-        return {"inverted_margins": float(inverted[mined.negative_PM != MISSING].mean())}
+        return {
+            "inverted_margins": float(inverted[mined.negative_PM != MISSING].mean()),
+            "planned": (encoder.planned(mined) if encoder else Spending()).as_dict(),
+            "spent": spent.as_dict(),
+        }
 
     taught = workshop.run(
         "teacher", {**_mining(config, texts), "teacher": asdict(config.teacher)}, score
     )
     return taught.folder / GROUPS
+
+
+def teacher_encoder(workshop: Workshop, texts: Collection) -> Encoder | None:
+    """The teacher's encoder with the tokens it reads; no weights are loaded."""
+    teacher = workshop.config.teacher
+    if not teacher.encoder:
+        return None
+    source = encoder_source(teacher.encoder)
+    folder = _token_cache(workshop, "teacher tokens", source, texts, teacher.length, teacher.length)
+    meter = Meter.of_teacher(AutoConfig.from_pretrained(source), teacher.length)
+    queries, passages = (tokens.read(folder, name) for name in ("queries", "passages"))
+    return Encoder(source, queries, passages, meter)
 
 
 def training_plan(
@@ -203,7 +229,7 @@ def training_plan(
         recipe.micro_batch_tokens,
         recipe.accumulation * devices,
     )
-    meter = Meter(
+    meter = Meter.of_training(
         DecoderShape.of(AutoConfig.from_pretrained(source)),
         counts.longest,
         sparse=config.paradigm.name == "sparse",

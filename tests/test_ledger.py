@@ -8,13 +8,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertModel, GPT2Config, LlamaConfig, LlamaForCausalLM
 
-from lion_sweep.config import Lora
+from lion_sweep.config import Adapt, Lora, Recipe
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape, HeadBackward, executed_flops, sequence_flops
+from lion_sweep.ledger import (
+    DecoderShape,
+    HeadBackward,
+    executed_flops,
+    sequence_flops,
+    teacher_flops,
+)
+from lion_sweep.meter import mntp_spending
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.sparse import SparseEncoder
+from lion_sweep.training.adapt import IGNORED, mntp_loss
 
 MakeModel = Callable[..., LlamaForCausalLM]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -226,3 +234,59 @@ def test_a_long_batch_does_not_overflow() -> None:
     linear, head, _ = PARAMETERS["8b"]
     expected = 6 * linear * 8192 + 12 * 32 * 32 * 128 * 8192**2 + 2 * head * 8192 + 4 * head
     assert int(flops[0]) == expected
+
+
+@pytest.mark.parametrize(("layers", "width", "heads"), [(2, 32, 4), (3, 24, 2)])
+def test_a_bert_teacher_costs_what_pytorch_counts(layers: int, width: int, heads: int) -> None:
+    """All but the pooling layer, 2 D^2 per text, which scores do not use."""
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        attn_implementation="eager",
+    )
+    model = BertModel(config, add_pooling_layer=False).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.ones(3, 11, dtype=torch.int64))
+    assert counter.get_total_flops() == 3 * teacher_flops(config, np.array([11]))[0]
+
+
+def test_a_decoder_as_teacher_costs_its_forward_pass(make_model: MakeModel) -> None:
+    model = make_model(attn_implementation="eager")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.model(input_ids=torch.ones(2, 9, dtype=torch.int64), use_cache=False)
+    assert counter.get_total_flops() == 2 * teacher_flops(model.config, np.array([9]))[0]
+
+
+def test_an_unknown_teacher_is_refused() -> None:
+    with pytest.raises(UserError, match=r"teacher\.encoder of type 'gpt2' has no known shape"):
+        teacher_flops(GPT2Config(), np.array([3]))
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("rows_train", [False, True])
+def test_mntp_costs_what_pytorch_counts(
+    make_model: MakeModel, lora: Lora | None, checkpointed: bool, rows_train: bool
+) -> None:
+    if lora and rows_train:
+        return  # refused by the configuration
+    backbone = Backbone(make_model(attn_implementation="eager"))
+    rows = backbone.language_model.get_input_embeddings().weight, backbone.head_VD
+    shape = DecoderShape.of(backbone.language_model.config)
+    backbone = backbone.with_lora(lora) if lora else backbone
+    for weight in rows:
+        weight.requires_grad_(rows_train)
+    if checkpointed:
+        backbone.checkpoint_layers()
+    settings = Adapt(steps=1, batch_size=3, chunk=12, mask_probability=0.5, learning_rate=1.0)
+    settings.embedding_rate = 1.0 if rows_train else None
+    recipe = Recipe(adapt=settings, lora=lora, gradient_checkpointing=checkpointed)
+    inputs = torch.randint(1, 97, (3, 12))
+    targets = torch.where(torch.rand(3, 12) < 0.5, inputs, IGNORED)
+    asked = int((targets[:, 1:] != IGNORED).sum())
+    with FlopCounterMode(display=False) as counter:
+        mntp_loss(backbone.train(), inputs, targets).backward()
+    assert counter.get_total_flops() == mntp_spending(shape, recipe, 3, asked).hardware_flops

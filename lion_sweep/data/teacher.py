@@ -6,20 +6,23 @@ Shapes: N texts, D dimensions, P training pairs, M mined negatives.
 import dataclasses
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from lion_sweep.config import Teacher
-from lion_sweep.data.collection import Collection
+from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
+from lion_sweep.meter import Meter, Spending
 
-BATCH = 64
+BATCH_TOKENS = 4096  # padded tokens that the encoder reads at once
 
 
 def encoder_source(encoder: str) -> str:
@@ -39,47 +42,68 @@ def encoder_source(encoder: str) -> str:
     return str(found[0].parent)
 
 
-@torch.no_grad()
-def embed(
-    source: str, texts: list[str], length: int, on_text: Callable[[int, int], None]
-) -> NDArray[np.float32]:
-    """Unit mean-pooled vectors of `texts`, [N, D], as sentence-transformers computes them."""
-    tokenizer, model = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device).eval()
-    order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-    vectors_ND = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    for first in range(0, len(texts), BATCH):
-        rows = order[first : first + BATCH]
-        batch = tokenizer(
-            [texts[row] for row in rows],
-            truncation=True,
-            max_length=length,
-            padding=True,
-            return_tensors="pt",
-        ).to(device)
-        state_BLD = model(**batch).last_hidden_state
-        mask_BL1 = batch["attention_mask"][:, :, None]
-        mean_BD = (state_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
-        vectors_ND[rows] = F.normalize(mean_BD, dim=-1).cpu().numpy()
-        on_text(min(first + BATCH, len(texts)), len(texts))
-    return vectors_ND
+@dataclass(frozen=True)
+class Encoder:
+    """A teacher's encoder: where its weights are, the tokens it reads, what they cost."""
+
+    source: str
+    queries: Tokens
+    passages: Tokens
+    meter: Meter
+
+    def planned(self, groups: Groups) -> Spending:
+        """What it costs to embed every text that `groups` speaks of."""
+        asked = zip((self.queries, self.passages), mentioned(groups), strict=True)
+        costs = [
+            self.meter.texts(np.diff(texts.start_N)[rows], BATCH_TOKENS) for texts, rows in asked
+        ]
+        return costs[0] + costs[1]
+
+    @torch.no_grad()
+    def embed(
+        self, asked: list[Tokens], on_text: Callable[[int, int], None]
+    ) -> tuple[list[NDArray[np.float32]], Spending]:
+        """Unit mean-pooled vectors of each of `asked`, [N, D], and their cost.
+
+        They are what sentence-transformers computes.
+        """
+        model = AutoModel.from_pretrained(self.source)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(device).eval()
+        found, spent, done, total = [], Spending(), 0, sum(map(len, asked))
+        for texts in asked:
+            lengths_N = np.diff(texts.start_N)
+            vectors_ND = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+            for rows in micro_batches(lengths_N, BATCH_TOKENS):
+                ids_BL, mask_BL = pad([texts.text(row, lengths_N[row]) for row in rows], device)
+                state_BLD = model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
+                mask_BL1 = mask_BL[:, :, None]
+                mean_BD = (state_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
+                vectors_ND[rows] = F.normalize(mean_BD, dim=-1).cpu().numpy()
+                spent += self.meter.micro_batch(lengths_N[rows], ids_BL.shape[1])
+                done += len(rows)
+                on_text(done, total)
+            found.append(vectors_ND)
+        return found, spent
+
+
+def mentioned(groups: Groups) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Rows of the queries and of the documents in `groups`, each once."""
+    mined = groups.negative_PM[groups.negative_PM != MISSING]
+    return np.unique(groups.query_P), np.unique(np.concatenate([groups.positive_P, mined]))
 
 
 def teach(
-    groups: Groups, teacher: Teacher, texts: Collection, on_text: Callable[[int, int], None]
-) -> Groups:
-    """`groups`, whose scores are BM25's, with the teacher's scores instead."""
+    groups: Groups, teacher: Teacher, encoder: Encoder | None, on_text: Callable[[int, int], None]
+) -> tuple[Groups, Spending]:
+    """`groups`, whose scores are BM25's, with the teacher's scores instead; what those cost."""
     positive_P = teacher.bm25_weight * groups.positive_score_P
     negative_PM = teacher.bm25_weight * groups.negative_score_PM
-    if teacher.encoder:
-        mined = groups.negative_PM[groups.negative_PM != MISSING]
-        documents = np.unique(np.concatenate([groups.positive_P, mined]))
-        queries = np.unique(groups.query_P)
-        passage, query = list(texts.documents.values()), list(texts.queries.values())
-        asked = [passage[row] for row in documents] + [query[row] for row in queries]
-        vectors_ND = embed(encoder_source(teacher.encoder), asked, teacher.length, on_text)
-        document_ND, query_ND = np.split(vectors_ND, [len(documents)])
+    spent = Spending()
+    if encoder:
+        queries, documents = mentioned(groups)
+        asked = [encoder.queries.subset(queries), encoder.passages.subset(documents)]
+        (query_ND, document_ND), spent = encoder.embed(asked, on_text)
         query_PD = query_ND[np.searchsorted(queries, groups.query_P)]
 
         def cosine(rows_P: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -91,8 +115,9 @@ def teach(
             rows_P = groups.negative_PM[:, column]
             filled_P = np.where(rows_P == MISSING, groups.positive_P, rows_P)
             negative_PM[:, column] += teacher.encoder_weight * cosine(filled_P)
-    return dataclasses.replace(
+    taught = dataclasses.replace(
         groups,
         positive_score_P=positive_P.astype(np.float32),
         negative_score_PM=negative_PM.astype(np.float32),
     )
+    return taught, spent

@@ -29,7 +29,7 @@ class Tokens:
         start = self.start_N[row]
         return self.ids_T[start : min(start + length, self.start_N[row + 1])]
 
-    def subset(self, rows: Sequence[int]) -> "Tokens":
+    def subset(self, rows: Sequence[int] | NDArray[np.integer]) -> "Tokens":
         """The texts of some rows, in the order of `rows`."""
         texts = [self.ids_T[self.start_N[row] : self.start_N[row + 1]] for row in rows]
         start_N = np.concatenate([[0], np.cumsum([len(text) for text in texts])])

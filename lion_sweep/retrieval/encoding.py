@@ -14,6 +14,7 @@ from scipy import sparse
 
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.tokens import Tokens
+from lion_sweep.meter import Meter, Spending
 from lion_sweep.training.loop import Encoder
 
 Vectors = Any  # NDArray[np.float32] or scipy.sparse.csr_matrix
@@ -27,23 +28,30 @@ def encode(
     batch_tokens: int,
     *,
     is_sparse: bool,
+    meter: Meter,
     accelerator: Accelerator,
     on_batch: Callable[[int, int], None],
-) -> Vectors:
-    """Vectors of all texts in their order, [N, D]: an array, or CSR without its zeros."""
+) -> tuple[Vectors, Spending]:
+    """Vectors of all texts in their order, [N, D], and what they cost.
+
+    They are an array, or CSR without its zeros.
+    """
     encoder.backbone.eval()
     lengths_N = tokens.lengths(length)
-    rows, parts, done = [], [], 0
+    rows, parts, spent, done = [], [], Spending(), 0
     for batch in micro_batches(lengths_N, batch_tokens):
         ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
         with accelerator.autocast():
             vectors = encoder(ids, mask).cpu().numpy()
         parts.append(sparse.csr_matrix(vectors) if is_sparse else vectors)
         rows.append(batch)
+        spent += meter.micro_batch(lengths_N[batch], ids.shape[1])
         done += len(batch)
         on_batch(done, len(tokens))
     order = np.argsort(np.concatenate(rows), kind="stable")
-    return sparse.vstack(parts, format="csr")[order] if is_sparse else np.concatenate(parts)[order]
+    if is_sparse:
+        return sparse.vstack(parts, format="csr")[order], spent
+    return np.concatenate(parts)[order], spent
 
 
 def save(path: Path, vectors: Vectors) -> None:

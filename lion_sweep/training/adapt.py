@@ -20,9 +20,11 @@ from transformers import PreTrainedTokenizerBase
 
 from lion_sweep.config import Adapt, Recipe
 from lion_sweep.errors import UserError
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.meter import Spending, mntp_spending
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import Checkpoint, check_finite, linear_schedule, optimizer
-from lion_sweep.training.parallel import average_gradients
+from lion_sweep.training.parallel import average_gradients, over_ranks
 
 IGNORED = -100
 # Of the chosen tokens: 80 % masked, 10 % replaced by a random one, 10 % kept (BERT's recipe).
@@ -66,6 +68,15 @@ def mntp_loss(backbone: Backbone, input_BL: Tensor, target_BL: Tensor) -> Tensor
     return F.cross_entropy(logits_TV.float(), shifted_BL[asked_BL])
 
 
+def planned_spending(shape: DecoderShape, recipe: Recipe, devices: int = 1) -> Spending:
+    """What `adapt` should cost: the tokens that are masked are a matter of chance."""
+    settings = recipe.adapt
+    chunks = settings.steps * settings.batch_size * devices
+    predicted = round(chunks * (settings.chunk - 1) * settings.mask_probability)
+    spending = mntp_spending(shape, recipe, chunks, predicted)
+    return Spending(steps=settings.steps) + spending
+
+
 def adapt(
     backbone: Backbone,
     ids_T: NDArray[np.int32],
@@ -78,8 +89,9 @@ def adapt(
 ) -> dict[str, Any]:
     """Train `backbone` in place on all texts of the collection, concatenated; returns facts."""
     settings: Adapt = recipe.adapt
+    shape = DecoderShape.of(backbone.language_model.config)
     if settings.steps == 0:
-        return {"steps": 0}
+        return {"planned": Spending().as_dict(), "spent": Spending().as_dict()}
     chunks_NL = ids_T[: len(ids_T) // settings.chunk * settings.chunk].reshape(-1, settings.chunk)
     if len(chunks_NL) == 0:
         raise UserError(
@@ -92,7 +104,10 @@ def adapt(
     checkpoint = Checkpoint(folder, backbone, optimiser, schedule)
     start, facts = checkpoint.load()
     parameters = list(backbone.trainable().values())
+    spent = Spending(**facts.pop("spent", {}))
     backbone.train()
+    if recipe.gradient_checkpointing:
+        backbone.checkpoint_layers()
     for number in range(start, settings.steps):
         rng = np.random.default_rng([seed, 2, number, accelerator.process_index])
         rows = rng.integers(0, len(chunks_NL), settings.batch_size)
@@ -112,9 +127,13 @@ def adapt(
         schedule.step()
         optimiser.zero_grad()
         check_finite(loss.item(), number)
+        asked = int((targets[:, 1:] != IGNORED).sum())
+        cost = mntp_spending(shape, recipe, settings.batch_size, asked)
+        spent += Spending(steps=1) + over_ranks(cost, accelerator)
         facts.setdefault("first_loss", loss.item())
         facts["last_loss"] = loss.item()
         on_step(number + 1, settings.steps, {"loss": loss.item()})
         if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
-            checkpoint.save(number + 1, facts)
-    return {"steps": settings.steps, **facts}
+            checkpoint.save(number + 1, facts | {"spent": spent.as_dict()})
+    planned = planned_spending(shape, recipe, accelerator.num_processes)
+    return {"planned": planned.as_dict(), "spent": spent.as_dict(), **facts}

@@ -4,7 +4,7 @@ Shapes: B queries of this rank's part of a step, G = 1 + negatives, N texts, D d
 """
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,8 @@ from lion_sweep.config import Config
 from lion_sweep.data.batches import Sampler, Step, micro_batches, pad
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
+from lion_sweep.meter import Meter, Spending
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.training.budget import Meter, Spending
 from lion_sweep.training.optimisation import (
     Checkpoint,
     check_finite,
@@ -28,7 +28,7 @@ from lion_sweep.training.optimisation import (
     optimizer,
     trainable_count,
 )
-from lion_sweep.training.parallel import average_gradients, gather
+from lion_sweep.training.parallel import average_gradients, gather, over_ranks
 
 
 class Encoder(Protocol):
@@ -123,14 +123,6 @@ def rank_parts(step: Step, accumulation: int, accelerator: Accelerator) -> list[
     """This rank's share of every part of a step."""
     world = accelerator.num_processes
     return step.split(accumulation * world)[accelerator.process_index :: world]
-
-
-def over_ranks(spent: Spending, accelerator: Accelerator) -> Spending:
-    """What all ranks together spent."""
-    if accelerator.num_processes == 1:
-        return spent
-    counts = torch.tensor(astuple(spent), dtype=torch.int64, device=accelerator.device)
-    return Spending(*accelerator.reduce(counts, reduction="sum").tolist())
 
 
 def train(

@@ -7,12 +7,15 @@ the parameters' gradients afterwards then gives exactly the gradient of the mean
 Shapes: N rows of a rank, D dimensions.
 """
 
+from dataclasses import astuple
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
+
+from lion_sweep.meter import Spending
 
 
 class _Gather(torch.autograd.Function):
@@ -44,3 +47,11 @@ def average_gradients(parameters: list[torch.nn.Parameter], accelerator: Acceler
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+
+
+def over_ranks(spent: Spending, accelerator: Accelerator) -> Spending:
+    """What all ranks together spent."""
+    if accelerator.num_processes == 1:
+        return spent
+    counts = torch.tensor(astuple(spent), dtype=torch.int64, device=accelerator.device)
+    return Spending(*accelerator.reduce(counts, reduction="sum").tolist())

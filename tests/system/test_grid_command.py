@@ -104,8 +104,8 @@ def test_grid_leaves_a_complete_result_per_cell(twin: Path) -> None:
 
 def test_cells_spend_what_was_planned_to_within_half_a_step(twin: Path) -> None:
     for result in results(twin).values():
-        spent = result["ledger"]["spent"]
-        assert spent == result["ledger"]["planned"]
+        spent = result["ledger"]["train"]["spent"]
+        assert spent == result["ledger"]["train"]["planned"]
         # Steps differ in length, so half of the mean step is given some room.
         assert abs(spent["useful_flops"] - 3e10) <= 0.75 * spent["useful_flops"] / spent["steps"]
 

@@ -16,6 +16,7 @@ from transformers import LlamaForCausalLM
 
 from lion_sweep.config import Config, Recipe
 from lion_sweep.errors import UserError
+from lion_sweep.meter import Spending
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.adapt import IGNORED, adapt, corrupt, mask_token, mntp_loss
 
@@ -128,7 +129,13 @@ def test_adapting_reduces_the_loss(
     )
     losses = [loss for _, _, loss in seen]
     assert [(done, total) for done, total, _ in seen] == [(n, 20) for n in range(1, 21)]
-    assert facts == {"steps": 20, "first_loss": losses[0], "last_loss": losses[-1]}
+    assert (facts["first_loss"], facts["last_loss"]) == (losses[0], losses[-1])
+    planned, spent = (Spending(**facts[kind]) for kind in ("planned", "spent"))
+    assert spent.steps == planned.steps == 20
+    assert spent.tokens == planned.tokens
+    # How many tokens are masked is a matter of chance, the rest is exact.
+    assert spent.useful_flops != planned.useful_flops
+    assert spent.useful_flops == pytest.approx(planned.useful_flops, rel=0.05)
     assert np.mean(losses[-4:]) < 0.7 * losses[0]
 
 
@@ -157,7 +164,8 @@ def test_no_steps_change_nothing(
 ) -> None:
     recipe.adapt.steps = 0
     backbone = Backbone(make_model())
-    assert run(backbone, recipe, accelerator, tmp_path) == {"steps": 0}
+    nothing = Spending().as_dict()
+    assert run(backbone, recipe, accelerator, tmp_path) == {"planned": nothing, "spent": nothing}
     for name, value in make_model().state_dict().items():
         assert torch.equal(value, backbone.model.state_dict()[name])
 

@@ -15,7 +15,8 @@ from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
-from lion_sweep.training.budget import Meter, plan
+from lion_sweep.meter import Meter
+from lion_sweep.training.budget import plan
 
 SHAPE = DecoderShape(8, 12, 2, 4, 2, 2, 30)
 LORA = Lora(rank=2, alpha=4, dropout=0.0, targets=["q_proj"])
@@ -66,7 +67,7 @@ def counts(tokens: int = 60, parts: int = 1) -> LengthCounts:
 
 
 def meter(sparse: bool, lora: Lora | None, **changes: Any) -> Meter:
-    return Meter(SHAPE, counts().longest, sparse=sparse, recipe=recipe(lora, **changes))
+    return Meter.of_training(SHAPE, counts().longest, sparse=sparse, recipe=recipe(lora, **changes))
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -139,7 +140,7 @@ def test_hardware_flops_are_those_of_every_padded_micro_batch(
 
 def test_more_than_64_bits_are_counted_exactly() -> None:
     price = meter(False, None)
-    price.useful_L = price.useful_L * 0 + 2**62
+    price = Meter(np.full_like(price.useful_L, 2**62), price.hardware_L)
     found = plan(Budget(BudgetKind.steps, steps=5), counts(), price)
     assert found.useful_flops == 5 * 12 * 2**62
 

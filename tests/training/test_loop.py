@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from lion_sweep.config import Recipe
 from lion_sweep.data.batches import pad
 from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
+from lion_sweep.meter import Meter
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.training.budget import Meter
 from lion_sweep.training.loop import embed
 
 SHAPE = DecoderShape(8, 12, 2, 4, 2, 2, 30)
@@ -36,7 +36,7 @@ def test_micro_batches_equal_one_padded_batch(paradigm: str, backbone: object) -
 
     plain = encoder(*pad(texts, torch.device("cpu")))
     expected = gradients(plain)
-    meter = Meter(SHAPE, 16, sparse=False, recipe=Recipe(gradient_checkpointing=False))
+    meter = Meter.of_training(SHAPE, 16, sparse=False, recipe=Recipe(gradient_checkpointing=False))
     cut, spent = embed(encoder, texts, 20, meter, accelerator)
     padded = [16, 11, 7, 7, 3, 3, 3]  # micro-batches of at most 20 tokens
     assert spent.useful_flops == sequence_flops(SHAPE, lengths, sparse=False, lora=None).sum()
