@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from lion_sweep.config import AXES, Config
 from lion_sweep.stage import key_of, write_json
 
-LEFT_OUT = ("site", "tracking", "paths")
+LEFT_OUT = ("site", "tracking", "paths", "plan", "confirm")
 
 
 def plain(value: Any) -> Any:
@@ -42,8 +42,10 @@ def specification(config: Config) -> dict[str, Any]:
     """All that can change the numbers of a cell, collection aside."""
     whole = plain(asdict(config))
     kept = {name: value for name, value in whole.items() if name not in LEFT_OUT}
-    kept["budget"].pop("tolerance")  # which grids are refused changes no cell
+    for key in ("tolerance", "confirm_gpu_hours", "anchor"):  # refusals change no cell; what an
+        kept["budget"].pop(key)  # anchor comes to is budget.flops
     kept["recipe"].pop("flops_tolerance")
+    kept["model"].pop("full_shape")  # of planning alone
     kept["data"].pop("path", None)  # where the collection lies; what it holds is its checksum
     return kept
 

@@ -33,11 +33,12 @@ class DataKind(Enum):
 
 
 class BudgetKind(Enum):
-    """What ends training: spent FLOPs, passes over the training pairs, or a number of steps."""
+    """What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours."""
 
     flops = "flops"
     epochs = "epochs"
     steps = "steps"
+    gpu_hours = "gpu_hours"
 
 
 class SiteName(Enum):
@@ -61,6 +62,14 @@ class TrackerKind(Enum):
 
     wandb = "wandb"
     none = "none"
+
+
+class PlanFormat(Enum):
+    """What a plan is printed as."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
 
 
 class SparseEngine(Enum):
@@ -90,6 +99,14 @@ class ProxyShape:
 
 
 @dataclass
+class FullShape(ProxyShape):
+    """A published decoder, so that it can be planned for where its files are not at hand."""
+
+    head_dim: int = MISSING
+    vocabulary: int = MISSING
+
+
+@dataclass
 class PerLoss:
     """A number that differs between the losses."""
 
@@ -105,6 +122,7 @@ class Model:
     name: str = MISSING
     backbone: str | None = None
     full: str | None = None
+    full_shape: FullShape | None = None
     proxy: ProxyShape | None = None
     epochs: PerLoss = MISSING
 
@@ -154,14 +172,27 @@ class Teacher:
 
 
 @dataclass
+class Anchor:
+    """A reference cell, and for how many epochs it trains."""
+
+    model: str = MISSING
+    paradigm: str = MISSING
+    loss: str = MISSING
+    epochs: float = MISSING
+
+
+@dataclass
 class Budget:
     """What a cell may spend on `train`."""
 
     kind: BudgetKind = MISSING
     flops: float | None = None
+    anchor: Anchor | None = None
     epochs: float | None = None
     steps: int | None = None
+    gpu_hours: float | None = None
     tolerance: float | None = None
+    confirm_gpu_hours: float = MISSING
 
 
 @dataclass
@@ -264,6 +295,13 @@ class Site:
     """The machine."""
 
     name: SiteName = MISSING
+    device: str = MISSING
+    devices: int = MISSING
+    peak_tflops: float | None = None
+    memory_gib: float | None = None
+    efficiency: float = MISSING
+    price: float | None = None
+    time_limit: float | None = None
 
 
 @dataclass
@@ -273,6 +311,14 @@ class Tracking:
     kind: TrackerKind = MISSING
     project: str = MISSING
     group: str | None = None
+
+
+@dataclass
+class Plan:
+    """How `python -m lion_sweep.plan` shows a grid."""
+
+    format: PlanFormat = MISSING
+    calibrate: bool = MISSING
 
 
 @dataclass
@@ -297,8 +343,10 @@ class Config:
     site: Site = MISSING
     tracking: Tracking = MISSING
     paths: Paths = MISSING
+    plan: Plan = MISSING
     ladder: LadderName = MISSING
     seed: int = MISSING
+    confirm: bool = MISSING
 
 
 def register() -> None:

@@ -1,7 +1,7 @@
-"""How long the texts of every step are, counted for a whole epoch at once.
+"""How long the texts of every step are, counted for a block of steps at once.
 
 What a step costs depends on nothing but the lengths of its texts, real and padded, so this is all
-that a plan needs. Shapes: S steps of an epoch, K parts of them, T texts of a part, L a length.
+that a plan needs. Shapes: S steps of a block, K parts of them, T texts of a part, L a length.
 """
 
 from functools import lru_cache
@@ -18,12 +18,12 @@ def padded_counts(length_KT: NDArray[np.integer], tokens: int, longest: int) -> 
 
     The micro-batches are those of `batches.micro_batches`, cut from all parts side by side.
     """
-    falling_KT = -np.sort(-length_KT.astype(np.int32), axis=1)
+    falling_KT = np.sort(length_KT, axis=1, kind="stable")[:, ::-1]
     parts, texts = falling_KT.shape
     count_KL = np.zeros((parts, longest + 1), dtype=np.int64)
     every_K, first_K = np.arange(parts), np.zeros(parts, dtype=np.int64)
     while len(every_K):
-        longest_K = falling_KT[every_K, first_K]
+        longest_K = falling_KT[every_K, first_K].astype(np.int64)
         taken_K = np.minimum(np.maximum(1, tokens // longest_K), texts - first_K)
         count_KL[every_K, longest_K] += taken_K
         first_K += taken_K
@@ -33,7 +33,7 @@ def padded_counts(length_KT: NDArray[np.integer], tokens: int, longest: int) -> 
 
 
 class LengthCounts:
-    """Numbers of texts of every length, for each step of an epoch."""
+    """Numbers of texts of every length, for each step of a block."""
 
     def __init__(
         self,
@@ -51,12 +51,13 @@ class LengthCounts:
             )
         self.sampler, self.tokens, self.parts = sampler, micro_batch_tokens, parts
         self.longest = max(int(query_length_N.max()), int(passage_length_N.max()))
-        self._length_N = query_length_N.astype(np.int32), passage_length_N.astype(np.int32)
-        self.epoch = lru_cache(maxsize=None)(self._epoch)  # cells of a grid share their steps
+        # Integers of 16 bits are sorted ten times as fast: by radix.
+        self._length_N = query_length_N.astype(np.int16), passage_length_N.astype(np.int16)
+        self.block = lru_cache(maxsize=None)(self._block)  # cells of a grid share their steps
 
-    def _epoch(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(real, padded) counts of the epoch's steps, both [S, longest + 1]."""
-        query_SB, passage_SBG = self.sampler.epoch_texts(number)
+    def _block(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(real, padded) counts of the block's steps, both [S, longest + 1]."""
+        query_SB, passage_SBG = self.sampler.block_texts(number)
         length_SBT = np.concatenate(
             [self._length_N[0][query_SB][..., None], self._length_N[1][passage_SBG]], axis=2
         )

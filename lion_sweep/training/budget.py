@@ -1,6 +1,6 @@
 """From a budget to a number of steps, before anything is loaded.
 
-Shapes: S steps of an epoch, L a length.
+Shapes: S steps of a block, L a length.
 """
 
 import numpy as np
@@ -16,12 +16,12 @@ def plan(budget: Budget, counts: LengthCounts, meter: Meter) -> Spending:
 
     Sampling is seeded, so the length of every text is known before training.
     """
-    total, epoch, wanted = Spending(), 0, budget.steps
+    total, block, wanted = Spending(), 0, budget.steps
     if budget.kind is BudgetKind.epochs:
         assert budget.epochs is not None
         wanted = max(1, round(budget.epochs * counts.sampler.steps_per_epoch))
     while True:
-        real_SL, padded_SL = counts.epoch(epoch)
+        real_SL, padded_SL = counts.block(block)
         if budget.kind is BudgetKind.flops:
             spent_S = total.useful_flops + np.cumsum((real_SL @ meter.useful_L).astype(object))
             if total.steps == 0:
@@ -33,7 +33,7 @@ def plan(budget: Budget, counts: LengthCounts, meter: Meter) -> Spending:
         total += meter.steps(real_SL[:taken], padded_SL[:taken])
         if taken <= len(real_SL):
             return total
-        epoch += 1
+        block += 1
 
 
 def _require_a_step(budget: Budget, first: int) -> None:
