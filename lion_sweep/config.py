@@ -363,12 +363,9 @@ def config_folder() -> Path:
 def resolve(composed: DictConfig) -> Config:
     """A typed `Config` with every interpolation resolved, or `UserError` for a missing value."""
     try:
-        cell = OmegaConf.create(
-            OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        )
+        config = OmegaConf.to_object(composed)
     except MissingMandatoryValue as error:
-        key = str(error).rsplit(": ", 1)[-1].strip()
+        key = error.full_key or str(error).rsplit(": ", 1)[-1].strip()
         raise UserError(f"{key} has no value: give it one with {key}=VALUE.") from None
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), cell))
     assert isinstance(config, Config)
     return config

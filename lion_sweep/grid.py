@@ -7,9 +7,8 @@ Hydra's callbacks are the seam: `on_multirun_start` sees the whole grid before t
 import sys
 import time
 import traceback
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -20,19 +19,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep import pipeline, prepare, site
+from lion_sweep import preflight, prepare
 from lion_sweep.cell import Cell, label
-from lion_sweep.config import Config, LadderName, SiteName, resolve
-from lion_sweep.data.collection import Collection
+from lion_sweep.config import AXES, Config, SiteName, resolve
 from lion_sweep.errors import UserError
-from lion_sweep.evaluation.measures import mean
+from lion_sweep.plan.planner import Planner
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress, duration
-from lion_sweep.validation import validate
 
-PROXY_WARNING = (
-    "PROXY ladder: shrunken stand-ins. Their numbers say nothing about models of the real sizes."
-)
 COMPLETE, IMPOSSIBLE, HOLES = 0, 2, 3
 
 
@@ -51,64 +45,29 @@ class Session:
 
     def __init__(self) -> None:
         self.site: SiteName | None = None
+        self.planner: Planner | None = None
         self.configs: list[Config] = []
         self.outcomes: list[Outcome] = []
         self.start = time.monotonic()
 
-    def prepare(self, configs: list[Config]) -> None:
-        """Refuse the whole grid where any of its cells is impossible; derive the collection."""
+    def prepare(self, configs: list[Config], references: list[Config | None]) -> None:
+        """Refuse the whole grid where any of its cells is impossible; derive the collection.
+
+        `references` are the cells that budgets are anchored to, None for the others.
+        """
         self.configs = configs
-        first = configs[0]
-        site.check_output(Path(first.paths.root))
-        self.site, why = site.choose(first.site.name)
-        print(f"site: {self.site.name} ({why})", flush=True)
-        for config in configs:
-            validate(config)
-            site.check(config, self.site)
-        if any(config.ladder is LadderName.proxy for config in configs):
-            print(PROXY_WARNING, flush=True)
+        self.site = preflight.check([*configs, *filter(None, references)])
+        self.planner = Planner(self.site)
         for config in {config.data.name: config for config in configs}.values():
-            self.introduce(config)
-        equal: dict[tuple[float | None, float], dict[str, int]] = defaultdict(dict)
-        for config in configs:
-            planned, tolerance = self.plan(config), config.budget.tolerance
-            if tolerance is not None:
-                equal[config.budget.flops, tolerance][self.cell(config).id] = planned
-        for (_, tolerance), cells in equal.items():
-            refuse_spread(cells, tolerance)
-
-    def introduce(self, config: Config) -> None:
-        """Print what a collection holds, and how BM25 fares on it."""
-        texts = self.collection(config)
-        workshop = Workshop(config, Progress(config.data.name, None))
-        searched = pipeline.search_bm25(workshop, texts)
-        scores = pipeline.score(workshop, texts, searched, "score bm25")
-        measure, value = next(iter(mean(scores).items()))
-        judged = [f"{len(qrels)} {split} queries" for split, qrels in texts.qrels.items()]
-        print(
-            f"collection: {config.data.name}, {len(texts.documents)} passages, "
-            f"{', '.join(judged)}, BM25 {measure} {value:.4f}, checksum {texts.checksum}",
-            flush=True,
-        )
-
-    def plan(self, config: Config) -> int:
-        """Useful FLOPs of a cell; refuses a budget that buys no step, before any cell starts."""
-        cell = self.cell(config)
-        if cell.complete:
-            return int(cell.read_result()["ledger"]["train"]["planned"]["useful_flops"])
-        workshop = Workshop(config, Progress(label(config), None))
-        texts = prepare.collection(workshop)
-        source, _ = prepare.backbone_source(workshop, texts)
-        _, spending = prepare.training_plan(workshop, texts, source)
-        return spending.useful_flops
+            preflight.introduce(self.planner, config)
+        for config, reference in zip(configs, references, strict=True):
+            self.planner.settle(config, reference)
+        preflight.approve(self.planner, configs)
 
     def cell(self, config: Config) -> Cell:
-        """The cell of a configuration, whose id depends on what its collection holds."""
-        return Cell(config, self.collection(config).checksum)
-
-    def collection(self, config: Config) -> Collection:
-        """The collection of a cell, outside any cell's folder."""
-        return prepare.collection(Workshop(config, Progress(config.data.name, None)))
+        """The cell of a configuration."""
+        assert self.planner is not None
+        return self.planner.cell(config)
 
     def run(self, number: int) -> None:
         """One cell; whatever goes wrong is recorded and leaves the other cells alone.
@@ -127,6 +86,8 @@ class Session:
         progress = Progress(label(config), cell.folder / "log.txt")
         workshop = Workshop(config, progress)
         try:
+            from lion_sweep import pipeline  # here, so that planning need not wait for it
+
             texts = prepare.collection(workshop)
             result = pipeline.run(cell, self.site, workshop, texts)
         except (Exception, KeyboardInterrupt) as error:
@@ -153,19 +114,6 @@ class Session:
         print(summary(self.outcomes, time.monotonic() - self.start))
         complete = bool(self.outcomes) and all(outcome.result for outcome in self.outcomes)
         raise SystemExit(COMPLETE if complete else HOLES)
-
-
-def refuse_spread(planned: dict[str, int], tolerance: float) -> None:
-    """Refuse cells of one budget that would not be equal in useful FLOPs."""
-    least, most = min(planned, key=planned.__getitem__), max(planned, key=planned.__getitem__)
-    spread = planned[most] / planned[least] - 1
-    if spread > tolerance:
-        raise UserError(
-            f"The cells would not spend the same: {most} {planned[most]:.4g} useful FLOPs, {least} "
-            f"{planned[least]:.4g}: {spread:.2%} apart, budget.tolerance is {tolerance:.2%}. "
-            "Raise budget.flops or lower loss.batch_size (a cell takes whole steps), or "
-            f"accept it with budget.tolerance={spread + 0.0005:.3f}."
-        )
 
 
 def describe(outcome: Outcome) -> str:
@@ -201,6 +149,26 @@ def summary(outcomes: list[Outcome], seconds: float) -> str:
     )
 
 
+def compose(overrides: Sequence[str]) -> Config:
+    """The configuration that the command line asks for."""
+    return resolve(hydra.compose("config", overrides=list(overrides)))
+
+
+def reference(config: Config, overrides: Sequence[str]) -> Config | None:
+    """The cell that a budget is anchored to: the same command line with other axes and budget."""
+    anchor = config.budget.anchor
+    if anchor is None:
+        return None
+    kept = [
+        override
+        for override in overrides
+        if override.lstrip("+~").split("=")[0].split(".")[0] not in (*AXES, "budget")
+        or override.startswith("model.backbone=")
+    ]
+    axes = [f"{axis}={getattr(anchor, axis)}" for axis in AXES]
+    return compose([*kept, *axes, "budget=epochs", f"budget.epochs={anchor.epochs}"])
+
+
 SESSION = Session()
 
 
@@ -230,8 +198,11 @@ class GridCallback(Callback):
 
     def _prepare(self, cells: list[list[str]]) -> None:
         try:
-            composed = [hydra.compose("config", overrides=list(cell)) for cell in cells]
-            SESSION.prepare([resolve(config) for config in composed])
+            configs = [compose(cell) for cell in cells]
+            references = [
+                reference(config, cell) for config, cell in zip(configs, cells, strict=True)
+            ]
+            SESSION.prepare(configs, references)
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             refuse(error)
         except Exception:  # Hydra would only warn of it, and go on to run the cells

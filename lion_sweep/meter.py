@@ -125,3 +125,11 @@ def mntp_spending(shape: DecoderShape, recipe: Recipe, chunks: int, predicted: i
         chunks * int(hardware[0]) + head,
         chunks * recipe.adapt.chunk,
     )
+
+
+def planned_mntp(shape: DecoderShape, recipe: Recipe, devices: int = 1) -> Spending:
+    """What the whole of MNTP should cost: how many tokens are masked is a matter of chance."""
+    settings = recipe.adapt
+    chunks = settings.steps * settings.batch_size * devices
+    predicted = round(chunks * (settings.chunk - 1) * settings.mask_probability)
+    return Spending(steps=settings.steps) + mntp_spending(shape, recipe, chunks, predicted)

@@ -4,24 +4,28 @@ import json
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from hydra.utils import instantiate
 
 from lion_sweep import prepare
+from lion_sweep.blueprint import blueprint
 from lion_sweep.cell import Cell, axes, plain, specification
 from lion_sweep.config import SiteName, SparseEngine
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
+from lion_sweep.devices import device
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.ledger import DecoderShape
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.plan.training import TrainingPlan, sampler
 from lion_sweep.prepare import Workshop
 from lion_sweep.retrieval import encoding
 from lion_sweep.retrieval.bm25 import BM25Index
@@ -48,8 +52,9 @@ class Pipeline:
             cpu=site is SiteName.laptop,
             mixed_precision=precision(self.config.recipe.precision, site),
         )
-        self.source, self.backbone_facts = prepare.backbone_source(workshop, texts)
-        self.token_folder = prepare.token_cache(workshop, self.source, texts)
+        self.device = device(replace(self.config.site, name=site))
+        self.blueprint = blueprint(workshop, texts)
+        self.source, self.token_folder = self.blueprint.source, self.blueprint.tokens
         self.queries = tokens.read(self.token_folder, "queries")
         self.passages = tokens.read(self.token_folder, "passages")
 
@@ -62,7 +67,9 @@ class Pipeline:
         """The backbone as a finished stage left it (None: as it came), on this cell's device."""
         lora = self.config.recipe.lora
         source = self.source if weights is None or lora else weights / WEIGHTS
-        backbone = Backbone.load(source)
+        # Frozen weights need no more precision than the products they are used in.
+        frozen = lora is not None and self.accelerator.mixed_precision == "bf16"
+        backbone = Backbone.load(source, torch.bfloat16 if frozen else torch.float32)
         if lora and weights is not None:
             backbone = backbone.with_adapter(weights / WEIGHTS)
         elif lora:
@@ -126,12 +133,9 @@ class Pipeline:
         groups = prepare.taught_groups(self.workshop, self.texts)
 
         def work(folder: Path) -> dict[str, Any]:
-            meter, plan = prepare.training_plan(
-                self.workshop, self.texts, self.source, self.accelerator.num_processes
-            )
-            sampler = prepare.sampler(config, groups)
             encoder = self._encoder(self._load(adapted.folder))
-            data = loop.TrainingData(sampler, self.queries, self.passages, meter, plan)
+            plan = self.training_plan().spending
+            data = self.training_data(groups, plan)
             facts = loop.train(encoder, data, config, self.accelerator, folder, on_step)
             self._save(encoder.backbone, folder)
             return {"planned": plan.as_dict(), **facts}
@@ -154,6 +158,19 @@ class Pipeline:
                 "seed": config.seed,
             },
             work,
+        )
+
+    def training_plan(self) -> TrainingPlan:
+        """What training takes on the devices at hand."""
+        mined = prepare.mined_groups(self.workshop, self.texts)
+        ranks = self.accelerator.num_processes
+        return TrainingPlan.of(self.config, self.blueprint, mined, self.device, ranks)
+
+    def training_data(self, groups: Path, plan: Spending) -> loop.TrainingData:
+        """What `plan` steps read of a file of groups."""
+        meter = self.training_plan().meter
+        return loop.TrainingData(
+            sampler(self.config, groups), self.queries, self.passages, meter, plan
         )
 
     def _encoder(self, backbone: Backbone) -> loop.Encoder:
@@ -315,7 +332,16 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             "data": name,
             "site": site.name,
             "precision": pipeline.accelerator.mixed_precision,
-            "backbone": {**pipeline.backbone_facts, "parameters": encoded.facts["parameters"]},
+            "device": {
+                "name": pipeline.device.name,
+                "peak_flops": pipeline.device.peak_flops,
+                "count": pipeline.accelerator.num_processes,
+            },
+            "backbone": {
+                "name": pipeline.blueprint.name,
+                "start": pipeline.blueprint.start,
+                "parameters": encoded.facts["parameters"],
+            },
             "teacher": plain(asdict(config.teacher)),
             "scores": {name: means},
             "untrained": {name: mean(untrained)},
@@ -339,6 +365,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             }
             if pipeline.is_sparse
             else {},
+            "train_seconds": trained.facts["seconds"],
             "ledger": {
                 name: {kind: stages[name].facts[kind] for kind in ("planned", "spent")}
                 for name in ("adapt", "train", "encode", "teacher")

@@ -1,4 +1,4 @@
-"""What cells share before anything trains: collection, backbone, token cache, training groups."""
+"""What cells share before anything trains: collection, token cache, training groups, teacher."""
 
 import sys
 from dataclasses import asdict
@@ -10,20 +10,15 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep import stage
-from lion_sweep.config import Config, DataKind, LadderName
+from lion_sweep.config import Config, DataKind
 from lion_sweep.data import pydoc, tokens
-from lion_sweep.data.batches import Sampler
 from lion_sweep.data.collection import Collection, read, write
 from lion_sweep.data.groups import MISSING, Groups, mine
-from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.data.teacher import Encoder, encoder_source, teach
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape
 from lion_sweep.meter import Meter, Spending
-from lion_sweep.models import package_weights, proxy
 from lion_sweep.progress import Progress
 from lion_sweep.stage import Stage
-from lion_sweep.training.budget import plan
 from lion_sweep.validation import needs_teacher
 
 GROUPS = "groups.npz"
@@ -49,7 +44,7 @@ class Workshop:
 
 
 @cache  # asking which distribution ships a package reads the metadata of all of them
-def _package_version(package: str) -> str:
+def package_version(package: str) -> str:
     """Versions of what ships `package`; Python's own where no distribution does."""
     distributions = packages_distributions().get(package.split(".")[0], [])
     return " ".join(map(version, distributions)) or sys.version.split()[0]
@@ -76,65 +71,31 @@ def collection(workshop: Workshop) -> Collection:
         write(folder, by_split)
         return {split: len(rows) for split, rows in by_split.items()}
 
-    packages = {package: _package_version(package) for package in data.packages}
+    packages = {package: package_version(package) for package in data.packages}
     done = workshop.run("collection", {"pydoc": packages, "rules": pydoc.RULES}, derive)
     return _read(done.folder, data.name, splits)
 
 
-def backbone_source(workshop: Workshop, texts: Collection) -> tuple[str, dict[str, Any]]:
-    """(folder or Hugging Face id, what a result says about it); a proxy is built first."""
-    config = workshop.config
-    asked = config.model.backbone
-    if asked and asked.startswith("package:"):
-        package = asked.removeprefix("package:")
-        done = workshop.run(
-            "backbone",
-            {"package": package, "version": _package_version(package)},
-            lambda folder: package_weights.convert(package, folder),
-        )
-        return str(done.folder), {"name": asked, "start": f"pretrained weights in {package}"}
-    if asked or config.ladder is LadderName.full:
-        source = asked or config.model.full
-        assert source is not None
-        return source, {"name": source, "start": "pretrained weights"}
-    shape = config.model.proxy
-    assert shape is not None
-    train = [texts.queries[query] for query in texts.qrels[config.data.train_split]]
-
-    def build(folder: Path) -> dict[str, Any]:
-        proxy.build(shape, list(texts.documents.values()), train, folder, config.seed)
-        return {}
-
-    specification = {
-        "proxy": asdict(shape),
-        "collection": texts.checksum,
-        "seed": config.seed,
-        "rules": proxy.RULES,
-    }
-    done = workshop.run("backbone", specification, build)
-    return str(done.folder), {"name": f"proxy-{config.model.name}", "start": proxy.START}
-
-
 @lru_cache(maxsize=4)
-def tokenizer_of(source: str) -> PreTrainedTokenizerBase:
-    """The backbone's tokenizer."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+def tokenizer_of(source: str, offline: bool = False) -> PreTrainedTokenizerBase:
+    """The backbone's tokenizer; `offline` takes files that are on this machine alone."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        source, local_files_only=offline
+    )
     return tokenizer
 
 
-def token_cache(workshop: Workshop, source: str, texts: Collection) -> Path:
-    """Folder of the collection's tokens, cut at the longest length that any stage asks for."""
-    config = workshop.config
-    query = max(config.recipe.lengths.query, config.evaluation.query_length)
-    passage = max(config.recipe.lengths.passage, config.evaluation.passage_length)
-    return _token_cache(workshop, "tokens", source, texts, query, passage)
-
-
-def _token_cache(
-    workshop: Workshop, shown: str, source: str, texts: Collection, query: int, passage: int
+def tokenised(
+    workshop: Workshop,
+    shown: str,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Collection,
+    lengths: tuple[int, int],
 ) -> Path:
+    """Folder of the collection's tokens; queries and passages are cut at `lengths`."""
+    query, passage = lengths
+
     def tokenise(folder: Path) -> dict[str, Any]:
-        tokenizer = tokenizer_of(source)
         return {
             "queries": tokens.write(
                 folder, "queries", list(texts.queries.values()), tokenizer, query
@@ -146,7 +107,7 @@ def _token_cache(
 
     specification = {
         "collection": texts.checksum,
-        "vocabulary": stage.key_of(tokenizer_of(source).get_vocab()),
+        "vocabulary": _vocabulary(tokenizer),
         "query_length": query,
         "passage_length": passage,
     }
@@ -158,6 +119,11 @@ def _token_cache(
             f"{texts.name} has {len(texts.queries)} and {len(texts.documents)}: delete the folder."
         )
     return folder
+
+
+@lru_cache(maxsize=8)
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
+    return stage.key_of(tokenizer.get_vocab())
 
 
 def mined_groups(workshop: Workshop, texts: Collection) -> Path:
@@ -211,57 +177,8 @@ def teacher_encoder(workshop: Workshop, texts: Collection) -> Encoder | None:
     if not teacher.encoder:
         return None
     source = encoder_source(teacher.encoder)
-    folder = _token_cache(workshop, "teacher tokens", source, texts, teacher.length, teacher.length)
+    lengths = (teacher.length, teacher.length)
+    folder = tokenised(workshop, "teacher tokens", tokenizer_of(source), texts, lengths)
     meter = Meter.of_teacher(AutoConfig.from_pretrained(source), teacher.length)
     queries, passages = (tokens.read(folder, name) for name in ("queries", "passages"))
     return Encoder(source, queries, passages, meter)
-
-
-def training_plan(
-    workshop: Workshop, texts: Collection, source: str, devices: int = 1
-) -> tuple[Meter, Spending]:
-    """What a text costs, and how many steps the budget buys; no weights are loaded."""
-    config, recipe = workshop.config, workshop.config.recipe
-    counts = _length_counts(
-        token_cache(workshop, source, texts),
-        sampler(config, mined_groups(workshop, texts)),
-        (recipe.lengths.query, recipe.lengths.passage),
-        recipe.micro_batch_tokens,
-        recipe.accumulation * devices,
-    )
-    meter = Meter.of_training(
-        DecoderShape.of(AutoConfig.from_pretrained(source)),
-        counts.longest,
-        sparse=config.paradigm.name == "sparse",
-        recipe=recipe,
-    )
-    return meter, plan(config.budget, counts, meter)
-
-
-@lru_cache(maxsize=8)  # the cells of a grid share their steps
-def _length_counts(
-    folder: Path, sampler: Sampler, lengths: tuple[int, int], micro_batch_tokens: int, parts: int
-) -> LengthCounts:
-    query, passage = lengths
-    return LengthCounts(
-        sampler,
-        tokens.read(folder, "queries").lengths(query),
-        tokens.read(folder, "passages").lengths(passage),
-        micro_batch_tokens=micro_batch_tokens,
-        parts=parts,
-    )
-
-
-def sampler(config: Config, groups: Path) -> Sampler:
-    """The cell's sequence of steps, out of a file of groups."""
-    return _sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
-
-
-@lru_cache(maxsize=8)
-def _sampler(groups: Path, batch_size: int, negatives: int, seed: int) -> Sampler:
-    return Sampler(_groups(groups), batch_size, negatives, seed)
-
-
-@lru_cache(maxsize=4)
-def _groups(path: Path) -> Groups:
-    return Groups.load(path)

@@ -25,10 +25,15 @@ def choose(asked: SiteName) -> tuple[SiteName, str]:
     return (SiteName.gpu, torch.cuda.get_device_name()) if cuda else (SiteName.laptop, "no CUDA")
 
 
-def precision(asked: Precision, site: SiteName) -> str:
-    """accelerate's name of the number format; auto is bf16 where the device computes in it."""
+def precision(asked: Precision, site: SiteName, *, planned: bool = False) -> str:
+    """accelerate's name of the number format; auto is bf16 where the device computes in it.
+
+    A GPU that is only planned for does: every one that devices.py knows.
+    """
     if asked is not Precision.auto:
         return "bf16" if asked is Precision.bf16 else "no"
+    if site is SiteName.gpu and planned and not torch.cuda.is_available():
+        return "bf16"
     if site is SiteName.gpu:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
@@ -56,6 +61,12 @@ def check_output(root: Path) -> None:
 
 def check(config: Config, site: SiteName) -> None:
     """Refuse before any work what this machine cannot do."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.site.devices != ranks:
+        raise UserError(
+            f"site.devices={config.site.devices}, but this command was started on {ranks}: set "
+            f"site.devices={ranks} to run here (python -m lion_sweep.plan plans for any number)."
+        )
     if config.evaluation.sparse_engine is SparseEngine.lucene:
         available, why = lucene_available()
         if not available:

@@ -33,6 +33,13 @@ def validate(config: Config) -> None:
         "evaluation.query_length": config.evaluation.query_length,
         "evaluation.passage_length": config.evaluation.passage_length,
         "evaluation.batch_tokens": config.evaluation.batch_tokens,
+        "site.devices": config.site.devices,
+        "site.efficiency": config.site.efficiency,
+        **{
+            f"site.{key}": value
+            for key in ("peak_tflops", "memory_gib", "price", "time_limit")
+            if (value := getattr(config.site, key)) is not None
+        },
     }
     for key, value in positive.items():
         _require(value > 0, f"{key}={value} must be greater than 0.")
@@ -50,6 +57,14 @@ def validate(config: Config) -> None:
         f"recipe.accumulation={recipe.accumulation} does not divide "
         f"loss.batch_size={config.loss.batch_size}: choose a divisor.",
     )
+    _require(
+        config.site.efficiency <= 1,
+        f"site.efficiency={config.site.efficiency} is a share of the peak: more than 0, at most 1.",
+    )
+    _require(
+        budget.confirm_gpu_hours >= 0,
+        f"budget.confirm_gpu_hours={budget.confirm_gpu_hours} must be 0 or more.",
+    )
     longest = max(recipe.lengths.query, recipe.lengths.passage)
     _require(
         recipe.micro_batch_tokens >= longest,
@@ -64,12 +79,29 @@ def validate(config: Config) -> None:
     )
     if budget.kind is BudgetKind.flops:
         _require(
-            budget.flops is not None and budget.flops > 0,
+            (budget.flops is None) != (budget.anchor is None),
+            f"budget.flops={budget.flops} and budget.anchor={budget.anchor}: give one of them, the "
+            "other null (budget=flops and budget=anchor do).",
+        )
+        if budget.anchor:
+            _require(
+                budget.anchor.epochs > 0,
+                f"budget.anchor.epochs={budget.anchor.epochs}: give the reference cell's passes "
+                "over the training pairs, for example budget.anchor.epochs=1.",
+            )
+        _require(
+            budget.flops is None or budget.flops > 0,
             f"budget.flops={budget.flops}: give the FLOPs per cell, for example budget.flops=1e12.",
         )
         _require(
             budget.tolerance is None or budget.tolerance >= 0,
             f"budget.tolerance={budget.tolerance} is a share: 0 or more, or null for no limit.",
+        )
+    elif budget.kind is BudgetKind.gpu_hours:
+        _require(
+            budget.gpu_hours is not None and budget.gpu_hours > 0,
+            f"budget.gpu_hours={budget.gpu_hours}: give the GPU-hours of training per cell, for "
+            "example budget.gpu_hours=8.",
         )
     elif budget.kind is BudgetKind.epochs:
         _require(

@@ -1,7 +1,7 @@
 """Which pairs a step sees, and how its texts are cut into micro-batches.
 
-Shapes: E epochs of a block, S steps of a block, B queries of a step, G = 1 + negatives, P training pairs, N texts,
-L tokens (padded).
+Shapes: E epochs and S steps of a block, B queries of a step, G = 1 + negatives, P training pairs,
+N texts, L tokens (padded).
 """
 
 from collections.abc import Iterator

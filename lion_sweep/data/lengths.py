@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from lion_sweep.data.batches import Sampler
+from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.errors import UserError
 
 
@@ -52,8 +52,14 @@ class LengthCounts:
         self.sampler, self.tokens, self.parts = sampler, micro_batch_tokens, parts
         self.longest = max(int(query_length_N.max()), int(passage_length_N.max()))
         # Integers of 16 bits are sorted ten times as fast: by radix.
-        self._length_N = query_length_N.astype(np.int16), passage_length_N.astype(np.int16)
+        self._length_N = query_length_N.astype(np.uint16), passage_length_N.astype(np.uint16)
         self.block = lru_cache(maxsize=None)(self._block)  # cells of a grid share their steps
+
+    def lengths(self, step: Step) -> NDArray[np.int64]:
+        """Tokens of every text of a step: its queries, then its passages."""
+        query_N, passage_N = self._length_N
+        found = (query_N[step.query_B], passage_N[step.passage_BG.ravel()])
+        return np.concatenate(found).astype(np.int64)
 
     def _block(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(real, padded) counts of the block's steps, both [S, longest + 1]."""

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from lion_sweep.config import Adapt, Recipe
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
-from lion_sweep.meter import Spending, mntp_spending
+from lion_sweep.meter import Spending, mntp_spending, planned_mntp
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import Checkpoint, check_finite, linear_schedule, optimizer
 from lion_sweep.training.parallel import average_gradients, over_ranks
@@ -66,15 +66,6 @@ def mntp_loss(backbone: Backbone, input_BL: Tensor, target_BL: Tensor) -> Tensor
     asked_BL = shifted_BL != IGNORED
     logits_TV = F.linear(state_BLD[asked_BL], backbone.head_VD.to(state_BLD.dtype))
     return F.cross_entropy(logits_TV.float(), shifted_BL[asked_BL])
-
-
-def planned_spending(shape: DecoderShape, recipe: Recipe, devices: int = 1) -> Spending:
-    """What `adapt` should cost: the tokens that are masked are a matter of chance."""
-    settings = recipe.adapt
-    chunks = settings.steps * settings.batch_size * devices
-    predicted = round(chunks * (settings.chunk - 1) * settings.mask_probability)
-    spending = mntp_spending(shape, recipe, chunks, predicted)
-    return Spending(steps=settings.steps) + spending
 
 
 def adapt(
@@ -135,5 +126,5 @@ def adapt(
         on_step(number + 1, settings.steps, {"loss": loss.item()})
         if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
             checkpoint.save(number + 1, facts | {"spent": spent.as_dict()})
-    planned = planned_spending(shape, recipe, accelerator.num_processes)
+    planned = planned_mntp(shape, recipe, accelerator.num_processes)
     return {"planned": planned.as_dict(), "spent": spent.as_dict(), **facts}

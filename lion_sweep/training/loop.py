@@ -3,6 +3,7 @@
 Shapes: B queries of this rank's part of a step, G = 1 + negatives, N texts, D dimensions.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,10 +144,12 @@ def train(
     start, facts = checkpoint.load()
     spent = Spending(**facts["spent"]) if facts else Spending()
     losses: list[float] = facts["loss"] if facts else []
+    seconds = facts["seconds"] if facts else 0.0
     parameters = list(encoder.backbone.trainable().values())
     encoder.backbone.train()
     if recipe.gradient_checkpointing:
         encoder.backbone.checkpoint_layers()
+    begun = time.perf_counter()
     for number in range(start, steps):
         named: dict[str, float] = {}
         spent += Spending(steps=1)
@@ -167,9 +170,12 @@ def train(
         losses.append(round(named["loss"], 6))
         on_step(number + 1, steps, named)
         if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
-            checkpoint.save(number + 1, {"spent": spent.as_dict(), "loss": losses})
+            taken = seconds + time.perf_counter() - begun
+            done = {"spent": spent.as_dict(), "loss": losses, "seconds": taken}
+            checkpoint.save(number + 1, done)
     return {
         "spent": spent.as_dict(),
         "loss": losses,
+        "seconds": seconds + time.perf_counter() - begun,
         "trainable_parameters": trainable_count(encoder.backbone),
     }

@@ -1,0 +1,75 @@
+"""`python -m lion_sweep.plan`: the same overrides as `python -m lion_sweep`, and nothing runs.
+
+`--calibrate` runs a few real steps of every cell that has none measured on this machine yet.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import hydra
+import transformers
+from omegaconf import DictConfig
+
+from lion_sweep import config as configuration
+from lion_sweep import grid, site
+from lion_sweep.config import Config, PlanFormat, SiteName
+from lion_sweep.plan import show
+from lion_sweep.plan.planner import Planner
+from lion_sweep.validation import validate
+
+configuration.register()
+transformers.logging.disable_progress_bar()
+transformers.logging.set_verbosity_error()
+
+FORMATS = {
+    PlanFormat.table: show.as_table,
+    PlanFormat.json: show.as_json,
+    PlanFormat.csv: show.as_csv,
+}
+
+
+class Plan(grid.Session):
+    """Prints what the cells of a command would take, instead of running them."""
+
+    def prepare(self, configs: list[Config], references: list[Config | None]) -> None:
+        """Plan the whole grid; leaves with 0."""
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is the plan's alone
+            for config in [*configs, *filter(None, references)]:
+                validate(config)
+            text = self._text(configs, references)
+        print(text, flush=True)
+        raise SystemExit(grid.COMPLETE)
+
+    def _text(self, configs: list[Config], references: list[Config | None]) -> str:
+        first = configs[0]
+        site.check_output(Path(first.paths.root))
+        name = first.site.name
+        if first.site.device == "auto" or first.plan.calibrate:
+            name, _ = site.choose(name)
+        else:
+            name = SiteName.laptop if first.site.device == "cpu" else SiteName.gpu
+        planner = Planner(name, offline=True)
+        if first.plan.calibrate:
+            from lion_sweep.plan.calibration import calibrate
+
+            for config in configs:
+                calibrate(planner, config)
+        for config, reference in zip(configs, references, strict=True):
+            planner.settle(config, reference)
+        return FORMATS[first.plan.format](planner.grid(configs))
+
+
+@hydra.main(
+    version_base="1.3", config_path=str(configuration.config_folder()), config_name="config"
+)
+def main(_: DictConfig) -> None:
+    """Never reached: the grid's callback hands all cells to `Plan.prepare`, which leaves."""
+
+
+if __name__ == "__main__":
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    sys.argv = ["plan.calibrate=true" if word == "--calibrate" else word for word in sys.argv]
+    grid.SESSION = Plan()
+    main()

@@ -1,0 +1,198 @@
+"""The rows of a plan: what every cell takes, what cells share, and whether it fits."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from lion_sweep.cell import axes
+from lion_sweep.config import LadderName
+from lion_sweep.devices import Device
+from lion_sweep.meter import Spending
+from lion_sweep.plan.training import TrainingPlan
+from lion_sweep.progress import duration
+
+# Of a device's memory, what the CUDA context and the allocator's fragments leave to tensors.
+USABLE_MEMORY = 0.94
+
+
+def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
+    """Why the cell cannot run on its site, with the nearest setting that can; empty where it can.
+
+    `seconds` is the wall-clock time of the whole cell.
+    """
+    config, device, found = training.config, training.device, []
+    full = config.ladder is LadderName.full and config.model.backbone is None
+    if full and not device.gpu:
+        found.append("needs a GPU: site.device=h200, say, or ladder=proxy")
+    needed, limit = training.memory().total, _usable(device)
+    if limit is not None and needed > limit:
+        found.append(
+            f"needs {needed / 2**30:.1f} GiB of {device.name}'s {limit / 2**30:.1f}: "
+            f"{_fitting(training, limit)}"
+        )
+    hours = config.site.time_limit
+    if hours is not None and seconds is not None and seconds > hours * 3600:
+        found.append(
+            f"takes {duration(seconds)} of site.time_limit={hours:g} hours: raise it, add "
+            "site.devices, or lower the budget"
+        )
+    return found
+
+
+def _usable(device: Device) -> float | None:
+    return None if device.memory_bytes is None else device.memory_bytes * USABLE_MEMORY
+
+
+def _fitting(training: TrainingPlan, limit: float) -> str:
+    """The smallest change of the recipe with which the largest step fits."""
+    recipe, batch = training.config.recipe, training.config.loss.batch_size
+    checkpointed = replace(recipe, gradient_checkpointing=True)
+    for parts in (n for n in range(recipe.accumulation, batch + 1) if batch % n == 0):
+        if parts * training.devices > batch or batch % (parts * training.devices):
+            continue
+        for tried in (recipe, checkpointed):
+            tried = replace(tried, accumulation=parts)
+            if training.memory(tried).total <= limit:
+                changes = [
+                    f"recipe.{key}={str(value).lower()}"
+                    for key, value in (
+                        ("gradient_checkpointing", tried.gradient_checkpointing),
+                        ("accumulation", parts),
+                    )
+                    if value != getattr(recipe, key)
+                ]
+                return f"{' '.join(changes)} fits"
+    return "no recipe.accumulation fits: take a larger device"
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One row of a plan."""
+
+    training: TrainingPlan
+    encoding: Spending
+
+    @property
+    def work(self) -> Spending:
+        """Training, and encoding what the trained cell is scored on."""
+        return self.training.spending + self.encoding
+
+    @cached_property
+    def obstacles(self) -> list[str]:
+        """Why it cannot run."""
+        return obstacles(self.training, self.training.seconds(self.work))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row of the JSON plan: FLOPs, bytes, seconds; null is unknown."""
+        training, config = self.training, self.training.config
+        spending, memory = training.spending, training.memory()
+        seconds, hours = training.seconds(spending), training.gpu_hours(self.work)
+        budget, measured = config.budget, training.measured
+        return {
+            "axes": axes(config),
+            "ladder": config.ladder.name,
+            "backbone": training.blueprint.source,
+            "steps": spending.steps,
+            "epochs": training.epochs,
+            "tokens": spending.tokens,
+            "useful_flops": spending.useful_flops,
+            "hardware_flops": spending.hardware_flops,
+            "budget_flops": budget.flops,
+            "deviation": None if not budget.flops else spending.useful_flops / budget.flops - 1,
+            "encode_flops": self.encoding.useful_flops,
+            "memory_bytes": memory.total,
+            "memory": asdict(memory),
+            "memory_measured_bytes": measured.facts["peak_memory"] if measured else None,
+            "device": training.device.name,
+            "devices": training.devices,
+            "step_seconds": None if seconds is None else seconds / spending.steps,
+            "train_seconds": seconds,
+            "seconds": training.seconds(self.work),
+            "gpu_hours": hours,
+            "cost": None
+            if hours is None or config.site.price is None
+            else hours * config.site.price,
+            "time_from": "measured"
+            if measured
+            else None
+            if training.rate is None
+            else f"{config.site.efficiency:.0%} of peak, assumed",
+            "fits": not self.obstacles,
+            "obstacles": self.obstacles,
+            "estimate": training.blueprint.estimate or None,
+        }
+
+
+@dataclass(frozen=True)
+class SharedWork:
+    """What is done once for several cells: adapting a size, encoding it untrained, the teacher."""
+
+    title: str
+    spending: Spending
+    seconds: float | None
+    gpu_hours: float | None
+    cells: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row of the JSON plan."""
+        return {
+            "title": self.title,
+            "cells": self.cells,
+            "useful_flops": self.spending.useful_flops,
+            "hardware_flops": self.spending.hardware_flops,
+            "seconds": self.seconds,
+            "gpu_hours": self.gpu_hours,
+        }
+
+
+def spread(useful_flops: Sequence[int]) -> float:
+    """Share by which the most costly cell exceeds the least costly one."""
+    return max(useful_flops) / min(useful_flops) - 1
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """All cells of one command."""
+
+    cells: list[CellPlan]
+    shared: list[SharedWork]
+
+    @property
+    def spread(self) -> float:
+        """Of the useful FLOPs of training."""
+        return spread([cell.training.spending.useful_flops for cell in self.cells])
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Of everything; None where a step's time cannot be told, or nothing runs on a GPU."""
+        hours = [cell.training.gpu_hours(cell.work) for cell in self.cells]
+        return _sum([*hours, *(work.gpu_hours for work in self.shared)])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON plan."""
+        rows = [cell.as_dict() for cell in self.cells]
+        works = [*(cell.work for cell in self.cells), *(work.spending for work in self.shared)]
+        seconds = [row["seconds"] for row in rows] + [work.seconds for work in self.shared]
+        price, hours = self.cells[0].training.config.site.price, self.gpu_hours
+        return {
+            "cells": rows,
+            "shared": [work.as_dict() for work in self.shared],
+            "spread": self.spread,
+            "total": {
+                "cells": len(rows),
+                "fits": all(row["fits"] for row in rows),
+                "train_useful_flops": sum(row["useful_flops"] for row in rows),
+                "train_hardware_flops": sum(row["hardware_flops"] for row in rows),
+                "useful_flops": sum(work.useful_flops for work in works),
+                "hardware_flops": sum(work.hardware_flops for work in works),
+                "seconds": _sum(seconds),
+                "gpu_hours": hours,
+                "cost": None if hours is None or price is None else hours * price,
+            },
+        }
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None

@@ -1,0 +1,122 @@
+"""A plan as a table for a terminal, as CSV, as JSON."""
+
+import csv
+import io
+import json
+from typing import Any
+
+from lion_sweep.plan.cells import GridPlan
+from lion_sweep.progress import duration
+
+UNKNOWN = "-"
+GIB = 2**30
+HEADER = ["cell", "steps", "epochs", "tokens", "useful", "of budget", "hardware", "GiB"]
+HEADER += ["weights", "activ.", "head", "optim.", "step", "time", "GPU-h", "cost", "fits"]
+
+
+def as_json(plan: GridPlan) -> str:
+    """All that is known; null is unknown."""
+    return json.dumps(plan.as_dict(), indent=2)
+
+
+def as_csv(plan: GridPlan) -> str:
+    """A row per cell; nested keys joined with a dot."""
+    rows = [_flat(row) for row in plan.as_dict()["cells"]]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": item for name, item in value.items()}
+        else:
+            flat[key] = "; ".join(value) if isinstance(value, list) else value
+    return flat
+
+
+def as_table(plan: GridPlan) -> str:
+    """A row per cell, what cells share, totals, and every assumption in words."""
+    whole = plan.as_dict()
+    rows = [HEADER, *(_row(row) for row in whole["cells"])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(t.rjust(w) for t, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in rows
+    ]
+    shared = [
+        f"  {work['title']}: {_flops(work['useful_flops'])} FLOPs, {_time(work['seconds'])}"
+        for work in whole["shared"]
+    ]
+    return "\n".join([*lines, "", "once for all cells that share it:", *shared, "", *_below(whole)])
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    memory = row["memory"]
+    gib = [
+        row["memory_bytes"],
+        *(memory[part] for part in ("weights", "activations", "head", "optimiser")),
+    ]
+    return [
+        "-".join(row["axes"].values()),
+        f"{row['steps']:,}",
+        f"{row['epochs']:.2f}",
+        _flops(row["tokens"]),
+        _flops(row["useful_flops"]),
+        UNKNOWN if row["deviation"] is None else f"{row['deviation']:+.3%}",
+        _flops(row["hardware_flops"]),
+        *(f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}" for size in gib),
+        UNKNOWN if row["step_seconds"] is None else f"{row['step_seconds']:.3g} s",
+        _time(row["seconds"]),
+        UNKNOWN if row["gpu_hours"] is None else f"{row['gpu_hours']:,.1f}",
+        UNKNOWN if row["cost"] is None else f"{row['cost']:,.0f}",
+        "yes" if row["fits"] else "NO",
+    ]
+
+
+def _below(whole: dict[str, Any]) -> list[str]:
+    cells, total = whole["cells"], whole["total"]
+    hours, cost = total["gpu_hours"], total["cost"]
+    parts = [
+        f"{total['cells']} cells: {_flops(total['useful_flops'])} useful FLOPs "
+        f"({_flops(total['train_useful_flops'])} of them training)",
+        f"{_flops(total['hardware_flops'])} executed",
+        "time unknown" if total["seconds"] is None else f"{_time(total['seconds'])} one by one",
+        *([] if hours is None else [f"{hours:,.1f} GPU-hours"]),
+        *([] if cost is None else [f"cost {cost:,.0f}"]),
+    ]
+    devices = sorted({f"{row['devices']} x {row['device']}" for row in cells})
+    rates = sorted({row["time_from"] or "unknown (no peak is published)" for row in cells})
+    lines = [
+        ", ".join(parts),
+        f"spread of useful training FLOPs: {whole['spread']:.3%}",
+        f"devices of a cell: {', '.join(devices)}; step time: {', '.join(rates)}; "
+        "time, GPU-hours and cost are of training and encoding; GiB are a device's, predicted",
+    ]
+    lines += dict.fromkeys(row["estimate"] for row in cells if row["estimate"])
+    lines += [
+        f"{'-'.join(row['axes'].values())} does not fit: {'; '.join(row['obstacles'])}"
+        for row in cells
+        if not row["fits"]
+    ]
+    ladders = {row["ladder"] for row in cells}
+    if "proxy" in ladders:
+        lines.append("PROXY ladder: shrunken stand-ins, not models of the real sizes")
+    return lines
+
+
+def _flops(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _time(seconds: float | None) -> str:
+    return UNKNOWN if seconds is None else duration(seconds)

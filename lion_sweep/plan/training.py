@@ -1,0 +1,204 @@
+"""What the training of a cell will take, before anything is loaded.
+
+Shapes: S steps of a block, N texts of a step, L a length.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lion_sweep import stage
+from lion_sweep.blueprint import Blueprint
+from lion_sweep.cell import plain
+from lion_sweep.config import Config, Recipe, SiteName
+from lion_sweep.data import tokens
+from lion_sweep.data.batches import Sampler, micro_batches
+from lion_sweep.data.groups import Groups
+from lion_sweep.data.lengths import LengthCounts
+from lion_sweep.devices import Device
+from lion_sweep.errors import UserError
+from lion_sweep.memory import Memory, training_memory
+from lion_sweep.meter import Meter, Spending
+from lion_sweep.progress import duration
+from lion_sweep.site import precision
+from lion_sweep.training.budget import plan
+
+CALIBRATION = "calibrate"
+
+
+def sampler(config: Config, groups: Path) -> Sampler:
+    """The cell's sequence of steps, out of a file of groups."""
+    return _sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
+
+
+@lru_cache(maxsize=8)
+def _sampler(groups: Path, batch_size: int, negatives: int, seed: int) -> Sampler:
+    return Sampler(_groups(groups), batch_size, negatives, seed)
+
+
+@lru_cache(maxsize=4)
+def _groups(path: Path) -> Groups:
+    return Groups.load(path)
+
+
+@lru_cache(maxsize=8)  # the cells of a grid share their steps
+def _length_counts(
+    folder: Path, sampler: Sampler, lengths: tuple[int, int], micro_batch_tokens: int, parts: int
+) -> LengthCounts:
+    query, passage = lengths
+    return LengthCounts(
+        sampler,
+        tokens.read(folder, "queries").lengths(query),
+        tokens.read(folder, "passages").lengths(passage),
+        micro_batch_tokens=micro_batch_tokens,
+        parts=parts,
+    )
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A cell's training: the lengths of its texts, what they cost, how many steps are taken."""
+
+    config: Config
+    blueprint: Blueprint
+    device: Device
+    devices: int
+    counts: LengthCounts
+    meter: Meter
+
+    @classmethod
+    def of(
+        cls, config: Config, blueprint: Blueprint, groups: Path, device: Device, devices: int
+    ) -> "TrainingPlan":
+        """`groups` is the file of training groups."""
+        recipe = config.recipe
+        counts = _length_counts(
+            blueprint.tokens,
+            sampler(config, groups),
+            (recipe.lengths.query, recipe.lengths.passage),
+            recipe.micro_batch_tokens,
+            recipe.accumulation * devices,
+        )
+        sparse = config.paradigm.name == "sparse"
+        meter = Meter.of_training(blueprint.shape, counts.longest, sparse=sparse, recipe=recipe)
+        return cls(config, blueprint, device, devices, counts, meter)
+
+    @cached_property
+    def spending(self) -> Spending:
+        """Steps, FLOPs and tokens that the budget buys."""
+        return plan(self.config.budget, self.counts, self.meter)
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training pairs."""
+        return self.spending.steps / self.counts.sampler.steps_per_epoch
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the forward pass is in bf16 on the planned device."""
+        site = SiteName.gpu if self.device.gpu else SiteName.laptop
+        return precision(self.config.recipe.precision, site, planned=True) == "bf16"
+
+    @cached_property
+    def largest_step(self) -> int:
+        """The step with the most padded tokens, which needs the most memory."""
+        length_L, largest, found, first = np.arange(self.counts.longest + 1), -1, 0, 0
+        for block in range(-(-self.spending.steps // self.counts.sampler.steps_per_block)):
+            padded_S = self.counts.block(block)[1] @ length_L
+            padded_S = padded_S[: self.spending.steps - first]
+            if padded_S.max() > largest:
+                largest, found = int(padded_S.max()), first + int(padded_S.argmax())
+            first += len(padded_S)
+        return found
+
+    def memory(self, recipe: Recipe | None = None) -> Memory:
+        """The most that a device holds at once, in the step with the most padded tokens."""
+        recipe = recipe or self.config.recipe
+        return max(
+            (
+                training_memory(
+                    self.blueprint.shape,
+                    batches,
+                    tied=self.blueprint.tied,
+                    sparse=self.config.paradigm.name == "sparse",
+                    lora=recipe.lora,
+                    gradient_checkpointing=recipe.gradient_checkpointing,
+                    bf16=self.bf16,
+                )
+                for batches in self._batches(recipe)
+            ),
+            key=lambda memory: memory.total,
+        )
+
+    def _batches(self, recipe: Recipe) -> Iterator[list[tuple[int, int]]]:
+        """(rows, padded length) of the micro-batches of each part of the largest step."""
+        step = self.counts.sampler.step(self.largest_step)
+        for part in step.split(recipe.accumulation * self.devices):
+            length_N = self.counts.lengths(part)
+            yield [
+                (len(rows), int(length_N[rows].max()))
+                for rows in micro_batches(length_N, recipe.micro_batch_tokens)
+            ]
+
+    def calibration(self) -> dict[str, Any]:
+        """What a measured step time holds for: all that changes what a step computes, and where."""
+        config = self.config
+        recipe = plain(asdict(config.recipe))
+        kept = ("lengths", "accumulation", "micro_batch_tokens", "gradient_checkpointing")
+        return {
+            "source": Path(self.blueprint.source).name,
+            "tokens": self.blueprint.tokens.name,
+            "paradigm": config.paradigm.name,
+            "loss": plain(asdict(config.loss)),
+            "recipe": {key: recipe[key] for key in (*kept, "precision", "lora")},
+            "rows_train": bool(config.recipe.embedding_rate),
+            "device": self.device.name,
+            "devices": self.devices,
+        }
+
+    @cached_property
+    def measured(self) -> stage.Stage | None:
+        """The finished calibration, or None."""
+        return stage.find(Path(self.config.paths.root), CALIBRATION, self.calibration())
+
+    @cached_property
+    def rate(self) -> float | None:
+        """FLOP/s of the hardware on one device: measured, or a share of the published peak."""
+        if self.measured:
+            facts = self.measured.facts
+            return float(facts["hardware_flops"]) / float(facts["seconds"]) / self.devices
+        peak = self.device.peak_flops
+        return None if peak is None else peak * self.config.site.efficiency
+
+    def seconds(self, work: Spending) -> float | None:
+        """Wall-clock time of some work on all devices of the cell."""
+        return None if self.rate is None else work.hardware_flops / self.rate / self.devices
+
+    def gpu_hours(self, work: Spending) -> float | None:
+        """The same in hours of one GPU; None on a machine without."""
+        seconds = self.seconds(work)
+        return None if seconds is None or not self.device.gpu else seconds * self.devices / 3600
+
+
+def settle(training: TrainingPlan) -> None:
+    """Give a budget of GPU-hours its number of steps, in place."""
+    budget = training.config.budget
+    assert budget.gpu_hours is not None
+    if training.measured is None:
+        raise UserError(
+            f"budget.gpu_hours={budget.gpu_hours:g} needs a measured step time on "
+            f"{training.device.name}, and there is none: give the same overrides to "
+            "python -m lion_sweep.plan --calibrate first."
+        )
+    facts = training.measured.facts
+    budget.steps = int(budget.gpu_hours * 3600 / training.devices / facts["step_seconds"])
+    if budget.steps == 0:
+        raise UserError(
+            f"budget.gpu_hours={budget.gpu_hours:g} is less than one step of "
+            f"{duration(facts['step_seconds'])} on {training.devices} x {training.device.name}: "
+            "raise it, or lower loss.batch_size."
+        )

@@ -1,0 +1,117 @@
+"""What is checked before the first cell of a command runs; one bad cell refuses the whole grid."""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from lion_sweep import site
+from lion_sweep.cell import label
+from lion_sweep.config import Config, LadderName, SiteName
+from lion_sweep.errors import UserError
+from lion_sweep.evaluation.measures import mean
+from lion_sweep.plan.cells import CellPlan, GridPlan, spread
+from lion_sweep.plan.planner import Planner
+from lion_sweep.prepare import Workshop
+from lion_sweep.progress import Progress
+from lion_sweep.validation import validate
+
+PROXY_WARNING = (
+    "PROXY ladder: shrunken stand-ins. Their numbers say nothing about models of the real sizes."
+)
+
+
+def check(configs: list[Config]) -> SiteName:
+    """Refuse impossible values and what this machine cannot do; returns the site that `auto` is."""
+    site.check_output(Path(configs[0].paths.root))
+    chosen, why = site.choose(configs[0].site.name)
+    print(f"site: {chosen.name} ({why})", flush=True)
+    for config in configs:
+        validate(config)
+        site.check(config, chosen)
+    if any(config.ladder is LadderName.proxy for config in configs):
+        print(PROXY_WARNING, flush=True)
+    return chosen
+
+
+def introduce(planner: Planner, config: Config) -> None:
+    """Print what a collection holds, and how BM25 fares on it."""
+    from lion_sweep import pipeline  # here, so that planning need not wait for it
+
+    texts = planner.collection(config)
+    workshop = Workshop(config, Progress(config.data.name, None))
+    searched = pipeline.search_bm25(workshop, texts)
+    scores = pipeline.score(workshop, texts, searched, "score bm25")
+    measure, value = next(iter(mean(scores).items()))
+    judged = [f"{len(qrels)} {split} queries" for split, qrels in texts.qrels.items()]
+    print(
+        f"collection: {config.data.name}, {len(texts.documents)} passages, "
+        f"{', '.join(judged)}, BM25 {measure} {value:.4f}, checksum {texts.checksum}",
+        flush=True,
+    )
+
+
+def approve(planner: Planner, configs: list[Config]) -> None:
+    """Refuse cells that do not fit, that would not cost the same, or that nobody has confirmed."""
+    to_do = [config for config in configs if not planner.cell(config).complete]
+    grid = planner.grid(to_do)
+    refuse_misfits(grid.cells)
+    equal: dict[tuple[float | None, float], dict[str, int]] = defaultdict(dict)
+    for config in configs:
+        cell, budget = planner.cell(config), config.budget
+        if budget.tolerance is None:
+            continue
+        planned = (
+            int(cell.read_result()["ledger"]["train"]["planned"]["useful_flops"])
+            if cell.complete
+            else planner.training(config).spending.useful_flops
+        )
+        equal[budget.flops, budget.tolerance][cell.id] = planned
+    for (_, tolerance), cells in equal.items():
+        refuse_spread(cells, tolerance)
+    full = [cell for cell in grid.cells if cell.training.config.ladder is LadderName.full]
+    if full:
+        confirm(grid, full[0].training.config)
+
+
+def refuse_misfits(cells: list[CellPlan]) -> None:
+    """Refuse cells that their site cannot run."""
+    misfits = [
+        f"{label(cell.training.config)} {'; '.join(cell.obstacles)}."
+        for cell in cells
+        if cell.obstacles
+    ]
+    if misfits:
+        raise UserError("\n".join(misfits))
+
+
+def refuse_spread(planned: dict[str, int], tolerance: float) -> None:
+    """Refuse cells of one budget that would not be equal in useful FLOPs."""
+    least, most = min(planned, key=planned.__getitem__), max(planned, key=planned.__getitem__)
+    apart = spread(list(planned.values()))
+    if apart > tolerance:
+        raise UserError(
+            f"The cells would not spend the same: {most} {planned[most]:.4g} useful FLOPs, {least} "
+            f"{planned[least]:.4g}: {apart:.2%} apart, budget.tolerance is {tolerance:.2%}. "
+            "Raise budget.flops or lower loss.batch_size (a cell takes whole steps), or "
+            f"accept it with budget.tolerance={apart + 0.0005:.3f}."
+        )
+
+
+def confirm(grid: GridPlan, config: Config) -> None:
+    """Ask before a full-size grid that takes many GPU-hours, or nobody knows how many."""
+    hours, limit = grid.gpu_hours, config.budget.confirm_gpu_hours
+    if config.confirm or (hours is not None and hours <= limit):
+        return
+    price = config.site.price
+    cost = "" if price is None or hours is None else f", {hours * price:,.0f} at {price:g} an hour"
+    takes = "an unknown number of" if hours is None else f"about {hours:,.0f}"
+    message = f"This grid takes {takes} GPU-hours{cost}; budget.confirm_gpu_hours={limit:g}."
+    if sys.stdin.isatty():
+        answer = input(f"{message} Start it? [y/N] ")
+        if answer.strip().lower() in ("y", "yes"):
+            return
+        raise UserError("Not started.")
+    raise UserError(
+        f"{message} Look at it with python -m lion_sweep.plan and the same overrides; start it "
+        "with confirm=true."
+    )
