@@ -63,7 +63,7 @@ class Pipeline:
         """Whether vectors are over the vocabulary."""
         return self.config.paradigm.name == "sparse"
 
-    def _load(self, weights: Path | None) -> Backbone:
+    def load(self, weights: Path | None) -> Backbone:
         """The backbone as a finished stage left it (None: as it came), on this cell's device."""
         lora = self.config.recipe.lora
         source = self.source if weights is None or lora else weights / WEIGHTS
@@ -87,7 +87,7 @@ class Pipeline:
         recipe = self.config.recipe
 
         def work(folder: Path) -> dict[str, Any]:
-            backbone = self._load(None)
+            backbone = self.load(None)
             facts = adapt.adapt(
                 backbone,
                 self.passages.ids_T,
@@ -133,7 +133,7 @@ class Pipeline:
         groups = prepare.taught_groups(self.workshop, self.texts)
 
         def work(folder: Path) -> dict[str, Any]:
-            encoder = self._encoder(self._load(adapted.folder))
+            encoder = self.encoder(self.load(adapted.folder))
             plan = self.training_plan().spending
             data = self.training_data(groups, plan)
             facts = loop.train(encoder, data, config, self.accelerator, folder, on_step)
@@ -173,7 +173,8 @@ class Pipeline:
             sampler(self.config, groups), self.queries, self.passages, meter, plan
         )
 
-    def _encoder(self, backbone: Backbone) -> loop.Encoder:
+    def encoder(self, backbone: Backbone) -> loop.Encoder:
+        """The cell's way from hidden states to vectors, around `backbone`."""
         encoder: loop.Encoder = instantiate(self.config.paradigm.encoder, backbone=backbone)
         return encoder
 
@@ -182,7 +183,7 @@ class Pipeline:
         evaluation = self.config.evaluation
 
         def work(folder: Path) -> dict[str, Any]:
-            encoder = self._encoder(self._load(weights.folder).merged())
+            encoder = self.encoder(self.load(weights.folder).merged())
             longest = max(evaluation.passage_length, evaluation.query_length)
             shape = DecoderShape.of(encoder.backbone.language_model.config)
             meter = Meter.of_encoding(shape, longest, sparse=self.is_sparse)

@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -70,6 +71,11 @@ def main(_: DictConfig) -> None:
 
 if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
-    sys.argv = ["plan.calibrate=true" if word == "--calibrate" else word for word in sys.argv]
+    if "--calibrate" in sys.argv:
+        words = [word for word in sys.argv if word != "--calibrate"]
+        # Hydra wants all overrides side by side.
+        overrides = [place for place, word in enumerate(words) if re.match(r"[\w.+~]+=", word)]
+        place = overrides[0] if overrides else len(words)
+        sys.argv = [*words[:place], "plan.calibrate=true", *words[place:]]
     grid.SESSION = Plan()
     main()

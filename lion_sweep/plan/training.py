@@ -169,8 +169,7 @@ class TrainingPlan:
     def rate(self) -> float | None:
         """FLOP/s of the hardware on one device: measured, or a share of the published peak."""
         if self.measured:
-            facts = self.measured.facts
-            return float(facts["hardware_flops"]) / float(facts["seconds"]) / self.devices
+            return float(self.measured.facts["rate"])
         peak = self.device.peak_flops
         return None if peak is None else peak * self.config.site.efficiency
 
@@ -194,11 +193,13 @@ def settle(training: TrainingPlan) -> None:
             f"{training.device.name}, and there is none: give the same overrides to "
             "python -m lion_sweep.plan --calibrate first."
         )
-    facts = training.measured.facts
-    budget.steps = int(budget.gpu_hours * 3600 / training.devices / facts["step_seconds"])
+    _, padded_SL = training.counts.block(0)
+    flops = float((padded_SL @ training.meter.hardware_L).mean())  # of a step
+    seconds = flops / training.measured.facts["rate"] / training.devices
+    budget.steps = int(budget.gpu_hours * 3600 / training.devices / seconds)
     if budget.steps == 0:
         raise UserError(
             f"budget.gpu_hours={budget.gpu_hours:g} is less than one step of "
-            f"{duration(facts['step_seconds'])} on {training.devices} x {training.device.name}: "
+            f"{duration(seconds)} on {training.devices} x {training.device.name}: "
             "raise it, or lower loss.batch_size."
         )
