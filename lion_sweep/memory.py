@@ -1,0 +1,242 @@
+"""Peak memory of a training step, in closed form.
+
+All results are bytes. What is counted is what the training loop keeps alive on one device at its
+worst moment: tensors that automatic differentiation saves, copies and gradients on their way, with
+the padding mask and the kernels that CUDA picks for it. What is not: workspaces of kernels,
+fragmentation, the CUDA context (about 0.5 GB), and gathering over several devices.
+
+Shapes: N texts of a step's part, B of them in a micro-batch, L its padded length, D hidden
+dimensions, V vocabulary entries.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lion_sweep.config import Lora
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.models.sparse_head import BACKWARD_ROWS
+
+FP32, BF16, INT64 = 4, 2, 8
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the worst moment of a step."""
+
+    weights: int  # base and adapters
+    activations: int  # kept for the decoder's backward pass, and what a layer needs while it runs
+    head: int  # logits, pooled vectors, their gradients and copies
+    optimiser: int  # gradients, AdamW's two moments, and at its own peak what its update computes
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.activations + self.head + self.optimiser
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """What the decoder's activations depend on."""
+
+    shape: DecoderShape
+    lora: Lora | None
+    checkpointing: bool
+    bf16: bool
+
+    @property
+    def value(self) -> int:
+        """Bytes of a number that a matrix product returns."""
+        return BF16 if self.bf16 else FP32
+
+    @property
+    def stream(self) -> int:
+        """Bytes of a number of the residual stream, which has the type of the embeddings."""
+        return BF16 if self.bf16 and self.lora else FP32
+
+    @property
+    def drops(self) -> bool:
+        """Whether adapters have dropout."""
+        return bool(self.lora and self.lora.dropout)
+
+    def trains(self, *names: str) -> int:
+        """How many of the named projections have something to train."""
+        return len(names) if self.lora is None else len(set(names) & set(self.lora.targets))
+
+    def kept(self, rows: int, length: int) -> int:
+        """Saved by the forward pass of a micro-batch until its backward pass."""
+        shape, tokens = self.shape, rows * length
+        size = 2 * shape.head_dim * self.stream * tokens  # cosines and sines of all layers
+        size += self._norm() * tokens  # after the last layer
+        if self.checkpointing:
+            size += shape.layers * shape.hidden_size * self.stream * tokens  # inputs of the layers
+            return size + (length + INT64) * tokens  # for recomputing: boolean mask, positions
+        size += (
+            INT64 * tokens if self.lora is None else 0
+        )  # token ids, for the embeddings' gradient
+        first = self.layer(rows, length, below=self.lora is None)
+        return size + first + (shape.layers - 1) * self.layer(rows, length)
+
+    def layer(self, rows: int, length: int, below: bool = True) -> int:
+        """Saved by one layer; `below`: gradients go on to what lies below it."""
+        shape, value, tokens = self.shape, self.value, rows * length
+        width, inner, query = (
+            shape.hidden_size,
+            shape.intermediate_size,
+            shape.heads * shape.head_dim,
+        )
+        # Which parts have an input that asks for a gradient, hence save something.
+        attention = below or self.trains("q_proj", "k_proj", "v_proj") > 0
+        stream = attention or self.trains("o_proj") > 0
+        gate, up = (stream or self.trains(name) > 0 for name in ("gate_proj", "up_proj"))
+        per_token = self._norm() * (below + stream)
+        # Inputs of what trains: projections of one input share it only if nobody casts or drops it.
+        apart = self.bf16 or self.drops
+        for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+            count = self.trains(*names)
+            per_token += width * value * (count if apart else min(count, 1))
+        per_token += query * value * (self.trains("o_proj") if apart and self.lora else 0)
+        per_token += inner * value * self.trains("down_proj")
+        if attention:  # queries, repeated keys and values, result; padded mask
+            per_token += value * (4 * query + _up(length, 8))
+        per_token += inner * value * (gate + 2 * up) if gate == up else inner * value * (gate + up)
+        size = per_token * tokens
+        if attention:
+            size += FP32 * rows * shape.heads * _up(length, 32)  # log-sum-exps
+        asks = dict.fromkeys(("q_proj", "k_proj", "v_proj"), below)
+        asks |= {"o_proj": attention, "gate_proj": stream, "up_proj": stream}
+        asks["down_proj"] = gate or up
+        for name, (inputs, outputs) in shape.projections.items():
+            if self.lora is None:
+                size += inputs * outputs * BF16 * self.bf16  # autocast's copy of the weight
+            elif self.trains(name):
+                rank = self.lora.rank
+                size += rank * value * tokens  # what passes between the adapter's two factors
+                size += inputs * tokens * (self.drops and asks[name])  # dropout's mask
+                # Autocast's copies of the factors, kept for the gradients of their inputs.
+                size += rank * (inputs * asks[name] + outputs) * BF16 * self.bf16
+        return size
+
+    def working(self, rows: int, length: int) -> int:
+        """Alive besides, while the backward pass is in a layer."""
+        shape, tokens = self.shape, rows * length
+        inner = shape.intermediate_size
+        # Backward through gate times up: the product's gradient and two more, its input is gone.
+        size = 2 * inner * self.value
+        if self.trains("down_proj") and self.lora:
+            # Forward (again) before `down_proj`: its input, the adapter's fp32 copy, that dropped.
+            copies = FP32 * (1 + self.drops) if self.bf16 else 0
+            size = max(size, inner * (self.value * (self.bf16 or self.drops) + copies))
+        size += 2 * shape.hidden_size * self.stream  # gradient of the stream, and the stream itself
+        return size * tokens + (self.layer(rows, length) if self.checkpointing else 0)
+
+    def _norm(self) -> int:
+        """Saved by a norm per token: fp32 input, scale; if its weight trains, what is scaled."""
+        return FP32 * (self.shape.hidden_size * (1 if self.lora else 2) + 1)
+
+
+def _up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def parameters(shape: DecoderShape, *, tied: bool) -> int:
+    """Weights of the decoder with its head."""
+    norms = (2 * shape.layers + 1) * shape.hidden_size
+    return shape.linear_parameters + norms + shape.head_parameters * (1 if tied else 2)
+
+
+def training_memory(
+    shape: DecoderShape,
+    batches: Sequence[tuple[int, int]],
+    *,
+    tied: bool,
+    sparse: bool,
+    lora: Lora | None,
+    gradient_checkpointing: bool,
+    bf16: bool,
+    accumulation: int = 1,
+) -> Memory:
+    """The worst moment of a step whose micro-batches are (rows, padded length), longest first.
+
+    They are those of one part of a step, of which there are `accumulation`: the graphs of a part
+    live at once, and its backward pass frees them from the last to the first. With `lora` the base
+    is frozen, in bf16 if `bf16`, under fp32 adapters; without, every weight trains, in fp32.
+    Vocabulary entries are taken to be all active, which an untrained sparse head comes close to,
+    and losses to be contrastive and distilling.
+    """
+    decoder = _Decoder(shape, lora, gradient_checkpointing, bf16)
+    base = parameters(shape, tied=tied)
+    trained = shape.lora_parameters(lora.rank, lora.targets) if lora else base
+    weights = base * decoder.stream + (trained * FP32 if lora else 0)
+    full = 3 * FP32 * trained  # gradients, two moments
+    # Gradients are there from the first backward pass of a micro-batch to the end of the step.
+    early = full if accumulation > 1 else 2 * FP32 * trained
+    # AdamW updates all weights at once, which takes a square root for each.
+    moments = [Memory(weights, 0, 0, full + FP32 * trained)]
+    casts = _casts(decoder, trained, sparse)
+    texts = sum(rows for rows, _ in batches)
+    # The vectors, [N, D] or [N, V], or their gradient.
+    vectors = FP32 * texts * (shape.vocabulary if sparse else shape.hidden_size)
+    activations = head = made = 0
+    for number, (rows, length) in enumerate(batches, start=1):
+        before, pooled = activations, head
+        activations += decoder.kept(rows, length)
+        head += _pooling(decoder, rows, length, sparse)
+        optimiser = early if number == len(batches) else full
+        if sparse:
+            logits = pooled + made + _logits(decoder, rows, length)
+            moments.append(Memory(weights, activations + casts, logits, early))
+            gradients = head + 2 * vectors + _head_backward(decoder, rows, length)
+            moments.append(Memory(weights, activations, gradients, optimiser))
+        made += vectors * rows // texts
+        # In the last layer, with all that the graph kept, and in the first.
+        working = decoder.working(rows, length)
+        pooled += 2 * vectors
+        moments.append(Memory(weights, activations + working, pooled, optimiser))
+        moments.append(Memory(weights, before + working, pooled, full))
+    # The losses' backward pass: the vectors, then gradients from the regulariser, from the scores
+    # of a query's own passages and of all, and a sum.
+    moments.append(Memory(weights, activations, head + 5 * vectors, early))
+    return max(moments, key=lambda moment: moment.total)
+
+
+def _casts(decoder: _Decoder, trained: int, sparse: bool) -> int:
+    """Autocast's copies of what trains, alive until a micro-batch's forward pass ends.
+
+    Without checkpointing its graph keeps those of the layers for longer: see `_Decoder.layer`.
+    """
+    if not decoder.bf16:
+        return 0
+    head = decoder.shape.head_parameters if sparse and decoder.lora is None else 0
+    layers = trained if decoder.lora else decoder.shape.linear_parameters
+    return BF16 * (head + (layers if decoder.checkpointing else 0))
+
+
+def _pooling(decoder: _Decoder, rows: int, length: int, sparse: bool) -> int:
+    """Saved by the encoder on top of the decoder until its backward pass."""
+    shape, tokens = decoder.shape, rows * length
+    if sparse:  # hidden states; argmax positions and activations of every entry
+        states = tokens * shape.hidden_size * decoder.stream
+        return states + rows * shape.vocabulary * (INT64 + FP32)
+    # fp32 states; norms, the same clamped, mask; numbers of tokens
+    return FP32 * (tokens * (shape.hidden_size + 3) + rows)
+
+
+def _logits(decoder: _Decoder, rows: int, length: int) -> int:
+    """Alive while the sparse head takes the maximum."""
+    shape, value, tokens = decoder.shape, decoder.value, rows * length
+    size = tokens * shape.vocabulary * value  # logits
+    size += rows * shape.vocabulary * (value + INT64)  # the largest, their positions
+    size += tokens * shape.hidden_size * decoder.stream  # hidden states
+    return size + tokens * shape.hidden_size * (
+        value if value < decoder.stream else 0
+    )  # their cast
+
+
+def _head_backward(decoder: _Decoder, rows: int, length: int) -> int:
+    """Alive in the sparse head's backward pass, besides what it saved."""
+    shape, stream, active = decoder.shape, decoder.stream, rows * decoder.shape.vocabulary
+    size = 2 * min(active, BACKWARD_ROWS) * shape.hidden_size * stream  # rows of weights, scaled
+    size += active * 3 * INT64  # where the active entries are: two columns; their numbers
+    size += active * (FP32 + decoder.value)  # the gradient of the vectors, of the largest logits
+    size += rows * length * shape.hidden_size * stream  # of the hidden states
+    return size + (0 if decoder.lora else FP32 * shape.head_parameters)  # of the head's weight
