@@ -35,7 +35,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class _Decoder:
+class Decoder:
     """What the decoder's activations depend on."""
 
     shape: DecoderShape
@@ -54,6 +54,11 @@ class _Decoder:
         return BF16 if self.bf16 and self.lora else FP32
 
     @property
+    def queries(self) -> int:
+        """Numbers per token of all query heads."""
+        return self.shape.heads * self.shape.head_dim
+
+    @property
     def drops(self) -> bool:
         """Whether adapters have dropout."""
         return bool(self.lora and self.lora.dropout)
@@ -67,54 +72,50 @@ class _Decoder:
         shape, tokens = self.shape, rows * length
         size = 2 * shape.head_dim * self.stream * tokens  # cosines and sines of all layers
         size += self._norm() * tokens  # after the last layer
+        size += 0 if self.lora else INT64 * tokens  # token ids, for the embeddings' gradient
         if self.checkpointing:
             size += shape.layers * shape.hidden_size * self.stream * tokens  # inputs of the layers
             return size + (length + INT64) * tokens  # for recomputing: boolean mask, positions
-        size += (
-            INT64 * tokens if self.lora is None else 0
-        )  # token ids, for the embeddings' gradient
         first = self.layer(rows, length, below=self.lora is None)
         return size + first + (shape.layers - 1) * self.layer(rows, length)
 
     def layer(self, rows: int, length: int, below: bool = True) -> int:
         """Saved by one layer; `below`: gradients go on to what lies below it."""
         shape, value, tokens = self.shape, self.value, rows * length
-        width, inner, query = (
-            shape.hidden_size,
-            shape.intermediate_size,
-            shape.heads * shape.head_dim,
-        )
+        width, inner, query = shape.hidden_size, shape.intermediate_size, self.queries
         # Which parts have an input that asks for a gradient, hence save something.
         attention = below or self.trains("q_proj", "k_proj", "v_proj") > 0
         stream = attention or self.trains("o_proj") > 0
         gate, up = (stream or self.trains(name) > 0 for name in ("gate_proj", "up_proj"))
         per_token = self._norm() * (below + stream)
-        # Inputs of what trains: projections of one input share it only if nobody casts or drops it.
+        if attention:  # queries, repeated keys and values, result; mask, padded
+            per_token += value * (4 * query + _up(length, 8))
+        per_token += inner * value * (2 * gate + up)  # gate and up; gate's activation
+        # Inputs of what trains; projections share theirs only if it is neither cast nor dropped.
         apart = self.bf16 or self.drops
         for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
-            count = self.trains(*names)
-            per_token += width * value * (count if apart else min(count, 1))
-        per_token += query * value * (self.trains("o_proj") if apart and self.lora else 0)
+            per_token += width * value * min(self.trains(*names), 3 if apart else 1)
+        own = (apart and self.lora is not None) or not attention  # else attention's result is it
+        per_token += query * value * self.trains("o_proj") * own
         per_token += inner * value * self.trains("down_proj")
-        if attention:  # queries, repeated keys and values, result; padded mask
-            per_token += value * (4 * query + _up(length, 8))
-        per_token += inner * value * (gate + 2 * up) if gate == up else inner * value * (gate + up)
         size = per_token * tokens
         if attention:
             size += FP32 * rows * shape.heads * _up(length, 32)  # log-sum-exps
+        if self.lora is None:  # autocast's copies of the weights
+            return size + shape.linear_parameters // shape.layers * BF16 * self.bf16
         asks = dict.fromkeys(("q_proj", "k_proj", "v_proj"), below)
         asks |= {"o_proj": attention, "gate_proj": stream, "up_proj": stream}
         asks["down_proj"] = gate or up
-        for name, (inputs, outputs) in shape.projections.items():
-            if self.lora is None:
-                size += inputs * outputs * BF16 * self.bf16  # autocast's copy of the weight
-            elif self.trains(name):
-                rank = self.lora.rank
-                size += rank * value * tokens  # what passes between the adapter's two factors
-                size += inputs * tokens * (self.drops and asks[name])  # dropout's mask
-                # Autocast's copies of the factors, kept for the gradients of their inputs.
-                size += rank * (inputs * asks[name] + outputs) * BF16 * self.bf16
-        return size
+        return size + sum(self._adapter(name, tokens, asks[name]) for name in self.lora.targets)
+
+    def _adapter(self, name: str, tokens: int, asks: bool) -> int:
+        """Saved by an adapter besides its input; `asks`: that asks for a gradient."""
+        assert self.lora is not None
+        rank, (inputs, outputs) = self.lora.rank, self.shape.projections[name]
+        size = rank * self.value * tokens  # between its two factors
+        size += inputs * tokens * (self.drops and asks)  # dropout's mask, a byte each
+        # Autocast's copies of the factors, for the gradients of what they multiply.
+        return size + rank * (inputs * asks + outputs) * BF16 * self.bf16
 
     def working(self, rows: int, length: int) -> int:
         """Alive besides, while the backward pass is in a layer."""
@@ -163,7 +164,7 @@ def training_memory(
     Vocabulary entries are taken to be all active, which an untrained sparse head comes close to,
     and losses to be contrastive and distilling.
     """
-    decoder = _Decoder(shape, lora, gradient_checkpointing, bf16)
+    decoder = Decoder(shape, lora, gradient_checkpointing, bf16)
     base = parameters(shape, tied=tied)
     trained = shape.lora_parameters(lora.rank, lora.targets) if lora else base
     weights = base * decoder.stream + (trained * FP32 if lora else 0)
@@ -180,7 +181,7 @@ def training_memory(
     for number, (rows, length) in enumerate(batches, start=1):
         before, pooled = activations, head
         activations += decoder.kept(rows, length)
-        head += _pooling(decoder, rows, length, sparse)
+        head += pooling(decoder, rows, length, sparse)
         optimiser = early if number == len(batches) else full
         if sparse:
             logits = pooled + made + _logits(decoder, rows, length)
@@ -199,10 +200,10 @@ def training_memory(
     return max(moments, key=lambda moment: moment.total)
 
 
-def _casts(decoder: _Decoder, trained: int, sparse: bool) -> int:
+def _casts(decoder: Decoder, trained: int, sparse: bool) -> int:
     """Autocast's copies of what trains, alive until a micro-batch's forward pass ends.
 
-    Without checkpointing its graph keeps those of the layers for longer: see `_Decoder.layer`.
+    Without checkpointing its graph keeps those of the layers for longer: see `Decoder.layer`.
     """
     if not decoder.bf16:
         return 0
@@ -211,7 +212,7 @@ def _casts(decoder: _Decoder, trained: int, sparse: bool) -> int:
     return BF16 * (head + (layers if decoder.checkpointing else 0))
 
 
-def _pooling(decoder: _Decoder, rows: int, length: int, sparse: bool) -> int:
+def pooling(decoder: Decoder, rows: int, length: int, sparse: bool) -> int:
     """Saved by the encoder on top of the decoder until its backward pass."""
     shape, tokens = decoder.shape, rows * length
     if sparse:  # hidden states; argmax positions and activations of every entry
@@ -221,7 +222,7 @@ def _pooling(decoder: _Decoder, rows: int, length: int, sparse: bool) -> int:
     return FP32 * (tokens * (shape.hidden_size + 3) + rows)
 
 
-def _logits(decoder: _Decoder, rows: int, length: int) -> int:
+def _logits(decoder: Decoder, rows: int, length: int) -> int:
     """Alive while the sparse head takes the maximum."""
     shape, value, tokens = decoder.shape, decoder.value, rows * length
     size = tokens * shape.vocabulary * value  # logits
@@ -232,7 +233,7 @@ def _logits(decoder: _Decoder, rows: int, length: int) -> int:
     )  # their cast
 
 
-def _head_backward(decoder: _Decoder, rows: int, length: int) -> int:
+def _head_backward(decoder: Decoder, rows: int, length: int) -> int:
     """Alive in the sparse head's backward pass, besides what it saved."""
     shape, stream, active = decoder.shape, decoder.stream, rows * decoder.shape.vocabulary
     size = 2 * min(active, BACKWARD_ROWS) * shape.hidden_size * stream  # rows of weights, scaled
