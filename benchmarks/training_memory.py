@@ -141,8 +141,10 @@ class Trainer:
 
     def make_moments(self) -> None:
         """What the first step of AdamW adds, without that step."""
+        unused = None if self.setting.sparse or self.setting.tied else self.encoder.backbone.head_VD
         for parameter in self.parameters:
-            parameter.grad = torch.zeros_like(parameter)
+            if parameter is not unused:
+                parameter.grad = torch.zeros_like(parameter)
         self.optimiser.step()
         self.optimiser.zero_grad()
 
