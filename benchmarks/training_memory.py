@@ -236,15 +236,14 @@ def main() -> None:
         torch.set_num_threads(1)
         print("No CUDA device: storages of fake tensors are summed up; nothing ran, no time.\n")
     columns = ["size", "paradigm", "texts", "weights", "activations", "head", "optimiser"]
-    columns += ["predicted GiB", "measured GiB", "ratio", "s per step", "TFLOP/s"]
+    columns += ["predicted GiB", "measured GiB", "ratio", "s/step", "TFLOP/s"]
     print(f"| {' | '.join(columns)} |\n|{' --- |' * 3}{' ---: |' * (len(columns) - 3)}", flush=True)
     for size in SHAPES:
         for sparse in (False, True):
             for queries, group in ((16, 17), (112, 17), (512, 2)):
                 print(f"| {' | '.join(row(size, sparse, queries, group, cuda))} |", flush=True)
                 gc.collect()
-                if cuda:
-                    torch.cuda.empty_cache()
+                torch.cuda.empty_cache()  # does nothing without CUDA
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class Decoder:
             # Forward (again) before `down_proj`: its input, the adapter's fp32 copy, that dropped.
             copies = FP32 * (1 + self.drops) if self.bf16 else 0
             size = max(size, inner * (self.value * (self.bf16 or self.drops) + copies))
-        # The stream's gradient; in bf16 also the stream and what the norm returns, kept as fp32 only.
+        # The stream's gradient; in bf16 also the stream and what the norm returns, saved as fp32.
         size += shape.hidden_size * self.stream * (1 if self.stream == FP32 else 3)
         return size * tokens + (self.layer(rows, length) if self.checkpointing else 0)
 
