@@ -230,10 +230,8 @@ def _logits(decoder: Decoder, rows: int, length: int) -> int:
     shape, value, tokens = decoder.shape, decoder.value, rows * length
     size = tokens * shape.vocabulary * value  # logits
     size += rows * shape.vocabulary * (value + INT64)  # the largest, their positions
-    size += tokens * shape.hidden_size * decoder.stream  # hidden states
-    return size + tokens * shape.hidden_size * (
-        value if value < decoder.stream else 0
-    )  # their cast
+    cast = value if value < decoder.stream else 0  # autocast's copy of the hidden states
+    return size + tokens * shape.hidden_size * (decoder.stream + cast)
 
 
 def _head_backward(decoder: Decoder, rows: int, length: int) -> int:
