@@ -127,7 +127,8 @@ class Decoder:
             # Forward (again) before `down_proj`: its input, the adapter's fp32 copy, that dropped.
             copies = FP32 * (1 + self.drops) if self.bf16 else 0
             size = max(size, inner * (self.value * (self.bf16 or self.drops) + copies))
-        size += 2 * shape.hidden_size * self.stream  # gradient of the stream, and the stream itself
+        # The stream's gradient; in bf16 also the stream and what the norm returns, saved as fp32.
+        size += shape.hidden_size * self.stream * (1 if self.stream == FP32 else 3)
         return size * tokens + (self.layer(rows, length) if self.checkpointing else 0)
 
     def _norm(self) -> int:
@@ -167,6 +168,8 @@ def training_memory(
     decoder = Decoder(shape, lora, gradient_checkpointing, bf16)
     base = parameters(shape, tied=tied)
     trained = shape.lora_parameters(lora.rank, lora.targets) if lora else base
+    if not (lora or sparse or tied):
+        trained -= shape.head_parameters  # no gradient ever reaches them
     weights = base * decoder.stream + (trained * FP32 if lora else 0)
     full = 3 * FP32 * trained  # gradients, two moments
     # Gradients are there from the first backward pass of a micro-batch to the end of the step.
@@ -227,10 +230,8 @@ def _logits(decoder: Decoder, rows: int, length: int) -> int:
     shape, value, tokens = decoder.shape, decoder.value, rows * length
     size = tokens * shape.vocabulary * value  # logits
     size += rows * shape.vocabulary * (value + INT64)  # the largest, their positions
-    size += tokens * shape.hidden_size * decoder.stream  # hidden states
-    return size + tokens * shape.hidden_size * (
-        value if value < decoder.stream else 0
-    )  # their cast
+    cast = value if value < decoder.stream else 0  # autocast's copy of the hidden states
+    return size + tokens * shape.hidden_size * (decoder.stream + cast)
 
 
 def _head_backward(decoder: Decoder, rows: int, length: int) -> int:

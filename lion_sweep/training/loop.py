@@ -160,6 +160,8 @@ def train(
             accelerator.backward(torch.stack(list(terms.values())).sum() / recipe.accumulation)
             for name, value in terms.items():
                 named[name] = named.get(name, 0.0) + value.item() / recipe.accumulation
+            # They hold the graph, and it some activations, through the next forward pass.
+            del step, terms
         named["loss"] = sum(named.values())
         check_finite(named["loss"], number)
         average_gradients(parameters, accelerator)

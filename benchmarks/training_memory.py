@@ -1,0 +1,250 @@
+"""Peak memory of a training step: predicted in closed form, and measured.
+
+With CUDA the step runs and the allocator says what it took, and how fast it was. Without CUDA the
+same code runs at full size on fake tensors, whose live storages are summed up (`fake_memory`);
+workspaces of kernels and fragmentation are not in such a sum.
+
+Texts have lengths around the means of MS MARCO, so that micro-batches are padded.
+"""
+
+import gc
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.fake_memory import LiveBytes, fake_cuda, materialise
+from benchmarks.study_compute import LORA, REAL, SHAPES
+from lion_sweep.config import Lora
+from lion_sweep.data.batches import micro_batches
+from lion_sweep.ledger import DecoderShape, executed_flops
+from lion_sweep.losses.contrastive import Contrastive
+from lion_sweep.losses.flops import FlopsRegulariser
+from lion_sweep.losses.margin_mse import MarginMSE
+from lion_sweep.losses.representations import Representations
+from lion_sweep.memory import Memory, training_memory
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.sparse import SparseEncoder
+from lion_sweep.training.loop import embed
+
+MICRO_BATCH_TOKENS = 16384
+TIED = {"1b": True, "3b": True, "8b": False}
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One step: `queries` queries with `group` passages each."""
+
+    shape: DecoderShape
+    queries: int
+    group: int
+    tied: bool
+    sparse: bool
+    lora: Lora | None = field(default_factory=lambda: LORA)
+    gradient_checkpointing: bool = True
+    bf16: bool = True
+    lengths: tuple[int, int] = REAL
+    micro_batch_tokens: int = MICRO_BATCH_TOKENS
+
+    @property
+    def lengths_N(self) -> np.ndarray:
+        """Tokens of the queries, then of the passages: from half to one and a half of the mean."""
+        random = np.random.default_rng(0)
+        counts = (self.queries, self.queries * self.group)
+        spread = [
+            random.integers(mean // 2, mean + mean // 2, count, endpoint=True)
+            for mean, count in zip(self.lengths, counts, strict=True)
+        ]
+        return np.concatenate(spread)
+
+    @property
+    def batches(self) -> list[tuple[int, int]]:
+        """(rows, padded length) of every micro-batch."""
+        lengths_N = self.lengths_N
+        batches = micro_batches(lengths_N, self.micro_batch_tokens)
+        return [(len(rows), int(lengths_N[rows].max())) for rows in batches]
+
+    @property
+    def padded_N(self) -> np.ndarray:
+        """Tokens that every text is padded to, longest first."""
+        rows, lengths = zip(*self.batches, strict=True)
+        return np.repeat(lengths, rows)
+
+    def predicted(self) -> Memory:
+        """In closed form."""
+        return training_memory(
+            self.shape,
+            self.batches,
+            tied=self.tied,
+            sparse=self.sparse,
+            lora=self.lora,
+            gradient_checkpointing=self.gradient_checkpointing,
+            bf16=self.bf16,
+        )
+
+
+def build(setting: Setting, device: str) -> Backbone:
+    """A decoder with arbitrary weights, as the pipeline would load it."""
+    shape = setting.shape
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        head_dim=shape.head_dim,
+        tie_word_embeddings=setting.tied,
+        pad_token_id=0,
+        is_causal=False,
+    )
+    dtype = torch.bfloat16 if setting.lora and setting.bf16 else torch.float32
+    with torch.device(device):
+        backbone = Backbone(LlamaForCausalLM._from_config(config, dtype=dtype))
+        if setting.lora:
+            backbone = backbone.with_lora(setting.lora)
+    backbone.train()
+    if setting.gradient_checkpointing:
+        backbone.checkpoint_layers()
+    return backbone
+
+
+@dataclass(frozen=True)
+class Device:
+    """What `embed` reads of an accelerator; a process may have several of different precision."""
+
+    device: torch.device
+    bf16: bool
+
+    def autocast(self) -> torch.autocast:
+        """Matrix products in bf16, or nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+class Trainer:
+    """The training loop's step without its reading, logging and checkpoints."""
+
+    def __init__(self, setting: Setting, backbone: Backbone, device: str) -> None:
+        self.setting, self.device = setting, Device(torch.device(device), setting.bf16)
+        self.parameters = list(backbone.trainable().values())
+        # On CUDA this is what AdamW does unasked; fake tensors would get the slow loop.
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=1e-6, foreach=True)
+        self.encoder = (
+            SparseEncoder(backbone, 0.0) if setting.sparse else DenseEncoder(backbone, "tokens")
+        )
+        self.terms = [Contrastive(1.0), MarginMSE(1.0)]
+        self.regulariser = FlopsRegulariser(0.05, 0.04, 1.0)
+        self.texts = [np.ones(length, dtype=np.int32) for length in setting.lengths_N]
+
+    def make_moments(self) -> None:
+        """What the first step of AdamW adds, without that step."""
+        unused = None if self.setting.sparse or self.setting.tied else self.encoder.backbone.head_VD
+        for parameter in self.parameters:
+            if parameter is not unused:
+                parameter.grad = torch.zeros_like(parameter)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+    def step(self) -> None:
+        """One optimiser step."""
+        vectors_ND = embed(self.encoder, self.texts, self.setting.micro_batch_tokens, self.device)
+        queries = self.setting.queries
+        query_BD, passage_ND = vectors_ND[:queries], vectors_ND[queries:]
+        teacher_BG = torch.zeros(queries, self.setting.group, device=vectors_ND.device)
+        step = Representations(
+            query_BD=query_BD,
+            passage_BGD=passage_ND.unflatten(0, (queries, -1)),
+            all_query_QD=query_BD,
+            candidate_CD=passage_ND,
+            offset=0,
+            temperature=1.0,
+            teacher_BG=teacher_BG,
+        )
+        terms = [term(step) for term in self.terms]
+        if self.setting.sparse:
+            terms += self.regulariser(step, 1.0).values()
+        torch.stack(terms).sum().backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+
+def fake_peak(setting: Setting) -> int:
+    """Bytes alive at the peak of a step with AdamW's moments in place, on fake tensors."""
+    backbone = build(setting, "meta")
+    with fake_cuda():
+        materialise(backbone)
+        with LiveBytes() as live:
+            for tensor in [*backbone.parameters(), *backbone.buffers()]:
+                live.add(tensor)
+            trainer = Trainer(setting, backbone, "cpu")
+            trainer.make_moments()
+            live.peak = live.now
+            trainer.step()
+    return live.peak
+
+
+def cuda_peak(setting: Setting, steps: int = 3) -> tuple[int, float]:
+    """(most bytes allocated in a step, its seconds), the fastest of some steps after the first."""
+    trainer = Trainer(setting, build(setting, "cuda"), "cuda")
+    trainer.step()
+    torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(steps):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        trainer.step()
+        end.record()
+        end.synchronize()
+        seconds.append(start.elapsed_time(end) / 1000)
+    return torch.cuda.max_memory_allocated(), min(seconds)
+
+
+def row(size: str, sparse: bool, queries: int, group: int, cuda: bool) -> list[str]:
+    """Cells of the table."""
+    setting = Setting(SHAPES[size], queries, group, TIED[size], sparse)
+    predicted = setting.predicted()
+    parts = (predicted.weights, predicted.activations, predicted.head, predicted.optimiser)
+    cells = [size, "sparse" if sparse else "dense", f"{queries} x {group}"]
+    cells += [f"{part / GIB:.2f}" for part in (*parts, predicted.total)]
+    try:
+        measured, seconds = cuda_peak(setting) if cuda else (fake_peak(setting), None)
+    except torch.cuda.OutOfMemoryError:
+        return [*cells, "out of memory", "-", "-", "-"]
+    cells += [f"{measured / GIB:.2f}", f"{predicted.total / measured:.3f}"]
+    if seconds is None:
+        return [*cells, "-", "-"]
+    flops = executed_flops(
+        setting.shape,
+        setting.padded_N,
+        sparse=sparse,
+        lora=setting.lora,
+        gradient_checkpointing=setting.gradient_checkpointing,
+    ).sum()
+    return [*cells, f"{seconds:.2f}", f"{flops / seconds / 1e12:.0f}"]
+
+
+def main() -> None:
+    """Print the table, and which check it was."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        print(f"Measured on {torch.cuda.get_device_name()}: torch.cuda.max_memory_allocated.\n")
+    else:
+        torch.set_num_threads(1)
+        print("No CUDA device: storages of fake tensors are summed up; nothing ran, no time.\n")
+    columns = ["size", "paradigm", "texts", "weights", "activations", "head", "optimiser"]
+    columns += ["predicted GiB", "measured GiB", "ratio", "s/step", "TFLOP/s"]
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * 3}{' ---: |' * (len(columns) - 3)}", flush=True)
+    for size in SHAPES:
+        for sparse in (False, True):
+            for queries, group in ((16, 17), (112, 17), (512, 2)):
+                print(f"| {' | '.join(row(size, sparse, queries, group, cuda))} |", flush=True)
+                gc.collect()
+                torch.cuda.empty_cache()  # does nothing without CUDA
+
+
+if __name__ == "__main__":
+    main()
