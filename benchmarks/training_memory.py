@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.fake_memory import LiveBytes, fake_cuda, materialise
 from benchmarks.study_compute import LORA, REAL, SHAPES
-from lion_sweep.config import Lora
+from lion_sweep.config import Lora, Recipe
 from lion_sweep.data.batches import micro_batches
 from lion_sweep.ledger import DecoderShape, executed_flops
 from lion_sweep.losses.contrastive import Contrastive
@@ -24,6 +24,7 @@ from lion_sweep.losses.flops import FlopsRegulariser
 from lion_sweep.losses.margin_mse import MarginMSE
 from lion_sweep.losses.representations import Representations
 from lion_sweep.memory import Memory, training_memory
+from lion_sweep.meter import Meter
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
@@ -137,6 +138,10 @@ class Trainer:
         )
         self.terms = [Contrastive(1.0), MarginMSE(1.0)]
         self.regulariser = FlopsRegulariser(0.05, 0.04, 1.0)
+        recipe = Recipe(lora=setting.lora, gradient_checkpointing=setting.gradient_checkpointing)
+        self.meter = Meter.of_training(
+            setting.shape, int(setting.lengths_N.max()), sparse=setting.sparse, recipe=recipe
+        )
         self.texts = [np.ones(length, dtype=np.int32) for length in setting.lengths_N]
 
     def make_moments(self) -> None:
@@ -150,8 +155,8 @@ class Trainer:
 
     def step(self) -> None:
         """One optimiser step."""
-        vectors_ND = embed(self.encoder, self.texts, self.setting.micro_batch_tokens, self.device)
-        queries = self.setting.queries
+        tokens, queries = self.setting.micro_batch_tokens, self.setting.queries
+        vectors_ND, _ = embed(self.encoder, self.texts, tokens, self.meter, self.device)
         query_BD, passage_ND = vectors_ND[:queries], vectors_ND[queries:]
         teacher_BG = torch.zeros(queries, self.setting.group, device=vectors_ND.device)
         step = Representations(

@@ -128,6 +128,7 @@ class TrainingPlan:
                     lora=recipe.lora,
                     gradient_checkpointing=recipe.gradient_checkpointing,
                     bf16=self.bf16,
+                    accumulation=recipe.accumulation,
                 )
                 for batches in self._batches(recipe)
             ),
