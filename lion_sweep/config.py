@@ -363,9 +363,13 @@ def config_folder() -> Path:
 def resolve(composed: DictConfig) -> Config:
     """A typed `Config` with every interpolation resolved, or `UserError` for a missing value."""
     try:
-        config = OmegaConf.to_object(composed)
+        # The merge below refuses keys that were added with +key, which a direct way out would not.
+        cell = OmegaConf.create(
+            OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        )
     except MissingMandatoryValue as error:
-        key = error.full_key or str(error).rsplit(": ", 1)[-1].strip()
+        key = str(error).rsplit(": ", 1)[-1].strip()
         raise UserError(f"{key} has no value: give it one with {key}=VALUE.") from None
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), cell))
     assert isinstance(config, Config)
     return config

@@ -337,6 +337,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
                 "name": pipeline.device.name,
                 "peak_flops": pipeline.device.peak_flops,
                 "count": pipeline.accelerator.num_processes,
+                "train_seconds": trained.facts["seconds"],
             },
             "backbone": {
                 "name": pipeline.blueprint.name,
@@ -366,7 +367,6 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             }
             if pipeline.is_sparse
             else {},
-            "train_seconds": trained.facts["seconds"],
             "ledger": {
                 name: {kind: stages[name].facts[kind] for kind in ("planned", "spent")}
                 for name in ("adapt", "train", "encode", "teacher")

@@ -4,6 +4,7 @@ import itertools
 import json
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,17 @@ AXES = {
 }
 LADDERS = ("proxy", "full")
 MEASURES = ("nDCG@10", "MRR@10", "Recall@100")
-OPTIONAL = ("backbone", "untrained", "gain", "bm25", "sparsity", "ledger", "stages", "versions")
+OPTIONAL = (
+    "backbone",
+    "untrained",
+    "gain",
+    "bm25",
+    "sparsity",
+    "ledger",
+    "stages",
+    "versions",
+    "device",
+)
 LOSS_NAMES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
 
 
@@ -63,7 +74,13 @@ class CellResult:
     ledger: dict[str, Any]
     stages: dict[str, Any]
     versions: dict[str, Any]
+    device: dict[str, Any]
     modified: float
+
+    def stage_folder(self, stage: str) -> str:
+        """Name of the folder a stage's result lies in; the cell's own id where it is not told."""
+        told = self.stages.get(stage)
+        return str(told.get("folder", self.id) if isinstance(told, dict) else self.id)
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,12 @@ class Section:
     def shown(self) -> list[CellResult]:
         """Every result of the section, in grid order, then by seed."""
         return [result for results in self.results.values() for result in results]
+
+    def shares(self) -> Counter[tuple[str, str]]:
+        """How many results read each (stage, folder)."""
+        return Counter(
+            (stage, result.stage_folder(stage)) for result in self.shown for stage in result.ledger
+        )
 
     def score(self, cell: Cell, measure: str) -> Score | None:
         """The measure (0 to 1) of a cell over its seeds; None for a hole."""

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 import jinja2
 
 from lion_sweep.report.collect import MEASURES, CellResult, Section, number
-from lion_sweep.report.tables import LABELS, Table, details_table, scaling_table, show
+from lion_sweep.report.tables import (
+    LABELS,
+    Table,
+    compute_table,
+    details_table,
+    scaling_table,
+    show,
+)
 
 TEMPLATE = """\
 {%- macro draw(table) %}
@@ -73,7 +80,7 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 <img src="{{ source }}" alt="{{ alt }}">
 {%- endfor %}
 </div>
-{{- draw(section.details) }}
+{%- for table in section.details %}{{ draw(table) }}{% endfor %}
 <div class="text">
 {%- for table in section.provenance %}{{ draw(table) }}{% endfor -%}
 </div>
@@ -100,7 +107,7 @@ def page(sections: Sequence[Section], figures: Mapping[tuple[str, str, str], byt
                 )
                 for measure in MEASURES
             ],
-            "details": details_table(section),
+            "details": [details_table(section), compute_table(section)],
             "provenance": [_origins(section), _versions(section)],
         }
         for section in sections

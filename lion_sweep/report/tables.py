@@ -12,8 +12,10 @@ LABELS = {
     "full": "FULL LADDER: models of the real sizes.",
 }
 DETAILS = ["Cell", "Seed", "Untrained nDCG@10", "nDCG@10", "Gain", "p", "L0 document", "L0 query"]
-DETAILS += ["Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %", "FLOPs executed"]
-DETAILS += ["Train tokens/s", "Seconds", "Reused stages"]
+DETAILS += ["Seconds", "Reused stages"]
+COMPUTE = ["Cell", "Seed", "Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %"]
+COMPUTE += ["FLOPs executed", "FLOPs adapt", "FLOPs encode", "FLOPs teacher", "Train tokens/s"]
+COMPUTE += ["MFU %"]
 LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -90,7 +92,7 @@ def holes_line(section: Section, measure: str) -> str:
 
 
 def details_table(section: Section) -> Table:
-    """A row per cell and seed: gain over the untrained model, sparsity, budget and time."""
+    """A row per cell and seed: gain over the untrained model, sparsity and time."""
     rows = []
     for cell, results in section.results.items():
         rows += [[str(cell), *_details(result, section.collection)] for result in results]
@@ -103,20 +105,12 @@ def details_table(section: Section) -> Table:
         below=[
             holes_line(section, "nDCG@10"),
             "p is of the paired randomisation test of the trained against the untrained model; "
-            "L0 is the mean number of non-zero terms; FLOPs planned and spent are useful ones, and "
-            "the deviation is of those spent from those planned; FLOPs executed add padding and "
-            "recomputation; tokens are real ones, their rate is that of the whole stage train; "
-            "seconds are summed over the stages.",
+            "L0 is the mean number of non-zero terms; seconds are summed over the stages.",
         ],
     )
 
 
 def _details(result: CellResult, collection: str) -> list[str]:
-    planned = number(result.ledger, "planned", "useful_flops")
-    spent = number(result.ledger, "spent", "useful_flops")
-    deviation = 100 * (spent / planned - 1) if planned and spent is not None else None
-    tokens = number(result.ledger, "spent", "tokens")
-    training = number(result.stages, "train", "seconds")
     seconds = [number(result.stages, stage, "seconds") for stage in result.stages]
     known = [value for value in seconds if value is not None]
     reused = [
@@ -132,21 +126,66 @@ def _details(result: CellResult, collection: str) -> list[str]:
         show(number(result.gain, collection, "nDCG@10"), "+.4f"),
         show(number(result.gain, collection, "p"), ".2g"),
         *("n/a" if result.axes.paradigm == "dense" else show(value, ".1f") for value in l0),
-        show(number(result.ledger, "spent", "steps"), ",.0f"),
-        show(tokens, ",.0f"),
-        show(planned, ".3g"),
-        show(spent, ".3g"),
-        show(deviation, "+.1f"),
-        show(number(result.ledger, "spent", "hardware_flops"), ".3g"),
-        show(tokens / training if tokens is not None and training else None, ",.0f"),
         show(sum(known) if known else None, ".1f"),
         ", ".join(reused) or "none",
     ]
 
 
+def compute_table(section: Section) -> Table:
+    """A row per cell and seed: the three ledgers of its training, and how fast that ran."""
+    shares = section.shares()
+    rows = []
+    for cell, results in section.results.items():
+        rows += [[str(cell), *_compute(result, shares)] for result in results]
+        if not results:
+            rows.append([str(cell)] + [HOLE] * (len(COMPUTE) - 1))
+    return Table(
+        title=f"Compute on {section.collection}",
+        header=COMPUTE,
+        rows=rows,
+        below=[
+            "FLOPs planned and spent are useful ones of training, and the deviation is of those "
+            "spent from those planned; FLOPs executed add padding and recomputation. FLOPs of "
+            "adapt and of the teacher are shared out among the cells here that use them. Tokens "
+            "are real ones; their rate and MFU (useful FLOPs over the device's published peak, "
+            f"{HOLE} where none is known) are of the training loop.",
+        ],
+    )
+
+
+def _compute(result: CellResult, shares: dict[tuple[str, str], int]) -> list[str]:
+    ledger, device = result.ledger, result.device
+    planned = number(ledger, "train", "planned", "useful_flops")
+    spent = number(ledger, "train", "spent", "useful_flops")
+    deviation = 100 * (spent / planned - 1) if planned and spent is not None else None
+    tokens, seconds = number(ledger, "train", "spent", "tokens"), number(device, "train_seconds")
+    peak, count = number(device, "peak_flops"), number(device, "count")
+    peak_work = peak * count * seconds if peak and count and seconds else None
+
+    def shared(stage: str) -> float | None:
+        flops = number(ledger, stage, "spent", "useful_flops")
+        return None if flops is None else flops / shares[stage, result.stage_folder(stage)]
+
+    return [
+        str(result.seed),
+        show(number(ledger, "train", "spent", "steps"), ",.0f"),
+        show(tokens, ",.0f"),
+        show(planned, ".3g"),
+        show(spent, ".3g"),
+        show(deviation, "+.2f"),
+        show(number(ledger, "train", "spent", "hardware_flops"), ".3g"),
+        show(shared("adapt"), ".3g"),
+        show(number(ledger, "encode", "spent", "useful_flops"), ".3g"),
+        "none" if ledger and "teacher" not in ledger else show(shared("teacher"), ".3g"),
+        show(tokens / seconds if tokens is not None and seconds else None, ",.0f"),
+        show(100 * spent / peak_work if spent is not None and peak_work else None, ".1f"),
+    ]
+
+
 def section_tables(section: Section) -> list[Table]:
-    """The scaling table of every measure, then the details."""
-    return [*(scaling_table(section, measure) for measure in MEASURES), details_table(section)]
+    """The scaling table of every measure, then details and compute."""
+    scaling = [scaling_table(section, measure) for measure in MEASURES]
+    return [*scaling, details_table(section), compute_table(section)]
 
 
 def markdown_table(table: Table) -> str:

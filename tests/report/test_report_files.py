@@ -11,7 +11,7 @@ import pytest
 
 from lion_sweep.report import Cell, collect, grid, sections
 from lion_sweep.report.__main__ import main
-from lion_sweep.report.tables import details_table, escape, scaling_table
+from lion_sweep.report.tables import compute_table, details_table, escape, scaling_table
 
 Write = Callable[..., Path]
 SMALL = ["--grid", "model=1b,3b", "paradigm=sparse,dense", "loss=cl"]
@@ -36,16 +36,21 @@ def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
         "bm25": {collection: {"nDCG@10": 0.48, "MRR@10": 0.2, "Recall@100": 0.7}},
         "sparsity": sparse if cell.paradigm == "sparse" else {},
         "ledger": {
-            "planned": {"useful_flops": 1.0e12, "steps": 60, "tokens": 120000},
-            "spent": {
-                "useful_flops": 1.1e12,
-                "hardware_flops": 1.3e12,
-                "steps": 60,
-                "tokens": 120000,
+            "adapt": {"spent": {"useful_flops": 3.0e10}},
+            "train": {
+                "planned": {"useful_flops": 1.0e12, "steps": 60, "tokens": 120000},
+                "spent": {
+                    "useful_flops": 1.1e12,
+                    "hardware_flops": 1.3e12,
+                    "steps": 60,
+                    "tokens": 120000,
+                },
             },
+            "encode": {"spent": {"useful_flops": 2.0e11}},
         },
+        "device": {"name": "h200", "peak_flops": 1e12, "count": 2, "train_seconds": 2.0},
         "stages": {
-            "adapt": {"seconds": 9.1, "reused": True},
+            "adapt": {"seconds": 9.1, "reused": True, "folder": "adapt-1"},
             "train": {"seconds": 1.0, "reused": False},
         },
         "versions": {"python": "3.11.7", "collection": "abc"},
@@ -186,14 +191,33 @@ def test_seeds_are_averaged_and_the_newest_configuration_of_a_seed_is_kept(
     )
 
 
-def test_details_tell_gain_sparsity_budget_and_time(write: Write, tmp_path: Path) -> None:
+def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
+    write: Write, tmp_path: Path
+) -> None:
+    write(Cell("1b", "sparse", "cl"), 0.41)
+    taught = record(Cell("1b", "sparse", "kd"), 0.4)
+    taught["ledger"]["teacher"] = {"spent": {"useful_flops": 5.0e12}}
+    taught["device"] = {"name": "cpu", "peak_flops": None, "count": 1, "train_seconds": 3.0}
+    write(Cell("1b", "sparse", "kd"), 0.4, ledger=taught["ledger"], device=taught["device"])
+    write(Cell("1b", "dense", "cl"), 0.4, ledger={}, device={})
+    [section] = sections(collect(tmp_path), grid(model=["1b"], loss=["cl", "kd"]))
+    plain, distilled, unknown, hole = compute_table(section).rows
+    assert plain == [
+        "sparse CL 1b", "42", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",
+        "1.5e+10", "2e+11", "none", "60,000", "27.5",
+    ]  # fmt: skip
+    assert distilled[8:] == ["1.5e+10", "2e+11", "5e+12", "40,000", "—"]
+    assert unknown[2:] == hole[2:] == ["—"] * 11
+
+
+def test_details_tell_gain_sparsity_and_time(write: Write, tmp_path: Path) -> None:
     write(Cell("1b", "sparse", "cl"), 0.41)
     write(Cell("1b", "dense", "cl"), 0.41)
     [section] = sections(collect(tmp_path), grid(model=["1b"], loss=["cl"]))
     sparse, dense = details_table(section).rows
     assert sparse == [
         "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "81.0", "29.0",
-        "60", "120,000", "1e+12", "1.1e+12", "+10.0", "1.3e+12", "120,000", "10.1", "adapt",
+        "10.1", "adapt",
     ]  # fmt: skip
     assert dense[6:8] == ["n/a", "n/a"]
 
