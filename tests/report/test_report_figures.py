@@ -30,6 +30,7 @@ def result(cell: Cell, ndcg: float, ladder: str, seed: int = 42) -> CellResult:
         ledger={},
         stages={},
         versions={},
+        device={},
         modified=0.0,
     )
 

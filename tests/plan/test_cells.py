@@ -1,0 +1,186 @@
+"""Memory, time and obstacles of planned cells, on shapes of the real sizes and no weights.
+
+Shapes: P training pairs, M mined negatives.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lion_sweep import preflight
+from lion_sweep.blueprint import Blueprint
+from lion_sweep.config import Config
+from lion_sweep.data.batches import Sampler, micro_batches
+from lion_sweep.data.groups import Groups
+from lion_sweep.data.lengths import LengthCounts
+from lion_sweep.devices import GIB, Device, device
+from lion_sweep.errors import UserError
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.memory import training_memory
+from lion_sweep.meter import Meter, Spending
+from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
+from lion_sweep.plan.training import TrainingPlan, settle
+
+Compose = Callable[..., Config]
+LLAMA_1B = DecoderShape(2048, 8192, 16, 32, 8, 64, 128256)
+PAIRS = 300
+rng = np.random.default_rng(3)
+LENGTH_N = (rng.integers(4, 20, PAIRS), rng.integers(20, 128, 2000))
+
+
+def training(config: Config, machine: Device) -> TrainingPlan:
+    """The 1b decoder on random lengths."""
+    draw = np.random.default_rng(4)
+    groups = Groups(
+        query_P=np.arange(PAIRS, dtype=np.int32),
+        positive_P=np.arange(PAIRS, dtype=np.int32),
+        negative_PM=draw.integers(0, 2000, (PAIRS, 40)).astype(np.int32),
+        positive_score_P=np.zeros(PAIRS, dtype=np.float32),
+        negative_score_PM=np.zeros((PAIRS, 40), dtype=np.float32),
+    )
+    sampler = Sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
+    recipe, devices = config.recipe, config.site.devices
+    counts = LengthCounts(
+        sampler,
+        *LENGTH_N,
+        micro_batch_tokens=recipe.micro_batch_tokens,
+        parts=recipe.accumulation * devices,
+    )
+    sparse = config.paradigm.name == "sparse"
+    meter = Meter.of_training(LLAMA_1B, counts.longest, sparse=sparse, recipe=recipe)
+    blueprint = Blueprint("llama", "llama", "pretrained", LLAMA_1B, True, Path("tokens"))
+    return TrainingPlan(config, blueprint, machine, devices, counts, meter)
+
+
+@pytest.fixture
+def full(compose_cell: Compose, tmp_path: Path) -> Compose:
+    """A full-size cell of six steps."""
+    settings = ("ladder=full", "budget=steps", "budget.steps=6", f"paths.root={tmp_path}")
+    return lambda *overrides: compose_cell(*settings, *overrides)
+
+
+H200 = Device("h200", 989e12, 139 * GIB)
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_memory_is_that_of_the_worst_part_of_the_largest_step(
+    full: Compose, accumulation: int
+) -> None:
+    config = full("paradigm=dense", f"recipe.accumulation={accumulation}")
+    plan = training(config, H200)
+    padded = []
+    for number in range(6):
+        length_N = plan.counts.lengths(plan.counts.sampler.step(number))
+        parts = [
+            plan.counts.lengths(part)
+            for part in plan.counts.sampler.step(number).split(accumulation)
+        ]
+        cuts = [[(len(b), int(p[b].max())) for b in micro_batches(p, 16384)] for p in parts]
+        padded.append((sum(rows * long for cut in cuts for rows, long in cut), cuts))
+        assert sum(rows for cut in cuts for rows, _ in cut) == len(length_N)
+    _, cuts = max(padded, key=lambda item: item[0])
+    assert plan.largest_step == max(range(6), key=lambda number: padded[number][0])
+    expected = [
+        training_memory(
+            LLAMA_1B,
+            cut,
+            tied=True,
+            sparse=False,
+            lora=config.recipe.lora,
+            gradient_checkpointing=True,
+            bf16=True,
+            accumulation=accumulation,
+        ).total
+        for cut in cuts
+    ]
+    assert plan.memory().total == max(expected)
+
+
+def test_time_is_executed_flops_over_a_share_of_the_peak(full: Compose) -> None:
+    config = full("site.devices=2", "site.efficiency=0.5", "site.price=3")
+    cell = CellPlan(training(config, H200), Spending(0, 5, 7 * 10**15, 100))
+    row = cell.as_dict()
+    assert row["step_seconds"] == pytest.approx(row["hardware_flops"] / 6 / (0.5 * 989e12) / 2)
+    hours = (row["hardware_flops"] + 7e15) / (0.5 * 989e12) / 3600
+    assert row["gpu_hours"] == pytest.approx(hours)
+    assert row["cost"] == pytest.approx(3 * hours)
+    assert row["time_from"] == "50% of peak, assumed"
+
+
+def test_where_no_peak_is_known_time_is_missing(full: Compose) -> None:
+    row = CellPlan(training(full(), Device("own", None, None)), Spending()).as_dict()
+    for key in ("step_seconds", "seconds", "gpu_hours", "cost", "time_from", "deviation"):
+        assert row[key] is None
+    assert row["fits"]
+
+
+def test_what_does_not_fit_is_named_with_the_nearest_setting_that_does(full: Compose) -> None:
+    config = full("recipe.gradient_checkpointing=false")
+    small = Device("small", 1e14, 24 * GIB)
+    (obstacle,) = CellPlan(training(config, small), Spending()).obstacles
+    assert "GiB of small's 22.6: " in obstacle
+    changes = obstacle.split(": ")[1].removesuffix(" fits").split()
+    assert "recipe.gradient_checkpointing=true" in changes
+    fitting = CellPlan(training(full(*changes), small), Spending())
+    assert not fitting.obstacles
+    with pytest.raises(UserError, match=r"1b-sparse-cl needs .* fits"):
+        preflight.refuse_misfits([CellPlan(training(config, small), Spending())])
+    preflight.refuse_misfits([fitting])
+
+
+def test_nothing_fits_a_device_below_the_weights(full: Compose) -> None:
+    (obstacle,) = CellPlan(training(full(), Device("tiny", 1e12, GIB)), Spending()).obstacles
+    assert "take a larger device" in obstacle
+
+
+def test_a_time_limit_and_a_missing_gpu_are_obstacles(full: Compose) -> None:
+    late = CellPlan(training(full("site.time_limit=0.001"), H200), Spending()).obstacles
+    assert len(late) == 1 and "site.time_limit=0.001" in late[0]
+    cpu = Device("cpu", None, 999 * GIB, gpu=False)
+    (obstacle,) = CellPlan(training(full(), cpu), Spending()).obstacles
+    assert obstacle.startswith("needs a GPU")
+
+
+def test_many_gpu_hours_are_to_be_confirmed(full: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = full("budget.confirm_gpu_hours=1", "site.price=2")
+    cell = CellPlan(training(config, H200), Spending())
+    shared = SharedWork("adapt", Spending(), 3600.0, 1.0, 1)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    with pytest.raises(UserError, match=r"about 1 GPU-hours, 2 at 2 an hour.*confirm=true"):
+        preflight.confirm(GridPlan([cell], [shared]), config)
+    with pytest.raises(UserError, match="an unknown number of GPU-hours"):
+        unknown = CellPlan(training(config, Device("own", None, None)), Spending())
+        preflight.confirm(GridPlan([unknown], []), config)
+    config.confirm = True
+    preflight.confirm(GridPlan([cell], [shared]), config)
+    config.confirm = False
+    preflight.confirm(GridPlan([cell], []), config)  # minutes
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for answer, starts in (("y", True), ("", False)):
+        monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
+        if starts:
+            preflight.confirm(GridPlan([cell], [shared]), config)
+        else:
+            with pytest.raises(UserError, match="Not started"):
+                preflight.confirm(GridPlan([cell], [shared]), config)
+
+
+def test_a_budget_of_gpu_hours_needs_a_measured_step_time(full: Compose) -> None:
+    config = full("budget=gpu_hours", "budget.gpu_hours=2", "budget.steps=null")
+    with pytest.raises(UserError, match=r"budget\.gpu_hours=2 needs a measured step time on h200"):
+        settle(training(config, H200))
+
+
+def test_devices() -> None:
+    config = {"device": "h100", "peak_tflops": None, "memory_gib": None}
+    site = type("Site", (), config)()
+    assert device(site) == Device("h100", 989e12, 79 * GIB)
+    site.peak_tflops, site.memory_gib = 500.0, 40.0
+    assert device(site) == Device("h100", 500e12, 40 * GIB)
+    site.device = "b300"
+    assert device(site) == Device("b300", 500e12, 40 * GIB)
+    site.memory_gib = None
+    with pytest.raises(UserError, match=r"site\.device=b300 is not known: choose b200, h200"):
+        device(site)
