@@ -1,6 +1,7 @@
 """The ledger against published shapes, a counter of real operations, and its own algebra."""
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -265,14 +266,15 @@ def test_an_unknown_teacher_is_refused() -> None:
         teacher_flops(GPT2Config(), np.array([3]))
 
 
-@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("lora", "rows_train"),
+    [(None, False), (None, True), (LORA, False)],
+    ids=["layers", "full", "lora"],
+)
 @pytest.mark.parametrize("checkpointed", [False, True])
-@pytest.mark.parametrize("rows_train", [False, True])
 def test_mntp_costs_what_pytorch_counts(
     make_model: MakeModel, lora: Lora | None, checkpointed: bool, rows_train: bool
 ) -> None:
-    if lora and rows_train:
-        return  # refused by the configuration
     backbone = Backbone(make_model(attn_implementation="eager"))
     rows = backbone.language_model.get_input_embeddings().weight, backbone.head_VD
     shape = DecoderShape.of(backbone.language_model.config)
@@ -290,3 +292,26 @@ def test_mntp_costs_what_pytorch_counts(
     with FlopCounterMode(display=False) as counter:
         mntp_loss(backbone.train(), inputs, targets).backward()
     assert counter.get_total_flops() == mntp_spending(shape, recipe, 3, asked).hardware_flops
+
+
+@given(
+    st.builds(DecoderShape, *[st.integers(1, 300)] * 7),
+    st.sampled_from([entry.name for entry in fields(DecoderShape)]),
+    st.lists(st.integers(1, 600), min_size=1, max_size=6),
+    st.booleans(),
+    adapters,
+)
+def test_a_larger_decoder_costs_more_and_order_does_not_matter(
+    shape: DecoderShape, size: str, texts: list[int], sparse: bool, lora: Lora | None
+) -> None:
+    larger = replace(shape, **{size: getattr(shape, size) + 1})
+    before, after = (
+        sequence_flops(decoder, np.array(texts), sparse=sparse, lora=lora)
+        for decoder in (shape, larger)
+    )
+    if size == "vocabulary" and not sparse:
+        assert (after == before).all()
+    else:
+        assert (after > before).all()
+    backwards = sequence_flops(shape, np.array(texts[::-1]), sparse=sparse, lora=lora)
+    assert backwards.tolist() == before.tolist()[::-1]
