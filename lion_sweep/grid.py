@@ -159,11 +159,11 @@ def reference(config: Config, overrides: Sequence[str]) -> Config | None:
     anchor = config.budget.anchor
     if anchor is None:
         return None
+    keys = [override.lstrip("+~").split("=")[0] for override in overrides]
     kept = [
         override
-        for override in overrides
-        if override.lstrip("+~").split("=")[0].split(".")[0] not in (*AXES, "budget")
-        or override.startswith("model.backbone=")
+        for override, key in zip(overrides, keys, strict=True)
+        if key not in AXES and key.split(".")[0] != "budget"
     ]
     axes = [f"{axis}={getattr(anchor, axis)}" for axis in AXES]
     return compose([*kept, *axes, "budget=epochs", f"budget.epochs={anchor.epochs}"])
