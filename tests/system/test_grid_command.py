@@ -327,7 +327,7 @@ def test_a_budget_can_be_what_a_reference_cell_spends(folder: Path, tmp_path: Pa
     (reference,) = json.loads(own.stdout)["cells"]
     for row in json.loads(shown.stdout)["cells"]:
         assert row["budget_flops"] == reference["useful_flops"]
-        assert 0 <= row["deviation"] < 1 / row["steps"]
+        assert 0 <= row["deviation"] < 2 / row["steps"]  # steps differ in length
 
 
 def test_help_and_configuration_are_readable(tmp_path: Path) -> None:
