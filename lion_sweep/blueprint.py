@@ -10,6 +10,7 @@ from lion_sweep.config import FullShape, LadderName
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
+from lion_sweep.models import proxy
 from lion_sweep.prepare import Workshop, package_version, tokenised, tokenizer_of
 
 PRETRAINED = "pretrained weights"
@@ -30,12 +31,11 @@ class Blueprint:
 
 def _source(workshop: Workshop, texts: Collection) -> tuple[str, str, str]:
     """(folder or Hugging Face id, name, what its weights are); a proxy is built first."""
-    # Imported here: they import models of transformers, which takes longer than a whole plan.
-    from lion_sweep.models import package_weights, proxy
-
     config = workshop.config
     asked = config.model.backbone
     if asked and asked.startswith("package:"):
+        from lion_sweep.models import package_weights  # imports models, which takes seconds
+
         package = asked.removeprefix("package:")
         done = workshop.run(
             "backbone",

@@ -1,9 +1,10 @@
 """What cells share before anything trains: collection, token cache, training groups, teacher."""
 
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, lru_cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,15 @@ class Workshop:
         return done
 
 
-@cache  # asking which distribution ships a package reads the metadata of all of them
+@cache
 def package_version(package: str) -> str:
     """Versions of what ships `package`; Python's own where no distribution does."""
-    distributions = packages_distributions().get(package.split(".")[0], [])
-    return " ".join(map(version, distributions)) or sys.version.split()[0]
+    name = package.split(".")[0]
+    if name in sys.stdlib_module_names or name == "stdlib":
+        return sys.version.split()[0]
+    with suppress(PackageNotFoundError):  # the look-up below reads the metadata of everything
+        return version(name)
+    return " ".join(map(version, packages_distributions().get(name, [])))
 
 
 @lru_cache(maxsize=4)

@@ -70,43 +70,31 @@ class Sampler:
 
     def block(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """(pairs, [S, B]; the columns of their mined negatives, [S, B, G - 1]) of S steps."""
-        if self._drawn is None or self._drawn[0] != number:
+        drawn = self._drawn
+        if drawn is None or drawn[0] != number:
             rng = np.random.default_rng([self.seed, number])
             pair_EP = np.tile(np.arange(len(self.groups)), (self.epochs_per_block, 1))
             rng.permuted(pair_EP, axis=1, out=pair_EP)
             used_EP = pair_EP[:, : self.steps_per_epoch * self.batch_size]
             pair_SB = used_EP.reshape(-1, self.batch_size)
             column_PN = _draw(self._mined_P[pair_SB.ravel()], self.negatives, rng)
-            self._drawn = number, pair_SB, column_PN.reshape(*pair_SB.shape, self.negatives)
-        return self._drawn[1:]
+            drawn = number, pair_SB, column_PN.reshape(*pair_SB.shape, self.negatives)
+            self._drawn = drawn
+        return drawn[1:]
 
     def step(self, number: int) -> Step:
         """Optimiser step `number`, counted from 0."""
         block, place = divmod(number, self.steps_per_block)
         pair_SB, column_SBN = self.block(block)
         pair_B, groups = pair_SB[place], self.groups
-        rows_BN = pair_B[:, None], column_SBN[place]
-        scores = (groups.positive_score_P[pair_B, None], groups.negative_score_PM[rows_BN])
+        mined_BN = pair_B[:, None], column_SBN[place]
+        passages = (groups.positive_P[pair_B, None], groups.negative_PM[mined_BN])
+        scores = (groups.positive_score_P[pair_B, None], groups.negative_score_PM[mined_BN])
         return Step(
             groups.query_P[pair_B],
-            self._passages(*rows_BN),
+            np.concatenate(passages, axis=1),
             np.concatenate(scores, axis=1),
         )
-
-    def block_texts(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """(query rows, [S, B]; passage rows, [S, B, G]) of the block's S steps."""
-        pair_SB, column_SBN = self.block(number)
-        passage_SBG = self._passages(pair_SB[..., None], column_SBN)
-        return self.groups.query_P[pair_SB], passage_SBG
-
-    def _passages(
-        self, pair_1: NDArray[np.int64], column_N: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
-        """Rows of the positives and of the negatives in `column_N`, one behind the other."""
-        negative_PM = self.groups.negative_PM
-        # One flat look-up is several times as fast as one by row and column.
-        negative_N = negative_PM.ravel().take(pair_1 * negative_PM.shape[1] + column_N)
-        return np.concatenate((self.groups.positive_P[pair_1], negative_N), axis=-1)
 
 
 def _draw(

@@ -1,10 +1,16 @@
 """How long the texts of every step are, counted for a block of steps at once.
 
 What a step costs depends on nothing but the lengths of its texts, real and padded, so this is all
-that a plan needs. Shapes: S steps of a block, K parts of them, T texts of a part, L a length.
+that a plan needs. Shapes: S steps of a block, B queries of a step, K parts of the block's steps,
+T texts of a part, P training pairs, M mined negatives, L a length.
 """
 
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +59,18 @@ class LengthCounts:
         self.longest = max(int(query_length_N.max()), int(passage_length_N.max()))
         # Integers of 16 bits are sorted ten times as fast: by radix.
         self._length_N = query_length_N.astype(np.uint16), passage_length_N.astype(np.uint16)
+        query_N, passage_N = self._length_N
+        groups = sampler.groups
+        # One look-up per text by pair and column: query, positive, mined negatives. Places without
+        # a negative hold the length of some other passage; no draw ever names them.
+        self._length_PM = np.concatenate(
+            [
+                query_N[groups.query_P, None],
+                passage_N[groups.positive_P, None],
+                passage_N[groups.negative_PM],
+            ],
+            axis=1,
+        )
         self.block = lru_cache(maxsize=None)(self._block)  # cells of a grid share their steps
 
     def lengths(self, step: Step) -> NDArray[np.int64]:
@@ -61,12 +79,26 @@ class LengthCounts:
         found = (query_N[step.query_B], passage_N[step.passage_BG.ravel()])
         return np.concatenate(found).astype(np.int64)
 
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """`block` of 0, 1, 2, ... without end; every core counts ahead of what is asked for."""
+        cores = os.cpu_count() or 1
+        with ThreadPoolExecutor(cores) as pool:
+            ahead = deque(pool.submit(self.block, number) for number in range(cores))
+            try:
+                for number in count(cores):
+                    yield ahead.popleft().result()
+                    ahead.append(pool.submit(self.block, number))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
     def _block(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(real, padded) counts of the block's steps, both [S, longest + 1]."""
-        query_SB, passage_SBG = self.sampler.block_texts(number)
-        length_SBT = np.concatenate(
-            [self._length_N[0][query_SB][..., None], self._length_N[1][passage_SBG]], axis=2
-        )
+        pair_SB, column_SBN = self.sampler.block(number)
+        columns = self._length_PM.shape[1]
+        place_SBT = np.empty((*pair_SB.shape, 2 + self.sampler.negatives), dtype=np.int64)
+        place_SBT[..., 0], place_SBT[..., 1], place_SBT[..., 2:] = 0, 1, column_SBN + 2
+        place_SBT += pair_SB[..., None] * columns
+        length_SBT = self._length_PM.ravel().take(place_SBT)
         steps, bins = len(length_SBT), self.longest + 1
         length_ST = length_SBT.reshape(steps, -1)
         flat = (length_ST + bins * np.arange(steps, dtype=np.int64)[:, None]).ravel()

@@ -3,11 +3,15 @@
 Shapes: B texts, L tokens, D hidden dimensions.
 """
 
+from typing import TYPE_CHECKING
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from lion_sweep.config import Normalize
-from lion_sweep.models.backbone import Backbone
+
+if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
+    from lion_sweep.models.backbone import Backbone
 
 
 class DenseEncoder:
@@ -18,7 +22,7 @@ class DenseEncoder:
     raw states to unit length instead (cosine similarity).
     """
 
-    def __init__(self, backbone: Backbone, normalize: Normalize | str) -> None:
+    def __init__(self, backbone: "Backbone", normalize: Normalize | str) -> None:
         self.backbone = backbone
         self.normalize = Normalize[normalize] if isinstance(normalize, str) else normalize
 

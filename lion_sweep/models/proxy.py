@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import wordllama
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from lion_sweep.config import ProxyShape
 
@@ -56,6 +55,8 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 def pretrained_rows(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.float32]:
     """The mean wordllama row of every token's text, [V, W]; zeros where there is none."""
+    import wordllama  # half a second, which who only asks for RULES need not wait
+
     package = Path(wordllama.__file__).parent
     (table,) = load_file(package / "weights" / "l2_supercat_256.safetensors").values()
     reference = Tokenizer.from_file(
@@ -104,6 +105,8 @@ def build(
     shape: ProxyShape, passages: list[str], queries: list[str], folder: Path, seed: int
 ) -> None:
     """Write tokenizer and weights of a proxy to `folder`, in Hugging Face's format."""
+    from transformers import LlamaConfig, LlamaForCausalLM  # seconds, see above
+
     tokenizer = train_tokenizer([*passages, *queries])
     document_frequency_V = np.zeros(len(tokenizer), dtype=np.int64)
     for ids in tokenizer(passages)["input_ids"]:

@@ -3,12 +3,16 @@
 Shapes: B texts, L tokens, V vocabulary entries.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.sparse_head import max_logits
+
+if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
+    from lion_sweep.models.backbone import Backbone
 
 
 class SparseEncoder:
@@ -17,7 +21,7 @@ class SparseEncoder:
     The study has no threshold; the proxies need one, as an untrained head is active everywhere.
     """
 
-    def __init__(self, backbone: Backbone, threshold: float) -> None:
+    def __init__(self, backbone: "Backbone", threshold: float) -> None:
         self.backbone = backbone
         self.threshold = threshold
         self.scale = backbone.head_VD.shape[1] ** -0.25

@@ -16,12 +16,11 @@ def plan(budget: Budget, counts: LengthCounts, meter: Meter) -> Spending:
 
     Sampling is seeded, so the length of every text is known before training.
     """
-    total, block, wanted = Spending(), 0, budget.steps
+    total, wanted = Spending(), budget.steps
     if budget.kind is BudgetKind.epochs:
         assert budget.epochs is not None
         wanted = max(1, round(budget.epochs * counts.sampler.steps_per_epoch))
-    while True:
-        real_SL, padded_SL = counts.block(block)
+    for real_SL, padded_SL in counts.blocks():
         if budget.kind is BudgetKind.flops:
             spent_S = total.useful_flops + np.cumsum((real_SL @ meter.useful_L).astype(object))
             if total.steps == 0:
@@ -32,8 +31,8 @@ def plan(budget: Budget, counts: LengthCounts, meter: Meter) -> Spending:
             taken = wanted - total.steps
         total += meter.steps(real_SL[:taken], padded_SL[:taken])
         if taken <= len(real_SL):
-            return total
-        block += 1
+            break
+    return total
 
 
 def _require_a_step(budget: Budget, first: int) -> None:

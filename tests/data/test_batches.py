@@ -121,16 +121,6 @@ def test_negatives_are_drawn_evenly() -> None:
     assert all(abs(count - pairs / 10) < spread for count in seen.values())
 
 
-def test_the_texts_of_a_block_are_those_of_its_steps() -> None:
-    drawn = sampler()
-    for block in (0, 3):
-        query_SB, passage_SBG = drawn.block_texts(block)
-        for place in range(0, drawn.steps_per_block, 1000):
-            step = drawn.step(block * drawn.steps_per_block + place)
-            assert (query_SB[place] == step.query_B).all()
-            assert (passage_SBG[place] == step.passage_BG).all()
-
-
 def test_seeds_differ() -> None:
     one, other = sampler(13, 3, seed=1).step(0), sampler(13, 3, seed=2).step(0)
     assert one.query_B.tolist() != other.query_B.tolist()
