@@ -1,1 +1,18 @@
 """Running grids on machines that are shared: launchers, and a private cluster to try them on."""
+
+from lion_sweep.config import Config
+from lion_sweep.config_site import SiteName
+from lion_sweep.grid import Launcher
+
+
+def launcher_for(config: Config, site: SiteName) -> Launcher | None:
+    """Who runs the cells of a command: SLURM, processes of this machine, or (None) the caller."""
+    if site is SiteName.slurm:
+        from launch.slurm import SlurmLauncher
+
+        return SlurmLauncher(config.site)
+    if (config.site.parallel or 1) > 1:
+        from launch.local import LocalLauncher
+
+        return LocalLauncher(config.site)
+    return None

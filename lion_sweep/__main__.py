@@ -1,11 +1,12 @@
-"""`python -m lion_sweep`: Hydra composes cells, each runs through its stages."""
+"""`python -m lion_sweep`: Hydra composes cells; they run here, or `launch` has them run."""
 
 import hydra
 import transformers
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from launch import launcher_for
 from lion_sweep import config as configuration
+from lion_sweep import grid
 
 configuration.register()
 transformers.logging.disable_progress_bar()
@@ -16,12 +17,9 @@ transformers.logging.set_verbosity_error()
     version_base="1.3", config_path=str(configuration.config_folder()), config_name="config"
 )
 def main(_: DictConfig) -> None:
-    """One cell of those that the grid's callback has composed and checked."""
-    from lion_sweep.grid import SESSION
-
-    job = HydraConfig.get().job
-    SESSION.run(0 if OmegaConf.is_missing(job, "num") else job.num)
+    """Never reached: the grid's callback runs all cells, and leaves."""
 
 
 if __name__ == "__main__":
+    grid.SESSION = grid.Session(launcher_for)
     main()

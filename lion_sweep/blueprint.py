@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from lion_sweep.config import FullShape, LadderName
+from lion_sweep.cell import plain
+from lion_sweep.config import Config, FullShape, LadderName
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
@@ -27,6 +28,31 @@ class Blueprint:
     tied: bool
     tokens: Path
     estimate: str = ""  # why the tokens are not its own, where they are not
+
+    @property
+    def key(self) -> str:
+        """What tells it from others, without the folder that outputs lie in."""
+        path = Path(self.source)
+        return path.name if path.parent.name == "stages" else self.source
+
+    def adapting(self, config: Config) -> dict[str, Any]:
+        """All that changes what MNTP makes of it: the specification of the stage `adapt`."""
+        recipe = config.recipe
+        return {
+            "source": self.key,
+            "tokens": self.tokens.name,
+            "adapt": plain(asdict(recipe.adapt)),
+            "lora": plain(asdict(recipe.lora)) if recipe.lora else None,
+            "optimiser": [
+                recipe.warmup,
+                recipe.weight_decay,
+                recipe.clip,
+                list(recipe.betas),
+                recipe.epsilon,
+            ],
+            "precision": recipe.precision.name,
+            "seed": config.seed,
+        }
 
 
 def _source(workshop: Workshop, texts: Collection) -> tuple[str, str, str]:

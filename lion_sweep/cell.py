@@ -6,17 +6,20 @@ defaults, so that a changed default gives a new id.
 """
 
 import json
+import os
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from lion_sweep.config import AXES, Config
 from lion_sweep.stage import key_of, write_json
 
-LEFT_OUT = ("site", "tracking", "paths", "plan", "confirm")
+CONFIG = "config.yaml"
+LEFT_OUT = ("site", "tracking", "paths", "plan", "status", "confirm")
 
 
 def plain(value: Any) -> Any:
@@ -50,11 +53,28 @@ def specification(config: Config) -> dict[str, Any]:
     return kept
 
 
+def write_config(config: Config, folder: Path, on_top: dict[str, Any]) -> None:
+    """Write `config.yaml` atomically: `on_top`, then every key of the configuration."""
+    frozen = on_top | plain(asdict(config))
+    temporary = folder / f".{CONFIG}.{os.getpid()}"
+    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(frozen)), encoding="utf-8")
+    temporary.replace(folder / CONFIG)
+
+
+def read_config(folder: Path) -> Config:
+    """Read what `write_config` wrote, equal to what was written."""
+    frozen = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    known = {key: value for key, value in frozen.items() if key not in ("id", "axes")}
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), known))
+    assert isinstance(config, Config)
+    return config
+
+
 class Cell:
     """A cell and its folder: configuration, log, result, runs, per-query values."""
 
     def __init__(self, config: Config, checksum: str) -> None:
-        self.config = config
+        self.config, self.checksum = config, checksum
         self.id = f"{label(config)}-{key_of([specification(config), checksum])}"
         self.folder = Path(config.paths.root) / "cells" / self.id
 
@@ -71,10 +91,7 @@ class Cell:
     def freeze(self) -> None:
         """Write the resolved configuration, with the axes and the id on top."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        frozen = {"id": self.id, "axes": axes(self.config), **plain(asdict(self.config))}
-        temporary = self.folder / ".config.yaml"
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(frozen)), encoding="utf-8")
-        temporary.replace(self.folder / "config.yaml")
+        write_config(self.config, self.folder, {"id": self.id, "axes": axes(self.config)})
 
     def read_result(self) -> dict[str, Any]:
         """The result of a complete cell."""

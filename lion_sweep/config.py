@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from lion_sweep.config_site import Site
 from lion_sweep.errors import UserError
 
 AXES = ("model", "paradigm", "loss")
@@ -39,14 +40,6 @@ class BudgetKind(Enum):
     epochs = "epochs"
     steps = "steps"
     gpu_hours = "gpu_hours"
-
-
-class SiteName(Enum):
-    """Where stages run."""
-
-    auto = "auto"
-    laptop = "laptop"
-    gpu = "gpu"
 
 
 class Precision(Enum):
@@ -291,20 +284,6 @@ class Evaluation:
 
 
 @dataclass
-class Site:
-    """The machine."""
-
-    name: SiteName = MISSING
-    device: str = MISSING
-    devices: int = MISSING
-    peak_tflops: float | None = None
-    memory_gib: float | None = None
-    efficiency: float = MISSING
-    price: float | None = None
-    time_limit: float | None = None
-
-
-@dataclass
 class Tracking:
     """The experiment tracker."""
 
@@ -319,6 +298,20 @@ class Plan:
 
     format: PlanFormat = MISSING
     calibrate: bool = MISSING
+
+
+class StatusFormat(Enum):
+    """What `python -m lion_sweep.status` prints."""
+
+    table = "table"
+    json = "json"
+
+
+@dataclass
+class StatusView:
+    """How `python -m lion_sweep.status` shows the cells."""
+
+    format: StatusFormat = MISSING
 
 
 @dataclass
@@ -344,6 +337,7 @@ class Config:
     tracking: Tracking = MISSING
     paths: Paths = MISSING
     plan: Plan = MISSING
+    status: StatusView = MISSING
     ladder: LadderName = MISSING
     seed: int = MISSING
     confirm: bool = MISSING
@@ -365,7 +359,7 @@ def resolve(composed: DictConfig) -> Config:
     try:
         # The merge below refuses keys that were added with +key, which a direct way out would not.
         cell = OmegaConf.create(
-            OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            OmegaConf.to_container(composed, resolve=True, throw_on_missing=True, enum_to_str=True)
         )
     except MissingMandatoryValue as error:
         key = str(error).rsplit(": ", 1)[-1].strip()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lion_sweep.config import Site, SiteName
+from lion_sweep.config_site import Site, SiteName
 from lion_sweep.errors import UserError
 
 

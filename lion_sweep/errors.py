@@ -1,5 +1,21 @@
-"""The one error that a user can mend: shown as a plain sentence, without a traceback."""
+"""Errors that are shown as a plain sentence, without a traceback, and what else ends a cell."""
 
 
 class UserError(ValueError):
     """Something the user asked for is impossible; the message says what to type instead."""
+
+
+class NotFinite(UserError):
+    """The loss is no number any more."""
+
+
+class NoProgress(UserError):
+    """Attempt after attempt died before anything new was kept."""
+
+
+class Interrupted(Exception):
+    """A signal asked the process to stop; what it has done is kept, and it can go on."""
+
+
+class Superseded(Exception):
+    """Another attempt has taken over; this one must not write any more."""

@@ -1,15 +1,15 @@
 """The cells that one command names: checked together before any of them runs, summed up at the end.
 
-Hydra's callbacks are the seam: `on_multirun_start` sees the whole grid before the first cell,
-`on_multirun_end` comes after the last.
+Hydra's callbacks are the seam: they see the whole grid before its first cell, and run it
+themselves. Hydra's own loop would compose every cell twice more, from files that may have changed.
 """
 
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -19,15 +19,28 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep import preflight, prepare
+from lion_sweep import preflight
 from lion_sweep.cell import Cell, label
-from lion_sweep.config import AXES, Config, SiteName, resolve
+from lion_sweep.config import AXES, Config, resolve
+from lion_sweep.config_site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.plan.planner import Planner
-from lion_sweep.prepare import Workshop
-from lion_sweep.progress import Progress, duration
+from lion_sweep.progress import duration
+from lion_sweep.tasks import CELL, Task, tasks_of
 
 COMPLETE, IMPOSSIBLE, HOLES = 0, 2, 3
+
+
+class Launcher(Protocol):
+    """Has tasks done elsewhere than in this process."""
+
+    def __call__(self, tasks: list[Task]) -> int:
+        """Start what is left to do of the tasks; returns the command's exit status."""
+
+
+def in_this_process(config: Config, site: SiteName) -> Launcher | None:
+    """No launcher: cells run here, one after the other."""
+    return None
 
 
 @dataclass
@@ -41,9 +54,12 @@ class Outcome:
 
 
 class Session:
-    """The cells of one command."""
+    """The cells of one command; `launcher_for` chooses who runs them."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, launcher_for: Callable[[Config, SiteName], Launcher | None] = in_this_process
+    ) -> None:
+        self.launcher_for = launcher_for
         self.site: SiteName | None = None
         self.planner: Planner | None = None
         self.configs: list[Config] = []
@@ -64,50 +80,40 @@ class Session:
             self.planner.settle(config, reference)
         preflight.approve(self.planner, configs)
 
-    def cell(self, config: Config) -> Cell:
-        """The cell of a configuration."""
-        assert self.planner is not None
-        return self.planner.cell(config)
+    def run(self) -> NoReturn:
+        """All cells, here or wherever the site has them run; leaves with the exit status."""
+        assert self.planner is not None and self.site is not None
+        cells = [self.planner.cell(config) for config in self.configs]
+        launcher = self.launcher_for(self.configs[0], self.site)
+        if launcher and not all(cell.complete for cell in cells):
+            raise SystemExit(launcher(tasks_of(cells, self.planner.adapted)))
+        for cell in cells:
+            self._run(cell)
+        self.finish()
 
-    def run(self, number: int) -> None:
-        """One cell; whatever goes wrong is recorded and leaves the other cells alone.
-
-        Its configuration is the one that was checked: editing conf/ while the grid runs changes
-        nothing.
-        """
+    def _run(self, cell: Cell) -> None:
+        """One cell; whatever goes wrong is recorded and leaves the other cells alone."""
         assert self.site is not None
-        config = self.configs[number]
-        cell = self.cell(config)
         start = time.monotonic()
         if cell.complete:
             self.outcomes.append(Outcome(cell, cell.read_result(), 0.0))
             return
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        progress = Progress(label(config), cell.folder / "log.txt")
-        workshop = Workshop(config, progress)
+        task = Task(CELL, cell.id, cell.config)
         try:
-            from lion_sweep import pipeline  # here, so that planning need not wait for it
+            from lion_sweep import work  # here, so that planning need not wait for it
 
-            texts = prepare.collection(workshop)
-            result = pipeline.run(cell, self.site, workshop, texts)
+            task.freeze()
+            progress = work.do(task, self.site)
         except (Exception, KeyboardInterrupt) as error:
-            self.outcomes.append(
-                Outcome(cell, None, time.monotonic() - start, self._failure(error, cell, progress))
-            )
+            failure = str(error) if isinstance(error, UserError | OSError) else repr(error)
+            print(f"{task.label}: FAILED: {failure} (log: {task.folder / 'log.txt'})", flush=True)
+            self.outcomes.append(Outcome(cell, None, time.monotonic() - start, failure))
             if isinstance(error, KeyboardInterrupt):
                 self.finish()
             return
-        outcome = Outcome(cell, result, time.monotonic() - start)
+        outcome = Outcome(cell, cell.read_result(), time.monotonic() - start)
         self.outcomes.append(outcome)
         progress.say(describe(outcome))
-
-    def _failure(self, error: BaseException, cell: Cell, progress: Progress) -> str:
-        with (cell.folder / "log.txt").open("a", encoding="utf-8") as log:
-            traceback.print_exception(error, file=log)
-        plainly = isinstance(error, UserError | OSError)
-        message = str(error) if plainly else f"{type(error).__name__}: {error}"
-        progress.say(f"FAILED: {message} (log: {cell.folder / 'log.txt'})")
-        return message
 
     def finish(self) -> NoReturn:
         """Print the summary and leave: 0 when every cell has its result, else 3."""
@@ -179,40 +185,28 @@ def refuse(error: Exception) -> NoReturn:
 
 
 class GridCallback(Callback):
-    """Checks the grid before its first cell, sums it up after the last."""
+    """Checks the grid before its first cell, then runs it."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """One cell was asked for."""
-        self._prepare([list(config.hydra.overrides.task)])
+        self._start([list(config.hydra.overrides.task)])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """A grid was asked for."""
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         (cells,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        self._prepare(cells)
-        # Hydra would compose every cell twice more, which takes longer than all else that is left.
-        if all(SESSION.cell(config).complete for config in SESSION.configs):
-            for number in range(len(cells)):
-                SESSION.run(number)
-            SESSION.finish()
+        self._start(cells)
 
-    def _prepare(self, cells: list[list[str]]) -> None:
+    def _start(self, cells: list[list[str]]) -> NoReturn:
         try:
             configs = [compose(cell) for cell in cells]
             references = [
                 reference(config, cell) for config, cell in zip(configs, cells, strict=True)
             ]
             SESSION.prepare(configs, references)
+            SESSION.run()
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             refuse(error)
-        except Exception:  # Hydra would only warn of it, and go on to run the cells
+        except Exception:  # Hydra would only warn of it, and go on
             traceback.print_exc()
             raise SystemExit(IMPOSSIBLE) from None
-
-    def on_run_end(self, config: DictConfig, **_: Any) -> None:
-        """The cell is over."""
-        SESSION.finish()
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """The grid is over."""
-        SESSION.finish()

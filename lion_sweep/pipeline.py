@@ -16,7 +16,8 @@ from hydra.utils import instantiate
 from lion_sweep import prepare
 from lion_sweep.blueprint import blueprint
 from lion_sweep.cell import Cell, axes, plain, specification
-from lion_sweep.config import SiteName, SparseEngine
+from lion_sweep.config import Config, SparseEngine
+from lion_sweep.config_site import SiteName
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
 from lion_sweep.devices import device
@@ -35,7 +36,7 @@ from lion_sweep.retrieval.runs import drop_self_hits, read_trec, write_trec
 from lion_sweep.retrieval.sparse import SparseIndex
 from lion_sweep.site import precision
 from lion_sweep.stage import Stage, write_json
-from lion_sweep.tracking import tracker
+from lion_sweep.tracking import NoTracker, tracker
 from lion_sweep.training import adapt, loop
 
 Scores = dict[str, dict[str, float]]
@@ -46,8 +47,10 @@ WEIGHTS = "weights"
 class Pipeline:
     """The stages of one cell, each skipped where its result is on disk already."""
 
-    def __init__(self, cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> None:
-        self.cell, self.config, self.workshop, self.texts = cell, cell.config, workshop, texts
+    def __init__(
+        self, config: Config, site: SiteName, workshop: Workshop, texts: Collection
+    ) -> None:
+        self.config, self.workshop, self.texts = config, workshop, texts
         self.accelerator = Accelerator(
             cpu=site is SiteName.laptop,
             mixed_precision=precision(self.config.recipe.precision, site),
@@ -57,6 +60,11 @@ class Pipeline:
         self.source, self.token_folder = self.blueprint.source, self.blueprint.tokens
         self.queries = tokens.read(self.token_folder, "queries")
         self.passages = tokens.read(self.token_folder, "passages")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank writes what only one may write."""
+        return bool(self.accelerator.is_main_process)
 
     @property
     def is_sparse(self) -> bool:
@@ -78,7 +86,7 @@ class Pipeline:
         return backbone
 
     def _save(self, backbone: Backbone, folder: Path) -> None:
-        if self.accelerator.is_main_process:
+        if self.leads:
             backbone.save(folder / WEIGHTS)
             (folder / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -97,35 +105,17 @@ class Pipeline:
                 self.accelerator,
                 folder,
                 self.workshop.progress.step,
+                self.workshop.progress.kept,
             )
             self._save(backbone, folder)
             return facts
 
         return self.workshop.run(
             "adapt",
-            {
-                "source": self.source_key,
-                "tokens": self.token_folder.name,
-                "adapt": plain(asdict(recipe.adapt)),
-                "lora": plain(asdict(recipe.lora)) if recipe.lora else None,
-                "optimiser": [
-                    recipe.warmup,
-                    recipe.weight_decay,
-                    recipe.clip,
-                    list(recipe.betas),
-                    recipe.epsilon,
-                ],
-                "precision": recipe.precision.name,
-                "seed": self.config.seed,
-            },
+            self.blueprint.adapting(self.config),
             work,
+            together=True,
         )
-
-    @property
-    def source_key(self) -> str:
-        """The backbone's name without the folder that outputs lie in."""
-        path = Path(self.source)
-        return path.name if path.parent == self.workshop.root / "stages" else self.source
 
     def train(self, adapted: Stage, on_step: Callable[[int, int, dict[str, float]], None]) -> Stage:
         """The cell's own training."""
@@ -136,7 +126,8 @@ class Pipeline:
             encoder = self.encoder(self.load(adapted.folder))
             plan = self.training_plan().spending
             data = self.training_data(groups, plan)
-            facts = loop.train(encoder, data, config, self.accelerator, folder, on_step)
+            kept = self.workshop.progress.kept
+            facts = loop.train(encoder, data, config, self.accelerator, folder, on_step, kept)
             self._save(encoder.backbone, folder)
             return {"planned": plan.as_dict(), **facts}
 
@@ -158,6 +149,7 @@ class Pipeline:
                 "seed": config.seed,
             },
             work,
+            together=True,
         )
 
     def training_plan(self) -> TrainingPlan:
@@ -205,7 +197,8 @@ class Pipeline:
                 )
                 spent += cost
                 planned += meter.texts(texts.lengths(length), evaluation.batch_tokens)
-                encoding.save(folder / name, vectors)
+                if self.leads:
+                    encoding.save(folder / name, vectors)
                 if self.is_sparse:
                     facts[f"L0_{name}"] = vectors.nnz / vectors.shape[0]
             facts["parameters"] = sum(p.numel() for p in encoder.backbone.parameters())
@@ -223,6 +216,7 @@ class Pipeline:
             },
             work,
             shown,
+            together=True,
         )
 
     @property
@@ -252,7 +246,7 @@ class Pipeline:
                 index = SparseIndex(documents, vectors)
             queries = encoding.load(encoded.folder / "queries")
             run = index.search(self.test_queries, queries, evaluation.depth)
-            write_trec(drop_self_hits(run), folder / "run.trec", self.cell.id)
+            write_trec(drop_self_hits(run), folder / "run.trec", f"lion_sweep-{encoded.key}")
             return index.stats()
 
         return self.workshop.run(
@@ -301,11 +295,11 @@ def score(workshop: Workshop, texts: Collection, searched: Stage, shown: str) ->
 
 
 def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> dict[str, Any]:
-    """All stages of a cell; writes its folder and returns its result."""
+    """All stages of a cell; writes its runs and per-query values, returns its result."""
     config = cell.config
-    cell.freeze()
-    pipeline = Pipeline(cell, site, workshop, texts)
-    with tracker(config, cell.id, plain(axes(config)) | {"ladder": config.ladder.name}) as track:
+    pipeline = Pipeline(config, site, workshop, texts)
+    settings = plain(axes(config)) | {"ladder": config.ladder.name}
+    with tracker(config, cell.id, settings) if pipeline.leads else NoTracker() as track:
 
         def on_step(done: int, total: int, values: dict[str, float]) -> None:
             workshop.progress.step(done, total, values)
@@ -320,10 +314,11 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
         scores = score(workshop, texts, searched, "score")
         untrained = score(workshop, texts, before, "score untrained")
         reference = score(workshop, texts, search_bm25(workshop, texts), "score bm25")
-        (cell.folder / "runs").mkdir(exist_ok=True)
-        (cell.folder / "per_query").mkdir(exist_ok=True)
-        shutil.copyfile(searched.folder / "run.trec", cell.folder / "runs" / f"{name}.trec")
-        write_json(cell.folder / "per_query" / f"{name}.json", scores)
+        if pipeline.leads:
+            (cell.folder / "runs").mkdir(exist_ok=True)
+            (cell.folder / "per_query").mkdir(exist_ok=True)
+            shutil.copyfile(searched.folder / "run.trec", cell.folder / "runs" / f"{name}.trec")
+            write_json(cell.folder / "per_query" / f"{name}.json", scores)
         means, first, stages = mean(scores), config.evaluation.measures[0], workshop.stages
         result = {
             "id": cell.id,
@@ -331,7 +326,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             "ladder": config.ladder.name,
             "seed": config.seed,
             "data": name,
-            "site": site.name,
+            "site": config.site.name.name,
             "precision": pipeline.accelerator.mixed_precision,
             "device": {
                 "name": pipeline.device.name,
@@ -379,6 +374,5 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             "versions": {"python": platform.python_version(), "collection": texts.checksum}
             | {package: version(package) for package in VERSIONS},
         }
-        cell.write_result(result)
         track.summary({f"{name}/{measure}": value for measure, value in means.items()})
     return result

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lion_sweep import site
 from lion_sweep.cell import label
-from lion_sweep.config import Config, LadderName, SiteName
+from lion_sweep.config import Config, LadderName
+from lion_sweep.config_site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.plan.cells import CellPlan, GridPlan, spread
@@ -27,6 +28,7 @@ def check(configs: list[Config]) -> SiteName:
     print(f"site: {chosen.name} ({why})", flush=True)
     for config in configs:
         validate(config)
+        site.settle(config, chosen)
         site.check(config, chosen)
     if any(config.ladder is LadderName.proxy for config in configs):
         print(PROXY_WARNING, flush=True)

@@ -1,6 +1,7 @@
 """What cells share before anything trains: collection, token cache, training groups, teacher."""
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, lru_cache
@@ -10,7 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from lion_sweep import stage
+from lion_sweep import interruption, stage
 from lion_sweep.config import Config, DataKind
 from lion_sweep.data import pydoc, tokens
 from lion_sweep.data.collection import Collection, read, write
@@ -19,26 +20,40 @@ from lion_sweep.data.teacher import Encoder, encoder_source, teach
 from lion_sweep.errors import UserError
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.progress import Progress
-from lion_sweep.stage import Stage
+from lion_sweep.stage import Stage, Team
 from lion_sweep.validation import needs_teacher
 
 GROUPS = "groups.npz"
 
 
 class Workshop:
-    """Runs stages below `paths.root` and shows them on the progress line."""
+    """Runs stages below `paths.root` and shows them on the progress line.
 
-    def __init__(self, config: Config, progress: Progress) -> None:
-        self.config = config
+    `owner` names whose locks are meant to be fenced off, `team` the processes that work together.
+    """
+
+    def __init__(
+        self, config: Config, progress: Progress, owner: str = "", team: Team | None = None
+    ) -> None:
+        self.config, self.owner, self.team = config, owner, team
         self.root = Path(config.paths.root)
         self.progress = progress
         self.stages: dict[str, Stage] = {}
 
-    def run(self, name: str, specification: dict[str, Any], work: Any, shown: str = "") -> Stage:
-        """One stage; `shown` tells apart several stages of the same name."""
+    def run(
+        self,
+        name: str,
+        specification: dict[str, Any],
+        work: Callable[[Path], dict[str, Any]],
+        shown: str = "",
+        together: bool = False,
+    ) -> Stage:
+        """One stage; `shown` tells apart several of a name, `together` is work for all ranks."""
         title = shown or name
+        if interruption.requested():
+            raise interruption.stop()
         self.progress.begin(title)
-        done = stage.run(self.root, name, specification, work)
+        done = stage.run(self.root, name, specification, work, self.owner, self.team, together)
         self.progress.end(title, done.seconds, done.reused)
         self.stages[title] = done
         return done
@@ -142,12 +157,12 @@ def mined_groups(workshop: Workshop, texts: Collection) -> Path:
         positives = sum(grade > 0 for grades in judged for grade in grades.values())
         return {"pairs": len(groups), "pairs_without_negatives": positives - len(groups)}
 
-    return workshop.run("negatives", _mining(config, texts), search).folder / GROUPS
+    return workshop.run("negatives", _mining(config, texts.checksum), search).folder / GROUPS
 
 
-def _mining(config: Config, texts: Collection) -> dict[str, Any]:
+def _mining(config: Config, checksum: str) -> dict[str, Any]:
     return {
-        "collection": texts.checksum,
+        "collection": checksum,
         "split": config.data.train_split,
         "depth": config.recipe.negative_depth,
     }
@@ -170,10 +185,17 @@ def taught_groups(workshop: Workshop, texts: Collection) -> Path:
             "spent": spent.as_dict(),
         }
 
-    taught = workshop.run(
-        "teacher", {**_mining(config, texts), "teacher": asdict(config.teacher)}, score
-    )
+    taught = workshop.run("teacher", _teaching(config, texts.checksum), score)
     return taught.folder / GROUPS
+
+
+def _teaching(config: Config, checksum: str) -> dict[str, Any]:
+    return {**_mining(config, checksum), "teacher": asdict(config.teacher)}
+
+
+def taught_name(config: Config, checksum: str) -> str:
+    """The name of the teacher's stage, done or not."""
+    return stage.name_of("teacher", _teaching(config, checksum))
 
 
 def teacher_encoder(workshop: Workshop, texts: Collection) -> Encoder | None:

@@ -1,7 +1,8 @@
 """What a person sees while a cell runs, and what its log keeps.
 
 One line on a terminal, rewritten in place: stage, step, loss, time left. Elsewhere a line per
-finished stage. Everything goes to the cell's log as well.
+finished stage. Everything goes to the cell's log as well, and where the cell is to a small file
+that other processes read.
 """
 
 import sys
@@ -9,7 +10,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from lion_sweep.stage import write_json
+
 REDRAW_SECONDS = 0.2
+TELL_SECONDS = 2.0
 
 
 def duration(seconds: float) -> str:
@@ -23,13 +27,17 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """The live line of one cell."""
+    """The live line of one cell; `whereabouts` is the file for other processes."""
 
-    def __init__(self, name: str, log: Path | None) -> None:
+    def __init__(self, name: str, log: Path | None, whereabouts: Path | None = None) -> None:
         self.name = name
         self.log = log
+        self.whereabouts = whereabouts
         self.live = sys.stderr.isatty()
-        self._stage, self._start, self._drawn, self._first = "", 0.0, 0.0, 0
+        self.finished: list[str] = []
+        self._open: list[str] = []  # a stage may need another one that is not done yet
+        self._drawn, self._told = 0.0, 0.0
+        self._enter("")
 
     def _write(self, text: str) -> None:
         if self.log:
@@ -42,8 +50,13 @@ class Progress:
 
     def begin(self, stage: str) -> None:
         """A stage starts."""
-        self._stage, self._start, self._first = stage, time.monotonic(), -1
+        self._open.append(stage)
+        self._enter(stage)
         self._write(f"{stage} started")
+        self._tell()
+
+    def _enter(self, stage: str) -> None:
+        self._stage, self._start, self._first, self._kept = stage, time.monotonic(), -1, 0
 
     def step(self, done: int, total: int, values: Mapping[str, float] | None = None) -> None:
         """Part of a stage is done; `values` are shown and logged."""
@@ -53,17 +66,42 @@ class Progress:
         if self._first < 0:  # the rate counts from here: a resumed stage does not start at 0
             self._first, self._start = done, time.monotonic()
         now = time.monotonic()
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        if now - self._told >= TELL_SECONDS:
+            self._tell(done, total, (total - done) / rate if rate > 0 else None)
         if not self.live or (now - self._drawn < REDRAW_SECONDS and done < total):
             return
         self._drawn = now
-        rate = (done - self._first) / max(now - self._start, 1e-9)
         left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
         loss = f", loss {values['loss']:.3f}" if values and "loss" in values else ""
         sys.stderr.write(f"\r\x1b[2K{self.name}: {self._stage} {done}/{total}{loss}{left}")
         sys.stderr.flush()
 
+    def kept(self, done: int) -> None:
+        """No kill can undo the first `done` steps of the stage any more."""
+        self._kept = done
+        self._tell(done)
+
+    @property
+    def mark(self) -> list[str]:
+        """What nothing can undo: grows with every finished stage and every kept step."""
+        return [*self.finished, f"{self._stage} {self._kept}"]
+
+    def _tell(
+        self, done: int | None = None, total: int | None = None, left: float | None = None
+    ) -> None:
+        if self.whereabouts is None:
+            return
+        self._told = time.monotonic()
+        where = {"stage": self._stage, "done": done, "total": total, "seconds_left": left}
+        write_json(self.whereabouts, {**where, "mark": self.mark, "time": time.time()})
+
     def end(self, stage: str, seconds: float, reused: bool) -> None:
         """A stage is finished."""
+        self.finished.append(stage)
+        self._open.remove(stage)
+        if self._open:
+            self._enter(self._open[-1])
         self._clear()
         self._write(f"{stage} {'reused' if reused else 'finished'} ({duration(seconds)})")
 

@@ -2,27 +2,87 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import torch
 from huggingface_hub import get_token
 from transformers import AutoConfig
 
-from lion_sweep.config import Config, LadderName, Precision, SiteName, SparseEngine
+from lion_sweep.config import Config, LadderName, Precision, SparseEngine
+from lion_sweep.config_site import Resources, SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.retrieval.lucene import lucene_available
 
 LEAST_FREE_BYTES = 1 << 30
+PING_SECONDS = 10
+
+
+def world_size() -> int:
+    """How many ranks the environment says this process is one of."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def choose(asked: SiteName) -> tuple[SiteName, str]:
-    """(site, why): `auto` takes gpu where CUDA answers, else laptop."""
+    """(site, why): `auto` takes slurm where a controller answers, gpu where CUDA does, or laptop.
+
+    Inside a job the machine at hand is meant, not the cluster again.
+    """
     cuda = torch.cuda.is_available()
     if asked is SiteName.gpu and not cuda:
         raise UserError("site=gpu, but torch finds no CUDA device: use site=laptop or site=auto.")
+    if asked is SiteName.slurm:
+        answer = controller()
+        if not answer:
+            raise UserError(
+                "site=slurm, but no SLURM controller answers `scontrol ping`: run this on a login "
+                "node of the cluster, or use site=laptop or site=gpu."
+            )
+        return asked, answer
     if asked is not SiteName.auto:
         return asked, "as asked"
+    if "SLURM_JOB_ID" not in os.environ and (answer := controller()):
+        return SiteName.slurm, answer
     return (SiteName.gpu, torch.cuda.get_device_name()) if cuda else (SiteName.laptop, "no CUDA")
+
+
+def controller() -> str:
+    """What SLURM's controller answers; empty where none does, whatever commands lie around."""
+    if not shutil.which("sbatch"):
+        return ""
+    try:
+        asked = subprocess.run(
+            ["scontrol", "ping"], capture_output=True, text=True, timeout=PING_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    up = [line.strip() for line in asked.stdout.splitlines() if line.strip().endswith("is UP")]
+    return up[0] if up else ""
+
+
+def resources(config: Config) -> Resources:
+    """What a job of the cell asks of a cluster, by its ladder and model."""
+    of_ladder: dict[str, Resources] = getattr(config.site.resources, config.ladder.name)
+    found = of_ladder.get(config.model.name) or of_ladder.get("default")
+    if found is None:
+        raise UserError(
+            f"site.resources.{config.ladder.name} has neither {config.model.name} nor default: "
+            f"add {{devices: 1, gpus: 1, cpus: 8, memory: 64}} for one of them."
+        )
+    asked = config.site.devices
+    if asked is None or asked == found.devices:
+        return found
+    per_device = found.gpus / found.devices, found.cpus / found.devices, found.memory
+    return Resources(
+        asked, round(per_device[0] * asked), max(1, round(per_device[1] * asked)), per_device[2]
+    )
+
+
+def settle(config: Config, chosen: SiteName) -> None:
+    """Give `site.devices` its number, in place, where it has none."""
+    if config.site.devices is None:
+        on_cluster = chosen is SiteName.slurm
+        config.site.devices = resources(config).devices if on_cluster else world_size()
 
 
 def precision(asked: Precision, site: SiteName, *, planned: bool = False) -> str:
@@ -61,8 +121,8 @@ def check_output(root: Path) -> None:
 
 def check(config: Config, site: SiteName) -> None:
     """Refuse before any work what this machine cannot do."""
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.site.devices != ranks:
+    ranks = world_size()
+    if site is not SiteName.slurm and config.site.devices != ranks:
         raise UserError(
             f"site.devices={config.site.devices}, but this command was started on {ranks}: set "
             f"site.devices={ranks} to run here (python -m lion_sweep.plan plans for any number)."
@@ -84,7 +144,7 @@ def check(config: Config, site: SiteName) -> None:
         if not (Path(source) / "config.json").is_file():
             raise UserError(f"model.backbone={source} is a folder without config.json.")
         return
-    if backbone is None and site is not SiteName.gpu:
+    if backbone is None and site is SiteName.laptop:
         raise UserError(
             f"ladder=full trains {source}, which needs a GPU, and torch finds none here: "
             "use ladder=proxy, or run on a machine with CUDA."

@@ -1,22 +1,29 @@
 """Stages: named pieces of work, each done once for each distinct specification.
 
 A stage lives in `<root>/stages/<name>-<key>`, where the key hashes its specification. Work goes
-into `<...>.partial` and is renamed when it is done, so a folder without the suffix is complete.
-A killed stage leaves its partial folder, from which work that checkpoints can go on.
+into `<name>-<key>.<claim>.partial` and is renamed when it is done, so a folder without the suffix
+is complete. A killed stage leaves its partial folder, from which work that checkpoints can go on:
+whoever goes on gives it a name of their own, so that a process which has been given up for dead,
+and is not, finds its folder gone and can neither write into it nor finish it.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from lion_sweep.errors import Superseded
 
 DONE = "done.json"
+GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,25 @@ class Stage:
     facts: dict[str, Any]
     seconds: float
     reused: bool
+
+
+class Team(Protocol):
+    """The processes that do a stage together; one of them leads."""
+
+    leads: bool
+
+    def tell(self, value: Any) -> Any:
+        """What the leader says, to everyone; blocks until all ask for it."""
+
+
+class Alone:
+    """A team of one."""
+
+    leads = True
+
+    def tell(self, value: Any) -> Any:
+        """Nobody else to tell."""
+        return value
 
 
 def key_of(specification: Any) -> str:
@@ -44,20 +70,71 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a file lock; the system drops it when its owner dies."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def locked(path: Path, owner: str = "") -> Iterator[None]:
+    """Hold a file lock that names its owner; the system drops it when the process dies."""
+    while True:
+        with path.open("a+", encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not _same_file(handle.fileno(), path):
+                continue  # somebody took the lock away from whom we waited for
+            handle.truncate(0)
+            handle.write(owner)
+            handle.flush()
+            yield
+            return
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    held = os.fstat(descriptor)
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+
+
+def fence_off(root: Path, owner: str) -> None:
+    """Take every lock away from an earlier process of `owner` that has been given up for dead.
+
+    Whatever it still does is lost on it: the stage's folder gets another name.
+    """
+    suspects = [path for path in _locks(root) if _held_by(path, owner)]
+    if suspects:
+        time.sleep(GRACE_SECONDS)  # a new holder writes its name just after it gets the lock
+    for path in suspects:
+        if _held_by(path, owner):
+            path.unlink(missing_ok=True)
+
+
+def _locks(root: Path) -> list[Path]:
+    return sorted((root / "stages").glob(".*.lock"))
+
+
+def _held_by(path: Path, owner: str) -> bool:
+    try:
+        with path.open(encoding="utf-8") as handle:
+            if handle.read() != owner:
+                return False
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
 
 
 def find(root: Path, name: str, specification: dict[str, Any]) -> Stage | None:
     """The finished stage, or None."""
-    folder = root / "stages" / f"{name}-{key_of(specification)}"
+    folder = root / "stages" / name_of(name, specification)
     if not (folder / DONE).is_file():
         return None
     done = json.loads((folder / DONE).read_text(encoding="utf-8"))
     return Stage(folder, key_of(specification), done["facts"], done["seconds"], reused=True)
+
+
+def name_of(name: str, specification: dict[str, Any]) -> str:
+    """The stage's folder in `<root>/stages`, done or not."""
+    return f"{name}-{key_of(specification)}"
 
 
 def run(
@@ -65,28 +142,61 @@ def run(
     name: str,
     specification: dict[str, Any],
     work: Callable[[Path], dict[str, Any]],
+    owner: str = "",
+    team: Team | None = None,
+    together: bool = False,
 ) -> Stage:
     """Do `work(partial folder)` unless a stage of this specification is finished already.
 
     `work` returns facts to remember, as JSON. `seconds` sums over interrupted attempts only as far
-    as the last one: it is the wall-clock time of the attempt that finished.
+    as the last one: it is the wall-clock time of the attempt that finished. `owner` names who can
+    be fenced off. The leader of `team` does the work, the others too where it is done `together`.
     """
-    key = key_of(specification)
-    folder = root / "stages" / f"{name}-{key}"
+    team = team or Alone()
+    if not team.leads:
+        found: Stage | Path = team.tell(None)
+        if isinstance(found, Stage):
+            return found
+        if together:
+            work(found)
+        stage: Stage = team.tell(None)
+        return stage
+    folder = root / "stages" / name_of(name, specification)
     folder.parent.mkdir(parents=True, exist_ok=True)
     finished = find(root, name, specification)
     if finished:
+        team.tell(finished)
         return finished
-    with locked(folder.with_name(f".{folder.name}.lock")):
+    with locked(folder.with_name(f".{folder.name}.lock"), owner):
         finished = find(root, name, specification)  # another process may have done it meanwhile
         if finished:
+            team.tell(finished)
             return finished
-        partial = folder.with_name(f"{folder.name}.partial")
-        partial.mkdir(exist_ok=True)
+        partial = _claim(folder)
+        team.tell(partial)
         start = time.monotonic()
-        facts = work(partial)
-        seconds = round(time.monotonic() - start, 3)
-        done = {"specification": specification, "facts": facts, "seconds": seconds}
-        write_json(partial / DONE, done)
-        partial.replace(folder)
-        return Stage(folder, key, facts, seconds, reused=False)
+        try:
+            facts = work(partial)
+            seconds = round(time.monotonic() - start, 3)
+            done = {"specification": specification, "facts": facts, "seconds": seconds}
+            write_json(partial / DONE, done)
+            partial.replace(folder)
+        except OSError as error:
+            if partial.is_dir():
+                raise
+            raise Superseded(f"{name} goes on in another process.") from error
+        stage = Stage(folder, folder.name.removeprefix(f"{name}-"), facts, seconds, reused=False)
+        team.tell(stage)
+        return stage
+
+
+def _claim(folder: Path) -> Path:
+    """The partial folder under a name that no other process knows, with what is in it already."""
+    mine = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    for left in sorted(folder.parent.glob(f"{folder.name}.*partial")):
+        if mine.exists():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.replace(mine)
+    mine.mkdir(exist_ok=True)
+    return mine

@@ -33,11 +33,15 @@ def validate(config: Config) -> None:
         "evaluation.query_length": config.evaluation.query_length,
         "evaluation.passage_length": config.evaluation.passage_length,
         "evaluation.batch_tokens": config.evaluation.batch_tokens,
-        "site.devices": config.site.devices,
+        "site.attempts": config.site.attempts,
+        "site.slurm.nodes": config.site.slurm.nodes,
+        "site.slurm.signal": config.site.slurm.signal,
+        "site.escalate.memory": config.site.escalate.memory,
+        "site.escalate.time": config.site.escalate.time,
         "site.efficiency": config.site.efficiency,
         **{
             f"site.{key}": value
-            for key in ("peak_tflops", "memory_gib", "price", "time_limit")
+            for key in ("devices", "parallel", "peak_tflops", "memory_gib", "price", "time_limit")
             if (value := getattr(config.site, key)) is not None
         },
     }

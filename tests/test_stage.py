@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lion_sweep import stage
+from lion_sweep.errors import Superseded
 
 SPECIFICATION = {"steps": 3, "of": ["a", "b"]}
 
@@ -128,3 +129,97 @@ def test_write_json_replaces_a_whole_file(tmp_path: Path, monkeypatch: pytest.Mo
         stage.write_json(path, {"impossible": object()})
     assert json.loads(path.read_text()) == {"new": 2}
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def hold(root: Path, started: Any, go_on: Any, ended: Any) -> None:
+    """An old process: enters the stage, waits, then writes as if nothing had happened."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        (folder / "checkpoint.txt").write_text("old")
+        started.set()
+        go_on.wait(20)
+        stage.write_json(folder / "late.json", "written by the old process")
+        return {"by": "old"}
+
+    try:
+        stage.run(root, "train", SPECIFICATION, work, owner="cell")
+    except Superseded:
+        ended.set()
+
+
+def test_a_process_given_up_for_dead_can_neither_write_nor_finish(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    started, go_on, ended = context.Event(), context.Event(), context.Event()
+    old = context.Process(target=hold, args=(tmp_path, started, go_on, ended))
+    old.start()
+    assert started.wait(60)
+    stage.fence_off(tmp_path, "another cell")  # not its locks
+    stage.fence_off(tmp_path, "cell")
+
+    def work(folder: Path) -> dict[str, Any]:
+        assert (folder / "checkpoint.txt").read_text() == "old"  # what it kept is not lost
+        go_on.set()
+        old.join(20)
+        assert not (folder / "late.json").exists()
+        return {"by": "new"}
+
+    assert stage.run(tmp_path, "train", SPECIFICATION, work, owner="cell").facts == {"by": "new"}
+    assert ended.is_set()
+    assert old.exitcode == 0
+    found = stage.find(tmp_path, "train", SPECIFICATION)
+    assert found is not None and found.facts == {"by": "new"}
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_locks_of_others_and_of_the_dead_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    lock = tmp_path / "stages" / ".train-1.lock"
+    with stage.locked(lock, "cell"):
+        pass
+    stage.fence_off(tmp_path, "cell")  # its owner is gone: nothing to take away
+    assert lock.is_file()
+    with stage.locked(lock, "other"):
+        stage.fence_off(tmp_path, "cell")
+        assert lock.is_file()
+
+
+class Listener:
+    """A rank that does not lead: hears what the leader has said."""
+
+    leads = False
+
+    def __init__(self, said: list[Any]) -> None:
+        self.said = said
+
+    def tell(self, value: Any) -> Any:
+        return self.said.pop(0)
+
+
+class Leader:
+    """A rank that leads: keeps what it says."""
+
+    leads = True
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def tell(self, value: Any) -> Any:
+        self.said.append(value)
+        return value
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_ranks_share_a_stage(tmp_path: Path, together: bool) -> None:
+    leader, work, other = Leader(), Work(), Work()
+    led = stage.run(tmp_path, "train", SPECIFICATION, work, team=leader, together=together)
+    claimed, said = leader.said
+    claimed.mkdir()  # the leader is done with it; the listener only wants a place
+    heard = stage.run(
+        tmp_path, "train", SPECIFICATION, other, team=Listener([claimed, said]), together=together
+    )
+    assert heard == led
+    assert (work.calls, other.calls) == (1, int(together))
+    again = Leader()
+    reused = stage.run(tmp_path, "train", SPECIFICATION, work, team=again, together=together)
+    assert again.said == [reused]
+    assert stage.run(tmp_path, "train", SPECIFICATION, other, team=Listener([reused])) == reused

@@ -1,19 +1,18 @@
 """A cluster: its daemons in their order, and what can happen to its nodes."""
 
-import getpass
 import json
 import logging
 import os
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from launch.devcluster import config, packages, processes
-from launch.devcluster.daemons import Daemon, stop_all
+from launch.devcluster import config, packages, processes, programs
+from launch.devcluster.daemons import Daemon, stop
 from launch.devcluster.errors import ClusterError
 
 LOG = logging.getLogger(__name__)
@@ -21,8 +20,8 @@ LOG = logging.getLogger(__name__)
 SETTINGS = "settings.json"
 # The longest of SLURM's sockets, in spool/, has to fit into the 107 letters that a socket may have.
 FOLDER_NAME = re.compile(r"/[\w./+-]{1,68}")
-IN_SERVICE = {"idle", "mixed", "allocated", "completing"}
-OUT_OF_SERVICE = {"down", "drained", "draining", "drain"}
+IN_SERVICE = {"idle", "planned", "mixed", "allocated", "completing"}
+OUT_OF_SERVICE = {"down", "drained", "draining"}
 
 
 @dataclass
@@ -30,8 +29,9 @@ class Cluster:
     """SLURM with `nodes` nodes of 8 GPUs each, all on this machine, all files in `folder`.
 
     Nodes are called n1, n2, ...; the controller listens on `port`, the nodes and the accounting on
-    the ports that follow. A node that does not answer for `slurmd_timeout` seconds is down. With
-    `signal_on_preempt`, a job's own signal (`sbatch --signal`) is also sent when it is preempted.
+    the ports that follow. A node that has not answered for `slurmd_timeout` seconds, and then for
+    two exchanges of messages, is down. With `signal_on_preempt`, a job's own signal
+    (`sbatch --signal`) also comes when it is preempted.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Cluster:
     signal_on_preempt: bool = False
 
     def __post_init__(self) -> None:
-        """Any spelling of the folder means the same cluster."""
+        """Every spelling of the folder means the same cluster."""
         self.folder = Path(self.folder).resolve()
 
     @classmethod
@@ -50,7 +50,7 @@ class Cluster:
         """The cluster that was made in a folder."""
         path = folder / SETTINGS
         if not path.is_file():
-            raise ClusterError(f"{folder} holds no cluster: make one with `up {folder}`.")
+            raise ClusterError(f"{folder} holds no cluster.")
         return cls(folder, **json.loads(path.read_text()))
 
     def __enter__(self) -> Self:
@@ -58,12 +58,7 @@ class Cluster:
         self.up()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it."""
         self.down()
 
@@ -78,10 +73,10 @@ class Cluster:
         return [f"n{number}" for number in range(1, self.nodes + 1)]
 
     def run(self, *command: str, timeout: float = 30) -> str:
-        """The output of one of SLURM's commands; ClusterError with what it said if it failed."""
+        """What one of SLURM's commands prints; ClusterError with its own words if it fails."""
         try:
             done = subprocess.run(
-                command, env=self._environment, capture_output=True, text=True, timeout=timeout
+                command, env=self._environment(), capture_output=True, text=True, timeout=timeout
             )
         except subprocess.TimeoutExpired:
             raise ClusterError(f"{' '.join(command)}: no answer in {timeout} s") from None
@@ -90,61 +85,166 @@ class Cluster:
         return done.stdout
 
     def up(self) -> None:
-        """Start what does not run, and wait until every node can take jobs."""
+        """Start what does not run, and wait until every node is in service."""
         packages.ensure(self.accounting)
-        lived = any(daemon.pid() for daemon in self._daemons)
-        self._configure(lived)
+        daemons = self._daemons()
+        missing = [daemon for daemon in daemons if daemon.pid() is None]
+        if len(missing) < len(daemons):
+            self._check_settings()
+        if taken := {daemon.port for daemon in missing} & processes.listened_ports():
+            raise ClusterError(
+                f"Port {taken.pop()} is taken, and this cluster needs {self.port} to "
+                f"{self._last_port}: choose others with --port."
+            )
+        if len(missing) == len(daemons):
+            self._configure()
         try:
-            self._start()
+            self._start(missing)
         except BaseException:
-            if not lived:
+            if len(missing) == len(daemons):
                 self.down()
             raise
 
     def down(self) -> None:
-        """Cancel the jobs and stop everything, in the order in which each still finds its peers."""
-        if self._controller.pid() is not None:
+        """Cancel the jobs and stop the daemons: each while those that it reports to still live."""
+        *base, controller = self._base()
+        if controller.pid() is not None:
             self._cancel_jobs()
-        LOG.info("stopping")
-        stop_all(list(self._slurmds.values()))
+        LOG.info("stopping the daemons")
+        stop(self._slurmds().values())
         for name in self.node_names:
-            processes.kill(self._steps(name))
-        stop_all([self._controller])
-        stop_all(self._accounting[1:])
-        stop_all([*self._accounting[:1], self._munged])
+            # A slurmd that ends leaves the steps of its jobs alone.
+            processes.kill(self._processes_of(name))
+        # Then the accounting, then what the accounting needs: munged and the database.
+        for last in ([controller], base[2:], base[:2]):
+            stop(last)
 
     def kill_node(self, name: str) -> None:
-        """End a node as a crash would: at once, with its steps and all that they have started."""
-        slurmd = self._slurmd(name)
-        # First those that could report the end of the others.
-        if (pid := slurmd.pid()) is not None:
+        """End a node as a crash would: at once, with its jobs' steps and all they have started."""
+        # Whoever could report the end of another goes first.
+        if (pid := self._slurmd(name).pid()) is not None:
             processes.kill([pid])
-        while steps := self._steps(name):
-            processes.kill(steps)
+        while left := self._processes_of(name):
+            processes.kill(left)
 
     def start_node(self, name: str) -> None:
-        """Bring a node back into service."""
-        slurmd = self._slurmd(name)
-        slurmd.start()
-        slurmd.wait()
+        """Bring a node back into service; one that runs stays as it is."""
+        self._boot(name)
+        self._await_nodes(name)
 
-    def _configure(self, lived: bool) -> None:
-        """Write the files of a cluster that is down; a live one must be as asked."""
-        settings = {name: value for name, value in asdict(self).items() if name != "folder"}
-        path = self.folder / SETTINGS
-        if lived and path.is_file():
-            found = json.loads(path.read_text())
-            different = [f"{name}={found[name]}" for name in settings if found[name] != settings[name]]
-            if different:
-                raise ClusterError(
-                    f"The cluster in {self.folder} runs with {', '.join(different)}: "
-                    "ask for the same, or take it down first."
-                )
-            return
+    @property
+    def _last_port(self) -> int:
+        return self.port + self.nodes + self.accounting
+
+    def _base(self) -> list[Daemon]:
+        """What serves all nodes, in the order of its start."""
+        environment = self._environment()
+        daemons = [programs.munged(self.folder, environment)]
+        if self.accounting:
+            daemons.append(programs.mariadbd(self.folder, environment))
+            daemons.append(programs.slurmdbd(self.folder, environment, self._last_port))
+        return [*daemons, programs.slurmctld(self.folder, environment, self.port)]
+
+    def _slurmds(self) -> dict[str, Daemon]:
+        environment = self._environment()
+        return {
+            name: programs.slurmd(self.folder, environment, self.port + number, name)
+            for number, name in enumerate(self.node_names, start=1)
+        }
+
+    def _slurmd(self, name: str) -> Daemon:
+        if name not in self.node_names:
+            raise ClusterError(f"No node {name}: there are {', '.join(self.node_names)}.")
+        return self._slurmds()[name]
+
+    def _daemons(self) -> list[Daemon]:
+        return [*self._base(), *self._slurmds().values()]
+
+    def _environment(self) -> dict[str, str]:
+        """Ours, with nothing of a job of another SLURM, should we run in one."""
+        foreign = ("SLURM", "SBATCH_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        return kept | {"PATH": packages.search_path()} | self.environment
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "folder"}
+
+    def _check_settings(self) -> None:
+        """A cluster that lives cannot become another."""
+        found = self.load(self.folder)._settings()
+        if found != self._settings():
+            differ = ", ".join(
+                f"{name}={found[name]}"
+                for name, value in self._settings().items()
+                if found[name] != value
+            )
+            raise ClusterError(
+                f"The cluster in {self.folder} runs with {differ}: ask for the same, or take it "
+                "down first."
+            )
+
+    def _configure(self) -> None:
         if not FOLDER_NAME.fullmatch(str(self.folder)):
             raise ClusterError(
-                f"{self.folder} cannot hold a cluster: SLURM needs a path of at most 69 letters, "
-                "digits and . _ + - /."
+                f"{self.folder} cannot hold a cluster: SLURM wants at most 69 characters, and of "
+                "these only letters, digits and . _ + - /"
             )
-        config.write(self.folder, slurmdbd_port=self._slurmdbd_port, **settings)
-        path.write_text(json.dumps(settings, indent=2) + "\n")
+        settings = self._settings()
+        config.write(self.folder, slurmdbd_port=self._last_port, **settings)
+        (self.folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+
+    def _start(self, missing: list[Daemon]) -> None:
+        for daemon in self._base():
+            if daemon in missing:
+                if daemon.name == "mariadbd":
+                    programs.make_database(self.folder, daemon.environment)
+                LOG.info("starting %s", daemon.name)
+                daemon.start()
+                daemon.wait()
+        for name in self.node_names:
+            self._boot(name)
+        if missing:
+            LOG.info("waiting for %d nodes", self.nodes)
+            self._await_nodes(*self.node_names)
+
+    def _boot(self, name: str) -> None:
+        """Start a node that is off; no step of its jobs may have outlived it."""
+        if (slurmd := self._slurmd(name)).pid() is None:
+            self.kill_node(name)
+            slurmd.start()
+
+    def _await_nodes(self, *names: str) -> None:
+        for name in names:
+            self._slurmd(name).wait(partial(self._serves, name))
+
+    def _serves(self, name: str) -> bool:
+        """Whether a node takes jobs; one that answers but was put out of service is let in."""
+        if self._slurmd(name).port not in processes.listened_ports():
+            return False
+        # One line for each partition, all alike.
+        lines = self.run("sinfo", "--noheader", f"--nodes={name}", "--format=%T").split()
+        state = lines[0] if lines else ""
+        if state in OUT_OF_SERVICE:
+            # It may have come back by itself just now, and then there is nothing to resume.
+            with suppress(ClusterError):
+                self.run("scontrol", "update", f"nodename={name}", "state=resume")
+        return state in IN_SERVICE
+
+    def _cancel_jobs(self) -> None:
+        """Cancel what is queued or runs, and give it a while: a job may take care of its end."""
+        LOG.info("cancelling jobs")
+        try:
+            if jobs := self.run("squeue", "--noheader", "--format=%A").split():
+                self.run("scancel", "--quiet", *jobs)
+            processes.wait_until(lambda: not self.run("squeue", "--noheader"), 8)
+        except ClusterError as error:
+            LOG.warning("the jobs were not cancelled: %s", error)
+
+    def _processes_of(self, name: str) -> list[int]:
+        """A node's processes: its jobs' steps, then what these have started, even if detached."""
+        spool = self.folder / "spool" / name
+        marks = {f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.environment['SLURM_CONF']}"}
+        everyone = processes.everyone()
+        steps = [pid for pid in everyone if processes.working_folder(pid) == spool]
+        marked = {pid for pid in everyone if marks <= set(processes.environment(pid))}
+        return steps + sorted((marked | processes.descendants(steps)) - set(steps))

@@ -1,12 +1,13 @@
 """The text of every configuration file, and where the files of a cluster lie."""
 
-import getpass
-import random
 import re
+import secrets
 import socket
 import subprocess
 from pathlib import Path
 from string import Template
+
+from launch.devcluster import packages
 
 GPUS_PER_NODE = 8
 
@@ -14,9 +15,11 @@ GPUS_PER_NODE = 8
 # - FirstJobId: ids that start at 1 in every cluster find the files of another cluster's jobs.
 # - cred_expire: a requeued job waits for it. It must outlast KillWait and the killing itself, or
 #   the job comes back to a node where its old step still lives, and the node is drained.
+# - MessageTimeout: two of them pass, beside SlurmdTimeout, before a silent node is down.
 # - ReturnToService=1: a crashed node comes back by itself, one that was set down by hand does not.
 # - DefMemPerCPU: without it, with CR_Core_Memory, each job takes all the memory of its node.
-# - JobAcctGather...: with no cgroups, this is what kills a job that outgrows its memory.
+# - JobAcctGather...: with no cgroups, this is what kills a job that outgrows its memory. UsePss
+#   counts what its processes share once, as cgroups would.
 # - AccountingStoragePass: it names munge's socket, as AuthInfo does for everything else.
 SLURM = Template("""\
 ClusterName=devcluster
@@ -39,6 +42,7 @@ MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
 SlurmdParameters=config_overrides
 SlurmdTimeout=$slurmd_timeout
+MessageTimeout=$message_timeout
 ReturnToService=1
 JobRequeue=1
 KillWait=2
@@ -46,7 +50,7 @@ OverTimeLimit=0
 
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=1000
+DefMemPerCPU=4000
 GresTypes=gpu
 PriorityType=priority/basic
 PreemptType=preempt/partition_prio
@@ -55,7 +59,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2,sched_min_interval=0,\
 batch_sched_delay=0,requeue_delay=0
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
+JobAcctGatherParams=OverMemoryKill,UsePss
 $options
 NodeName=n[1-$nodes] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[$first_node-$last_node] \
 CPUs=64 RealMemory=1000000 Gres=gpu:$gpus State=UNKNOWN
@@ -112,7 +116,7 @@ def write(
     values: dict[str, object] = {
         "folder": folder,
         "host": socket.gethostname().split(".")[0],
-        "user": getpass.getuser(),
+        "user": packages.user(),
         "port": port,
         "slurmdbd_port": slurmdbd_port,
         "first_node": port + 1,
@@ -121,19 +125,20 @@ def write(
         "gpus": GPUS_PER_NODE,
         "last_gpu": GPUS_PER_NODE - 1,
         "slurmd_timeout": slurmd_timeout,
+        "message_timeout": min(10, slurmd_timeout),
         # SLURM's own highest id is 67 million; a cluster that has run goes on from its last one.
-        "first_job_id": random.randrange(10_000, 60_000_000),
+        "first_job_id": 10_000 + secrets.randbelow(60_000_000),
     }
     options = ACCOUNTING.substitute(values) if accounting else ""
     values["options"] = options + (SIGNAL_ON_PREEMPT if signal_on_preempt else "")
     _write(folder / "etc" / "slurm.conf", SLURM.substitute(values))
     _write(folder / "etc" / "gres.conf", GRES.substitute(values))
-    _write(folder / "etc" / "cgroup.conf", _cgroup())
+    _write(folder / "etc" / "cgroup.conf", f"CgroupPlugin={_cgroup_plugin()}\n")
     if accounting:
         _write(folder / "etc" / "slurmdbd.conf", SLURMDBD.substitute(values), mode=0o600)
     key = folder / "etc" / "munge.key"
     if not key.exists():
-        _write(key, random.SystemRandom().randbytes(1024), mode=0o600)
+        _write(key, secrets.token_bytes(1024), mode=0o600)
     # SLURM wants character devices, only looks at them, and follows links.
     for number in range(GPUS_PER_NODE):
         gpu = folder / "gpus" / f"gpu{number}"
@@ -141,12 +146,17 @@ def write(
             gpu.symlink_to("/dev/null")
 
 
-def _cgroup() -> str:
-    """SLURM's later versions start without cgroups when told; the earlier stop at the word."""
-    version = subprocess.run(["slurmd", "-V"], capture_output=True, text=True).stdout
-    found = re.search(r"(\d+)\.(\d+)", version)
-    later = found is not None and (int(found[1]), int(found[2])) >= (23, 11)
-    return "CgroupPlugin=disabled\n" if later else ""
+def _cgroup_plugin() -> str:
+    """The plugin that asks nothing of the machine: slurmd loads one even where nothing uses it.
+
+    Left to choose, it takes that for version 2 on most machines, and stops where systemd does not
+    lend it a part of the tree, as in containers.
+    """
+    environment = {"PATH": packages.search_path()}
+    version = subprocess.run(["slurmd", "-V"], env=environment, capture_output=True, text=True)
+    found = re.search(r"(\d+)\.(\d+)", version.stdout)
+    known = found is not None and (int(found[1]), int(found[2])) >= (24, 5)
+    return "disabled" if known else "cgroup/v1"
 
 
 def _write(path: Path, text: str | bytes, mode: int = 0o644) -> None:

@@ -1,11 +1,14 @@
 """Debian's packages of SLURM, munge and MariaDB: what is missing, and how it comes."""
 
+import logging
 import os
+import pwd
 import shutil
 import subprocess
-import sys
 
 from launch.devcluster.errors import ClusterError
+
+LOG = logging.getLogger(__name__)
 
 # The programs that are run, and the package that brings each.
 ALWAYS = {"slurmctld": "slurmctld", "slurmd": "slurmd", "sinfo": "slurm-client", "munged": "munge"}
@@ -15,6 +18,11 @@ ACCOUNTING = {"slurmdbd": "slurmdbd", "mariadbd": "mariadb-server"}
 def search_path() -> str:
     """PATH with the folders of the daemons, which an ordinary user's PATH may lack."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def user() -> str:
+    """Who runs this process, and so the daemons; USER may name somebody else."""
+    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 def missing(accounting: bool) -> list[str]:
@@ -40,7 +48,7 @@ def ensure(accounting: bool) -> None:
         )
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["apt-get", "update"], install):
-        print(" ".join(command), file=sys.stderr, flush=True)
+        LOG.info(" ".join(command))
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise ClusterError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}")

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from lion_sweep import config as configuration
 from lion_sweep import grid, site
-from lion_sweep.config import Config, PlanFormat, SiteName
+from lion_sweep.config import Config, PlanFormat
+from lion_sweep.config_site import SiteName
 from lion_sweep.plan import show
 from lion_sweep.plan.planner import Planner
 from lion_sweep.validation import validate
@@ -47,10 +48,12 @@ class Plan(grid.Session):
         first = configs[0]
         site.check_output(Path(first.paths.root))
         name = first.site.name
-        if first.site.device == "auto" or first.plan.calibrate:
+        if (first.site.device == "auto" and name is not SiteName.slurm) or first.plan.calibrate:
             name, _ = site.choose(name)
         else:
             name = SiteName.laptop if first.site.device == "cpu" else SiteName.gpu
+        for config in [*configs, *filter(None, references)]:
+            site.settle(config, config.site.name)
         planner = Planner(name, offline=True)
         if first.plan.calibrate:
             from lion_sweep.plan.calibration import calibrate

@@ -26,7 +26,7 @@ def calibrate(planner: Planner, config: Config) -> None:
     if training.measured:
         return
     texts = planner.collection(config)
-    pipeline = Pipeline(planner.cell(config), planner.site, workshop, texts)
+    pipeline = Pipeline(config, planner.site, workshop, texts)
     moments: list[float] = []
 
     def on_step(done: int, total: int, values: dict[str, float]) -> None:

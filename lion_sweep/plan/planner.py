@@ -3,10 +3,11 @@
 from collections import defaultdict
 from dataclasses import replace
 
-from lion_sweep import prepare
+from lion_sweep import prepare, stage
 from lion_sweep.blueprint import Blueprint, blueprint, blueprint_offline
 from lion_sweep.cell import Cell, label
-from lion_sweep.config import BudgetKind, Config, SiteName
+from lion_sweep.config import BudgetKind, Config
+from lion_sweep.config_site import SiteName
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import Groups
@@ -40,6 +41,10 @@ class Planner:
         """The cell of a configuration, whose id depends on what its collection holds."""
         return Cell(config, self.collection(config).checksum)
 
+    def adapted(self, config: Config) -> str:
+        """The name of the stage that the cell starts from, done or not."""
+        return stage.name_of("adapt", self.training(config).blueprint.adapting(config))
+
     def settle(self, config: Config, reference: Config | None) -> None:
         """Make the budget a number, in place: FLOPs of the reference cell, or measured steps."""
         if reference is not None:
@@ -54,6 +59,7 @@ class Planner:
             describe = blueprint_offline if self.offline else blueprint
             groups = prepare.mined_groups(workshop, texts)
             machine = device(replace(config.site, name=self.site))
+            assert config.site.devices is not None  # site.settle
             self._trainings[id(config)] = TrainingPlan.of(
                 config, describe(workshop, texts), groups, machine, config.site.devices
             )

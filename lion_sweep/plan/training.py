@@ -14,7 +14,8 @@ import numpy as np
 from lion_sweep import stage
 from lion_sweep.blueprint import Blueprint
 from lion_sweep.cell import plain
-from lion_sweep.config import Config, Recipe, SiteName
+from lion_sweep.config import Config, Recipe
+from lion_sweep.config_site import SiteName
 from lion_sweep.data import tokens
 from lion_sweep.data.batches import Sampler, micro_batches
 from lion_sweep.data.groups import Groups

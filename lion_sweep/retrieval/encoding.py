@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from scipy import sparse
 
+from lion_sweep import interruption
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.training.loop import Encoder
+from lion_sweep.training.parallel import over_ranks
 
 Vectors = Any  # NDArray[np.float32] or scipy.sparse.csr_matrix
 
@@ -32,22 +35,31 @@ def encode(
     accelerator: Accelerator,
     on_batch: Callable[[int, int], None],
 ) -> tuple[Vectors, Spending]:
-    """Vectors of all texts in their order, [N, D], and what they cost.
+    """Vectors of all texts in their order, [N, D], and what they cost; ranks share the work.
 
     They are an array, or CSR without its zeros.
     """
     encoder.backbone.eval()
     lengths_N = tokens.lengths(length)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
     rows, parts, spent, done = [], [], Spending(), 0
-    for batch in micro_batches(lengths_N, batch_tokens):
+    for number, batch in enumerate(micro_batches(lengths_N, batch_tokens)):
+        done += len(batch)
+        if number % ranks != rank:
+            continue
         ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
         with accelerator.autocast():
             vectors = encoder(ids, mask).cpu().numpy()
         parts.append(sparse.csr_matrix(vectors) if is_sparse else vectors)
         rows.append(batch)
         spent += meter.micro_batch(lengths_N[batch], ids.shape[1])
-        done += len(batch)
         on_batch(done, len(tokens))
+        # Ranks take different numbers of batches, so they cannot agree on one to stop after.
+        if ranks == 1 and interruption.requested():
+            raise interruption.stop()
+    if ranks > 1:
+        rows, parts = gather_object(rows), gather_object(parts)
+        spent = over_ranks(spent, accelerator)
     order = np.argsort(np.concatenate(rows), kind="stable")
     if is_sparse:
         return sparse.vstack(parts, format="csr")[order], spent

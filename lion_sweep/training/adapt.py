@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lion_sweep import interruption
 from lion_sweep.config import Adapt, Recipe
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
@@ -77,8 +78,12 @@ def adapt(
     accelerator: Accelerator,
     folder: Path,
     on_step: Callable[[int, int, dict[str, float]], None],
+    on_kept: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train `backbone` in place on all texts of the collection, concatenated; returns facts."""
+    """Train `backbone` in place on all texts of the collection, concatenated; returns facts.
+
+    `on_kept` hears of the steps that no kill can undo. Raises `Interrupted` after such a step.
+    """
     settings: Adapt = recipe.adapt
     shape = DecoderShape.of(backbone.language_model.config)
     if settings.steps == 0:
@@ -93,7 +98,9 @@ def adapt(
     optimiser = optimizer(backbone, recipe, settings.learning_rate, settings.embedding_rate)
     schedule = linear_schedule(optimiser, settings.steps, recipe.warmup)
     checkpoint = Checkpoint(folder, backbone, optimiser, schedule)
-    start, facts = checkpoint.load()
+    start, facts = checkpoint.load(accelerator.process_index)
+    if start:
+        on_kept(start)
     parameters = list(backbone.trainable().values())
     spent = Spending(**facts.pop("spent", {}))
     backbone.train()
@@ -124,7 +131,11 @@ def adapt(
         facts.setdefault("first_loss", loss.item())
         facts["last_loss"] = loss.item()
         on_step(number + 1, settings.steps, {"loss": loss.item()})
-        if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
-            checkpoint.save(number + 1, facts | {"spent": spent.as_dict()})
+        stopping = interruption.requested(accelerator)
+        if stopping or (number + 1) % recipe.checkpoint_every == 0:
+            checkpoint.keep(number + 1, facts | {"spent": spent.as_dict()}, accelerator)
+            on_kept(number + 1)
+        if stopping:
+            raise interruption.stop()
     planned = planned_mntp(shape, recipe, accelerator.num_processes)
     return {"planned": planned.as_dict(), "spent": spent.as_dict(), **facts}

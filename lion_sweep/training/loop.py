@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lion_sweep import interruption
 from lion_sweep.config import Config
 from lion_sweep.data.batches import Sampler, Step, micro_batches, pad
 from lion_sweep.data.tokens import Tokens
@@ -133,15 +134,21 @@ def train(
     accelerator: Accelerator,
     folder: Path,
     on_step: Callable[[int, int, dict[str, float]], None],
+    on_kept: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train in place for `data.plan.steps` optimiser steps; returns what was spent and the loss."""
+    """Train in place for `data.plan.steps` optimiser steps; returns what was spent and the loss.
+
+    `on_kept` hears of the steps that no kill can undo. Raises `Interrupted` after such a step.
+    """
     recipe, steps = config.recipe, data.plan.steps
     objective = Objective(config)
     optimiser = optimizer(encoder.backbone, recipe, recipe.learning_rate, recipe.embedding_rate)
     schedule = linear_schedule(optimiser, steps, recipe.warmup)
     checkpoint = Checkpoint(folder, encoder.backbone, optimiser, schedule)
     torch.manual_seed(config.seed + accelerator.process_index)
-    start, facts = checkpoint.load()
+    start, facts = checkpoint.load(accelerator.process_index)
+    if start:
+        on_kept(start)
     spent = Spending(**facts["spent"]) if facts else Spending()
     losses: list[float] = facts["loss"] if facts else []
     seconds = facts["seconds"] if facts else 0.0
@@ -171,10 +178,14 @@ def train(
         optimiser.zero_grad()
         losses.append(round(named["loss"], 6))
         on_step(number + 1, steps, named)
-        if (number + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
+        stopping = interruption.requested(accelerator)
+        if stopping or (number + 1) % recipe.checkpoint_every == 0:
             taken = seconds + time.perf_counter() - begun
             done = {"spent": spent.as_dict(), "loss": losses, "seconds": taken}
-            checkpoint.save(number + 1, done)
+            checkpoint.keep(number + 1, done, accelerator)
+            on_kept(number + 1)
+        if stopping:
+            raise interruption.stop()
     return {
         "spent": spent.as_dict(),
         "loss": losses,

@@ -1,14 +1,17 @@
 """Optimiser, learning-rate schedule, and checkpoints that continue a run bit by bit."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 
 from lion_sweep.config import Recipe
-from lion_sweep.errors import UserError
+from lion_sweep.errors import NotFinite, UserError
 from lion_sweep.models.backbone import Backbone
 
 CHECKPOINT = "checkpoint.pt"
@@ -65,21 +68,35 @@ class Checkpoint:
         self.parameters = backbone.trainable()
         self.parts: dict[str, Any] = {"optimizer": optimiser, "schedule": schedule}
 
-    def save(self, step: int, facts: dict[str, Any]) -> None:
-        """Write atomically the state after `step` optimiser steps, and `facts` to remember."""
+    def save(
+        self, step: int, facts: dict[str, Any], ranks_rng: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        """Write atomically the state after `step` optimiser steps, and `facts` to remember.
+
+        `ranks_rng` has the generators of every rank, where there are several.
+        """
         state: dict[str, Any] = {
             "step": step,
             "facts": facts,
             "parameters": {name: p.detach() for name, p in self.parameters.items()},
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "rng": list(ranks_rng) or [_generators()],
         }
         state |= {name: part.state_dict() for name, part in self.parts.items()}
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         torch.save(state, temporary)
         temporary.replace(self.path)
 
-    def load(self) -> tuple[int, dict[str, Any]]:
+    def keep(self, step: int, facts: dict[str, Any], accelerator: Accelerator) -> None:
+        """`save` by one rank; the others wait, so that none stops before it is written.
+
+        Every rank draws its own dropout, so the states of all their generators are kept.
+        """
+        ranks_rng = gather_object([_generators()]) if accelerator.num_processes > 1 else []
+        if accelerator.is_main_process:
+            self.save(step, facts, ranks_rng)
+        accelerator.wait_for_everyone()
+
+    def load(self, rank: int = 0) -> tuple[int, dict[str, Any]]:
         """Restore the last state; (steps done, facts), or (0, {}) where there is none."""
         if not self.path.is_file():
             return 0, {}
@@ -94,9 +111,15 @@ class Checkpoint:
                 parameter.copy_(state["parameters"][name])
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"]:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        if rank >= len(state["rng"]):
+            raise UserError(
+                f"{self.path} is of {len(state['rng'])} processes: go on with as many "
+                "(site.devices), or delete it to start this stage afresh."
+            )
+        generators = state["rng"][rank]
+        torch.set_rng_state(generators["cpu"])
+        if generators["cuda"]:
+            torch.cuda.set_rng_state_all(generators["cuda"])
         return state["step"], state["facts"]
 
     def remove(self) -> None:
@@ -104,10 +127,16 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
+def _generators() -> dict[str, Any]:
+    """The states of this process' random generators."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
 def check_finite(loss: float, step: int) -> None:
     """Stop at the first loss that is not a number."""
     if loss != loss or loss in (float("inf"), float("-inf")):
-        raise UserError(
+        raise NotFinite(
             f"The loss is {loss} at step {step}: lower recipe.learning_rate"
             " (and recipe.embedding_rate), or raise recipe.warmup."
         )

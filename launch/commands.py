@@ -1,0 +1,121 @@
+"""The commands beside the grid: status, cancel, logs.
+
+All take the grid's overrides, of which paths.root says whose cells are meant.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from launch import local, queue, slurm
+from launch.records import read_submission
+from lion_sweep import config as configuration
+from lion_sweep import status
+from lion_sweep.config import Config, StatusFormat
+from lion_sweep.errors import UserError
+from lion_sweep.grid import IMPOSSIBLE, refuse
+from lion_sweep.status import Status
+from lion_sweep.tasks import Task, all_tasks
+
+CLEAR = "\x1b[H\x1b[2J"
+WATCH_SECONDS = 5
+
+
+def run(command: str) -> int:
+    """Run `status`, `cancel` or `logs` with the words of the command line."""
+    words = sys.argv[1:]
+    overrides = [word for word in words if "=" in word]
+    names = [word for word in words if "=" not in word]
+    try:
+        config = _config(overrides)
+        return {"status": _status, "cancel": _cancel, "logs": _logs}[command](config, names)
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        refuse(error)
+    return IMPOSSIBLE
+
+
+def _config(overrides: list[str]) -> Config:
+    configuration.register()
+    folder = str(configuration.config_folder())
+    with initialize_config_dir(config_dir=folder, version_base="1.3"):
+        return configuration.resolve(compose("config", overrides=overrides))
+
+
+def survey(tasks: list[Task]) -> list[Status]:
+    """Where tasks are, whoever was asked to run them."""
+    of_slurm: list[Task] = []
+    others: list[Task] = []
+    for task in tasks:
+        record = read_submission(task.folder)
+        (of_slurm if record and record.launcher == slurm.NAME else others).append(task)
+    found = {s.task.name: s for s in [*slurm.survey(of_slurm), *local.survey(others)]}
+    return [found[task.name] for task in tasks]
+
+
+def _tasks(config: Config, names: list[str]) -> list[Task]:
+    """Tasks below paths.root whose name or label one of `names` begins; all without names."""
+    root = Path(config.paths.root)
+    tasks = all_tasks(root)
+    if not tasks:
+        raise UserError(f"No cell was ever started below paths.root={root}.")
+    if not names:
+        return tasks
+    chosen = [task for task in tasks if task.label in names or task.name.startswith(tuple(names))]
+    if not chosen:
+        known = ", ".join(task.label for task in tasks)
+        raise UserError(f"No cell is called {', '.join(names)}: there are {known}.")
+    return chosen
+
+
+def _status(config: Config, words: list[str]) -> int:
+    watch = "--watch" in words
+    names = [word for word in words if word != "--watch"]
+    while True:
+        statuses = survey(_tasks(config, names))
+        if config.status.format is StatusFormat.json:
+            text = json.dumps([found.as_dict() for found in statuses], indent=2)
+        else:
+            text = status.as_table(statuses)
+        print(f"{CLEAR if watch and sys.stdout.isatty() else ''}{text}", flush=True)
+        if not watch or all(found.state in status.ENDED for found in statuses):
+            return status.exit_status(statuses)
+        time.sleep(WATCH_SECONDS)
+
+
+def _cancel(config: Config, names: list[str]) -> int:
+    if not names:
+        raise UserError("Say which cells: python -m lion_sweep.cancel 8b-sparse-cl, or all.")
+    tasks = _tasks(config, [] if names == ["all"] else names)
+    active = [s for s in survey(tasks) if s.state in (status.QUEUED, status.RUNNING)]
+    for found in active:
+        record = read_submission(found.task.folder)
+        if record and record.launcher == slurm.NAME:
+            queue.cancel([found.job])
+        else:
+            local.cancel(found.job)
+        print(f"{found.task.label}: cancelled job {found.job}")
+    if not active:
+        print("nothing is queued or running")
+    return status.ALL_FINISHED
+
+
+def _logs(config: Config, names: list[str]) -> int:
+    if not names:
+        raise UserError("Say whose log: python -m lion_sweep.logs 8b-sparse-cl.")
+    for task in _tasks(config, names):
+        record = read_submission(task.folder)
+        logs = [task.folder / "log.txt"]
+        if record and record.job:
+            logs += sorted(
+                (task.root / "jobs" / record.job.split("_")[0]).glob(f"{record.job}_*.out")
+            )
+            logs += sorted((task.root / "jobs" / record.job).glob("*.out"))
+        for log in dict.fromkeys(logs):
+            if log.is_file():
+                print(f"==> {log} <==\n{log.read_text(encoding='utf-8')}")
+    return status.ALL_FINISHED

@@ -1,0 +1,97 @@
+"""What runs on a node: submitit unpickles a path and a token, everything else is read from there.
+
+A pickle is what a requeued job starts from again, so nothing in it may age.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import submitit
+
+from launch.records import read_submission
+from lion_sweep import interruption, work
+from lion_sweep.errors import Interrupted, Superseded
+from lion_sweep.stage import Alone, Team
+from lion_sweep.tasks import Task
+
+TERMINATED = 128 + signal.SIGTERM
+# Of the time between the signal and the limit, what a step may take to reach its end.
+PATIENCE_SHARE = 0.7
+
+
+class Job:
+    """A task's job; every rank of it calls this."""
+
+    def __init__(self, folder: Path, token: str) -> None:
+        self.folder, self.token = folder, token
+
+    def __call__(self) -> None:
+        """Do the task; when a signal comes, keep what is done and have the job queued again."""
+        environment = submitit.JobEnvironment()
+        task = Task.thaw(self.folder)
+        submission = read_submission(self.folder)
+        if submission is None or submission.token != self.token:
+            print("This job was submitted in vain: another one has the task.", flush=True)
+            return
+        slurm = environment.cluster == "slurm"
+        leads = environment.global_rank == 0
+        team: Team = Alone()
+        if environment.num_tasks > 1:
+            _join(environment)
+            from lion_sweep.training.ranks import Ranks
+
+            team = Ranks(cpu=work.machine() is not work.SiteName.gpu)
+        interruption.listen(signal.SIGUSR2, signal.SIGTERM)
+        if slurm and leads:
+            patience = PATIENCE_SHARE * task.config.site.slurm.signal
+            watch = threading.Thread(target=_watch, args=(environment.job_id, patience))
+            watch.daemon = True
+            watch.start()
+        try:
+            work.do(task, work.machine(), environment.job_id, team)
+        except Interrupted as error:
+            print(error, flush=True)
+            if slurm and leads and interruption.received() == signal.SIGUSR2:
+                _requeue(environment.job_id)
+            sys.exit(TERMINATED)
+        except Superseded as error:
+            print(error, flush=True)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """For a signal that comes before this has begun to listen: the same job again."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def _join(environment: submitit.JobEnvironment) -> None:
+    """Tell torch.distributed who this rank is; SLURM's node names need not resolve."""
+    first = "127.0.0.1"
+    if environment.num_nodes > 1:
+        first = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    job = int(environment.job_id.replace("_", "") or 0)
+    os.environ.update(
+        MASTER_ADDR=first,
+        MASTER_PORT=str(20000 + job % 40000),
+        RANK=str(environment.global_rank),
+        LOCAL_RANK=str(environment.local_rank),
+        WORLD_SIZE=str(environment.num_tasks),
+    )
+
+
+def _watch(job: str, patience: float) -> None:
+    """Have the job queued again where no step ends in time to obey the signal."""
+    while interruption.received() != signal.SIGUSR2:
+        time.sleep(1)
+    time.sleep(patience)
+    _requeue(job)
+
+
+def _requeue(job: str) -> None:
+    """Back into the queue; SLURM then ends this attempt."""
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    if done.returncode:
+        print(f"scontrol requeue failed: {done.stderr.strip()}", flush=True)

@@ -1,0 +1,91 @@
+"""What SLURM says of jobs: squeue for those it still has, sacct for those it had."""
+
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lion_sweep.errors import UserError
+
+PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class JobState:
+    """SLURM's name of the state, its reason or exit code, and the job's nodes."""
+
+    state: str
+    reason: str = ""
+    nodes: str = ""
+
+
+class SlurmError(UserError):
+    """SLURM did not do what it was asked to; the message holds what it said."""
+
+
+def ask(*command: str) -> str:
+    """Standard output of a SLURM command. Raises `SlurmError` with what it said instead."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    except FileNotFoundError:
+        raise SlurmError(
+            f"{command[0]} is not on this machine: run this on a login node."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(
+            f"{command[0]} gave no answer within {PATIENCE_SECONDS} s: SLURM is busy or down; "
+            "jobs are not affected, give the command again later."
+        ) from None
+    if done.returncode:
+        said = done.stderr.strip() or done.stdout.strip()
+        raise SlurmError(f"{command[0]} failed: {said}")
+    return done.stdout
+
+
+def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
+    """The state of every job that SLURM knows; jobs that it has forgotten are left out.
+
+    Elements of an array are named as in 123_4. Raises `SlurmError` where nothing can be told.
+    """
+    wanted = set(jobs)
+    if not wanted:
+        return {}
+    found: dict[str, JobState] = {}
+    for line in ask("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r|%N").splitlines():
+        job, state, reason, nodes = line.split("|")
+        if job in wanted:
+            found[job] = JobState(state, reason, nodes)
+    missing = wanted - set(found)
+    if missing:
+        found |= _accounted(missing)
+    return found
+
+
+def _accounted(jobs: set[str]) -> dict[str, JobState]:
+    """Jobs that only the accounting remembers; where there is none, nothing."""
+    arrays = ",".join(sorted({job.split("_")[0] for job in jobs}))
+    columns = "--format=JobID,State,ExitCode,NodeList"
+    try:
+        table = ask("sacct", "-n", "-P", "-X", "--array", "-j", arrays, columns)
+    except SlurmError as error:
+        if "accounting storage is disabled" in str(error).lower():
+            return {}
+        raise
+    found = {}
+    for line in table.splitlines():
+        job, state, code, nodes = line.split("|")
+        if job in jobs:
+            found[job] = JobState(state.split()[0], code, nodes)
+    return found
+
+
+def jobs_named(name: str) -> list[str]:
+    """Ids of the jobs and arrays of that name which have not ended."""
+    lines = ask("squeue", "--me", "-h", "--name", name, "-o", "%F").splitlines()
+    return sorted(set(lines))
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """scancel; jobs that have ended already are no error."""
+    wanted = sorted(set(jobs))
+    if wanted:
+        ask("scancel", *wanted)

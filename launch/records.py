@@ -1,0 +1,38 @@
+"""What is remembered of a task's submission, in the task's folder.
+
+The record is written before the job is submitted, with a token that the job's name carries, and
+again with the job's id. So a launcher that was killed in between has left a trace by which the
+next one finds the job.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lion_sweep.stage import write_json
+
+SUBMISSION = "submission.json"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A task's last submission; `job` is None until the scheduler has given it an id."""
+
+    token: str
+    launcher: str
+    job: str | None = None
+    time: float | None = None
+    request: dict[str, Any] | None = None
+
+    def write(self, folder: Path) -> None:
+        """Atomically, into the task's folder."""
+        write_json(folder / SUBMISSION, asdict(self))
+
+
+def read_submission(folder: Path) -> Submission | None:
+    """The last submission of the task in `folder`, or None."""
+    path = folder / SUBMISSION
+    if not path.is_file():
+        return None
+    return Submission(**json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,245 @@
+"""SLURM: the cells of a command as job arrays, each with its own resources, submitted once.
+
+Order of things: everything that SLURM could refuse is tried with `sbatch --test-only`, then shared
+stages are submitted, then the cells that depend on them. Every submission is written down before
+and after it is made, see records.py.
+"""
+
+import os
+import subprocess
+import time
+import uuid
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+import submitit
+from submitit.core.utils import FailedJobError
+from submitit.slurm.slurm import _make_sbatch_string
+
+from launch import queue, show
+from launch.job import Job
+from launch.queue import JobState, SlurmError
+from launch.records import SUBMISSION, Submission, read_submission
+from launch.requests import OUT_OF_MEMORY, TIME_LIMIT, Request, request
+from lion_sweep import status
+from lion_sweep.config_site import Retry, Site
+from lion_sweep.stage import locked
+from lion_sweep.status import Standing, Status
+from lion_sweep.tasks import CELL, Task
+
+NAME = "slurm"
+SUBMIT_TRIES = 5
+ALL_AT_ONCE = 1000
+
+# SLURM's names of states -> ours, and what kind of failure it is.
+ACTIVE = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "CONFIGURING"}
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+FAILURES = {
+    "OUT_OF_MEMORY": OUT_OF_MEMORY,
+    "TIMEOUT": TIME_LIMIT,
+    "DEADLINE": TIME_LIMIT,
+    "NODE_FAIL": "node failure",
+    "BOOT_FAIL": "node failure",
+    "PREEMPTED": "preempted",
+}
+# A pending job with one of these reasons waits for something that will not come by itself.
+HOPELESS = {
+    "PartitionTimeLimit": "asks for more time than its partition allows: lower site.time_limit",
+    "DependencyNeverSatisfied": "what it needs has failed",
+}
+
+
+def standing(found: JobState) -> Standing:
+    """SLURM's state of a job in our words."""
+    name = found.state
+    if name in ACTIVE:
+        return Standing(status.RUNNING, found.nodes)
+    if name in WAITING:
+        reason = "" if found.reason == "None" else found.reason
+        return Standing(status.QUEUED, HOPELESS.get(reason, reason))
+    if name == "COMPLETED":
+        return Standing(status.FINISHED, "the job ended, but left no result")
+    if name == "CANCELLED":
+        return Standing(status.CANCELLED, found.reason)
+    return Standing(
+        status.FAILED, f"SLURM says {name} {found.reason}".rstrip(), FAILURES.get(name, "")
+    )
+
+
+def survey(tasks: list[Task]) -> list[Status]:
+    """Where the tasks are. Raises `SlurmError` where SLURM does not say."""
+    records = {task.name: read_submission(task.folder) for task in tasks}
+    jobs = {
+        name: record.job for name, record in records.items() if record and record.launcher == NAME
+    }
+    found = queue.job_states(job for job in jobs.values() if job)
+    shared = {task.name: task for task in tasks}
+    statuses: dict[str, Status] = {}
+    for task in tasks:
+        job = jobs.get(task.name) or ""
+        told = standing(found[job]) if job in found else None
+        if told is None and job and not task.complete:
+            told = Standing(status.FAILED, f"SLURM has forgotten job {job}", "lost")
+        if told and told.state == status.CANCELLED:
+            broken = [
+                shared[need].label
+                for need in task.needs
+                if need in statuses and statuses[need].state in (status.FAILED, status.BLOCKED)
+            ]
+            if broken:
+                told = Standing(status.BLOCKED, f"{', '.join(broken)} failed")
+        statuses[task.name] = status.status_of(task, job, told)
+    return list(statuses.values())
+
+
+class SlurmLauncher:
+    """Submits what is left to do; where nothing is, follows until every task has ended."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def __call__(self, tasks: list[Task]) -> int:
+        """The exit status: 0 submitted or all finished, 3 unfinished, 4 some failed."""
+        root = tasks[0].root
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / ".launch.lock"):
+            self._withdraw_lost(tasks)
+            before = survey(tasks)
+            wanted = [s.task for s in before if self._wants(s)]
+            if wanted:
+                self._submit(wanted, {s.task.name: s for s in before})
+        if not wanted:
+            return show.follow(lambda: survey(tasks))
+        print(status.as_table(survey(tasks)))
+        print(
+            "\nsubmitted; this shell may go. python -m lion_sweep.status shows where the cells "
+            "are; this command given again follows them."
+        )
+        return status.ALL_FINISHED
+
+    def _wants(self, found: Status) -> bool:
+        if found.state in (status.NEW, status.CANCELLED):
+            return True
+        failed = found.state in (status.FAILED, status.BLOCKED)
+        lost = found.failure is not None and found.failure["class"] == "lost"
+        return failed and (lost or self.site.retry is Retry.failed)
+
+    def _withdraw_lost(self, tasks: list[Task]) -> None:
+        """Cancel jobs of a launcher that died before it could write down their ids."""
+        lost = [
+            (task, record)
+            for task in tasks
+            if (record := read_submission(task.folder))
+            and record.launcher == NAME
+            and not record.job
+        ]
+        for token in {record.token for _, record in lost}:
+            queue.cancel(queue.jobs_named(_name(token)))
+            while queue.jobs_named(_name(token)):
+                time.sleep(0.5)
+        for task, _ in lost:
+            (task.folder / SUBMISSION).unlink()
+
+    def _submit(self, wanted: list[Task], before: dict[str, Status]) -> None:
+        shared = [task for task in wanted if task.kind != CELL]
+        requests = {task.name: request(task, _failures(before[task.name])) for task in wanted}
+        for asked, task in {requests[task.name]: task for task in wanted}.items():
+            _try(asked, task)
+        for task in wanted:
+            task.freeze()
+        for task in shared:
+            if not task.complete:
+                self._submit_array([task], requests[task.name], [])
+        arrays: dict[tuple[Request, tuple[str, ...]], list[Task]] = defaultdict(list)
+        for task in wanted:
+            if task.kind == CELL:
+                arrays[requests[task.name], self._jobs_before(task)].append(task)
+        for (asked, needed), cells in arrays.items():
+            self._submit_array(cells, asked, list(needed))
+
+    def _jobs_before(self, task: Task) -> tuple[str, ...]:
+        """Jobs that have to end well before the task's may start."""
+        jobs = []
+        for name in task.needs:
+            need = Task("shared", name, task.config)
+            record = read_submission(need.folder)
+            if not need.complete and record and record.job:
+                jobs.append(record.job)
+        return tuple(jobs)
+
+    def _submit_array(self, tasks: list[Task], asked: Request, needed: list[str]) -> None:
+        token = uuid.uuid4().hex[:12]
+        for task in tasks:
+            Submission(token, NAME).write(task.folder)
+        parameters = asked.parameters(tasks[0].config) | {
+            "name": _name(token),
+            "array_parallelism": self.site.parallel or ALL_AT_ONCE,
+            "comment": ",".join(task.label for task in tasks),
+            "dependency": "afterok:" + ":".join(needed) if needed else None,
+        }
+        executor = _executor(tasks[0].root, parameters)
+        for attempt in range(SUBMIT_TRIES):
+            jobs: list[submitit.Job[None]] = []
+            try:
+                with executor.batch():
+                    jobs = [executor.submit(Job(task.folder.absolute(), token)) for task in tasks]
+                break
+            except FailedJobError as error:
+                # It may have been accepted although sbatch could not say so.
+                queue.cancel(queue.jobs_named(_name(token)))
+                if attempt + 1 == SUBMIT_TRIES:
+                    labels = ", ".join(task.label for task in tasks)
+                    raise SlurmError(
+                        f"sbatch refused {labels}: {error}. What was submitted before stays; give "
+                        "the command again to submit the rest."
+                    ) from None
+                time.sleep(2**attempt)
+        for task, job in zip(tasks, jobs, strict=True):
+            Submission(token, NAME, job.job_id, time.time(), asdict(asked)).write(task.folder)
+
+
+def _failures(before: Status) -> list[str]:
+    """How the task failed until now, counting what only SLURM could tell."""
+    recorded = status.past_failures(before.task)
+    last = before.failure["class"] if before.failure else None
+    return recorded if last is None or last in recorded else [*recorded, last]
+
+
+def _name(token: str) -> str:
+    return f"lion_sweep-{token}"
+
+
+def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecutor:
+    executor = submitit.SlurmExecutor(folder=root / "jobs" / "%j", max_num_timeout=1_000_000)
+    name = parameters.pop("name")
+    executor.update_parameters(
+        job_name=name, **{key: value for key, value in parameters.items() if value is not None}
+    )
+    executor.parameters.setdefault("time", None)
+    return executor
+
+
+def _try(asked: Request, task: Task) -> None:
+    """Ask SLURM whether it would take such a job. Raises `SlurmError` with what to change."""
+    parameters = {k: v for k, v in asked.parameters(task.config).items() if v is not None}
+    script = _make_sbatch_string(command="true", folder=task.root, **{"time": None, **parameters})
+    done = subprocess.run(
+        ["sbatch", "--test-only"], input=script, capture_output=True, text=True, env=os.environ
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.split())
+        raise SlurmError(
+            f"SLURM would not take {task.label} ({_words(asked, task)}): {said} Change "
+            "site.slurm.partition, site.slurm.account or site.resources."
+            f"{task.config.ladder.name}.{task.config.model.name}."
+        )
+
+
+def _words(asked: Request, task: Task) -> str:
+    partition = task.config.site.slurm.partition or "the default partition"
+    hours = "no time limit" if asked.time_limit is None else f"{asked.time_limit:g} h"
+    return (
+        f"{asked.nodes} node{'s'[: asked.nodes > 1]}, {asked.gpus} GPUs, {asked.cpus} CPUs, "
+        f"{asked.memory:g} GiB, {hours}, {partition}"
+    )

@@ -1,0 +1,84 @@
+"""The schema of the group `site`: where cells run, and what they ask for there."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class SiteName(Enum):
+    """Where stages run."""
+
+    auto = "auto"
+    laptop = "laptop"
+    gpu = "gpu"
+    slurm = "slurm"
+
+
+class Retry(Enum):
+    """What a command given again does with cells that failed."""
+
+    none = "none"
+    failed = "failed"
+
+
+@dataclass
+class Resources:
+    """What a job asks of a cluster; memory in GiB, of all its processes on a node together."""
+
+    devices: int = MISSING
+    gpus: int = MISSING
+    cpus: int = MISSING
+    memory: float = MISSING
+
+
+@dataclass
+class LadderResources:
+    """Per model; `default` is for models that are not named."""
+
+    proxy: dict[str, Resources] = MISSING
+    full: dict[str, Resources] = MISSING
+
+
+@dataclass
+class Escalation:
+    """What the next attempt's resources are multiplied by after a failure that more would mend."""
+
+    memory: float = MISSING
+    time: float = MISSING
+
+
+@dataclass
+class Slurm:
+    """What sbatch is told besides resources."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    nodes: int = MISSING
+    signal: int = MISSING
+    sbatch: dict[str, Any] = MISSING
+    setup: list[str] = MISSING
+
+
+@dataclass
+class Site:
+    """The machine."""
+
+    name: SiteName = MISSING
+    device: str = MISSING
+    devices: int | None = None
+    peak_tflops: float | None = None
+    memory_gib: float | None = None
+    efficiency: float = MISSING
+    price: float | None = None
+    time_limit: float | None = None
+    parallel: int | None = None
+    attempts: int = MISSING
+    retry: Retry = MISSING
+    resources: LadderResources = MISSING
+    stages: dict[str, dict[str, Any]] = MISSING
+    escalate: Escalation = MISSING
+    slurm: Slurm = MISSING

@@ -1,0 +1,74 @@
+"""Doing a task in this process: what every launcher comes down to, on a laptop or in a job."""
+
+import traceback
+
+import torch
+
+from lion_sweep import prepare, stage
+from lion_sweep.attempts import WHEREABOUTS, Attempt
+from lion_sweep.cell import Cell
+from lion_sweep.config_site import SiteName
+from lion_sweep.data.collection import Collection
+from lion_sweep.errors import UserError
+from lion_sweep.prepare import Workshop
+from lion_sweep.progress import Progress
+from lion_sweep.stage import Alone, Team
+from lion_sweep.tasks import ADAPT, CELL, TEACHER, Task
+
+
+def machine() -> SiteName:
+    """What this process computes on."""
+    return SiteName.gpu if torch.cuda.is_available() else SiteName.laptop
+
+
+def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> Progress:
+    """Do what of the task is left to do; returns its progress, which can still say something.
+
+    An attempt is recorded from the first to the last moment, whatever happens. Raises what ended
+    it: `Interrupted` and `Superseded` are no failures.
+    """
+    team = team or Alone()
+    if not team.leads:
+        _do(task, site, Workshop(task.config, Progress(task.label, None), team=team), None)
+        return Progress(task.label, None)
+    attempt = Attempt.begin(task.folder, job, task.config.site.attempts)
+    log = task.folder / "log.txt"
+    progress = Progress(task.label, log, task.folder / WHEREABOUTS)
+    try:
+        stage.fence_off(task.root, task.name)
+        _do(task, site, Workshop(task.config, progress, task.name, team), attempt)
+    except BaseException as error:
+        with log.open("a", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+        attempt.end(error)
+        raise
+    attempt.end(None)
+    return progress
+
+
+def _do(task: Task, site: SiteName, workshop: Workshop, attempt: Attempt | None) -> None:
+    from lion_sweep import pipeline  # here, as it imports the models, which takes seconds
+
+    texts = prepare.collection(workshop)
+    if task.kind == TEACHER:
+        prepare.taught_groups(workshop, texts)
+    elif task.kind == ADAPT:
+        pipeline.Pipeline(task.config, site, workshop, texts).adapt()
+    else:
+        cell = _cell(task, texts)
+        result = pipeline.run(cell, site, workshop, texts)
+        if attempt:
+            attempt.check()
+            cell.write_result(result)
+
+
+def _cell(task: Task, texts: Collection) -> Cell:
+    """The cell of a task, whose collection must not have changed meanwhile."""
+    assert task.kind == CELL
+    cell = Cell(task.config, texts.checksum)
+    if cell.id != task.name:
+        raise UserError(
+            f"{task.name} was submitted for another content of {task.config.data.name} than is "
+            "there now: give the command again, which makes a new cell of it."
+        )
+    return cell
