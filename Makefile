@@ -51,13 +51,13 @@ test: .venv/done ## every test
 	$(BIN)/python -m pytest
 
 lint: .venv/done ## ruff and mypy
-	$(BIN)/ruff check lion_sweep tests
-	$(BIN)/ruff format --check lion_sweep tests
+	$(BIN)/ruff check lion_sweep launch tests
+	$(BIN)/ruff format --check lion_sweep launch tests
 	$(BIN)/mypy
 
 format: .venv/done ## let ruff rewrite what it can
-	$(BIN)/ruff check --fix lion_sweep tests
-	$(BIN)/ruff format lion_sweep tests
+	$(BIN)/ruff check --fix lion_sweep launch tests
+	$(BIN)/ruff format lion_sweep launch tests
 
 scaling-report: .venv/done ## tables, figures and page from every result in outputs/
 	$(BIN)/python -m lion_sweep.report $(REPORT_ARGS)

@@ -91,11 +91,7 @@ class Cluster:
         missing = [daemon for daemon in daemons if daemon.pid() is None]
         if len(missing) < len(daemons):
             self._check_settings()
-        if taken := {daemon.port for daemon in missing} & processes.listened_ports():
-            raise ClusterError(
-                f"Port {taken.pop()} is taken, and this cluster needs {self.port} to "
-                f"{self._last_port}: choose others with --port."
-            )
+        self._check_ports({daemon.port for daemon in missing if daemon.port})
         if len(missing) == len(daemons):
             self._configure()
         try:
@@ -181,6 +177,15 @@ class Cluster:
             raise ClusterError(
                 f"The cluster in {self.folder} runs with {differ}: ask for the same, or take it "
                 "down first."
+            )
+
+    def _check_ports(self, ports: set[int]) -> None:
+        """What is to be listened on must be free; that of a killed daemon may take a moment."""
+        if not processes.wait_until(lambda: not ports & processes.listened_ports(), 2):
+            taken = ", ".join(map(str, sorted(ports & processes.listened_ports())))
+            raise ClusterError(
+                f"Port {taken} is taken, and this cluster needs {self.port} to {self._last_port}: "
+                "choose others with --port."
             )
 
     def _configure(self) -> None:

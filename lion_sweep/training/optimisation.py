@@ -15,6 +15,8 @@ from lion_sweep.errors import NotFinite, UserError
 from lion_sweep.models.backbone import Backbone
 
 CHECKPOINT = "checkpoint.pt"
+# Raised when what a checkpoint holds changes.
+FORMAT = 2
 
 
 def optimizer(
@@ -76,6 +78,7 @@ class Checkpoint:
         `ranks_rng` has the generators of every rank, where there are several.
         """
         state: dict[str, Any] = {
+            "format": FORMAT,
             "step": step,
             "facts": facts,
             "parameters": {name: p.detach() for name, p in self.parameters.items()},
@@ -106,6 +109,11 @@ class Checkpoint:
             raise UserError(
                 f"{self.path} cannot be read ({error}): delete it to start this stage afresh."
             ) from None
+        if state.get("format") != FORMAT:
+            raise UserError(
+                f"{self.path} was written by another version of lion_sweep: delete it to start this "
+                "stage afresh."
+            )
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(state["parameters"][name])
