@@ -20,8 +20,10 @@ MODELS = 1b,3b,8b
 GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
 PLAN_ARGS ?= ladder=full site.device=h100
 REPORT_ARGS ?=
+CHAOS_ARGS ?= --kills 30
 
-.PHONY: help setup demo plan test lint format scaling-report bench clean
+.PHONY: help setup demo plan status test test-slurm slurm-dev-up slurm-dev-down chaos lint format \
+  scaling-report bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -47,8 +49,24 @@ demo: .venv/done ## the 18-cell grid on this machine, then the scaling table
 plan: .venv/done ## what the full-size grid would take; PLAN_ARGS="ladder=full site.device=h200"
 	$(BIN)/python -m lion_sweep.plan -m $(GRID) $(PLAN_ARGS)
 
-test: .venv/done ## every test
+status: .venv/done ## where every cell is: queued, running, finished, failed
+	$(BIN)/python -m lion_sweep.status
+
+test: .venv/done ## every test; those of SLURM start a private cluster
 	$(BIN)/python -m pytest
+
+test-slurm: .venv/done ## the tests of SLURM alone, with what they need installed
+	$(BIN)/python -m pytest tests/launch
+
+slurm-dev-up: .venv/done ## a private SLURM of four nodes on this machine, in .slurm/
+	$(BIN)/python -m launch.devcluster up .slurm
+
+slurm-dev-down: ## stop it
+	$(BIN)/python -m launch.devcluster down .slurm
+
+chaos: .venv/done ## the grid while jobs and nodes are killed; CHAOS_ARGS="--kills 30 --seed 1"
+	$(BIN)/python -m launch.devcluster.chaos .chaos $(CHAOS_ARGS) -- -m $(GRID) tracking=none \
+	  budget.flops=2e11 budget.tolerance=null
 
 lint: .venv/done ## ruff and mypy
 	$(BIN)/ruff check lion_sweep launch tests

@@ -65,7 +65,7 @@ def _accounted(jobs: set[str]) -> dict[str, JobState]:
     arrays = ",".join(sorted({job.split("_")[0] for job in jobs}))
     columns = "--format=JobID,State,ExitCode,NodeList"
     try:
-        table = ask("sacct", "-n", "-P", "-X", "--array", "-j", arrays, columns)
+        table = ask("sacct", "-n", "-P", "-X", "-j", arrays, columns)
     except SlurmError as error:
         if "accounting storage is disabled" in str(error).lower():
             return {}

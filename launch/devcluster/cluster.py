@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -117,11 +118,9 @@ class Cluster:
 
     def kill_node(self, name: str) -> None:
         """End a node as a crash would: at once, with its jobs' steps and all they have started."""
-        # Whoever could report the end of another goes first.
-        if (pid := self._slurmd(name).pid()) is not None:
-            processes.kill([pid])
-        while left := self._processes_of(name):
-            processes.kill(left)
+        self._kill(name)
+        # SLURM counts in seconds, and overlooks a start in the second of a node's last answer.
+        time.sleep(1)
 
     def start_node(self, name: str) -> None:
         """Bring a node back into service; one that runs stays as it is."""
@@ -215,8 +214,15 @@ class Cluster:
     def _boot(self, name: str) -> None:
         """Start a node that is off; no step of its jobs may have outlived it."""
         if (slurmd := self._slurmd(name)).pid() is None:
-            self.kill_node(name)
+            self._kill(name)
             slurmd.start()
+
+    def _kill(self, name: str) -> None:
+        # Whoever could report the end of another goes first.
+        if (pid := self._slurmd(name).pid()) is not None:
+            processes.kill([pid])
+        while left := self._processes_of(name):
+            processes.kill(left)
 
     def _await_nodes(self, *names: str) -> None:
         for name in names:

@@ -102,13 +102,13 @@ class Shell:
         return done.returncode, json.loads(done.stdout)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def slurm(cluster: Cluster, twin: Path) -> Shell:
     """A shell on the cluster's login node."""
     return Shell(cluster.environment, twin)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def laptop(twin: Path) -> Shell:
     """A shell where no controller answers."""
     return Shell({"SLURM_CONF": "/nowhere"}, twin)
@@ -136,7 +136,7 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text() or "{}") for path in paths]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def helpers() -> Any:
     """Functions of this file, for tests that cannot import it."""
 

@@ -1,0 +1,178 @@
+"""What goes wrong: said at once in plain words, or found in the status, and nothing else is hit."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slurm
+
+SMALL = ["budget=steps", "budget.steps=3", "recipe.checkpoint_every=1", "paradigm=dense"]
+BOOM = """
+import os, signal
+import torch
+
+class Boom:
+    needs_teacher = needs_negatives = False
+    def __init__(self, weight: float, way: str) -> None:
+        self.weight, self.way = weight, way
+        self.hoard = []
+    def __call__(self, step):
+        if self.way == "raise":
+            raise RuntimeError("nobody expects this")
+        if self.way == "hoard":
+            while True:
+                self.hoard.append(torch.ones(50_000_000))
+        if self.way == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        nan = float("nan") if self.way == "nan" else 0.0
+        return step.query_BD.sum() * nan
+"""
+LOSS = """
+name: {way}
+batch_size: 8
+negatives: 2
+terms:
+  cl: {{_target_: lion_sweep.losses.contrastive.Contrastive, weight: 1.0}}
+  boom: {{_target_: boom.Boom, weight: 1.0, way: {way}}}
+"""
+CLASSES = {"raise": "code", "hoard": "out of memory", "die": "killed", "nan": "NaN"}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with losses that end badly, one that does not, and their class."""
+    folder = tmp_path_factory.mktemp("options")
+    (folder / "boom.py").write_text(BOOM)
+    (folder / "loss").mkdir()
+    for way in [*CLASSES, "fine"]:
+        (folder / "loss" / f"{way}.yaml").write_text(LOSS.format(way=way))
+    return folder
+
+
+def test_each_failure_is_named_and_spares_the_others(
+    slurm: Any, helpers: Any, options: Path, tmp_path: Path
+) -> None:
+    shell = type(slurm)(slurm.environment | {"PYTHONPATH": str(options)}, slurm.twin)
+    words = ["-m", "--config-dir", str(options), f"loss=fine,{','.join(CLASSES)}", *SMALL]
+    words += [f"paths.root={tmp_path}", "site.resources.proxy.1b.memory=2"]
+    code, printed = shell.run(*words)
+    assert code == 0, printed
+    code, printed = shell.run(*words)  # follows
+    assert code == 4, printed
+    assert "1 finished" not in printed.splitlines()[-1] or "4 failed" in printed
+    code, rows = shell.status(tmp_path)
+    assert code == 4
+    cells = {row["axes"]["loss"]: row for row in rows if row["kind"] == "cell"}
+    assert cells["fine"]["state"] == "finished"
+    found = {name: cells[name]["failure"]["class"] for name in CLASSES}
+    assert found == CLASSES
+    assert "nobody expects this" in cells["raise"]["failure"]["message"]
+    assert len(helpers.results(tmp_path)) == 1
+
+    code, printed = shell.run(*words)  # not submitted again unless asked to
+    assert code == 4
+    assert {len(helpers.attempts(path)) for path in tmp_path.glob("cells/*/")} == {1}
+    code, printed = shell.run(*words, "site.retry=failed")
+    assert code == 0, printed
+    records = [json.loads(p.read_text()) for p in tmp_path.glob("cells/*hoard*/submission.json")]
+    assert [record["request"]["memory"] for record in records] == [3.0]
+    assert shell.run("all", f"paths.root={tmp_path}", module="lion_sweep.cancel")[0] == 0
+
+
+def test_cells_of_a_failed_preparation_are_blocked(
+    slurm: Any, helpers: Any, tmp_path: Path
+) -> None:
+    words = ["-m", "loss=cl,kd", *SMALL, f"paths.root={tmp_path}", "recipe.adapt.chunk=100000000"]
+    code, printed = slurm.run(*words)
+    assert code == 0, printed
+    code, printed = slurm.run(*words)
+    assert code == 4, printed
+    code, rows = slurm.status(tmp_path)
+    states = {row["id"].split("-")[0]: row["state"] for row in rows if row["kind"] != "teacher"}
+    assert states == {"adapt": "failed", "1b": "blocked"}
+    (adapt,) = (row for row in rows if row["kind"] == "adapt")
+    assert adapt["failure"]["class"] == "configuration"
+    assert "recipe.adapt.chunk=100000000" in adapt["failure"]["message"]
+    assert all(row["reason"] == "adapt 1b failed" for row in rows if row["state"] == "blocked")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("site.slurm.partition=nowhere", "invalid partition"),
+        ("site.resources.proxy.1b.gpus=9", "9 GPUs"),
+        ("site.resources.proxy.1b.cpus=1000", "1000 CPUs"),
+        ("site.slurm.qos=none_such", "Invalid qos"),
+        ("++site.slurm.sbatch.no-such-option=1", "unrecognized option"),
+    ],
+)
+def test_what_slurm_would_refuse_is_refused_before_any_job(
+    slurm: Any, tmp_path: Path, word: str, message: str
+) -> None:
+    code, printed = slurm.run(*SMALL, f"paths.root={tmp_path}", word)
+    assert code == 2, printed
+    assert message in printed
+    assert "SLURM would not take" in printed
+    assert not list(tmp_path.glob("*/*/submission.json"))
+
+
+def test_a_dead_controller_captures_nothing(laptop: Any, tmp_path: Path) -> None:
+    code, printed = laptop.run(*SMALL, f"paths.root={tmp_path}", "site=slurm")
+    assert code == 2
+    assert "no SLURM controller answers" in printed
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_launcher_killed_while_it_submits(
+    slurm: Any, helpers: Any, tmp_path: Path, moment: str
+) -> None:
+    """Killed just before and just after the controller has taken the first array."""
+    folder, marks = tmp_path / "bin", tmp_path / "marks"
+    folder.mkdir()
+    real = subprocess.run(["which", "sbatch"], capture_output=True, text=True).stdout.strip()
+    pause = f"echo x >> {marks}; sleep 30"
+    body = f'{pause}\nexec {real} "$@"' if moment == "before" else f'{real} "$@"\n{pause}'
+    wrapper = folder / "sbatch"
+    test_only = f'case "$*" in *test-only*) exec {real} "$@";; esac'
+    wrapper.write_text(f"#!/bin/sh\n{test_only}\n{body}\n")
+    wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
+    path = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    words = ["-m", "loss=cl,kd", *SMALL, f"paths.root={tmp_path}/out"]
+    launcher = type(slurm)(slurm.environment | path, slurm.twin).start(*words)
+    helpers.wait_for(marks.is_file, "the first submission")
+    os.killpg(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    code, printed = slurm.run(*words)
+    assert code == 0, printed
+    code, printed = slurm.run(*words)
+    assert code == 0, printed
+    folders = [*(tmp_path / "out").glob("cells/*/"), *(tmp_path / "out").glob("shared/*/")]
+    assert len(folders) == 4
+    assert [len(helpers.attempts(folder)) for folder in folders] == [1, 1, 1, 1]
+
+
+def test_logs_and_cancel(slurm: Any, helpers: Any, tmp_path: Path) -> None:
+    words = ["budget=steps", "budget.steps=100000", "paradigm=dense", f"paths.root={tmp_path}"]
+    assert slurm.run(*words)[0] == 0
+    (cell,) = helpers.wait_for(lambda: list(tmp_path.glob("cells/*/")), "the cell")
+    helpers.wait_for(lambda: (cell / "progress.json").is_file(), "the cell to run")
+    code, printed = slurm.run("1b-dense-cl", f"paths.root={tmp_path}", module="lion_sweep.logs")
+    assert code == 0
+    assert "collection" in printed and "log.txt <==" in printed
+    code, printed = slurm.run("1b-dense-cl", f"paths.root={tmp_path}", module="lion_sweep.cancel")
+    assert code == 0
+    assert "1b-dense-cl: cancelled job" in printed
+
+    def state() -> str:
+        return next(row["state"] for row in slurm.status(tmp_path)[1] if row["kind"] == "cell")
+
+    helpers.wait_for(lambda: state() == "cancelled", "the end of the job")
+    code, printed = slurm.run("no-such-cell", f"paths.root={tmp_path}", module="lion_sweep.logs")
+    assert code == 2
+    assert "No cell is called no-such-cell" in printed

@@ -1,0 +1,103 @@
+"""Cells interrupted in every way a cluster knows: they go on, and end as if nothing had been."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slurm
+
+# A minute of training or so on a busy machine: long enough to be hit in its middle.
+LONG = ["-m", "paradigm=dense", "budget=steps", "budget.steps=600", "recipe.checkpoint_every=10"]
+# Each of the cells on a node of its own, so that what befalls one spares the others.
+ALONE = ["+site.slurm.sbatch.exclusive=true"]
+HITS = ("limit", "preempted", "node")
+WORDS = {
+    # SLURM looks at limits every 30 s, and may signal that much earlier.
+    "limit": ["site.time_limit=0.017", "site.slurm.signal=15"],
+    "preempted": ["site.slurm.partition=preempt"],
+    "node": [],
+}
+
+
+def training_on(root: Path, attempts: Callable[[Path], list[dict[str, Any]]]) -> str:
+    """The node on which the one cell of `root` has trained for a while; empty before and after."""
+    for path in root.glob("cells/*/progress.json"):
+        where = json.loads(path.read_text())
+        if where["stage"] == "train" and 30 <= (where["done"] or 0) <= 550:
+            return str(attempts(path.parent)[-1]["node"])
+    return ""
+
+
+def outcome(root: Path) -> tuple[Any, Any, Any]:
+    """(scores, loss of every step, weights) of the one cell of `root`."""
+    (result,) = (json.loads(path.read_text()) for path in root.glob("cells/*/result.json"))
+    folder = root / "stages" / result["stages"]["train"]["folder"]
+    (weights,) = folder.glob("weights/*.safetensors")
+    losses = json.loads((folder / "done.json").read_text())["facts"]["loss"]
+    assert len(losses) == 600
+    return result["scores"], losses, weights.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(laptop: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
+    """What the cell comes to when nothing happens to it."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    code, printed = laptop.run(*LONG, f"paths.root={root}")
+    assert code == 0, printed
+    return outcome(root)
+
+
+@pytest.fixture(scope="module")
+def hit(
+    slurm: Any, cluster: Any, helpers: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The same cell three times, each in a folder of its own, each hit by something else."""
+    roots = {name: tmp_path_factory.mktemp(name) for name in HITS}
+    words = {name: [*LONG, *ALONE, *WORDS[name], f"paths.root={roots[name]}"] for name in HITS}
+    for name in HITS:
+        code, printed = slurm.run(*words[name])
+        assert code == 0, printed
+
+    def node(name: str) -> str:
+        found = helpers.wait_for(
+            lambda: training_on(roots[name], helpers.attempts), f"{name} to train"
+        )
+        return str(found)
+
+    urgent = ["sbatch", "-p", "urgent", "--exclusive", "-w", node("preempted"), "--wrap", "sleep 5"]
+    subprocess.run(urgent, check=True, env=os.environ | slurm.environment, cwd=roots["preempted"])
+    killed = node("node")
+    cluster.kill_node(killed)
+    followers = [slurm.start(*words[name]) for name in HITS]
+    for name, follower in zip(HITS, followers, strict=True):
+        printed, _ = follower.communicate(timeout=900)
+        assert follower.returncode == 0, (name, printed)
+    cluster.start_node(killed)
+    return roots
+
+
+@pytest.mark.parametrize("name", HITS)
+def test_the_end_is_that_of_an_undisturbed_run(
+    hit: dict[str, Path], undisturbed: tuple[Any, Any, Any], helpers: Any, name: str
+) -> None:
+    (folder,) = hit[name].glob("cells/*/")
+    records = helpers.attempts(folder)
+    assert len(records) >= 2
+    assert records[-1]["outcome"] == "finished"
+    # What was kept before the hit was not done again.
+    assert int(records[-1]["mark"][-1].removeprefix("train ")) >= 10
+    if name == "limit":
+        assert {record["outcome"] for record in records[:-1]} == {"interrupted"}
+    if name == "node":
+        assert records[0]["outcome"] == "running"  # nobody was left to write more
+        assert records[-1]["node"] != records[0]["node"]
+    scores, losses, weights = outcome(hit[name])
+    assert scores == undisturbed[0]
+    assert losses == undisturbed[1]
+    assert weights == undisturbed[2]
+    assert not list(hit[name].glob("stages/*.partial"))
