@@ -231,8 +231,8 @@ def _try(asked: Request, task: Task) -> None:
         said = " ".join(done.stderr.split())
         raise SlurmError(
             f"SLURM would not take {task.label} ({_words(asked, task)}): {said} Change "
-            "site.slurm.partition, site.slurm.account or site.resources."
-            f"{task.config.ladder.name}.{task.config.model.name}."
+            "site.slurm.partition, account, qos or sbatch, or what the cell asks for: site.gpus, "
+            "site.cpus, site.memory, site.time_limit, or site.resources."
         )
 
 

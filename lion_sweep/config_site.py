@@ -70,6 +70,9 @@ class Site:
     name: SiteName = MISSING
     device: str = MISSING
     devices: int | None = None
+    gpus: int | None = None
+    cpus: int | None = None
+    memory: float | None = None
     peak_tflops: float | None = None
     memory_gib: float | None = None
     efficiency: float = MISSING

@@ -69,12 +69,14 @@ def resources(config: Config) -> Resources:
             f"site.resources.{config.ladder.name} has neither {config.model.name} nor default: "
             f"add {{devices: 1, gpus: 1, cpus: 8, memory: 64}} for one of them."
         )
-    asked = config.site.devices
-    if asked is None or asked == found.devices:
-        return found
-    per_device = found.gpus / found.devices, found.cpus / found.devices, found.memory
+    site = config.site
+    devices = site.devices or found.devices
+    share = devices / found.devices  # more devices bring their GPUs and cores along
     return Resources(
-        asked, round(per_device[0] * asked), max(1, round(per_device[1] * asked)), per_device[2]
+        devices,
+        round(found.gpus * share) if site.gpus is None else site.gpus,
+        max(1, round(found.cpus * share)) if site.cpus is None else site.cpus,
+        found.memory if site.memory is None else site.memory,
     )
 
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from lion_sweep.config import Config, TrackerKind
+from lion_sweep.errors import Interrupted
 
 
 class Tracker(Protocol):
@@ -88,6 +89,8 @@ class WandbTracker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is Interrupted:
+            self.run.mark_preempting()  # the run goes on in the next attempt
         self.run.finish(exit_code=0 if kind is None else 1)
 
 

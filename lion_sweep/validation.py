@@ -41,7 +41,16 @@ def validate(config: Config) -> None:
         "site.efficiency": config.site.efficiency,
         **{
             f"site.{key}": value
-            for key in ("devices", "parallel", "peak_tflops", "memory_gib", "price", "time_limit")
+            for key in (
+                "devices",
+                "cpus",
+                "memory",
+                "parallel",
+                "peak_tflops",
+                "memory_gib",
+                "price",
+                "time_limit",
+            )
             if (value := getattr(config.site, key)) is not None
         },
     }
@@ -61,6 +70,7 @@ def validate(config: Config) -> None:
         f"recipe.accumulation={recipe.accumulation} does not divide "
         f"loss.batch_size={config.loss.batch_size}: choose a divisor.",
     )
+    _require((config.site.gpus or 0) >= 0, f"site.gpus={config.site.gpus} must be 0 or more.")
     _require(
         config.site.efficiency <= 1,
         f"site.efficiency={config.site.efficiency} is a share of the peak: more than 0, at most 1.",

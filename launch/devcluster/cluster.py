@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -218,11 +219,12 @@ class Cluster:
             slurmd.start()
 
     def _kill(self, name: str) -> None:
-        # Whoever could report the end of another goes first.
-        if (pid := self._slurmd(name).pid()) is not None:
-            processes.kill([pid])
-        while left := self._processes_of(name):
-            processes.kill(left)
+        # Frozen first, all of them: nobody lives to report the end of another.
+        frozen: set[int] = set()
+        while found := self._processes_of(name) - frozen:
+            processes.send(found, signal.SIGSTOP)
+            frozen |= found
+        processes.kill(frozen)
 
     def _await_nodes(self, *names: str) -> None:
         for name in names:
@@ -251,11 +253,11 @@ class Cluster:
         except ClusterError as error:
             LOG.warning("the jobs were not cancelled: %s", error)
 
-    def _processes_of(self, name: str) -> list[int]:
-        """A node's processes: its jobs' steps, then what these have started, even if detached."""
-        spool = self.folder / "spool" / name
+    def _processes_of(self, name: str) -> set[int]:
+        """A node's daemon, its jobs' steps, and what these have started, even if detached."""
+        spool = self._slurmd(name).workdir
         marks = {f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.environment['SLURM_CONF']}"}
         everyone = processes.everyone()
-        steps = [pid for pid in everyone if processes.working_folder(pid) == spool]
+        roots = {pid for pid in everyone if processes.working_folder(pid) == spool}
         marked = {pid for pid in everyone if marks <= set(processes.environment(pid))}
-        return steps + sorted((marked | processes.descendants(steps)) - set(steps))
+        return roots | marked | processes.descendants(roots | marked)

@@ -68,7 +68,7 @@ def descendants(ancestors: Iterable[int]) -> set[int]:
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
-    """Send a signal, in the order given, to those that still live."""
+    """Send a signal to those that still live."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -83,7 +83,7 @@ def end(pids: Iterable[int], patience: float) -> None:
 
 
 def kill(pids: Iterable[int]) -> None:
-    """Kill processes in the order given, and see them gone."""
+    """Kill processes, and see them gone."""
     living = [pid for pid in pids if running(pid)]
     send(living, signal.SIGKILL)
     wait_until(lambda: not any(map(running, living)), 5)

@@ -111,8 +111,8 @@ class Checkpoint:
             ) from None
         if state.get("format") != FORMAT:
             raise UserError(
-                f"{self.path} was written by another version of lion_sweep: delete it to start this "
-                "stage afresh."
+                f"{self.path} was written by another version of lion_sweep: delete it to start "
+                "this stage afresh."
             )
         with torch.no_grad():
             for name, parameter in self.parameters.items():

@@ -76,8 +76,10 @@ class Shell:
 
     def start(self, *words: str, module: str = "lion_sweep") -> "subprocess.Popen[str]":
         """A command that goes on while the test does."""
+        chosen = {word.split("=")[0] for word in words}
+        tiny = [word for word in TINY if word.split("=")[0] not in chosen]
         return subprocess.Popen(
-            [sys.executable, "-m", module, *words, *TINY, f"data.path={self.twin}"],
+            [sys.executable, "-m", module, *words, *tiny, f"data.path={self.twin}"],
             env=os.environ | self.environment,
             text=True,
             stdout=subprocess.PIPE,

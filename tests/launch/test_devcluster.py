@@ -60,6 +60,12 @@ def of_cluster(cluster: Cluster) -> set[int]:
     }
 
 
+def pidfiles(cluster: Cluster) -> dict[str, int]:
+    """The process of each daemon."""
+    run = cluster.folder / "run"
+    return {path.name: int(path.read_text()) for path in run.glob("[!o]*.pid")}
+
+
 def submit(cluster: Cluster, folder: Path, script: str, *options: str) -> str:
     """A job's id; its output goes to `folder`/out, later runs' at the end."""
     return cluster.run(
@@ -88,7 +94,7 @@ def wait_for(cluster: Cluster, job: str, state: str, seconds: float = 60) -> Non
     assert processes.wait_until(reached, seconds), states(cluster, job)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """One cluster for all tests that do not need their own."""
     folder, port = tmp_path_factory.mktemp("slurm"), free_ports(NODES + 2)
@@ -184,18 +190,20 @@ def test_a_killed_node_leaves_no_process_and_comes_back(cluster: Cluster, tmp_pa
 
 
 def test_up_again_changes_nothing(cluster: Cluster, started: Started) -> None:
-    before = of_cluster(cluster)
+    before = pidfiles(cluster)
     assert up(cluster.folder, cluster.port) == started.printed
-    assert of_cluster(cluster) == before
+    assert pidfiles(cluster) == before
 
 
-def test_up_starts_what_has_died(cluster: Cluster) -> None:
-    before = of_cluster(cluster)
-    for name in ("slurmctld", "mariadbd"):
-        os.kill(int((cluster.folder / "run" / f"{name}.pid").read_text()), signal.SIGKILL)
+def test_up_starts_what_has_died_and_only_that(cluster: Cluster) -> None:
+    before = pidfiles(cluster)
+    dead = {"slurmctld.pid", "mariadbd.pid", "slurmd.n2.pid"}
+    for name in dead:
+        os.kill(before[name], signal.SIGKILL)
     cluster.up()
-    assert "n1" in cluster.run("sinfo")
-    assert len(of_cluster(cluster)) == len(before)
+    after = pidfiles(cluster)
+    assert {name for name in before if before[name] != after[name]} == dead
+    assert all(processes.running(pid) for pid in after.values())
 
 
 def test_a_live_cluster_cannot_become_another(cluster: Cluster) -> None:
