@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from launch import local, queue, slurm
-from launch.records import read_submission
+from launch.records import job_log, read_submission
 from lion_sweep import config as configuration
 from lion_sweep import status
 from lion_sweep.config import Config, StatusFormat
@@ -111,11 +111,8 @@ def _logs(config: Config, names: list[str]) -> int:
         record = read_submission(task.folder)
         logs = [task.folder / "log.txt"]
         if record and record.job:
-            logs += sorted(
-                (task.root / "jobs" / record.job.split("_")[0]).glob(f"{record.job}_*.out")
-            )
-            logs += sorted((task.root / "jobs" / record.job).glob("*.out"))
-        for log in dict.fromkeys(logs):
+            logs.append(job_log(task.root, record.job))
+        for log in logs:
             if log.is_file():
                 print(f"==> {log} <==\n{log.read_text(encoding='utf-8')}")
     return status.ALL_FINISHED

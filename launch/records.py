@@ -36,3 +36,8 @@ def read_submission(folder: Path) -> Submission | None:
     if not path.is_file():
         return None
     return Submission(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def job_log(root: Path, job: str) -> Path:
+    """What the job's first rank, and SLURM on its behalf, have printed."""
+    return root / "jobs" / job / f"{job}_0_log.out"

@@ -6,6 +6,7 @@ and after it is made, see records.py.
 """
 
 import os
+import re
 import subprocess
 import time
 import uuid
@@ -20,7 +21,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from launch import queue, show
 from launch.job import Job
 from launch.queue import JobState, SlurmError
-from launch.records import SUBMISSION, Submission, read_submission
+from launch.records import SUBMISSION, Submission, job_log, read_submission
 from launch.requests import OUT_OF_MEMORY, TIME_LIMIT, Request, request
 from lion_sweep import status
 from lion_sweep.config_site import Retry, Site
@@ -43,6 +44,9 @@ FAILURES = {
     "BOOT_FAIL": "node failure",
     "PREEMPTED": "preempted",
 }
+# What slurmstepd prints where it, or the kernel's cgroup, kills for lack of memory.
+MEMORY_WORDS = re.compile(r"memory limit|oom[-_ ]kill|out of memory", re.IGNORECASE)
+LOG_TAIL_BYTES = 4096
 # A pending job with one of these reasons waits for something that will not come by itself.
 HOPELESS = {
     "PartitionTimeLimit": "asks for more time than its partition allows: lower site.time_limit",
@@ -79,6 +83,8 @@ def survey(tasks: list[Task]) -> list[Status]:
     for task in tasks:
         job = jobs.get(task.name) or ""
         told = standing(found[job]) if job in found else None
+        if told and told.state == status.FAILED and not told.failure and _outgrew(task, job):
+            told = Standing(told.state, told.reason, OUT_OF_MEMORY)
         if told is None and job and not task.complete:
             told = Standing(status.FAILED, f"SLURM has forgotten job {job}", "lost")
         if told and told.state == status.CANCELLED:
@@ -91,6 +97,16 @@ def survey(tasks: list[Task]) -> list[Status]:
                 told = Standing(status.BLOCKED, f"{', '.join(broken)} failed")
         statuses[task.name] = status.status_of(task, job, told)
     return list(statuses.values())
+
+
+def _outgrew(task: Task, job: str) -> bool:
+    """Whether SLURM's daemons have left a word in the log that memory was why."""
+    path = job_log(task.root, job)
+    if not path.is_file():
+        return False
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+        return bool(MEMORY_WORDS.search(log.read().decode(errors="replace")))
 
 
 class SlurmLauncher:

@@ -199,18 +199,20 @@ class Cluster:
         (self.folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
 
     def _start(self, missing: list[Daemon]) -> None:
+        if not missing:
+            return
         for daemon in self._base():
             if daemon in missing:
+                LOG.info("starting %s", daemon.name)
                 if daemon.name == "mariadbd":
                     programs.make_database(self.folder, daemon.environment)
-                LOG.info("starting %s", daemon.name)
                 daemon.start()
-                daemon.wait()
+            # Also those that have lived on: what they depend on may be new.
+            daemon.wait()
+        LOG.info("waiting for %d nodes", self.nodes)
         for name in self.node_names:
             self._boot(name)
-        if missing:
-            LOG.info("waiting for %d nodes", self.nodes)
-            self._await_nodes(*self.node_names)
+        self._await_nodes(*self.node_names)
 
     def _boot(self, name: str) -> None:
         """Start a node that is off; no step of its jobs may have outlived it."""
