@@ -20,6 +20,8 @@ from lion_sweep.stage import Alone, Team
 from lion_sweep.tasks import Task
 
 TERMINATED = 128 + signal.SIGTERM
+# A job that is being preempted counts as failed when it leaves before it is killed.
+GRACE_SECONDS = 600
 # Of the time between the signal and the limit, what a step may take to reach its end.
 PATIENCE_SHARE = 0.7
 
@@ -56,7 +58,9 @@ class Job:
             work.do(task, work.machine(), environment.job_id, team)
         except Interrupted as error:
             print(error, flush=True)
-            if slurm and leads and interruption.received() == signal.SIGUSR2:
+            if slurm and interruption.received() == signal.SIGTERM:
+                time.sleep(GRACE_SECONDS)
+            elif slurm and leads:
                 _requeue(environment.job_id)
             sys.exit(TERMINATED)
         except Superseded as error:
