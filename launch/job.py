@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import submitit
+import torch
 
 from launch.records import read_submission
 from lion_sweep import interruption, work
@@ -48,6 +49,8 @@ class Job:
             from lion_sweep.training.ranks import Ranks
 
             team = Ranks(cpu=work.machine() is not work.SiteName.gpu)
+        if cores := os.environ.get("SLURM_CPUS_PER_TASK"):
+            torch.set_num_threads(int(cores))  # a node may be shared, and not confine its jobs
         interruption.listen(signal.SIGUSR2, signal.SIGTERM)
         if slurm and leads:
             patience = PATIENCE_SHARE * task.config.site.slurm.signal

@@ -112,8 +112,8 @@ def slurm(cluster: Cluster, twin: Path) -> Shell:
 
 @pytest.fixture(scope="session")
 def laptop(twin: Path) -> Shell:
-    """A shell where no controller answers."""
-    return Shell({"SLURM_CONF": "/nowhere"}, twin)
+    """A shell where no controller answers; sums are split as in jobs of one core."""
+    return Shell({"SLURM_CONF": "/nowhere", "OMP_NUM_THREADS": "1"}, twin)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -198,8 +197,7 @@ def test_up_again_changes_nothing(cluster: Cluster, started: Started) -> None:
 def test_up_starts_what_has_died_and_only_that(cluster: Cluster) -> None:
     before = pidfiles(cluster)
     dead = {"slurmctld.pid", "mariadbd.pid", "slurmd.n2.pid"}
-    for name in dead:
-        os.kill(before[name], signal.SIGKILL)
+    processes.kill([before[name] for name in dead])
     cluster.up()
     after = pidfiles(cluster)
     assert {name for name in before if before[name] != after[name]} == dead

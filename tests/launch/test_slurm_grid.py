@@ -12,8 +12,9 @@ pytestmark = pytest.mark.slurm
 
 GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
 SMALL = ["budget=steps", "budget.steps=3", "recipe.checkpoint_every=1"]
-# Without it, all cells fit on the first node.
-SPREAD = ["+site.slurm.sbatch.exclusive=true"]
+# One core each, so that sums are split as on the laptop; on a node of its own, where all would fit
+# on the first.
+SPREAD = ["site.cpus=1", "+site.slurm.sbatch.exclusive=true"]
 NUMBERS = ("scores", "untrained", "gain", "bm25", "sparsity", "ledger")
 
 

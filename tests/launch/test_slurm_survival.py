@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.slurm
 
 # A minute of training or so on a busy machine: long enough to be hit in its middle.
-LONG = ["-m", "paradigm=dense", "budget=steps", "budget.steps=600", "recipe.checkpoint_every=10"]
+LONG = ["-m", "paradigm=dense", "budget=steps", "budget.steps=300", "recipe.checkpoint_every=10"]
 # Each of the cells on a node of its own, so that what befalls one spares the others.
 ALONE = ["+site.slurm.sbatch.exclusive=true"]
 HITS = ("limit", "preempted", "node")
@@ -28,7 +28,7 @@ def training_on(root: Path, attempts: Callable[[Path], list[dict[str, Any]]]) ->
     """The node on which the one cell of `root` has trained for a while; empty before and after."""
     for path in root.glob("cells/*/progress.json"):
         where = json.loads(path.read_text())
-        if where["stage"] == "train" and 30 <= (where["done"] or 0) <= 550:
+        if where["stage"] == "train" and 20 <= (where["done"] or 0) <= 270:
             return str(attempts(path.parent)[-1]["node"])
     return ""
 
@@ -39,7 +39,7 @@ def outcome(root: Path) -> tuple[Any, Any, Any]:
     folder = root / "stages" / result["stages"]["train"]["folder"]
     (weights,) = folder.glob("weights/*.safetensors")
     losses = json.loads((folder / "done.json").read_text())["facts"]["loss"]
-    assert len(losses) == 600
+    assert len(losses) == 300
     return result["scores"], losses, weights.read_bytes()
 
 
@@ -90,7 +90,8 @@ def test_the_end_is_that_of_an_undisturbed_run(
     assert len(records) >= 2
     assert records[-1]["outcome"] == "finished"
     # What was kept before the hit was not done again.
-    assert int(records[-1]["mark"][-1].removeprefix("train ")) >= 10
+    kept = [mark.split() for record in records[1:] for mark in record["mark"][-1:]]
+    assert any(stage == "train" and int(step) >= 10 for stage, step in kept)
     if name == "limit":
         assert {record["outcome"] for record in records[:-1]} == {"interrupted"}
     if name == "node":
