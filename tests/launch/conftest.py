@@ -74,12 +74,16 @@ class Shell:
     environment: dict[str, str]
     twin: Path
 
+    def words(self, *words: str) -> list[str]:
+        """The words with those that make every grid small, where they say nothing else."""
+        chosen = {word.split("=")[0] for word in words}
+        tiny = [*TINY, f"data.path={self.twin}"]
+        return [*words, *(word for word in tiny if word.split("=")[0] not in chosen)]
+
     def start(self, *words: str, module: str = "lion_sweep") -> "subprocess.Popen[str]":
         """A command that goes on while the test does."""
-        chosen = {word.split("=")[0] for word in words}
-        tiny = [word for word in TINY if word.split("=")[0] not in chosen]
         return subprocess.Popen(
-            [sys.executable, "-m", module, *words, *tiny, f"data.path={self.twin}"],
+            [sys.executable, "-m", module, *self.words(*words)],
             env=os.environ | self.environment,
             text=True,
             stdout=subprocess.PIPE,
