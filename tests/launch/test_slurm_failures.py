@@ -163,7 +163,7 @@ def test_logs_and_cancel(slurm: Any, helpers: Any, tmp_path: Path) -> None:
     helpers.wait_for(lambda: (cell / "progress.json").is_file(), "the cell to run")
     code, printed = slurm.run("1b-dense-cl", f"paths.root={tmp_path}", module="lion_sweep.logs")
     assert code == 0
-    assert "collection" in printed and "log.txt <==" in printed
+    assert "backbone started" in printed and "log.txt <==" in printed
     code, printed = slurm.run("1b-dense-cl", f"paths.root={tmp_path}", module="lion_sweep.cancel")
     assert code == 0
     assert "1b-dense-cl: cancelled job" in printed
