@@ -1,13 +1,16 @@
 """Running grids on machines that are shared: launchers, and a private cluster to try them on."""
 
-from lion_sweep.config import Config
-from lion_sweep.config_site import SiteName
-from lion_sweep.grid import Launcher
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a job, or the private cluster, need not wait for all that a grid imports
+    from lion_sweep.config import Config
+    from lion_sweep.config_site import SiteName
+    from lion_sweep.grid import Launcher
 
 
-def launcher_for(config: Config, site: SiteName) -> Launcher | None:
+def launcher_for(config: "Config", site: "SiteName") -> "Launcher | None":
     """Who runs the cells of a command: SLURM, processes of this machine, or (None) the caller."""
-    if site is SiteName.slurm:
+    if site.name == "slurm":
         from launch.slurm import SlurmLauncher
 
         return SlurmLauncher(config.site)

@@ -7,11 +7,10 @@ themselves. Hydra's own loop would compose every cell twice more, from files tha
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -21,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lion_sweep import preflight
 from lion_sweep.cell import Cell, label
-from lion_sweep.config import AXES, Config, resolve
+from lion_sweep.composing import compose_cells
+from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.plan.planner import Planner
@@ -155,26 +155,6 @@ def summary(outcomes: list[Outcome], seconds: float) -> str:
     )
 
 
-def compose(overrides: Sequence[str]) -> Config:
-    """The configuration that the command line asks for."""
-    return resolve(hydra.compose("config", overrides=list(overrides)))
-
-
-def reference(config: Config, overrides: Sequence[str]) -> Config | None:
-    """The cell that a budget is anchored to: the same command line with other axes and budget."""
-    anchor = config.budget.anchor
-    if anchor is None:
-        return None
-    keys = [override.lstrip("+~").split("=")[0] for override in overrides]
-    kept = [
-        override
-        for override, key in zip(overrides, keys, strict=True)
-        if key not in AXES and key.split(".")[0] != "budget"
-    ]
-    axes = [f"{axis}={getattr(anchor, axis)}" for axis in AXES]
-    return compose([*kept, *axes, "budget=epochs", f"budget.epochs={anchor.epochs}"])
-
-
 SESSION = Session()
 
 
@@ -199,11 +179,7 @@ class GridCallback(Callback):
 
     def _start(self, cells: list[list[str]]) -> NoReturn:
         try:
-            configs = [compose(cell) for cell in cells]
-            references = [
-                reference(config, cell) for config, cell in zip(configs, cells, strict=True)
-            ]
-            SESSION.prepare(configs, references)
+            SESSION.prepare(*compose_cells(cells))
             SESSION.run()
         except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
             refuse(error)
