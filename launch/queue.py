@@ -84,6 +84,29 @@ def jobs_named(name: str) -> list[str]:
     return sorted(set(lines))
 
 
+def longest_hours(partition: str | None) -> float | None:
+    """The longest time limit that a partition (None: the default one) grants; None: any.
+
+    SLURM itself takes jobs that ask for more, and leaves them pending for ever.
+    """
+    for line in ask("scontrol", "-o", "show", "partition").splitlines():
+        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if partition == values["PartitionName"] or (
+            partition is None and values.get("Default") == "YES"
+        ):
+            return _hours(values["MaxTime"])
+    return None
+
+
+def _hours(text: str) -> float | None:
+    """Hours of SLURM's DAYS-HOURS:MINUTES:SECONDS; None of UNLIMITED."""
+    if text in ("UNLIMITED", "INFINITE"):
+        return None
+    days, _, rest = text.rpartition("-")
+    hours, minutes, seconds = map(int, rest.split(":"))
+    return int(days or 0) * 24 + hours + minutes / 60 + seconds / 3600
+
+
 def cancel(jobs: Iterable[str]) -> None:
     """scancel; jobs that have ended already are no error."""
     wanted = sorted(set(jobs))

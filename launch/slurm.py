@@ -237,7 +237,15 @@ def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecut
 
 
 def _try(asked: Request, task: Task) -> None:
-    """Ask SLURM whether it would take such a job. Raises `SlurmError` with what to change."""
+    """Ask SLURM whether it would run such a job. Raises `SlurmError` with what to change."""
+    partition = task.config.site.slurm.partition
+    longest = queue.longest_hours(partition)
+    if longest is not None and asked.time_limit is not None and asked.time_limit > longest:
+        raise SlurmError(
+            f"{task.label} asks for {asked.time_limit:g} hours, but {partition or 'the default'} "
+            f"partition grants {longest:g}: lower site.time_limit (a cell that reaches it goes on "
+            "in the next attempt), or choose another site.slurm.partition."
+        )
     parameters = {k: v for k, v in asked.parameters(task.config).items() if v is not None}
     script = _make_sbatch_string(command="true", folder=task.root, **{"time": None, **parameters})
     done = subprocess.run(
