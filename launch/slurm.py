@@ -56,16 +56,15 @@ HOPELESS = {
 
 def standing(found: JobState) -> Standing:
     """SLURM's state of a job in our words."""
-    name = found.state
+    name, reason = found.state, "" if found.reason == "None" else found.reason
     if name in ACTIVE:
         return Standing(status.RUNNING, found.nodes)
     if name in WAITING:
-        reason = "" if found.reason == "None" else found.reason
         return Standing(status.QUEUED, HOPELESS.get(reason, reason))
     if name == "COMPLETED":
         return Standing(status.FINISHED, "the job ended, but left no result")
     if name == "CANCELLED":
-        return Standing(status.CANCELLED, found.reason)
+        return Standing(status.CANCELLED, reason)
     return Standing(
         status.FAILED, f"SLURM says {name} {found.reason}".rstrip(), FAILURES.get(name, "")
     )
@@ -242,8 +241,8 @@ def _try(asked: Request, task: Task) -> None:
     longest = queue.longest_hours(partition)
     if longest is not None and asked.time_limit is not None and asked.time_limit > longest:
         raise SlurmError(
-            f"{task.label} asks for {asked.time_limit:g} hours, but {partition or 'the default'} "
-            f"partition grants {longest:g}: lower site.time_limit (a cell that reaches it goes on "
+            f"{task.label} asks for {asked.time_limit:g} h, but {partition or 'the default'} "
+            f"partition grants {longest:g} h: lower site.time_limit (a cell that reaches it goes on "
             "in the next attempt), or choose another site.slurm.partition."
         )
     parameters = {k: v for k, v in asked.parameters(task.config).items() if v is not None}

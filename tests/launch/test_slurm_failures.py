@@ -108,7 +108,7 @@ def test_cells_of_a_failed_preparation_are_blocked(
         ("site.slurm.partition=nowhere", "SLURM would not take"),
         ("site.gpus=9", "SLURM would not take adapt 1b (1 node, 9 GPUs"),
         ("site.cpus=1000", "1000 CPUs"),
-        ("site.time_limit=30", "asks for 30 hours, but the default partition grants 24"),
+        ("site.time_limit=30", "asks for 30 h, but the default partition grants 24 h"),
         ("++site.slurm.sbatch.no-such-option=1", "unrecognized option"),
     ],
 )
