@@ -29,7 +29,7 @@ def survey(tasks: list[Task]) -> list[Status]:
         job = record.job if record and record.launcher == NAME else None
         told = None
         if job and not task.complete:
-            alive = psutil.pid_exists(int(job))
+            alive = _process(job) is not None
             told = (
                 Standing(status.RUNNING)
                 if alive
@@ -37,6 +37,15 @@ def survey(tasks: list[Task]) -> list[Status]:
             )
         statuses.append(status.status_of(task, job or "", told))
     return statuses
+
+
+def _process(job: str) -> psutil.Process | None:
+    """The job's process where it lives; its number may be somebody else's by now."""
+    try:
+        process = psutil.Process(int(job))
+        return process if "submitit" in " ".join(process.cmdline()) else None
+    except psutil.Error:
+        return None
 
 
 class LocalLauncher:
@@ -49,6 +58,8 @@ class LocalLauncher:
     def __call__(self, tasks: list[Task]) -> int:
         """The exit status: 0 all finished, 4 some failed."""
         with locked(tasks[0].root / ".launch.lock"):
+            while any(found.state == status.RUNNING for found in survey(tasks)):
+                time.sleep(POLL_SECONDS)  # of a launcher that was killed, and left its processes
             waiting = [task for task in tasks if not task.complete]
             for task in waiting:
                 task.freeze()
@@ -98,8 +109,7 @@ class LocalLauncher:
 
 def cancel(job: str) -> None:
     """End a process of this machine and what it has started."""
-    if psutil.pid_exists(int(job)):
-        process = psutil.Process(int(job))
+    if process := _process(job):
         for child in process.children(recursive=True):
             child.terminate()
         process.terminate()

@@ -242,8 +242,8 @@ def _try(asked: Request, task: Task) -> None:
     if longest is not None and asked.time_limit is not None and asked.time_limit > longest:
         raise SlurmError(
             f"{task.label} asks for {asked.time_limit:g} h, but {partition or 'the default'} "
-            f"partition grants {longest:g} h: lower site.time_limit (a cell that reaches it goes on "
-            "in the next attempt), or choose another site.slurm.partition."
+            f"partition grants {longest:g} h: lower site.time_limit (a cell that reaches it goes "
+            "on in the next attempt), or choose another site.slurm.partition."
         )
     parameters = {k: v for k, v in asked.parameters(task.config).items() if v is not None}
     script = _make_sbatch_string(command="true", folder=task.root, **{"time": None, **parameters})

@@ -1,7 +1,6 @@
-"""The attempts at a task: each leaves a record, and the last one is the one that counts.
+"""The attempts at a task: each leaves a record of who, where, how it began and how it ended.
 
-A scheduler may start a job again while its last process still breathes. Attempts are numbered by
-creating their files, which only one process can do, so everybody can tell which one is the last.
+They are numbered by creating their files, which only one process can do.
 """
 
 import errno
@@ -60,9 +59,10 @@ class Attempt:
 
     @classmethod
     def begin(cls, folder: Path, job: str, limit: int) -> "Attempt":
-        """Take the next number. Raises `NoProgress` after `limit` attempts that kept nothing new.
+        """Take the next number.
 
-        `job` is the scheduler's name for the job, empty where there is none.
+        `job` is the scheduler's name for the job, empty where somebody gave the command. Raises
+        `NoProgress` after `limit` attempts of one job that kept nothing new.
         """
         (folder / "attempts").mkdir(parents=True, exist_ok=True)
         before = read_attempts(folder)
@@ -90,10 +90,10 @@ class Attempt:
         attempt._write()
         idle = 0
         for earlier in reversed(before):
-            if earlier.get("mark") != mark or earlier.get("outcome") == "failed":
+            if (earlier.get("mark"), earlier.get("job")) != (mark, job):
                 break
             idle += 1
-        if idle >= limit:
+        if job and idle >= limit:
             error = NoProgress(
                 f"{idle} attempts in a row ended without anything new kept: look at the log, then "
                 "lower recipe.checkpoint_every, or raise site.time_limit or site.attempts."
@@ -109,12 +109,6 @@ class Attempt:
 
     def _write(self) -> None:
         write_json(self.path, self.record)
-
-    def check(self) -> None:
-        """Raise `Superseded` where a later attempt has begun."""
-        following = self.path.with_name(f"{self.record['number'] + 1:04d}.json")
-        if following.exists():
-            raise Superseded(f"attempt {self.record['number'] + 1} has taken over.")
 
     def end(self, error: BaseException | None) -> None:
         """How it ended: finished, interrupted, superseded or failed."""

@@ -24,19 +24,22 @@ def machine() -> SiteName:
 def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> Progress:
     """Do what of the task is left to do; returns its progress, which can still say something.
 
-    An attempt is recorded from the first to the last moment, whatever happens. Raises what ended
-    it: `Interrupted` and `Superseded` are no failures.
+    An attempt is recorded from the first to the last moment, whatever happens. A job (`job` is the
+    scheduler's name for it) takes over from earlier attempts, which the scheduler has given up; a
+    command waits for another one that does the same. Raises what ended it: `Interrupted` and
+    `Superseded` are no failures.
     """
     team = team or Alone()
     if not team.leads:
-        _do(task, site, Workshop(task.config, Progress(task.label, None), team=team), None)
+        _do(task, site, Workshop(task.config, Progress(task.label, None), team=team))
         return Progress(task.label, None)
     attempt = Attempt.begin(task.folder, job, task.config.site.attempts)
     log = task.folder / "log.txt"
     progress = Progress(task.label, log, task.folder / WHEREABOUTS)
     try:
-        stage.fence_off(task.root, task.name)
-        _do(task, site, Workshop(task.config, progress, task.name, team), attempt)
+        if job:
+            stage.fence_off(task.root, task.name)
+        _do(task, site, Workshop(task.config, progress, task.name, team))
     except BaseException as error:
         with log.open("a", encoding="utf-8") as file:
             traceback.print_exception(error, file=file)
@@ -46,7 +49,7 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
     return progress
 
 
-def _do(task: Task, site: SiteName, workshop: Workshop, attempt: Attempt | None) -> None:
+def _do(task: Task, site: SiteName, workshop: Workshop) -> None:
     from lion_sweep import pipeline  # here, as it imports the models, which takes seconds
 
     texts = prepare.collection(workshop)
@@ -57,8 +60,7 @@ def _do(task: Task, site: SiteName, workshop: Workshop, attempt: Attempt | None)
     else:
         cell = _cell(task, texts)
         result = pipeline.run(cell, site, workshop, texts)
-        if attempt:
-            attempt.check()
+        if workshop.team is None or workshop.team.leads:
             cell.write_result(result)
 
 

@@ -1,6 +1,7 @@
 """Fixtures that several tests share: a tiny decoder, composed configurations."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lion_sweep import config as configuration
 from lion_sweep.config import Config
+from lion_sweep.data import pydoc
+from lion_sweep.data.collection import write
 from lion_sweep.models.backbone import Backbone
 
 MakeModel = Callable[..., LlamaForCausalLM]
@@ -40,6 +43,15 @@ def make_model() -> MakeModel:
         return LlamaForCausalLM(LlamaConfig(**(settings | changes))).eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 pairs of the embedded collection, as a user's own BEIR folder."""
+    pairs = pydoc.collect(["json", "logging", "email", "unittest", "asyncio"])[:200]
+    folder = tmp_path_factory.mktemp("twin")
+    write(folder, {"train": pairs[:160], "test": pairs[160:]})
+    return folder
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lion_sweep.attempts import WHEREABOUTS, Attempt, failure_class, read_attempts
-from lion_sweep.errors import Interrupted, NoProgress, NotFinite, Superseded, UserError
+from lion_sweep.errors import Interrupted, NoProgress, NotFinite, UserError
 from lion_sweep.progress import Progress
 from lion_sweep.stage import write_json
 
@@ -33,22 +33,18 @@ def test_a_record_from_the_first_to_the_last_moment(tmp_path: Path) -> None:
     assert records[0]["ended"] >= records[0]["started"]
 
 
-def test_an_attempt_knows_when_it_is_not_the_last_any_more(tmp_path: Path) -> None:
-    old = Attempt.begin(tmp_path, "1", limit=3)
-    old.check()
-    new = Attempt.begin(tmp_path, "1", limit=3)
-    with pytest.raises(Superseded, match="attempt 2 has taken over"):
-        old.check()
-    new.check()
-
-
 def test_given_up_after_attempts_that_kept_nothing_new(tmp_path: Path) -> None:
     for _ in range(3):
         Attempt.begin(tmp_path, "1", limit=3)  # killed: no end is recorded
     with pytest.raises(NoProgress, match="3 attempts in a row"):
         Attempt.begin(tmp_path, "1", limit=3)
     assert read_attempts(tmp_path)[-1]["failure"]["class"] == "no progress"
-    Attempt.begin(tmp_path, "1", limit=3)  # submitted again on purpose: counted from there
+    Attempt.begin(tmp_path, "2", limit=3)  # submitted again on purpose: counted from there
+
+
+def test_a_command_may_be_given_as_often_as_one_likes(tmp_path: Path) -> None:
+    for _ in range(5):
+        Attempt.begin(tmp_path, "", limit=2)
 
 
 def test_attempts_that_keep_something_go_on_for_ever(tmp_path: Path) -> None:
@@ -93,3 +89,4 @@ def test_a_record_that_a_kill_left_empty_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "attempts" / "0001.json").touch()
     write_json(tmp_path / WHEREABOUTS, {"mark": ["train 0"]})
     assert Attempt.begin(tmp_path, "1", limit=1).record["number"] == 2
+    assert read_attempts(tmp_path)[0] == {}

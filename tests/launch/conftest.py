@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 
 from launch.devcluster import Cluster
-from lion_sweep.data import pydoc
-from lion_sweep.data.collection import write
 
 NODES = 4
 PORTS = 12
@@ -56,15 +54,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("slurm")
     with Cluster(folder, nodes=NODES, port=free_ports(PORTS), slurmd_timeout=10) as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="session")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 pairs of the embedded collection, as a user's own BEIR folder."""
-    pairs = pydoc.collect(["json", "logging", "email", "unittest", "asyncio"])[:200]
-    folder = tmp_path_factory.mktemp("twin")
-    write(folder, {"train": pairs[:160], "test": pairs[160:]})
-    return folder
 
 
 @dataclass

@@ -13,9 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lion_sweep.data import pydoc
-from lion_sweep.data.collection import write
-
 GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
 TINY = [
     "data=beir",
@@ -32,12 +29,9 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 pairs of the embedded collection, as a user's own BEIR folder."""
-    pairs = pydoc.collect(["json", "logging", "email", "unittest", "asyncio"])[:200]
-    folder = tmp_path_factory.mktemp("twin")
-    write(folder, {"train": pairs[:160], "test": pairs[160:]})
-    return folder
+def folder(twin: Path) -> Path:
+    """The collection of every command."""
+    return twin
 
 
 def lion(
