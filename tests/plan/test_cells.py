@@ -41,7 +41,7 @@ def training(config: Config, machine: Device) -> TrainingPlan:
         negative_score_PM=np.zeros((PAIRS, 40), dtype=np.float32),
     )
     sampler = Sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
-    recipe, devices = config.recipe, config.site.devices
+    recipe, devices = config.recipe, config.site.devices or 1
     counts = LengthCounts(
         sampler,
         *LENGTH_N,
