@@ -128,9 +128,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pause", type=float, default=4.0, help="mean seconds between strikes")
     parser.add_argument("--port", type=int, default=26800)
-    parser.add_argument("words", nargs=argparse.REMAINDER)
-    asked = parser.parse_args()
-    words = [word for word in asked.words if word != "--"]
+    here = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    asked, words = parser.parse_args(sys.argv[1:here]), sys.argv[here + 1 :]
     command = [sys.executable, "-m", "lion_sweep", *words]
     quiet, stormy = asked.folder.resolve() / "quiet", asked.folder.resolve() / "stormy"
     # Here one process runs all: no job, no kill.
