@@ -46,7 +46,7 @@ def make_model() -> MakeModel:
 
 
 @pytest.fixture(scope="session")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 pairs of the embedded collection, as a user's own BEIR folder."""
     pairs = pydoc.collect(["json", "logging", "email", "unittest", "asyncio"])[:200]
     folder = tmp_path_factory.mktemp("twin")

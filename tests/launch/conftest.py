@@ -98,15 +98,15 @@ class Shell:
 
 
 @pytest.fixture(scope="session")
-def slurm(cluster: Cluster, twin: Path) -> Shell:
+def slurm(cluster: Cluster, small_beir: Path) -> Shell:
     """A shell on the cluster's login node."""
-    return Shell(cluster.environment, twin)
+    return Shell(cluster.environment, small_beir)
 
 
 @pytest.fixture(scope="session")
-def laptop(twin: Path) -> Shell:
+def laptop(small_beir: Path) -> Shell:
     """A shell where no controller answers; sums are split as in jobs of one core."""
-    return Shell({"SLURM_CONF": "/nowhere", "OMP_NUM_THREADS": "1"}, twin)
+    return Shell({"SLURM_CONF": "/nowhere", "OMP_NUM_THREADS": "1"}, small_beir)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:

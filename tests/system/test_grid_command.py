@@ -29,9 +29,9 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def folder(twin: Path) -> Path:
+def folder(small_beir: Path) -> Path:
     """The collection of every command."""
-    return twin
+    return small_beir
 
 
 def lion(
