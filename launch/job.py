@@ -16,6 +16,7 @@ import torch
 
 from launch.records import read_submission
 from lion_sweep import interruption, work
+from lion_sweep.config_site import SiteName
 from lion_sweep.errors import Interrupted, Superseded
 from lion_sweep.stage import Alone, Team
 from lion_sweep.tasks import Task
@@ -48,7 +49,7 @@ class Job:
             _join(environment)
             from lion_sweep.training.ranks import Ranks
 
-            team = Ranks(cpu=work.machine() is not work.SiteName.gpu)
+            team = Ranks(cpu=work.machine() is not SiteName.gpu)
         if cores := os.environ.get("SLURM_CPUS_PER_TASK"):
             torch.set_num_threads(int(cores))  # a node may be shared, and not confine its jobs
         interruption.listen(signal.SIGUSR2, signal.SIGTERM)
