@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig
 
 from lion_sweep.cell import plain
 from lion_sweep.config import Config, FullShape, LadderName
@@ -12,7 +12,7 @@ from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
 from lion_sweep.models import proxy
-from lion_sweep.prepare import Workshop, package_version, tokenised, tokenizer_of
+from lion_sweep.prepare import Workshop, package_version, tokenised
 
 PRETRAINED = "pretrained weights"
 
@@ -104,7 +104,7 @@ def blueprint(workshop: Workshop, texts: Collection) -> Blueprint:
                 f"model.full_shape says {expected}, tied={published.tied}, but {source} is "
                 f"{shape}, tied={tied}: correct model.full_shape."
             )
-    folder = _token_cache(workshop, tokenizer_of(source), texts)
+    folder = _token_cache(workshop, source, texts)
     return Blueprint(source, name, start, shape, tied, folder)
 
 
@@ -123,11 +123,11 @@ def blueprint_offline(workshop: Workshop, texts: Collection) -> Blueprint:
         )
     estimate = ""
     try:
-        folder = _token_cache(workshop, tokenizer_of(source, offline=True), texts)
+        folder = _token_cache(workshop, source, texts, offline=True)
     except OSError:
         stand_in = replace(config, ladder=LadderName.proxy)
         shrunken, *_ = _source(Workshop(stand_in, workshop.progress), texts)
-        folder = _token_cache(workshop, tokenizer_of(shrunken), texts)
+        folder = _token_cache(workshop, shrunken, texts)
         estimate = (
             f"tokens of {source} are estimated with its stand-in's tokenizer, as its own is not on "
             f"this machine (hf download {source} --include 'tokenizer*')"
@@ -141,9 +141,9 @@ def _published(shape: FullShape) -> DecoderShape:
     return DecoderShape(**{name: value for name, value in asdict(shape).items() if name in known})
 
 
-def _token_cache(workshop: Workshop, tokenizer: PreTrainedTokenizerBase, texts: Collection) -> Path:
+def _token_cache(workshop: Workshop, source: str, texts: Collection, offline: bool = False) -> Path:
     """Folder of the collection's tokens, cut at the longest length that any stage asks for."""
     config = workshop.config
     query = max(config.recipe.lengths.query, config.evaluation.query_length)
     passage = max(config.recipe.lengths.passage, config.evaluation.passage_length)
-    return tokenised(workshop, "tokens", tokenizer, texts, (query, passage))
+    return tokenised(workshop, "tokens", source, texts, (query, passage), offline)

@@ -1,5 +1,6 @@
 """What cells share before anything trains: collection, token cache, training groups, teacher."""
 
+import hashlib
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,9 +8,10 @@ from dataclasses import asdict
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig
+from transformers.utils import cached_file
 
 from lion_sweep import interruption, stage
 from lion_sweep.config import Config, DataKind
@@ -22,6 +24,9 @@ from lion_sweep.meter import Meter, Spending
 from lion_sweep.progress import Progress
 from lion_sweep.stage import Stage, Team
 from lion_sweep.validation import needs_teacher
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 GROUPS = "groups.npz"
 
@@ -97,25 +102,46 @@ def collection(workshop: Workshop) -> Collection:
 
 
 @lru_cache(maxsize=4)
-def tokenizer_of(source: str, offline: bool = False) -> PreTrainedTokenizerBase:
+def tokenizer_of(source: str, offline: bool = False) -> "PreTrainedTokenizerBase":
     """The backbone's tokenizer; `offline` takes files that are on this machine alone."""
+    from transformers import AutoTokenizer  # takes a second, and a warm token cache needs none
+
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         source, local_files_only=offline
     )
     return tokenizer
 
 
+@lru_cache(maxsize=8)
+def tokenizer_key(source: str, offline: bool = False) -> str:
+    """What tells a tokenizer from others: its file, or its vocabulary where it has no such file.
+
+    Raises `OSError` where neither can be had.
+    """
+    file = cached_file(
+        source,
+        "tokenizer.json",
+        local_files_only=offline,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    if file is None:
+        return stage.key_of(tokenizer_of(source, offline).get_vocab())
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
+
+
 def tokenised(
     workshop: Workshop,
     shown: str,
-    tokenizer: PreTrainedTokenizerBase,
+    source: str,
     texts: Collection,
     lengths: tuple[int, int],
+    offline: bool = False,
 ) -> Path:
     """Folder of the collection's tokens; queries and passages are cut at `lengths`."""
     query, passage = lengths
 
     def tokenise(folder: Path) -> dict[str, Any]:
+        tokenizer = tokenizer_of(source, offline)
         return {
             "queries": tokens.write(
                 folder, "queries", list(texts.queries.values()), tokenizer, query
@@ -127,7 +153,7 @@ def tokenised(
 
     specification = {
         "collection": texts.checksum,
-        "vocabulary": _vocabulary(tokenizer),
+        "tokenizer": tokenizer_key(source, offline),
         "query_length": query,
         "passage_length": passage,
     }
@@ -139,11 +165,6 @@ def tokenised(
             f"{texts.name} has {len(texts.queries)} and {len(texts.documents)}: delete the folder."
         )
     return folder
-
-
-@lru_cache(maxsize=8)
-def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> str:
-    return stage.key_of(tokenizer.get_vocab())
 
 
 def mined_groups(workshop: Workshop, texts: Collection) -> Path:
@@ -205,7 +226,7 @@ def teacher_encoder(workshop: Workshop, texts: Collection) -> Encoder | None:
         return None
     source = encoder_source(teacher.encoder)
     lengths = (teacher.length, teacher.length)
-    folder = tokenised(workshop, "teacher tokens", tokenizer_of(source), texts, lengths)
+    folder = tokenised(workshop, "teacher tokens", source, texts, lengths)
     meter = Meter.of_teacher(AutoConfig.from_pretrained(source), teacher.length)
     queries, passages = (tokens.read(folder, name) for name in ("queries", "passages"))
     return Encoder(source, queries, passages, meter)

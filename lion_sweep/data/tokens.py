@@ -6,10 +6,13 @@ Shapes: N texts, T tokens of all texts together.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BATCH = 10_000
 
@@ -44,7 +47,7 @@ def write(
     folder: Path,
     name: str,
     texts: list[str],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     length: int,
 ) -> int:
     """Tokenise `texts`, cut at `length` tokens, to `<folder>/<name>.*.npy`; returns all tokens."""

@@ -10,15 +10,18 @@ Shapes: V vocabulary entries, D hidden dimensions, W dimensions of the wordllama
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from lion_sweep.config import ProxyShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = 4096
 MAX_POSITIONS = 512
@@ -35,8 +38,12 @@ RULES = 2
 START = "near-identity Llama layers; token embeddings from wordllama l2_supercat_256 (PCA)"
 
 
-def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     """Lower-cased byte-level BPE over `texts`."""
+    from transformers import (
+        PreTrainedTokenizerFast,
+    )  # a second, which a finished stage need not wait
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -53,7 +60,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def pretrained_rows(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.float32]:
+def pretrained_rows(tokenizer: "PreTrainedTokenizerFast") -> NDArray[np.float32]:
     """The mean wordllama row of every token's text, [V, W]; zeros where there is none."""
     import wordllama  # half a second, which who only asks for RULES need not wait
 

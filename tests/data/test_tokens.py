@@ -1,0 +1,39 @@
+"""Which tokenizers share a token cache, and what planning from a warm one needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lion_sweep.models.proxy import train_tokenizer
+from lion_sweep.prepare import tokenizer_key
+
+
+def saved(folder: Path, text: str) -> str:
+    """A folder with a tokenizer trained on `text`."""
+    train_tokenizer([text]).save_pretrained(folder)
+    return str(folder)
+
+
+def test_equal_tokenizers_have_one_key_and_others_another(tmp_path: Path) -> None:
+    one = saved(tmp_path / "one", "lions roar where lions roam")
+    same = saved(tmp_path / "same", "lions roar where lions roam")
+    other = saved(tmp_path / "other", "whales sing where whales swim")
+    assert tokenizer_key(one) == tokenizer_key(same) != tokenizer_key(other)
+
+
+def test_a_tokenizer_that_is_not_here_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        tokenizer_key("nobody/has-this-one", offline=True)
+
+
+def test_the_key_needs_no_tokenizer(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "one", "lions roar")
+    code = (
+        "import sys; from lion_sweep import prepare; "
+        f"prepare.tokenizer_key({folder!r}); "
+        "print('transformers.tokenization_utils_base' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
