@@ -53,10 +53,10 @@ status: .venv/done ## where every cell is: queued, running, finished, failed
 	$(BIN)/python -m lion_sweep.status
 
 test: .venv/done ## every test; those of SLURM start a private cluster
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-slurm: .venv/done ## the tests of SLURM alone, with what they need installed
-	$(BIN)/python -m pytest tests/launch
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/launch
 
 slurm-dev-up: .venv/done ## a private SLURM of four nodes on this machine, in .slurm/
 	$(BIN)/python -m launch.devcluster up .slurm

@@ -1,5 +1,6 @@
 """What SLURM says of jobs: squeue for those it still has, sacct for those it had."""
 
+import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
 
 def _accounted(jobs: set[str]) -> dict[str, JobState]:
     """Jobs that only the accounting remembers; where there is none, nothing."""
+    if shutil.which("sacct") is None:
+        return {}
     arrays = ",".join(sorted({job.split("_")[0] for job in jobs}))
     columns = "--format=JobID,State,ExitCode,NodeList"
     try:

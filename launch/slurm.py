@@ -159,8 +159,8 @@ class SlurmLauncher:
     def _submit(self, wanted: list[Task], before: dict[str, Status]) -> None:
         shared = [task for task in wanted if task.kind != CELL]
         requests = {task.name: request(task, _failures(before[task.name])) for task in wanted}
-        for asked, task in {requests[task.name]: task for task in wanted}.items():
-            _try(asked, task)
+        for asked in dict.fromkeys(requests.values()):
+            rehearse(asked, next(task for task in wanted if requests[task.name] == asked))
         for task in wanted:
             task.freeze()
         for task in shared:
@@ -235,7 +235,7 @@ def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecut
     return executor
 
 
-def _try(asked: Request, task: Task) -> None:
+def rehearse(asked: Request, task: Task) -> None:
     """Ask SLURM whether it would run such a job. Raises `SlurmError` with what to change."""
     partition = task.config.site.slurm.partition
     longest = queue.longest_hours(partition)

@@ -1,5 +1,6 @@
-"""Fixtures that several tests share: a tiny decoder, composed configurations."""
+"""Fixtures that several tests share: a tiny decoder, composed configurations, the tiny grid."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from hydra import compose, initialize_config_dir
+from support import GRID, TWIN_BUDGET, Shell
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lion_sweep import config as configuration
@@ -14,9 +16,11 @@ from lion_sweep.config import Config
 from lion_sweep.data import pydoc
 from lion_sweep.data.collection import write
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.stage import locked
 
 MakeModel = Callable[..., LlamaForCausalLM]
 Compose = Callable[..., Config]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +50,47 @@ def make_model() -> MakeModel:
 
 
 @pytest.fixture(scope="session")
-def small_beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Have a folder made by one process of a test run, for all of them to read."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, sign = base / name, base / f"{name}.made"
+        with locked(base / f"{name}.lock"):
+            if not sign.exists():
+                folder.mkdir()
+                make(folder)
+                sign.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def small_beir(once: Once) -> Path:
     """200 pairs of the embedded collection, as a user's own BEIR folder."""
     pairs = pydoc.collect(["json", "logging", "email", "unittest", "asyncio"])[:200]
-    folder = tmp_path_factory.mktemp("twin")
-    write(folder, {"train": pairs[:160], "test": pairs[160:]})
-    return folder
+    return once("beir", lambda folder: write(folder, {"train": pairs[:160], "test": pairs[160:]}))
+
+
+@pytest.fixture(scope="session")
+def laptop(small_beir: Path) -> Shell:
+    """A shell where no controller answers; sums are split as in jobs of one core."""
+    return Shell({"SLURM_CONF": "/nowhere", "OMP_NUM_THREADS": "1"}, small_beir)
+
+
+@pytest.fixture(scope="session")
+def twin(once: Once, laptop: Shell) -> Path:
+    """The output folder of the whole grid, made by the command the project is used by."""
+
+    def make(root: Path) -> None:
+        code, printed = laptop.run(*GRID, *TWIN_BUDGET, f"paths.root={root}")
+        assert code == 0, printed
+        assert "site: laptop" in printed
+        assert "18 of 18 cells complete" in printed
+
+    return once("grid", make)
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lion_sweep.config_site import SiteName
 from lion_sweep.errors import UserError
-from lion_sweep.site import LEAST_FREE_BYTES, check_output
+from lion_sweep.site import LEAST_FREE_BYTES, check_output, choose
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -28,3 +29,37 @@ def test_a_nearly_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"1023 MiB left; at least 1024 MiB"):
         check_output(tmp_path)
+
+
+def command(folder: Path, name: str, body: str) -> None:
+    """An executable of that name."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("ping", ["", "echo 'Slurmctld(primary) at head is DOWN'", "exit 1"])
+def test_a_dead_controller_captures_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ping: str
+) -> None:
+    """No SLURM at all, and commands that lie around where nothing answers them."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if ping:
+        command(tmp_path, "sbatch", "exit 1")
+        command(tmp_path, "scontrol", ping)
+    assert choose(SiteName.auto)[0] in (SiteName.laptop, SiteName.gpu)
+    with pytest.raises(UserError, match="no SLURM controller answers"):
+        choose(SiteName.slurm)
+
+
+def test_a_controller_that_answers_is_taken_but_not_from_inside_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    command(tmp_path, "sbatch", "exit 1")
+    command(tmp_path, "scontrol", "echo 'Slurmctld(primary) at head is UP'")
+    assert choose(SiteName.auto) == (SiteName.slurm, "Slurmctld(primary) at head is UP")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert choose(SiteName.auto)[0] in (SiteName.laptop, SiteName.gpu)

@@ -3,10 +3,11 @@
 import random
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support import Shell
 
+from launch.devcluster import Cluster
 from launch.devcluster.chaos import Chaos, differences, unleash
 
 pytestmark = pytest.mark.slurm
@@ -15,7 +16,7 @@ GRID = ["-m", "paradigm=dense", "loss=cl,kd", "budget=steps", "budget.steps=60"]
 KILLS = 4
 
 
-def test_a_slice_of_chaos(laptop: Any, cluster: Any, tmp_path: Path) -> None:
+def test_a_slice_of_chaos(laptop: Shell, cluster: Cluster, tmp_path: Path) -> None:
     quiet, stormy = tmp_path / "quiet", tmp_path / "stormy"
     grid = laptop.words(*GRID, "recipe.checkpoint_every=5", "site.cpus=1")
     code, printed = laptop.run(*grid, f"paths.root={quiet}")

@@ -1,9 +1,11 @@
 """SLURM's words in ours."""
 
+from pathlib import Path
+
 import pytest
 
 from launch import slurm
-from launch.queue import JobState, _hours
+from launch.queue import JobState, SlurmError, _hours, job_states
 from lion_sweep.status import BLOCKED, CANCELLED, FAILED, FINISHED, QUEUED, RUNNING
 
 
@@ -38,3 +40,31 @@ def test_states(state: str, reason: str, ours: str, failure: str) -> None:
     assert found.state != BLOCKED  # only what a task needs can tell that
     if reason == "PartitionTimeLimit":
         assert "lower site.time_limit" in found.reason
+
+
+def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **bodies: str) -> None:
+    """SLURM's commands as shell scripts, and no others."""
+    for name, body in bodies.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_a_cluster_without_accounting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What squeue has forgotten is left out, be accounting switched off or sacct not there."""
+    squeue = "echo '7_0|RUNNING|None|n1'; echo '8|PENDING|Priority|'"
+    commands(tmp_path, monkeypatch, squeue=squeue)
+    expected = {"7_0": JobState("RUNNING", "None", "n1")}
+    assert job_states(["7_0", "7_1"]) == expected
+    off = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
+    commands(tmp_path, monkeypatch, squeue=squeue, sacct=off)
+    assert job_states(["7_0", "7_1"]) == expected
+
+
+def test_accounting_that_fails_is_not_taken_for_jobs_that_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who took them for gone would submit them once more."""
+    commands(tmp_path, monkeypatch, squeue="true", sacct="echo no database >&2; exit 1")
+    with pytest.raises(SlurmError, match="sacct failed: no database"):
+        job_states(["7"])

@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import Shell, attempts, results, wait_for
+
+from launch.devcluster import Cluster
+from launch.queue import SlurmError
+from launch.requests import request
+from launch.slurm import rehearse
+from lion_sweep.tasks import CELL, Task
 
 pytestmark = pytest.mark.slurm
 
-SMALL = ["budget=steps", "budget.steps=3", "recipe.checkpoint_every=1", "paradigm=dense"]
+SMALL = ["budget=steps", "budget.steps=3", "paradigm=dense"]
 BOOM = """
 import os, signal
 import torch
@@ -56,10 +63,10 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_failure_is_named_and_spares_the_others(
-    slurm: Any, helpers: Any, options: Path, tmp_path: Path
+    slurm: Shell, options: Path, tmp_path: Path
 ) -> None:
-    shell = type(slurm)(slurm.environment | {"PYTHONPATH": str(options)}, slurm.twin)
-    words = ["-m", "--config-dir", str(options), f"loss=fine,{','.join(CLASSES)}", *SMALL]
+    shell = Shell(slurm.environment | {"PYTHONPATH": str(options)}, slurm.collection)
+    words = ["--config-dir", str(options), "-m", f"loss=fine,{','.join(CLASSES)}", *SMALL]
     words += [f"paths.root={tmp_path}", "site.memory=2"]
     code, printed = shell.run(*words)
     assert code == 0, printed
@@ -73,11 +80,11 @@ def test_each_failure_is_named_and_spares_the_others(
     found = {name: cells[name]["failure"]["class"] for name in CLASSES}
     assert found == CLASSES
     assert "nobody expects this" in cells["raise"]["failure"]["message"]
-    assert len(helpers.results(tmp_path)) == 1
+    assert len(results(tmp_path)) == 1
 
     code, printed = shell.run(*words)  # not submitted again unless asked to
     assert code == 4
-    assert {len(helpers.attempts(path)) for path in tmp_path.glob("cells/*/")} == {1}
+    assert {len(attempts(path)) for path in tmp_path.glob("cells/*/")} == {1}
     code, printed = shell.run(*words, "site.retry=failed")
     assert code == 0, printed
     records = [json.loads(p.read_text()) for p in tmp_path.glob("cells/*hoard*/submission.json")]
@@ -85,9 +92,7 @@ def test_each_failure_is_named_and_spares_the_others(
     assert shell.run("all", f"paths.root={tmp_path}", module="lion_sweep.cancel")[0] == 0
 
 
-def test_cells_of_a_failed_preparation_are_blocked(
-    slurm: Any, helpers: Any, tmp_path: Path
-) -> None:
+def test_cells_of_a_failed_preparation_are_blocked(slurm: Shell, tmp_path: Path) -> None:
     words = ["-m", "loss=cl,kd", *SMALL, f"paths.root={tmp_path}", "recipe.adapt.chunk=100000000"]
     code, printed = slurm.run(*words)
     assert code == 0, printed
@@ -102,35 +107,36 @@ def test_cells_of_a_failed_preparation_are_blocked(
     assert all(row["reason"] == "adapt 1b failed" for row in rows if row["state"] == "blocked")
 
 
+def test_what_slurm_would_refuse_is_refused_before_any_job(slurm: Shell, tmp_path: Path) -> None:
+    wrong = "site.slurm.partition=nowhere"
+    code, printed = slurm.run(*SMALL, f"paths.root={tmp_path}", wrong)
+    assert code == 2, printed
+    assert "SLURM would not take adapt 1b" in printed
+    assert "invalid partition specified: nowhere" in printed
+    assert not list(tmp_path.glob("*/*/submission.json"))
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("site.slurm.partition=nowhere", "SLURM would not take"),
-        ("site.gpus=9", "SLURM would not take adapt 1b (1 node, 9 GPUs"),
+        ("site.gpus=9", "SLURM would not take .* 9 GPUs.*Change site.slurm.partition, account"),
         ("site.cpus=1000", "1000 CPUs"),
         ("site.time_limit=30", "asks for 30 h, but the default partition grants 24 h"),
         ("++site.slurm.sbatch.no-such-option=1", "unrecognized option"),
     ],
 )
-def test_what_slurm_would_refuse_is_refused_before_any_job(
-    slurm: Any, tmp_path: Path, word: str, message: str
+def test_what_slurm_would_refuse(
+    compose_cell: Any, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, word: str, message: str
 ) -> None:
-    code, printed = slurm.run(*SMALL, f"paths.root={tmp_path}", word)
-    assert code == 2, printed
-    assert message in printed
-    assert not list(tmp_path.glob("*/*/submission.json"))
-
-
-def test_a_dead_controller_captures_nothing(laptop: Any, tmp_path: Path) -> None:
-    code, printed = laptop.run(*SMALL, f"paths.root={tmp_path}", "site=slurm")
-    assert code == 2
-    assert "no SLURM controller answers" in printed
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    task = Task(CELL, "cell", compose_cell("site=slurm", word))
+    with pytest.raises(SlurmError, match=message):
+        rehearse(request(task, []), task)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_launcher_killed_while_it_submits(
-    slurm: Any, helpers: Any, tmp_path: Path, moment: str
-) -> None:
+def test_a_launcher_killed_while_it_submits(slurm: Shell, tmp_path: Path, moment: str) -> None:
     """Killed just before and just after the controller has taken the first array."""
     folder, marks = tmp_path / "bin", tmp_path / "marks"
     folder.mkdir()
@@ -143,8 +149,8 @@ def test_a_launcher_killed_while_it_submits(
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
     path = {"PATH": f"{folder}:{os.environ['PATH']}"}
     words = ["-m", "loss=cl,kd", *SMALL, f"paths.root={tmp_path}/out"]
-    launcher = type(slurm)(slurm.environment | path, slurm.twin).start(*words)
-    helpers.wait_for(marks.is_file, "the first submission")
+    launcher = Shell(slurm.environment | path, slurm.collection).start(*words)
+    wait_for(marks.is_file, "the first submission")
     os.killpg(launcher.pid, signal.SIGKILL)
     launcher.wait()
     code, printed = slurm.run(*words)
@@ -153,14 +159,14 @@ def test_a_launcher_killed_while_it_submits(
     assert code == 0, printed
     folders = [*(tmp_path / "out").glob("cells/*/"), *(tmp_path / "out").glob("shared/*/")]
     assert len(folders) == 4
-    assert [len(helpers.attempts(folder)) for folder in folders] == [1, 1, 1, 1]
+    assert [len(attempts(folder)) for folder in folders] == [1, 1, 1, 1]
 
 
-def test_logs_and_cancel(slurm: Any, helpers: Any, tmp_path: Path) -> None:
+def test_logs_and_cancel(slurm: Shell, tmp_path: Path) -> None:
     words = ["budget=steps", "budget.steps=100000", "paradigm=dense", f"paths.root={tmp_path}"]
     assert slurm.run(*words)[0] == 0
-    (cell,) = helpers.wait_for(lambda: list(tmp_path.glob("cells/*/")), "the cell")
-    helpers.wait_for(lambda: (cell / "progress.json").is_file(), "the cell to run")
+    (cell,) = wait_for(lambda: list(tmp_path.glob("cells/*/")), "the cell")
+    wait_for(lambda: (cell / "progress.json").is_file(), "the cell to run")
     code, printed = slurm.run("1b-dense-cl", f"paths.root={tmp_path}", module="lion_sweep.logs")
     assert code == 0
     assert "backbone started" in printed and "log.txt <==" in printed
@@ -171,7 +177,7 @@ def test_logs_and_cancel(slurm: Any, helpers: Any, tmp_path: Path) -> None:
     def state() -> str:
         return next(row["state"] for row in slurm.status(tmp_path)[1] if row["kind"] == "cell")
 
-    helpers.wait_for(lambda: state() == "cancelled", "the end of the job")
+    wait_for(lambda: state() == "cancelled", "the end of the job")
     code, printed = slurm.run("no-such-cell", f"paths.root={tmp_path}", module="lion_sweep.logs")
     assert code == 2
     assert "No cell is called no-such-cell" in printed

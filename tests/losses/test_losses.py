@@ -66,7 +66,9 @@ def flops_total(representations: Representations) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "loss", [Contrastive(1.0), MarginMSE(1.0), ListwiseKL(1.0), flops_total], ids=str
+    "loss",
+    [Contrastive(1.0), MarginMSE(1.0), ListwiseKL(1.0), flops_total],
+    ids=["contrastive", "margin_mse", "listwise_kl", "flops"],
 )
 def test_a_loss_is_a_finite_scalar_with_gradients(loss: Any) -> None:
     representations = step()

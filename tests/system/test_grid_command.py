@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,20 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
-TINY = [
-    "data=beir",
-    "data.name=twin",
-    "teacher=bm25",
-    "loss.batch_size=8",
-    "recipe.adapt.steps=2",
-    "recipe.adapt.batch_size=2",
-    "recipe.adapt.chunk=16",
-    "recipe.checkpoint_every=1",
-    "evaluation.permutations=99",
-    "tracking=none",
-]
+from support import GRID, TINY, TWIN_BUDGET, by_axes
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +50,8 @@ def tiny(folder: Path, root: Path) -> list[str]:
     return [*TINY, f"data.path={folder}", f"paths.root={root}"]
 
 
-def results(root: Path) -> dict[str, dict]:
-    """Every result by the name of its cell."""
-    found = [json.loads(path.read_text()) for path in root.glob("cells/*/result.json")]
-    return {"-".join(result["axes"].values()): result for result in found}
-
-
-@pytest.fixture(scope="module")
-def twin(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of the whole grid, made by the command the project is used by."""
-    root = tmp_path_factory.mktemp("grid")
-    done = lion(*GRID, *tiny(folder, root), "budget.flops=3e10", "budget.tolerance=1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "18 of 18 cells complete" in done.stdout
-    return root
-
-
 def test_grid_leaves_a_complete_result_per_cell(twin: Path) -> None:
-    cells = results(twin)
+    cells = by_axes(twin)
     assert len(cells) == 18
     for name, result in cells.items():
         folder = twin / "cells" / result["id"]
@@ -97,7 +69,7 @@ def test_grid_leaves_a_complete_result_per_cell(twin: Path) -> None:
 
 
 def test_cells_spend_what_was_planned_and_their_last_step_reaches_the_budget(twin: Path) -> None:
-    for result in results(twin).values():
+    for result in by_axes(twin).values():
         ledger = result["ledger"]
         assert ("teacher" in ledger) == (result["axes"]["loss"] != "cl")
         for stage in ("train", "encode"):
@@ -115,45 +87,59 @@ def test_sizes_share_adaptation_and_cells_share_the_untrained_run(twin: Path) ->
     assert len(list(twin.glob("stages/encode-*/done.json"))) == 18 + 6
 
 
-def test_report_reads_the_grid(twin: Path) -> None:
-    done = lion("--root", str(twin), module="lion_sweep.report")
+def copy_of_cells(twin: Path, root: Path) -> Path:
+    """Their results in a folder of their own, as other tests read the twin too."""
+    shutil.copytree(twin / "cells", root / "cells")
+    return root
+
+
+def test_report_reads_the_grid(twin: Path, tmp_path: Path) -> None:
+    root = copy_of_cells(twin, tmp_path)
+    done = lion("--root", str(root), module="lion_sweep.report")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PROXY" in done.stdout and "BM25" in done.stdout
-    table = (twin / "reports" / "scaling" / "scaling.md").read_text()
-    for result in results(twin).values():
+    table = (root / "reports" / "scaling" / "scaling.md").read_text()
+    for result in by_axes(root).values():
         assert f"{result['scores']['twin']['nDCG@10']:.4f}" in table
+
+
+def test_report_shows_a_missing_cell_as_a_hole(twin: Path, tmp_path: Path) -> None:
+    root = copy_of_cells(twin, tmp_path)
+    next(root.glob("cells/8b-dense-kd-*/result.json")).unlink()
+    done = lion("--root", str(root), module="lion_sweep.report")
+    assert done.returncode == 3
+    assert "8b" in done.stdout and "—" in done.stdout
 
 
 def test_finished_grid_does_nothing_again(folder: Path, twin: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in twin.glob("**/*.json")}
-    done = lion(*GRID, *tiny(folder, twin), "budget.flops=3e10", "budget.tolerance=1")
+    done = lion(*GRID, *tiny(folder, twin), *TWIN_BUDGET)
     assert done.returncode == 0 and done.stdout.count("done before") == 18
     assert {path: path.stat().st_mtime_ns for path in twin.glob("**/*.json")} == before
 
 
-def test_report_shows_a_missing_cell_as_a_hole(twin: Path) -> None:
-    missing = next(twin.glob("cells/8b-dense-kd-*/result.json"))
-    hidden = missing.with_suffix(".hidden")
-    missing.rename(hidden)
-    try:
-        done = lion("--root", str(twin), module="lion_sweep.report")
-        assert done.returncode == 3
-        assert "8b" in done.stdout and "—" in done.stdout
-    finally:
-        hidden.rename(missing)
-
-
 def one_cell(folder: Path, root: Path, *more: str) -> list[str]:
-    """A cell of 40 steps."""
-    return [*tiny(folder, root), "loss=cl", "budget=steps", "budget.steps=40", *more]
+    """A cell of 40 steps, after as many of adaptation."""
+    steps = ["budget=steps", "budget.steps=40", "recipe.adapt.steps=40"]
+    own = [word for word in tiny(folder, root) if "adapt.steps" not in word]
+    return [*own, "loss=cl", *steps, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The result of that cell, left alone."""
+    root = tmp_path_factory.mktemp("whole")
+    done = lion(*one_cell(folder, root))
+    assert done.returncode == 0, done.stderr
+    (result,) = by_axes(root).values()
+    return result
 
 
 @pytest.mark.parametrize("stage", ["adapt", "train", "encode"])
-def test_killed_cell_goes_on_to_the_same_numbers(folder: Path, tmp_path: Path, stage: str) -> None:
-    longer = ["recipe.adapt.steps=40"]
-    whole = lion(*one_cell(folder, tmp_path / "whole", *longer))
-    assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, "-m", "lion_sweep", *one_cell(folder, tmp_path / "cut", *longer)]
+def test_killed_cell_goes_on_to_the_same_numbers(
+    folder: Path, whole: dict, tmp_path: Path, stage: str
+) -> None:
+    command = [sys.executable, "-m", "lion_sweep", *one_cell(folder, tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     signs = {
         "adapt": "stages/adapt-*.partial/checkpoint.pt",
@@ -161,18 +147,18 @@ def test_killed_cell_goes_on_to_the_same_numbers(folder: Path, tmp_path: Path, s
         "encode": "stages/encode-*.partial",
     }
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "cut").glob(signs[stage])) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(signs[stage])) and time.monotonic() < deadline:
         assert process.poll() is None, "the cell ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not results(tmp_path / "cut")
-    again = lion(*one_cell(folder, tmp_path / "cut", *longer))
+    assert not by_axes(tmp_path)
+    again = lion(*one_cell(folder, tmp_path))
     assert again.returncode == 0, again.stderr
-    (expected,), (got,) = results(tmp_path / "whole").values(), results(tmp_path / "cut").values()
-    assert got["id"] == expected["id"]
-    assert got["scores"] == expected["scores"]
-    assert got["ledger"] == expected["ledger"]
+    (got,) = by_axes(tmp_path).values()
+    assert got["id"] == whole["id"]
+    assert got["scores"] == whole["scores"]
+    assert got["ledger"] == whole["ledger"]
 
 
 def test_one_failing_cell_leaves_the_others_alone(folder: Path, tmp_path: Path) -> None:
@@ -187,19 +173,19 @@ def test_one_failing_cell_leaves_the_others_alone(folder: Path, tmp_path: Path) 
     assert "lower recipe.learning_rate" in done.stdout
 
 
-def test_a_write_that_fails_costs_nothing_that_was_done(folder: Path, tmp_path: Path) -> None:
+def test_a_write_that_fails_costs_nothing_that_was_done(
+    folder: Path, whole: dict, tmp_path: Path
+) -> None:
     """The system refuses to write a checkpoint, as a full disk would."""
-    whole = lion(*one_cell(folder, tmp_path / "whole"))
-    assert whole.returncode == 0, whole.stderr
-    refused = lion(*one_cell(folder, tmp_path / "cut"), largest_file=5 << 20)
+    refused = lion(*one_cell(folder, tmp_path), largest_file=5 << 20)
     assert refused.returncode == 3
     assert "0 of 1 cells complete" in refused.stdout and "FAILED" in refused.stdout
-    assert list((tmp_path / "cut").glob("stages/tokens-*/done.json"))
-    assert not results(tmp_path / "cut")
-    again = lion(*one_cell(folder, tmp_path / "cut"))
+    assert list(tmp_path.glob("stages/tokens-*/done.json"))
+    assert not by_axes(tmp_path)
+    again = lion(*one_cell(folder, tmp_path))
     assert again.returncode == 0, again.stderr
-    (expected,), (got,) = results(tmp_path / "whole").values(), results(tmp_path / "cut").values()
-    assert got["scores"] == expected["scores"]
+    (got,) = by_axes(tmp_path).values()
+    assert got["scores"] == whole["scores"]
 
 
 @pytest.mark.parametrize(
@@ -261,15 +247,14 @@ def test_a_plan_says_what_the_grid_then_spends(folder: Path, twin: Path) -> None
     shown = lion(
         *GRID,
         *tiny(folder, twin),
-        "budget.flops=3e10",
-        "budget.tolerance=1",
+        *TWIN_BUDGET,
         "plan.format=json",
         module="lion_sweep.plan",
     )
     assert shown.returncode == 0, shown.stderr
     plan = json.loads(shown.stdout)
     assert set(plan) == {"cells", "shared", "spread", "total"}
-    ran = results(twin)
+    ran = by_axes(twin)
     for row in plan["cells"]:
         result = ran.pop("-".join(row["axes"].values()))
         spent = result["ledger"]["train"]["spent"]
@@ -309,7 +294,7 @@ def test_a_calibrated_plan_allows_a_budget_of_gpu_hours(folder: Path, tmp_path: 
     assert row["time_from"] == "measured"
     assert row["train_seconds"] == pytest.approx(1.8, rel=0.3)  # by the measured step time
     assert lion(*budget).returncode == 0
-    assert results(tmp_path)["1b-sparse-cl"]["ledger"]["train"]["spent"]["steps"] == row["steps"]
+    assert by_axes(tmp_path)["1b-sparse-cl"]["ledger"]["train"]["spent"]["steps"] == row["steps"]
 
 
 def test_a_budget_can_be_what_a_reference_cell_spends(folder: Path, tmp_path: Path) -> None:

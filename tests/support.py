@@ -1,0 +1,96 @@
+"""What tests of commands share: grids small enough for seconds, a shell to run them in."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
+TINY = [
+    "data=beir",
+    "data.name=twin",
+    "teacher=bm25",
+    "loss.batch_size=8",
+    "recipe.adapt.steps=2",
+    "recipe.adapt.batch_size=2",
+    "recipe.adapt.chunk=16",
+    "recipe.checkpoint_every=1",
+    "evaluation.permutations=99",
+    "tracking=none",
+]
+# The budget of the tiny twin of the whole grid: some ten steps of the smallest cell.
+TWIN_BUDGET = ["budget.flops=3e10", "budget.tolerance=1"]
+PATIENCE_SECONDS = 600
+
+
+@dataclass
+class Shell:
+    """A user's shell: commands of the package with this environment, on this collection."""
+
+    environment: dict[str, str]
+    collection: Path
+
+    def words(self, *words: str) -> list[str]:
+        """The words with those that make every grid small, where they say nothing else."""
+        chosen = {word.split("=")[0] for word in words}
+        tiny = [*TINY, "budget.tolerance=null", f"data.path={self.collection}"]
+        return [*words, *(word for word in tiny if word.split("=")[0] not in chosen)]
+
+    def start(self, *words: str, module: str = "lion_sweep") -> "subprocess.Popen[str]":
+        """A command that goes on while the test does."""
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *self.words(*words)],
+            env=os.environ | self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, module: str = "lion_sweep") -> tuple[int, str]:
+        """(exit status, what it printed) of a finished command."""
+        command = self.start(*words, module=module)
+        printed, _ = command.communicate(timeout=PATIENCE_SECONDS)
+        return command.returncode, printed
+
+    def status(self, root: Path) -> tuple[int, list[dict[str, Any]]]:
+        """(exit status, rows) of the status command."""
+        done = subprocess.run(
+            [sys.executable, "-m", "lion_sweep.status", f"paths.root={root}", "status.format=json"],
+            env=os.environ | self.environment,
+            text=True,
+            capture_output=True,
+        )
+        return done.returncode, json.loads(done.stdout)
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+    """The first true value of `condition`; fails after a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
+
+
+def results(root: Path) -> dict[str, dict[str, Any]]:
+    """Results by cell."""
+    found = (json.loads(path.read_text()) for path in root.glob("cells/*/result.json"))
+    return {result["id"]: result for result in found}
+
+
+def by_axes(root: Path) -> dict[str, dict[str, Any]]:
+    """Results by what tells the cells of one grid apart, as in 1b-dense-cl."""
+    return {"-".join(result["axes"].values()): result for result in results(root).values()}
+
+
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    """Records of a task's attempts."""
+    paths = sorted((folder / "attempts").glob("*.json"))
+    return [json.loads(path.read_text() or "{}") for path in paths]
