@@ -26,7 +26,9 @@ class Blueprint:
     start: str  # what its weights are
     shape: DecoderShape
     tied: bool
-    tokens: Path
+    tokenizer: str  # folder or Hugging Face id of what made the tokens
+    queries: Path  # tokens
+    passages: Path  # tokens
     estimate: str = ""  # why the tokens are not its own, where they are not
 
     @property
@@ -40,7 +42,7 @@ class Blueprint:
         recipe = config.recipe
         return {
             "source": self.key,
-            "tokens": self.tokens.name,
+            "tokens": self.passages.name,
             "adapt": plain(asdict(recipe.adapt)),
             "lora": plain(asdict(recipe.lora)) if recipe.lora else None,
             "optimiser": [
@@ -75,10 +77,10 @@ def _source(workshop: Workshop, texts: Collection) -> tuple[str, str, str]:
         return source, source, PRETRAINED
     shape = config.model.proxy
     assert shape is not None
-    train = [texts.queries[query] for query in texts.qrels[config.data.train_split]]
+    train = texts.queries.of(texts.asked(config.data.train_split))
 
     def build(folder: Path) -> dict[str, Any]:
-        proxy.build(shape, list(texts.documents.values()), train, folder, config.seed)
+        proxy.build(shape, texts.documents.all(), train, folder, config.seed)
         return {}
 
     specification = {
@@ -104,8 +106,9 @@ def blueprint(workshop: Workshop, texts: Collection) -> Blueprint:
                 f"model.full_shape says {expected}, tied={published.tied}, but {source} is "
                 f"{shape}, tied={tied}: correct model.full_shape."
             )
-    folder = _token_cache(workshop, source, texts)
-    return Blueprint(source, name, start, shape, tied, folder)
+    return Blueprint(
+        source, name, start, shape, tied, source, *_token_caches(workshop, source, texts)
+    )
 
 
 def blueprint_offline(workshop: Workshop, texts: Collection) -> Blueprint:
@@ -121,19 +124,21 @@ def blueprint_offline(workshop: Workshop, texts: Collection) -> Blueprint:
         raise UserError(
             f"model={config.model.name} has no model.full_shape to plan ladder=full by."
         )
-    estimate = ""
+    estimate, counted_by = "", source
     try:
-        folder = _token_cache(workshop, source, texts, offline=True)
+        caches = _token_caches(workshop, source, texts, offline=True)
     except OSError:
         stand_in = replace(config, ladder=LadderName.proxy)
         shrunken, *_ = _source(Workshop(stand_in, workshop.progress), texts)
-        folder = _token_cache(workshop, shrunken, texts)
+        caches, counted_by = _token_caches(workshop, shrunken, texts), shrunken
         estimate = (
             f"tokens of {source} are estimated with its stand-in's tokenizer, as its own is not on "
             f"this machine (hf download {source} --include 'tokenizer*')"
         )
     shape = _published(published)
-    return Blueprint(source, source, PRETRAINED, shape, published.tied, folder, estimate)
+    return Blueprint(
+        source, source, PRETRAINED, shape, published.tied, counted_by, *caches, estimate
+    )
 
 
 def _published(shape: FullShape) -> DecoderShape:
@@ -141,9 +146,26 @@ def _published(shape: FullShape) -> DecoderShape:
     return DecoderShape(**{name: value for name, value in asdict(shape).items() if name in known})
 
 
-def _token_cache(workshop: Workshop, source: str, texts: Collection, offline: bool = False) -> Path:
-    """Folder of the collection's tokens, cut at the longest length that any stage asks for."""
-    config = workshop.config
-    query = max(config.recipe.lengths.query, config.evaluation.query_length)
-    passage = max(config.recipe.lengths.passage, config.evaluation.passage_length)
-    return tokenised(workshop, "tokens", source, texts, (query, passage), offline)
+def _token_caches(
+    workshop: Workshop, source: str, texts: Collection, offline: bool = False
+) -> tuple[Path, Path]:
+    """Folders of the tokens of queries and passages, cut at the longest that any stage asks for."""
+    lengths, evaluation = workshop.config.recipe.lengths, workshop.config.evaluation
+    return (
+        tokenised(
+            workshop,
+            "query tokens",
+            source,
+            texts.queries,
+            max(lengths.query, evaluation.query_length),
+            offline,
+        ),
+        tokenised(
+            workshop,
+            "passage tokens",
+            source,
+            texts.documents,
+            max(lengths.passage, evaluation.passage_length),
+            offline,
+        ),
+    )

@@ -49,7 +49,9 @@ def specification(config: Config) -> dict[str, Any]:
         kept["budget"].pop(key)  # anchor comes to is budget.flops
     kept["recipe"].pop("flops_tolerance")
     kept["model"].pop("full_shape")  # of planning alone
-    kept["data"].pop("path", None)  # where the collection lies; what it holds is its checksum
+    for collection in (kept["data"], *kept["evaluation"]["sets"].values()):
+        for key in ("path", "corpus", "queries", "qrels"):  # what they hold is the checksum
+            collection.pop(key)
     return kept
 
 
@@ -73,9 +75,11 @@ def read_config(folder: Path) -> Config:
 class Cell:
     """A cell and its folder: configuration, log, result, runs, per-query values."""
 
-    def __init__(self, config: Config, checksum: str) -> None:
-        self.config, self.checksum = config, checksum
-        self.id = f"{label(config)}-{key_of([specification(config), checksum])}"
+    def __init__(self, config: Config, contents: dict[str, str]) -> None:
+        """`contents`: checksums of the collections that are scored, prepare.contents."""
+        self.config, self.contents = config, contents
+        self.checksum = contents[config.data.name]
+        self.id = f"{label(config)}-{key_of([specification(config), contents])}"
         self.folder = Path(config.paths.root) / "cells" / self.id
 
     @property

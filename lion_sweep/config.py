@@ -4,7 +4,7 @@ Hydra merges every chosen option into these classes, so an unknown key or a wron
 while composing. What no single key shows to be wrong is refused in validation.py.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from lion_sweep.config_data import Data, Evaluation
 from lion_sweep.config_site import Site
 from lion_sweep.errors import UserError
 
@@ -24,13 +25,6 @@ class LadderName(Enum):
 
     proxy = "proxy"
     full = "full"
-
-
-class DataKind(Enum):
-    """Where a collection comes from."""
-
-    pydoc = "pydoc"
-    beir = "beir"
 
 
 class BudgetKind(Enum):
@@ -63,13 +57,6 @@ class PlanFormat(Enum):
     table = "table"
     json = "json"
     csv = "csv"
-
-
-class SparseEngine(Enum):
-    """What searches sparse vectors."""
-
-    exact = "exact"
-    lucene = "lucene"
 
 
 class Normalize(Enum):
@@ -139,18 +126,6 @@ class Loss:
     batch_size: int = MISSING
     negatives: int = MISSING
     terms: dict[str, Any] = MISSING
-
-
-@dataclass
-class Data:
-    """A collection: corpus, queries, qrels."""
-
-    name: str = MISSING
-    kind: DataKind = MISSING
-    packages: list[str] = field(default_factory=list)
-    path: str | None = None
-    train_split: str = "train"
-    test_split: str = "test"
 
 
 @dataclass
@@ -268,19 +243,6 @@ class Recipe:
     flops_tolerance: float = MISSING
     dense: DenseRecipe = MISSING
     sparse: SparseRecipe = MISSING
-
-
-@dataclass
-class Evaluation:
-    """How a trained cell is searched and scored."""
-
-    measures: list[str] = MISSING
-    depth: int = MISSING
-    query_length: int = MISSING
-    passage_length: int = MISSING
-    batch_tokens: int = MISSING
-    sparse_engine: SparseEngine = MISSING
-    permutations: int = MISSING
 
 
 @dataclass

@@ -4,7 +4,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from lion_sweep import site
+from lion_sweep import prepare, site
 from lion_sweep.cell import label
 from lion_sweep.config import Config, LadderName
 from lion_sweep.config_site import SiteName
@@ -36,20 +36,24 @@ def check(configs: list[Config]) -> SiteName:
 
 
 def introduce(planner: Planner, config: Config) -> None:
-    """Print what a collection holds, and how BM25 fares on it."""
-    from lion_sweep import pipeline  # here, so that planning need not wait for it
+    """Print what the collections hold, and how BM25 fares on the one that cells train on."""
+    from lion_sweep import evaluating  # here, so that planning need not wait for it
 
-    texts = planner.collection(config)
     workshop = Workshop(config, Progress(config.data.name, None))
-    searched = pipeline.search_bm25(workshop, texts)
-    scores = pipeline.score(workshop, texts, searched, "score bm25")
-    measure, value = next(iter(mean(scores).items()))
-    judged = [f"{len(qrels)} {split} queries" for split, qrels in texts.qrels.items()]
-    print(
-        f"collection: {config.data.name}, {len(texts.documents)} passages, "
-        f"{', '.join(judged)}, BM25 {measure} {value:.4f}, checksum {texts.checksum}",
-        flush=True,
-    )
+    for name, (texts, split) in prepare.evaluation_sets(workshop).items():
+        judged = [f"{len(qrels)} {of_split} queries" for of_split, qrels in texts.qrels.items()]
+        words = [name, f"{len(texts.documents)} passages", *judged]
+        if name == config.data.name:
+            means = mean(evaluating.bm25(workshop, texts, split))
+            measure, value = next(iter(means.items()))
+            words.append(f"BM25 {measure} {value:.4f}")
+        print(f"collection: {', '.join(words)}, checksum {texts.checksum}", flush=True)
+        for what, found in (("passages", texts.documents), ("queries", texts.queries)):
+            if found.empty or found.repeated:
+                print(
+                    f"  of its {what}, {found.empty} are empty and {found.repeated} repeat another",
+                    flush=True,
+                )
 
 
 def approve(planner: Planner, configs: list[Config]) -> None:

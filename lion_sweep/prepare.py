@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +15,27 @@ from transformers import AutoConfig
 from transformers.utils import cached_file
 
 from lion_sweep import interruption, stage
-from lion_sweep.config import Config, DataKind
-from lion_sweep.data import pydoc, tokens
-from lion_sweep.data.collection import Collection, read, write
+from lion_sweep.config import Config
+from lion_sweep.config_data import Data, DataKind, EvaluationSet
+from lion_sweep.data import given, pydoc, texts, tokens
+from lion_sweep.data.collection import Collection, read_qrels, write
 from lion_sweep.data.groups import MISSING, Groups, mine
+from lion_sweep.data.places import Place, place
 from lion_sweep.data.teacher import Encoder, encoder_source, teach
+from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.progress import Progress
-from lion_sweep.stage import Stage, Team
+from lion_sweep.stage import Stage, Team, key_of
 from lion_sweep.validation import needs_teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+EvaluationSets = dict[str, tuple[Collection, str]]
+
 GROUPS = "groups.npz"
+TEXTS = "texts.arrow"
 
 
 class Workshop:
@@ -75,30 +82,80 @@ def package_version(package: str) -> str:
     return " ".join(map(version, packages_distributions().get(name, [])))
 
 
-@lru_cache(maxsize=4)
-def _read(folder: Path, name: str, splits: tuple[str, ...]) -> Collection:
-    return read(folder, name, list(splits))
-
-
 def collection(workshop: Workshop) -> Collection:
-    """The cell's collection, derived first where it is the embedded one."""
+    """The collection that the cell trains on, derived first where it is the embedded one."""
     data = workshop.config.data
-    splits = tuple(dict.fromkeys([data.train_split, data.test_split]))
-    if data.kind is DataKind.beir:
-        assert data.path is not None
-        return _read(Path(data.path).expanduser(), data.name, splits)
+    path = data.path
+    if data.kind is DataKind.pydoc:
+        path = str(_derived(workshop).folder)
+    assert path is not None  # validation.py
+    splits = dict.fromkeys([data.train_split, data.test_split])
+    return _collection(workshop, data.name, data, path, tuple(splits))
+
+
+def evaluation_sets(workshop: Workshop) -> EvaluationSets:
+    """(collection, split) of everything that is scored, by name; the cell's own comes first."""
+    data, sets = workshop.config.data, workshop.config.evaluation.sets
+    others = {
+        name: (_collection(workshop, name, chosen, chosen.path, (chosen.split,)), chosen.split)
+        for name, chosen in sets.items()
+    }
+    return {data.name: (collection(workshop), data.test_split)} | others
+
+
+def contents(workshop: Workshop) -> dict[str, str]:
+    """Checksum of everything that is scored, by name."""
+    return {name: tested.checksum for name, (tested, _) in evaluation_sets(workshop).items()}
+
+
+def _derived(workshop: Workshop) -> Stage:
+    packages = workshop.config.data.packages
 
     def derive(folder: Path) -> dict[str, Any]:
-        pairs = pydoc.collect(data.packages)
         by_split: dict[str, list[tuple[str, str]]] = {"train": [], "dev": [], "test": []}
-        for query, passage in pairs:
+        for query, passage in pydoc.collect(packages):
             by_split[pydoc.split_of(query)].append((query, passage))
         write(folder, by_split)
         return {split: len(rows) for split, rows in by_split.items()}
 
-    packages = {package: package_version(package) for package in data.packages}
-    done = workshop.run("collection", {"pydoc": packages, "rules": pydoc.RULES}, derive)
-    return _read(done.folder, data.name, splits)
+    versions = {package: package_version(package) for package in packages}
+    return workshop.run("collection", {"pydoc": versions, "rules": pydoc.RULES}, derive)
+
+
+def _collection(
+    workshop: Workshop, name: str, layout: Data | EvaluationSet, path: str, splits: tuple[str, ...]
+) -> Collection:
+    where = place(path)
+    queries = dict.fromkeys(layout.queries.format(split=split) for split in splits)
+    corpus = _imported(workshop, where, [layout.corpus], f"corpus {name}")
+    asked = _imported(workshop, where, list(queries), f"queries {name}")
+    return _assembled(name, path, corpus, asked, layout.qrels, splits)
+
+
+def _imported(workshop: Workshop, where: Place, names: list[str], shown: str) -> Path:
+    """Folder of the texts of some files in one Arrow file, so that no command reads them again."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        pairs = chain.from_iterable(map(where.texts, names))
+        return texts.write(pairs, folder / TEXTS, ", ".join(names))
+
+    signatures = [where.signature(name) for name in names]
+    return workshop.run("texts", {"from": signatures}, work, shown).folder
+
+
+@lru_cache(maxsize=64)
+def _assembled(
+    name: str, path: str, corpus: Path, queries: Path, qrels: str, splits: tuple[str, ...]
+) -> Collection:
+    documents, asked = _texts(corpus), _texts(queries)
+    return Collection(
+        name, documents, asked, read_qrels(place(path), qrels, splits, documents, asked)
+    )
+
+
+@lru_cache(maxsize=64)
+def _texts(folder: Path) -> Texts:
+    return texts.read(folder / TEXTS, stage.facts(folder))
 
 
 @lru_cache(maxsize=4)
@@ -125,78 +182,85 @@ def tokenizer_key(source: str, offline: bool = False) -> str:
         _raise_exceptions_for_missing_entries=False,
     )
     if file is None:
-        return stage.key_of(tokenizer_of(source, offline).get_vocab())
+        return key_of(tokenizer_of(source, offline).get_vocab())
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 def tokenised(
-    workshop: Workshop,
-    shown: str,
-    source: str,
-    texts: Collection,
-    lengths: tuple[int, int],
-    offline: bool = False,
+    workshop: Workshop, shown: str, source: str, asked: Texts, length: int, offline: bool = False
 ) -> Path:
-    """Folder of the collection's tokens; queries and passages are cut at `lengths`."""
-    query, passage = lengths
+    """Folder of the tokens of texts, cut at `length`."""
 
     def tokenise(folder: Path) -> dict[str, Any]:
-        tokenizer = tokenizer_of(source, offline)
         return {
-            "queries": tokens.write(
-                folder, "queries", list(texts.queries.values()), tokenizer, query
-            ),
-            "passages": tokens.write(
-                folder, "passages", list(texts.documents.values()), tokenizer, passage
-            ),
+            "tokens": tokens.write(folder, asked.batches(), tokenizer_of(source, offline), length)
         }
 
     specification = {
-        "collection": texts.checksum,
+        "texts": asked.checksum,
         "tokenizer": tokenizer_key(source, offline),
-        "query_length": query,
-        "passage_length": passage,
+        "length": length,
     }
     folder = workshop.run("tokens", specification, tokenise, shown).folder
-    found = tuple(len(tokens.read(folder, name)) for name in ("queries", "passages"))
-    if found != (len(texts.queries), len(texts.documents)):
+    if (found := len(tokens.read(folder))) != len(asked):
         raise UserError(
-            f"{folder} holds the tokens of {found[0]} queries and {found[1]} passages, but "
-            f"{texts.name} has {len(texts.queries)} and {len(texts.documents)}: delete the folder."
+            f"{folder} holds the tokens of {found} texts, but there are {len(asked)}: delete the "
+            "folder."
         )
     return folder
 
 
-def mined_groups(workshop: Workshop, texts: Collection) -> Path:
-    """File of the training split's BM25 negatives, scored by BM25."""
+def groups(workshop: Workshop, pairs: Collection) -> Path:
+    """File of the training split's groups: mined and scored by BM25, or given with the data."""
     config = workshop.config
+    if config.data.groups:
+        return _given_groups(workshop, pairs)
 
     def search(folder: Path) -> dict[str, Any]:
-        groups = mine(texts, config.data.train_split, config.recipe.negative_depth)
-        groups.save(folder / GROUPS)
-        judged = texts.qrels[config.data.train_split].values()
+        mined = mine(pairs, config.data.train_split, config.recipe.negative_depth)
+        mined.save(folder / GROUPS)
+        judged = pairs.qrels[config.data.train_split].values()
         positives = sum(grade > 0 for grades in judged for grade in grades.values())
-        return {"pairs": len(groups), "pairs_without_negatives": positives - len(groups)}
+        return {"pairs": len(mined), "pairs_without_negatives": positives - len(mined)}
 
-    return workshop.run("negatives", _mining(config, texts.checksum), search).folder / GROUPS
+    return workshop.run("negatives", _mining(config, pairs.checksum), search).folder / GROUPS
+
+
+def _given_groups(workshop: Workshop, pairs: Collection) -> Path:
+    data, depth = workshop.config.data, workshop.config.recipe.negative_depth
+    assert data.path is not None and data.groups is not None
+    where, name = place(data.path), data.groups
+
+    def work(folder: Path) -> dict[str, Any]:
+        found = given.read(where.lines(name), pairs, depth)
+        found.save(folder / GROUPS)
+        return {"pairs": len(found)}
+
+    specification = {
+        "given": where.signature(name),
+        "collection": pairs.checksum,
+        "depth": depth,
+    }
+    return workshop.run("negatives", specification, work, "training groups").folder / GROUPS
 
 
 def _mining(config: Config, checksum: str) -> dict[str, Any]:
     return {
+        "groups": config.data.groups,
         "collection": checksum,
         "split": config.data.train_split,
         "depth": config.recipe.negative_depth,
     }
 
 
-def taught_groups(workshop: Workshop, texts: Collection) -> Path:
+def taught_groups(workshop: Workshop, pairs: Collection) -> Path:
     """File of the mined groups with the teacher's scores, where a loss of the cell reads them."""
-    config, path = workshop.config, mined_groups(workshop, texts)
+    config, path = workshop.config, groups(workshop, pairs)
     if not needs_teacher(config):
         return path
 
     def score(folder: Path) -> dict[str, Any]:
-        mined, encoder = Groups.load(path), teacher_encoder(workshop, texts)
+        mined, encoder = Groups.load(path), teacher_encoder(workshop, pairs)
         taught, spent = teach(mined, config.teacher, encoder, workshop.progress.step)
         taught.save(folder / GROUPS)
         inverted = taught.negative_score_PM > taught.positive_score_P[:, None]
@@ -206,7 +270,7 @@ def taught_groups(workshop: Workshop, texts: Collection) -> Path:
             "spent": spent.as_dict(),
         }
 
-    taught = workshop.run("teacher", _teaching(config, texts.checksum), score)
+    taught = workshop.run("teacher", _teaching(config, pairs.checksum), score)
     return taught.folder / GROUPS
 
 
@@ -219,14 +283,15 @@ def taught_name(config: Config, checksum: str) -> str:
     return stage.name_of("teacher", _teaching(config, checksum))
 
 
-def teacher_encoder(workshop: Workshop, texts: Collection) -> Encoder | None:
+def teacher_encoder(workshop: Workshop, pairs: Collection) -> Encoder | None:
     """The teacher's encoder with the tokens it reads; no weights are loaded."""
     teacher = workshop.config.teacher
     if not teacher.encoder:
         return None
     source = encoder_source(teacher.encoder)
-    lengths = (teacher.length, teacher.length)
-    folder = tokenised(workshop, "teacher tokens", source, texts, lengths)
+    queries, passages = (
+        tokens.read(tokenised(workshop, f"teacher {what} tokens", source, asked, teacher.length))
+        for what, asked in (("query", pairs.queries), ("passage", pairs.documents))
+    )
     meter = Meter.of_teacher(AutoConfig.from_pretrained(source), teacher.length)
-    queries, passages = (tokens.read(folder, name) for name in ("queries", "passages"))
     return Encoder(source, queries, passages, meter)

@@ -9,7 +9,8 @@ import torch
 from huggingface_hub import get_token
 from transformers import AutoConfig
 
-from lion_sweep.config import Config, LadderName, Precision, SparseEngine
+from lion_sweep.config import Config, LadderName, Precision
+from lion_sweep.config_data import SparseEngine
 from lion_sweep.config_site import Resources, SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.retrieval.lucene import lucene_available

@@ -132,6 +132,12 @@ def find(root: Path, name: str, specification: dict[str, Any]) -> Stage | None:
     return Stage(folder, key_of(specification), done["facts"], done["seconds"], reused=True)
 
 
+def facts(folder: Path) -> dict[str, Any]:
+    """What the work of a finished stage returned."""
+    found: dict[str, Any] = json.loads((folder / DONE).read_text(encoding="utf-8"))["facts"]
+    return found
+
+
 def name_of(name: str, specification: dict[str, Any]) -> str:
     """The stage's folder in `<root>/stages`, done or not."""
     return f"{name}-{key_of(specification)}"

@@ -5,7 +5,8 @@ from typing import Any
 
 from hydra.utils import get_class
 
-from lion_sweep.config import BudgetKind, Config, DataKind, LadderName
+from lion_sweep.config import BudgetKind, Config, LadderName
+from lion_sweep.config_data import DataKind
 from lion_sweep.errors import UserError
 
 
@@ -141,13 +142,26 @@ def validate(config: Config) -> None:
             f"model={config.model.name} says nothing of ladder={config.ladder.value}: choose "
             "another ladder, or set model.backbone to a Hugging Face id or a folder.",
         )
-    if config.data.kind is DataKind.beir:
+    if config.data.kind is DataKind.files:
         _require(
             config.data.path is not None,
-            "data=beir needs a folder in BEIR format: data.path=FOLDER.",
+            f"data={config.data.name} needs a folder, a .zip or a Hugging Face id: "
+            "data.path=FOLDER.",
         )
     else:
         _require(bool(config.data.packages), "data.packages is empty: name one, such as stdlib.")
+    for name, chosen in config.evaluation.sets.items():
+        _require(
+            name != config.data.name,
+            f"evaluation.sets.{name} has the name of the collection that cells train on, whose "
+            "test split is scored anyway: give it another name.",
+        )
+        for key in ("query_length", "passage_length"):
+            length = getattr(chosen, key)
+            _require(
+                length is None or length > 0,
+                f"evaluation.sets.{name}.{key}={length} must be greater than 0, or null.",
+            )
     for term, value in config.loss.terms.items():
         _require_target(f"loss.terms.{term}", value)
     _require_target("paradigm.encoder", config.paradigm.encoder)

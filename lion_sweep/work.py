@@ -8,7 +8,6 @@ from lion_sweep import prepare, stage
 from lion_sweep.attempts import WHEREABOUTS, Attempt
 from lion_sweep.cell import Cell
 from lion_sweep.config_site import SiteName
-from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress
@@ -50,7 +49,7 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
 
 
 def _do(task: Task, site: SiteName, workshop: Workshop) -> None:
-    from lion_sweep import pipeline  # here, as it imports the models, which takes seconds
+    from lion_sweep import cell_run, pipeline  # here, as it imports the models, which takes seconds
 
     texts = prepare.collection(workshop)
     if task.kind == TEACHER:
@@ -58,19 +57,19 @@ def _do(task: Task, site: SiteName, workshop: Workshop) -> None:
     elif task.kind == ADAPT:
         pipeline.Pipeline(task.config, site, workshop, texts).adapt()
     else:
-        cell = _cell(task, texts)
-        result = pipeline.run(cell, site, workshop, texts)
+        cell = _cell(task, workshop)
+        result = cell_run.run(cell, site, workshop, texts)
         if workshop.team is None or workshop.team.leads:
             cell.write_result(result)
 
 
-def _cell(task: Task, texts: Collection) -> Cell:
-    """The cell of a task, whose collection must not have changed meanwhile."""
+def _cell(task: Task, workshop: Workshop) -> Cell:
+    """The cell of a task, whose collections must not have changed meanwhile."""
     assert task.kind == CELL
-    cell = Cell(task.config, texts.checksum)
+    cell = Cell(task.config, prepare.contents(workshop))
     if cell.id != task.name:
         raise UserError(
-            f"{task.name} was submitted for another content of {task.config.data.name} than is "
+            f"{task.name} was submitted for another content of {', '.join(cell.contents)} than is "
             "there now: give the command again, which makes a new cell of it."
         )
     return cell

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from lion_sweep.data.texts import SCHEMA, Texts
+
 GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
 TINY = [
     "data=beir",
@@ -67,6 +71,11 @@ class Shell:
             capture_output=True,
         )
         return done.returncode, json.loads(done.stdout)
+
+
+def texts(pairs: dict[str, str]) -> Texts:
+    """Texts by id, in memory."""
+    return Texts(pa.table([list(pairs), list(pairs.values())], schema=SCHEMA), "sum")
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:

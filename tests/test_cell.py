@@ -22,10 +22,14 @@ Compose = Callable[..., Config]
         "tracking.group=mine",
         "paths.root=elsewhere",
         "data.path=somewhere",
+        "data.qrels=elsewhere.tsv",
     ],
 )
 def test_where_a_cell_runs_keeps_its_id(compose_cell: Compose, override: str) -> None:
-    assert Cell(compose_cell(override), "sum").id == Cell(compose_cell(), "sum").id
+    assert (
+        Cell(compose_cell(override), {"pydoc": "sum"}).id
+        == Cell(compose_cell(), {"pydoc": "sum"}).id
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,25 +52,42 @@ def test_where_a_cell_runs_keeps_its_id(compose_cell: Compose, override: str) ->
     ],
 )
 def test_what_changes_numbers_changes_the_id(compose_cell: Compose, override: str) -> None:
-    assert Cell(compose_cell(override), "sum").id != Cell(compose_cell(), "sum").id
+    assert (
+        Cell(compose_cell(override), {"pydoc": "sum"}).id
+        != Cell(compose_cell(), {"pydoc": "sum"}).id
+    )
 
 
 def test_the_collection_changes_the_id(compose_cell: Compose) -> None:
     config = compose_cell()
-    assert Cell(config, "sum").id != Cell(config, "other").id
-    assert Cell(config, "sum").id == Cell(compose_cell(), "sum").id
+    assert Cell(config, {"pydoc": "sum"}).id != Cell(config, {"pydoc": "other"}).id
+    assert Cell(config, {"pydoc": "sum"}).id == Cell(compose_cell(), {"pydoc": "sum"}).id
+
+
+def test_what_it_is_scored_on_changes_the_id_and_where_that_lies_does_not(
+    compose_cell: Compose,
+) -> None:
+    contents = {"pydoc": "sum", "mine": "other"}
+    plain = Cell(compose_cell(), {"pydoc": "sum"})
+    cells = [
+        Cell(compose_cell(f"+evaluation.sets.mine={{path: {path}}}"), contents)
+        for path in ("here", "there")
+    ]
+    assert cells[0].id == cells[1].id != plain.id
+    longer = "+evaluation.sets.mine={path: here, passage_length: 64}"
+    assert Cell(compose_cell(longer), contents).id != cells[0].id
 
 
 def test_the_id_names_the_axes(compose_cell: Compose, tmp_path: Path) -> None:
     config = compose_cell("model=8b", "paradigm=dense", "loss=kd", f"paths.root={tmp_path}")
-    cell = Cell(config, "sum")
+    cell = Cell(config, {"pydoc": "sum"})
     assert cell.id.startswith("8b-dense-kd-")
     assert cell.folder == tmp_path / "cells" / cell.id
 
 
 def test_the_frozen_configuration_explains_the_cell(compose_cell: Compose, tmp_path: Path) -> None:
     config = compose_cell("loss=cl", "seed=7", f"paths.root={tmp_path}")
-    cell = Cell(config, "sum")
+    cell = Cell(config, {"pydoc": "sum"})
     cell.freeze()
     cell.freeze()
     frozen = OmegaConf.load(cell.folder / "config.yaml")
@@ -81,7 +102,7 @@ def test_the_frozen_configuration_explains_the_cell(compose_cell: Compose, tmp_p
 
 
 def test_a_cell_with_a_result_is_complete(compose_cell: Compose, tmp_path: Path) -> None:
-    cell = Cell(compose_cell(f"paths.root={tmp_path}"), "sum")
+    cell = Cell(compose_cell(f"paths.root={tmp_path}"), {"pydoc": "sum"})
     cell.freeze()
     assert not cell.complete
     cell.write_result({"nDCG@10": 0.5})

@@ -45,7 +45,7 @@ def test_a_folder_without_a_task_is_refused(tmp_path: Path) -> None:
 
 def test_cells_wait_for_what_they_share(compose_cell: Any) -> None:
     cells = [
-        Cell(compose_cell(f"model={model}", f"loss={loss}"), "checksum")
+        Cell(compose_cell(f"model={model}", f"loss={loss}"), {"pydoc": "checksum"})
         for model in ("1b", "3b")
         for loss in ("cl", "kd", "clkd")
     ]

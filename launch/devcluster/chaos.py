@@ -110,7 +110,7 @@ def differences(quiet: Path, stormy: Path) -> list[str]:
         return {result["id"]: result for result in found}
 
     one, other = read(quiet), read(stormy)
-    same = ("scores", "untrained", "gain", "sparsity")
+    same = ("scores", "untrained", "gain", "ledger")
     return [
         name
         for name in sorted(one.keys() | other.keys())
@@ -126,17 +126,19 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pause", type=float, default=4.0, help="mean seconds between strikes")
+    parser.add_argument("--pause", type=float, default=10.0, help="mean seconds between strikes")
     parser.add_argument("--port", type=int, default=26800)
     here = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     asked, words = parser.parse_args(sys.argv[1:here]), sys.argv[here + 1 :]
     command = [sys.executable, "-m", "lion_sweep", *words]
     quiet, stormy = asked.folder.resolve() / "quiet", asked.folder.resolve() / "stormy"
-    # Here one process runs all: no job, no kill.
-    subprocess.run([*command, f"paths.root={quiet}", "site=laptop"], check=True)
-    with Cluster(asked.folder / "cluster", port=asked.port, slurmd_timeout=10) as cluster:
+    # Here one process runs all: no job, no kill. One core, as in the jobs, splits sums as they do.
+    one_core = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, f"paths.root={quiet}", "site=laptop"], check=True, env=one_core)
+    with Cluster(asked.folder / "cluster", port=asked.port, slurmd_timeout=30) as cluster:
         chaos = Chaos(cluster, stormy, random.Random(asked.seed))
-        more = ["site=slurm", "site.retry=failed", "site.attempts=1000", f"paths.root={stormy}"]
+        more = ["site=slurm", "site.cpus=1", "site.retry=failed", "site.attempts=1000"]
+        more += [f"paths.root={stormy}"]
         unleash(chaos, [*command, *more], asked.kills, asked.pause)
     different = differences(quiet, stormy)
     cells = len(list(stormy.glob("cells/*/result.json")))

@@ -1,122 +1,76 @@
-"""A collection on disk in BEIR layout: reading, checking, writing.
-
-corpus.jsonl    {"_id": str, "title": str, "text": str} per line
-queries.jsonl   {"_id": str, "text": str} per line
-qrels/SPLIT.tsv header, then query-id TAB corpus-id TAB grade
-"""
+"""A collection: documents, queries, and which document is relevant to which query."""
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lion_sweep.data.places import Judgement, Place
+from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
-GRADE = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Texts and judgements; `checksum` is over the files that were read."""
+    """Texts and the judgements of some splits, by query id and document id."""
 
     name: str
-    documents: dict[str, str]
-    queries: dict[str, str]
+    documents: Texts
+    queries: Texts
     qrels: dict[str, Qrels]
-    checksum: str
+
+    @property
+    def checksum(self) -> str:
+        """Of all content: texts, order, judgements."""
+        parts = [self.documents.checksum, self.queries.checksum, self.qrels]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def asked(self, split: str) -> list[str]:
+        """Ids of the queries of a split that have a relevant document."""
+        return list(self.qrels[split])
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a jsonl file whose objects carry an `_id`."""
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number} is not JSON: {error.msg}.") from None
-            if not isinstance(record, dict) or "_id" not in record or "text" not in record:
-                raise UserError(
-                    f'{path}:{number} needs "_id" and "text", as in {{"_id": "d1", "text": "..."}}.'
-                )
-            yield number, record
+def read_qrels(
+    place: Place, name: str, splits: Iterable[str], documents: Texts, queries: Texts
+) -> dict[str, Qrels]:
+    """Judgements of the splits, every id of them checked; `name` may hold {split}.
+
+    Queries without a relevant document are left out: they cannot be scored. Raises `UserError`
+    for a judgement of a query or document that is not there, or where nothing is relevant.
+    """
+    return {
+        split: _of_split(
+            list(place.judgements(name.format(split=split), split)),
+            name.format(split=split),
+            documents,
+            queries,
+        )
+        for split in splits
+    }
 
 
-def _read_texts(path: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for number, record in _records(path):
-        identifier = str(record["_id"])
-        if identifier in texts:
-            raise UserError(f"{path}:{number} repeats the _id {identifier!r}: ids must be unique.")
-        text = f"{record.get('title') or ''} {record['text'] or ''}".strip()
-        if not text:
-            raise UserError(f"{path}:{number} has an empty text: remove the line or fill it.")
-        texts[identifier] = text
-    if not texts:
-        raise UserError(f"{path} is empty.")
-    return texts
-
-
-def _read_qrels(path: Path, documents: dict[str, str], queries: dict[str, str]) -> Qrels:
-    qrels: Qrels = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            fields = line.rstrip("\n").split("\t")
-            if number == 1 and fields[-1].strip() == "score":
-                continue
-            if not line.strip():
-                continue
-            if len(fields) != 3 or not GRADE.fullmatch(fields[2].strip()):
-                raise UserError(
-                    f"{path}:{number} is not query-id TAB corpus-id TAB grade (a whole number)."
-                )
-            query, document, grade = fields[0], fields[1], int(fields[2])
-            if query not in queries:
-                raise UserError(f"{path}:{number} names query {query!r}, not in queries.jsonl.")
-            if document not in documents:
-                raise UserError(
-                    f"{path}:{number} names document {document!r}, not in corpus.jsonl."
-                )
-            qrels.setdefault(query, {})[document] = grade
-    judged = {query: grades for query, grades in qrels.items() if max(grades.values()) > 0}
-    if not judged:
-        raise UserError(f"{path} holds no relevant document: every grade is 0 or less.")
-    return judged
-
-
-def read(folder: Path, name: str, splits: list[str]) -> Collection:
-    """The collection in `folder` with the qrels of `splits`; UserError names file and line."""
-    corpus, queries = folder / "corpus.jsonl", folder / "queries.jsonl"
-    qrels = {split: folder / "qrels" / f"{split}.tsv" for split in splits}
-    if not folder.is_dir():
-        raise UserError(f"data.path={folder} is not a folder: give one in BEIR format.")
-    for path in (corpus, queries, *qrels.values()):
-        if not path.is_file():
+def _of_split(judged: list[Judgement], name: str, documents: Texts, queries: Texts) -> Qrels:
+    for what, texts, ids in (
+        ("query", queries, [query for query, _, _ in judged]),
+        ("document", documents, [document for _, document, _ in judged]),
+    ):
+        nowhere = [i for i, row in zip(ids, texts.rows(ids), strict=True) if row < 0]
+        if nowhere:
             raise UserError(
-                f"{path} is missing: a BEIR folder holds corpus.jsonl, queries.jsonl and "
-                f"qrels/SPLIT.tsv. Splits asked for: {', '.join(splits)} (data.train_split, "
-                "data.test_split)."
+                f"{name}: {len(nowhere)} of {len(ids)} judgements name a {what} that is not there, "
+                f"such as {nowhere[0]!r}: mend the file, or take the {what} texts that belong to "
+                "it."
             )
-    digest = hashlib.sha256()
-    for path in (corpus, queries, *qrels.values()):
-        digest.update(path.read_bytes())
-        try:
-            path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-8 (byte {error.start}): convert it.") from None
-    documents, texts = _read_texts(corpus), _read_texts(queries)
-    return Collection(
-        name=name,
-        documents=documents,
-        queries=texts,
-        qrels={split: _read_qrels(path, documents, texts) for split, path in qrels.items()},
-        checksum=digest.hexdigest()[:16],
-    )
+    qrels: Qrels = {}
+    for query, document, grade in judged:
+        qrels.setdefault(query, {})[document] = grade
+    relevant = {query: grades for query, grades in qrels.items() if max(grades.values()) > 0}
+    if not relevant:
+        raise UserError(f"{name} holds no relevant document: every grade is 0 or less.")
+    return relevant
 
 
 def write(folder: Path, pairs: dict[str, list[tuple[str, str]]]) -> None:

@@ -48,21 +48,20 @@ def mine(collection: Collection, split: str, depth: int) -> Groups:
 
     Pairs whose query has no such hit are left out, for every cell alike.
     """
-    document_ids = list(collection.documents)
+    document_ids = collection.documents.ids
     document_row = {identifier: row for row, identifier in enumerate(document_ids)}
-    query_row = {identifier: row for row, identifier in enumerate(collection.queries)}
-    qrels = collection.qrels[split]
+    qrels, asked = collection.qrels[split], collection.asked(split)
+    text_of = dict(zip(asked, collection.queries.of(asked), strict=True))
     pairs = [
         (query, document)
         for query, grades in qrels.items()
         for document, grade in grades.items()
         if grade > 0
     ]
-    index = BM25Index(document_ids, list(collection.documents.values()))
-    asked = list(qrels)
-    run = index.search(asked, [collection.queries[query] for query in asked], depth)
+    index = BM25Index(document_ids, collection.documents.all())
+    run = index.search(asked, list(text_of.values()), depth)
     positive_scores = index.scores(
-        [collection.queries[query] for query, _ in pairs], [[document] for _, document in pairs]
+        [text_of[query] for query, _ in pairs], [[document] for _, document in pairs]
     )
     negative_PM = np.full((len(pairs), depth), MISSING, dtype=np.int32)
     score_PM = np.zeros((len(pairs), depth), dtype=np.float32)
@@ -72,7 +71,7 @@ def mine(collection: Collection, split: str, depth: int) -> Groups:
             negative_PM[row, place] = document_row[document]
             score_PM[row, place] = score
     groups = Groups(
-        query_P=np.array([query_row[query] for query, _ in pairs], dtype=np.int32),
+        query_P=collection.queries.rows([query for query, _ in pairs]).astype(np.int32),
         positive_P=np.array([document_row[document] for _, document in pairs], dtype=np.int32),
         negative_PM=negative_PM,
         positive_score_P=np.array([scores[0] for scores in positive_scores], dtype=np.float32),

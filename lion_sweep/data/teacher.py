@@ -96,7 +96,22 @@ def mentioned(groups: Groups) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 def teach(
     groups: Groups, teacher: Teacher, encoder: Encoder | None, on_text: Callable[[int, int], None]
 ) -> tuple[Groups, Spending]:
-    """`groups`, whose scores are BM25's, with the teacher's scores instead; what those cost."""
+    """`groups`, whose scores are BM25's or given, with the teacher's instead; what those cost.
+
+    Raises `UserError` where the groups came without scores and the teacher would weigh them.
+    """
+    if teacher.bm25_weight and not np.isfinite(groups.positive_score_P).all():
+        raise UserError(
+            f"data.groups has no scores, and teacher={teacher.name} weighs them: choose files with "
+            "scores, or a teacher with an encoder and teacher.bm25_weight=0."
+        )
+    if not teacher.bm25_weight:  # what is not weighed may be missing
+        nothing_P, nothing_PM = (
+            np.zeros_like(a) for a in (groups.positive_score_P, groups.negative_score_PM)
+        )
+        groups = dataclasses.replace(
+            groups, positive_score_P=nothing_P, negative_score_PM=nothing_PM
+        )
     positive_P = teacher.bm25_weight * groups.positive_score_P
     negative_PM = teacher.bm25_weight * groups.negative_score_PM
     spent = Spending()

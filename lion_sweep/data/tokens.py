@@ -1,10 +1,11 @@
-"""The token cache: every text of a collection tokenised once, memory-mapped afterwards.
+"""The token cache: every text tokenised once, memory-mapped afterwards.
 
 Shapes: N texts, T tokens of all texts together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-BATCH = 10_000
 
 
 @dataclass(frozen=True)
@@ -45,28 +44,25 @@ class Tokens:
 
 def write(
     folder: Path,
-    name: str,
-    texts: list[str],
+    batches: Iterable[list[str]],
     tokenizer: "PreTrainedTokenizerBase",
     length: int,
 ) -> int:
-    """Tokenise `texts`, cut at `length` tokens, to `<folder>/<name>.*.npy`; returns all tokens."""
-    parts, counts = [], []
-    for first in range(0, len(texts), BATCH):
-        batch = tokenizer(texts[first : first + BATCH], truncation=True, max_length=length)
-        for ids in batch["input_ids"]:
-            # A text of unknown characters only must still be one token long to be pooled.
-            kept = ids or [tokenizer.pad_token_id or 0]
-            parts.append(np.asarray(kept, dtype=np.int32))
-            counts.append(len(kept))
-    np.save(folder / f"{name}.ids.npy", np.concatenate(parts))
-    np.save(folder / f"{name}.start.npy", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-    return int(sum(counts))
+    """Tokenise texts, cut at `length` tokens, to `<folder>/*.npy`; returns all tokens."""
+    parts, counts = [], [np.zeros(1, dtype=np.int64)]
+    for texts in batches:
+        # A text of unknown characters only must still be one token long to be pooled.
+        found = [
+            ids or [tokenizer.pad_token_id or 0]
+            for ids in tokenizer(texts, truncation=True, max_length=length)["input_ids"]
+        ]
+        parts.append(np.fromiter(chain.from_iterable(found), dtype=np.int32))
+        counts.append(np.fromiter(map(len, found), dtype=np.int64))
+    np.save(folder / "ids.npy", np.concatenate(parts))
+    np.save(folder / "start.npy", np.cumsum(np.concatenate(counts)))
+    return sum(map(len, parts))
 
 
-def read(folder: Path, name: str) -> Tokens:
+def read(folder: Path) -> Tokens:
     """The cache that `write` made, memory-mapped."""
-    return Tokens(
-        np.load(folder / f"{name}.ids.npy", mmap_mode="r"),
-        np.load(folder / f"{name}.start.npy"),
-    )
+    return Tokens(np.load(folder / "ids.npy", mmap_mode="r"), np.load(folder / "start.npy"))

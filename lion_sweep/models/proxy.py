@@ -117,7 +117,7 @@ def build(
     tokenizer = train_tokenizer([*passages, *queries])
     document_frequency_V = np.zeros(len(tokenizer), dtype=np.int64)
     for ids in tokenizer(passages)["input_ids"]:
-        document_frequency_V[np.unique(ids)] += 1
+        document_frequency_V[np.unique(np.asarray(ids, dtype=np.int64))] += 1
     rows_VW = pretrained_rows(tokenizer)
     rows_VD = torch.from_numpy(
         embedding_rows(

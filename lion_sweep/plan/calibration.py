@@ -38,7 +38,7 @@ def calibrate(planner: Planner, config: Config) -> None:
     def work(folder: Path) -> dict[str, Any]:
         quiet = replace(config, recipe=replace(config.recipe, checkpoint_every=1 << 30))
         encoder = pipeline.encoder(pipeline.load(None))
-        groups = prepare.mined_groups(workshop, texts)  # whose scores are as good as any here
+        groups = prepare.groups(workshop, texts)  # whose scores are as good as any here
         data = pipeline.training_data(groups, Spending(steps=WARM_UP + MEASURED))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()

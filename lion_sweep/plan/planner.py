@@ -2,21 +2,28 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lion_sweep import prepare, stage
-from lion_sweep.blueprint import Blueprint, blueprint, blueprint_offline
+from lion_sweep.blueprint import blueprint, blueprint_offline
 from lion_sweep.cell import Cell, label
 from lion_sweep.config import BudgetKind, Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import Groups
+from lion_sweep.data.texts import Texts
 from lion_sweep.devices import device
+from lion_sweep.ledger import DecoderShape
 from lion_sweep.meter import Meter, Spending, planned_mntp
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
 from lion_sweep.plan.training import TrainingPlan, settle
-from lion_sweep.prepare import Workshop
+from lion_sweep.prepare import EvaluationSets, Workshop
 from lion_sweep.progress import Progress
+from lion_sweep.stage import key_of
 from lion_sweep.validation import needs_teacher
 
 
@@ -26,7 +33,7 @@ class Planner:
     def __init__(self, site: SiteName, *, offline: bool = False) -> None:
         self.site, self.offline = site, offline
         self._trainings: dict[int, TrainingPlan] = {}
-        self._corpora: dict[tuple[Blueprint, str, int, int], Spending] = {}
+        self._encodings: dict[tuple[DecoderShape, bool, Path, str, int], Spending] = {}
         self._teachers: dict[str, Spending] = {}
 
     def workshop(self, config: Config) -> Workshop:
@@ -39,7 +46,7 @@ class Planner:
 
     def cell(self, config: Config) -> Cell:
         """The cell of a configuration, whose id depends on what its collection holds."""
-        return Cell(config, self.collection(config).checksum)
+        return Cell(config, prepare.contents(Workshop(config, Progress(config.data.name, None))))
 
     def adapted(self, config: Config) -> str:
         """The name of the stage that the cell starts from, done or not."""
@@ -57,7 +64,7 @@ class Planner:
         if id(config) not in self._trainings:
             workshop, texts = self.workshop(config), self.collection(config)
             describe = blueprint_offline if self.offline else blueprint
-            groups = prepare.mined_groups(workshop, texts)
+            groups = prepare.groups(workshop, texts)
             machine = device(replace(config.site, name=self.site))
             assert config.site.devices is not None  # site.settle
             self._trainings[id(config)] = TrainingPlan.of(
@@ -68,34 +75,44 @@ class Planner:
     def plan(self, config: Config) -> CellPlan:
         """One row."""
         training = self.training(config)
-        return CellPlan(training, self._encoding(training))
+        scored = prepare.evaluation_sets(self.workshop(config))
+        return CellPlan(training, self._encoding(training, scored))
 
     def grid(self, configs: list[Config]) -> GridPlan:
         """All rows, and what they share."""
         cells = [self.plan(config) for config in configs]
         return GridPlan(cells, self._shared(cells))
 
-    def _encoding(self, training: TrainingPlan) -> Spending:
-        """Encoding the collection and the test queries once."""
+    def _encoding(self, training: TrainingPlan, scored: EvaluationSets) -> Spending:
+        """Encoding these collections and their queries, equal texts once."""
         config, evaluation = training.config, training.config.evaluation
-        lengths = (evaluation.query_length, evaluation.passage_length)
-        key = (training.blueprint, config.paradigm.name, *lengths)
-        if key not in self._corpora:
-            sparse = config.paradigm.name == "sparse"
-            meter = Meter.of_encoding(training.blueprint.shape, max(lengths), sparse=sparse)
-            texts, folder = self.collection(config), training.blueprint.tokens
-            row = {identifier: number for number, identifier in enumerate(texts.queries)}
-            test = [row[query] for query in texts.qrels[config.data.test_split]]
-            query_N, passage_N = (
-                tokens.read(folder, name).lengths(length)
-                for name, length in zip(("queries", "passages"), lengths, strict=True)
-            )
-            spent = [
-                meter.texts(length_N, evaluation.batch_tokens)
-                for length_N in (passage_N, query_N[test])
-            ]
-            self._corpora[key] = spent[0] + spent[1]
-        return self._corpora[key]
+        asked: dict[tuple[Path, str, int], NDArray[np.int64]] = {}
+        for name, (tested, split) in scored.items():
+            for texts, ids, length in zip(
+                (tested.documents, tested.queries),
+                (None, tested.asked(split)),
+                evaluation.lengths_of(name),
+                strict=True,
+            ):
+                folder = self._tokens(training, texts, length)
+                length_N = tokens.read(folder).lengths(length)
+                rows = slice(None) if ids is None else texts.rows(ids)
+                asked[folder, key_of(ids), length] = length_N[rows]
+        sparse, spent = config.paradigm.name == "sparse", Spending()
+        for (folder, ids_key, length), length_N in asked.items():
+            key = (training.blueprint.shape, sparse, folder, ids_key, length)
+            if key not in self._encodings:
+                meter = Meter.of_encoding(training.blueprint.shape, length, sparse=sparse)
+                self._encodings[key] = meter.texts(length_N, evaluation.batch_tokens)
+            spent += self._encodings[key]
+        return spent
+
+    def _tokens(self, training: TrainingPlan, texts: Texts, length: int) -> Path:
+        """Token cache of the texts, by the tokenizer that also counted the training texts."""
+        source = training.blueprint.tokenizer
+        return prepare.tokenised(
+            self.workshop(training.config), "tokens", source, texts, length, self.offline
+        )
 
     def _shared(self, cells: list[CellPlan]) -> list[SharedWork]:
         """Stages that several cells read, each once."""
@@ -105,7 +122,9 @@ class Planner:
             adapted = planned_mntp(training.blueprint.shape, config.recipe, training.devices)
             size = f"{config.model.name} on {config.data.name}"
             found[f"adapt {size}"].append((cell, adapted))
-            found[f"encode untrained {config.paradigm.name} {size}"].append((cell, cell.encoding))
+            own = {config.data.name: (self.collection(config), config.data.test_split)}
+            untrained = self._encoding(training, own)
+            found[f"encode untrained {config.paradigm.name} {size}"].append((cell, untrained))
             if needs_teacher(config):
                 title = f"teacher {config.teacher.name} on {config.data.name}"
                 if title not in self._teachers:
@@ -131,4 +150,4 @@ class Planner:
         encoder = prepare.teacher_encoder(workshop, texts)
         if encoder is None:
             return Spending()
-        return encoder.planned(Groups.load(prepare.mined_groups(workshop, texts)))
+        return encoder.planned(Groups.load(prepare.groups(workshop, texts)))

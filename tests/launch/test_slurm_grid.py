@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slurm
 # One core each, so that sums are split as on the laptop; on a node of its own, where all would fit
 # on the first.
 SPREAD = ["site.cpus=1", "+site.slurm.sbatch.exclusive=true"]
-NUMBERS = ("scores", "untrained", "gain", "bm25", "sparsity", "ledger")
+NUMBERS = ("scores", "untrained", "gain", "bm25", "ledger")
 
 
 def test_the_grid_gives_the_numbers_of_one_process(

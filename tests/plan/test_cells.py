@@ -50,7 +50,9 @@ def training(config: Config, machine: Device) -> TrainingPlan:
     )
     sparse = config.paradigm.name == "sparse"
     meter = Meter.of_training(LLAMA_1B, counts.longest, sparse=sparse, recipe=recipe)
-    blueprint = Blueprint("llama", "llama", "pretrained", LLAMA_1B, True, Path("tokens"))
+    blueprint = Blueprint(
+        "llama", "llama", "pretrained", LLAMA_1B, True, "llama", Path("queries"), Path("passages")
+    )
     return TrainingPlan(config, blueprint, machine, devices, counts, meter)
 
 

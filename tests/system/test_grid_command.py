@@ -65,7 +65,7 @@ def test_grid_leaves_a_complete_result_per_cell(twin: Path) -> None:
         assert len(per_query) == 40
         assert len((folder / "runs" / "twin.trec").read_text().splitlines()[0].split()) == 6
         if "sparse" in name:
-            assert result["sparsity"]["twin"]["L0_documents"] > 1
+            assert result["efficiency"]["twin"]["L0_documents"] > 1
 
 
 def test_cells_spend_what_was_planned_and_their_last_step_reaches_the_budget(twin: Path) -> None:
@@ -84,7 +84,7 @@ def test_sizes_share_adaptation_and_cells_share_the_untrained_run(twin: Path) ->
     assert len(list(twin.glob("stages/adapt-*/done.json"))) == 3
     assert len(list(twin.glob("stages/negatives-*/done.json"))) == 1
     assert len(list(twin.glob("stages/train-*/done.json"))) == 18
-    assert len(list(twin.glob("stages/encode-*/done.json"))) == 18 + 6
+    assert len(list(twin.glob("stages/encode-*/done.json"))) == 2 * (18 + 6)
 
 
 def copy_of_cells(twin: Path, root: Path) -> Path:

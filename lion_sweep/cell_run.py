@@ -1,0 +1,120 @@
+"""A cell from its configuration to its result: adapt, train, encode, search, score."""
+
+import platform
+import shutil
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from lion_sweep import prepare
+from lion_sweep.cell import Cell, axes, plain
+from lion_sweep.config_site import SiteName
+from lion_sweep.data.collection import Collection
+from lion_sweep.evaluating import RUN, Scores, Tested, bm25
+from lion_sweep.evaluation.measures import mean
+from lion_sweep.evaluation.significance import paired_randomisation
+from lion_sweep.pipeline import Pipeline
+from lion_sweep.prepare import Workshop
+from lion_sweep.stage import Stage, write_json
+from lion_sweep.tracking import NoTracker, tracker
+
+VERSIONS = ("torch", "transformers", "peft", "numpy", "faiss-cpu", "bm25s", "ranx", "wordllama")
+
+
+def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> dict[str, Any]:
+    """All stages of a cell; writes its runs and per-query values, returns its result."""
+    config = cell.config
+    pipeline = Pipeline(config, site, workshop, texts)
+    settings = plain(axes(config)) | {"ladder": config.ladder.name}
+    with tracker(config, cell.id, settings) if pipeline.leads else NoTracker() as track:
+
+        def on_step(done: int, total: int, values: dict[str, float]) -> None:
+            workshop.progress.step(done, total, values)
+            track.log(values, done)
+
+        adapted = pipeline.adapt()
+        trained = pipeline.train(adapted, on_step)
+        sets = prepare.evaluation_sets(workshop)
+        before = pipeline.evaluator(adapted, "untrained ").on(*sets[config.data.name])
+        evaluator = pipeline.evaluator(trained)
+        tested = {name: evaluator.on(*chosen) for name, chosen in sets.items()}
+        references = {name: bm25(workshop, *chosen) for name, chosen in sets.items()}
+        if pipeline.leads:
+            _keep(cell, tested, references)
+        first = next(iter(tested.values()))
+        result = {
+            "id": cell.id,
+            "axes": axes(config),
+            "ladder": config.ladder.name,
+            "seed": config.seed,
+            "data": config.data.name,
+            "site": config.site.name.name,
+            "precision": pipeline.accelerator.mixed_precision,
+            "device": {
+                "name": pipeline.device.name,
+                "peak_flops": pipeline.device.peak_flops,
+                "count": pipeline.accelerator.num_processes,
+                "train_seconds": trained.facts["seconds"],
+            },
+            "backbone": {
+                "name": pipeline.blueprint.name,
+                "start": pipeline.blueprint.start,
+                "parameters": first.passages.facts["parameters"],
+            },
+            "teacher": plain(asdict(config.teacher)),
+            "scores": {name: mean(found.scores) for name, found in tested.items()},
+            "untrained": {config.data.name: mean(before.scores)},
+            "gain": {config.data.name: _gain(cell, tested[config.data.name], before)},
+            "bm25": {name: mean(scores) for name, scores in references.items()},
+            "efficiency": {name: found.efficiency() for name, found in tested.items()},
+            "ledger": _ledger(workshop.stages) | {"encode": evaluator.ledger()},
+            "stages": {
+                title: {"seconds": done.seconds, "reused": done.reused, "folder": done.folder.name}
+                for title, done in workshop.stages.items()
+            },
+            "collections": {
+                name: {
+                    "checksum": collection.checksum,
+                    "documents": len(collection.documents),
+                    "queries": len(collection.asked(split)),
+                }
+                for name, (collection, split) in sets.items()
+            },
+            "versions": {"python": platform.python_version()}
+            | {package: version(package) for package in VERSIONS},
+        }
+        track.summary(
+            {
+                f"{name}/{measure}": value
+                for name, found in tested.items()
+                for measure, value in mean(found.scores).items()
+            }
+        )
+    return result
+
+
+def _keep(cell: Cell, tested: dict[str, Tested], references: dict[str, Scores]) -> None:
+    """Runs and per-query values, BM25's too, in the cell's own folder."""
+    for name in ("runs", "per_query"):
+        (cell.folder / name).mkdir(exist_ok=True)
+    for name, found in tested.items():
+        shutil.copyfile(found.searched.folder / RUN, cell.folder / "runs" / f"{name}.trec")
+        write_json(cell.folder / "per_query" / f"{name}.json", found.scores)
+        write_json(cell.folder / "per_query" / f"{name}.bm25.json", references[name])
+
+
+def _gain(cell: Cell, trained: Tested, untrained: Tested) -> dict[str, float]:
+    """What training changed in the first measure, and how likely chance alone would."""
+    evaluation, measure = cell.config.evaluation, next(iter(trained.scores))
+    after, before = trained.scores[measure], untrained.scores[measure]
+    p = paired_randomisation(after, before, evaluation.permutations, cell.config.seed)
+    return {measure: mean(trained.scores)[measure] - mean(untrained.scores)[measure], "p": p}
+
+
+def _ledger(stages: dict[str, Stage]) -> dict[str, Any]:
+    """Planned and spent FLOPs of the stages that are done once per cell or shared."""
+    return {
+        name: {kind: stages[name].facts[kind] for kind in ("planned", "spent")}
+        for name in ("adapt", "train", "teacher")
+        if name in stages
+    }

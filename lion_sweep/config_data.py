@@ -1,0 +1,95 @@
+"""Typed schemas of what cells train on and are scored on, see config.py."""
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lion_sweep.errors import UserError
+
+
+class DataKind(Enum):
+    """Where a collection comes from."""
+
+    pydoc = "pydoc"
+    files = "files"
+
+
+class SparseEngine(Enum):
+    """What searches sparse vectors."""
+
+    exact = "exact"
+    lucene = "lucene"
+
+
+@dataclass
+class Data:
+    """The collection that cells train on, and whose test split is the first to be scored."""
+
+    name: str = MISSING
+    kind: DataKind = MISSING
+    packages: list[str] = field(default_factory=list)
+    path: str | None = None
+    corpus: str = MISSING
+    queries: str = MISSING
+    qrels: str = MISSING
+    groups: str | None = None
+    train_split: str = MISSING
+    test_split: str = MISSING
+
+
+@dataclass
+class EvaluationSet:
+    """Another collection to score on; the defaults are BEIR's layout."""
+
+    path: str = MISSING
+    corpus: str = "corpus.jsonl"
+    queries: str = "queries.jsonl"
+    qrels: str = "qrels/{split}.tsv"
+    split: str = "test"
+    measures: list[str] | None = None
+    query_length: int | None = None
+    passage_length: int | None = None
+
+
+@dataclass
+class Evaluation:
+    """How a trained cell is searched and scored, and on which collections besides its own."""
+
+    measures: list[str] = MISSING
+    sets: dict[str, Any] = field(default_factory=dict)  # of EvaluationSet, see below
+    depth: int = MISSING
+    query_length: int = MISSING
+    passage_length: int = MISSING
+    batch_tokens: int = MISSING
+    sparse_engine: SparseEngine = MISSING
+    permutations: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Type the sets. omegaconf could, but then refuses new ones from the command line."""
+        for name, values in self.sets.items():
+            try:
+                typed = OmegaConf.merge(OmegaConf.structured(EvaluationSet), values)
+                self.sets[name] = OmegaConf.to_object(typed)
+            except OmegaConfBaseException as error:
+                known = ", ".join(entry.name for entry in fields(EvaluationSet))
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f"evaluation.sets.{name}={values}: {reason} It needs path=, and may have: "
+                    f"{known}."
+                ) from None
+
+    def lengths_of(self, name: str) -> tuple[int, int]:
+        """Tokens kept of a query and of a passage on the set `name`."""
+        chosen = self.sets.get(name) or EvaluationSet()
+        return (
+            chosen.query_length or self.query_length,
+            chosen.passage_length or self.passage_length,
+        )
+
+    def measures_of(self, name: str) -> list[str]:
+        """The measures of the set `name`."""
+        chosen = self.sets.get(name)
+        return (chosen and chosen.measures) or self.measures

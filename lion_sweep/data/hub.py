@@ -1,0 +1,63 @@
+"""Collections of the Hugging Face Hub, in the layout of the BeIR and MTEB repositories.
+
+`BeIR/scifact` has the parts corpus and queries, and its judgements in `BeIR/scifact-qrels`;
+`mteb/scifact` has them in its own part `default`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from lion_sweep.data.places import Judgement, Text, with_title
+from lion_sweep.errors import UserError
+
+
+class Hub:
+    """A data set repository; parts are streamed, so that nothing is stored twice."""
+
+    def __init__(self, identifier: str) -> None:
+        self.identifier = identifier
+
+    def signature(self, name: str) -> list[Any]:
+        """The repository and its part."""
+        return [self.identifier, _part(name)]
+
+    def texts(self, name: str) -> Iterator[Text]:
+        """(id, text) pairs."""
+        part = _part(name)
+        for row in _load(self.identifier, part, part):
+            yield str(row["_id"]), with_title(row.get("title"), row["text"])
+
+    def judgements(self, name: str, split: str) -> Iterator[Judgement]:
+        """(query id, document id, grade) triples."""
+        try:
+            rows = _load(f"{self.identifier}-qrels", None, split)
+        except UserError:
+            rows = _load(self.identifier, "default", split)
+        for row in rows:
+            yield str(row["query-id"]), str(row["corpus-id"]), int(row["score"])
+
+    def lines(self, name: str) -> Iterator[tuple[str, str]]:
+        """Training groups are files, which the Hub's own clients download."""
+        raise UserError(
+            f"data.groups={name}: training groups are read from a folder. Download them with "
+            f"hf download {self.identifier} {name} --repo-type dataset, and give data.path=FOLDER."
+        )
+
+
+def _part(name: str) -> str:
+    """corpus of corpus.jsonl."""
+    return Path(name).name.partition(".")[0]
+
+
+def _load(identifier: str, part: str | None, split: str) -> Any:
+    try:
+        return datasets.load_dataset(identifier, part, split=split, streaming=True)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{identifier} ({part or 'default'}, {split}) cannot be loaded from the Hugging Face "
+            f"Hub: {reason} Without network, give a folder or a .zip instead: data.path=FOLDER."
+        ) from None

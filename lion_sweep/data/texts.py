@@ -1,0 +1,112 @@
+"""Texts by id, memory-mapped from an Arrow file, so that millions of them cost no memory.
+
+Shapes: N texts, R rows asked for.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lion_sweep.errors import UserError
+
+BATCH = 10_000
+SCHEMA = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
+
+
+class Texts:
+    """N texts in a fixed order; row i has the id `ids[i]`.
+
+    `empty` of them hold nothing, `repeated` hold what an earlier one does.
+    """
+
+    def __init__(
+        self, table: pa.Table, checksum: str, *, empty: int = 0, repeated: int = 0
+    ) -> None:
+        self._table, self.checksum = table, checksum
+        self.empty, self.repeated = empty, repeated
+        self.ids: list[str] = table["id"].to_pylist()
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Rows of these ids, [R]; -1 where there is no such text."""
+        asked = pa.array(ids, type=pa.large_string())
+        found = pc.index_in(asked, value_set=self._table["id"])
+        return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+    def take(self, rows: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """The texts of these rows."""
+        taken: list[str] = self._table["text"].take(pa.array(rows, type=pa.int64())).to_pylist()
+        return taken
+
+    def of(self, ids: Sequence[str]) -> list[str]:
+        """The texts of these ids, which must all be there."""
+        return self.take(self.rows(ids))
+
+    def all(self) -> list[str]:
+        """Every text."""
+        texts: list[str] = self._table["text"].to_pylist()
+        return texts
+
+    def batches(self) -> Iterator[list[str]]:
+        """Every text, some thousands at a time."""
+        for start in range(0, len(self), BATCH):
+            yield self._table["text"].slice(start, BATCH).to_pylist()
+
+
+def write(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> dict[str, Any]:
+    """Write (id, text) pairs to an Arrow file; returns what is worth knowing of them.
+
+    Texts may be empty or equal, which is counted; ids may be neither. Raises `UserError`, naming
+    `source`, for a missing or repeated id, or where there is no text at all.
+    """
+    digest, seen, hashes = hashlib.sha256(), set[str](), Counter[bytes]()
+    empty = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for rows in _batched(pairs):
+            for identifier, text in rows:
+                if not identifier or identifier.split() != [identifier]:
+                    raise UserError(
+                        f"{source}: the id {identifier!r} is empty or has white space, which run "
+                        "files cannot hold: rename it."
+                    )
+                if identifier in seen:
+                    raise UserError(f"{source} repeats the id {identifier!r}: ids must be unique.")
+                seen.add(identifier)
+                line = f"{identifier}\t{text}\n".encode()
+                digest.update(line)
+                empty += not text
+                hashes[hashlib.blake2b(text.encode(), digest_size=8).digest()] += bool(text)
+            ids, texts = zip(*rows, strict=True)
+            writer.write(pa.record_batch([list(ids), list(texts)], schema=SCHEMA))
+    if not seen:
+        raise UserError(f"{source} is empty.")
+    repeated = sum(count - 1 for count in hashes.values() if count > 1)
+    checksum = digest.hexdigest()[:16]
+    return {"texts": len(seen), "empty": empty, "repeated": repeated, "checksum": checksum}
+
+
+def read(path: Path, facts: dict[str, Any]) -> Texts:
+    """The texts that `write` wrote, memory-mapped; `facts` is what it returned."""
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    return Texts(table, facts["checksum"], empty=facts["empty"], repeated=facts["repeated"])
+
+
+def _batched(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    batch = []
+    for pair in pairs:
+        batch.append(pair)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

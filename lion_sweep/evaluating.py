@@ -1,0 +1,235 @@
+"""Scoring an encoder on collections: encode, search, score, each a stage that is done once.
+
+Vectors are found by the texts they are of, so collections with equal texts are encoded once.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from scipy import sparse
+
+from lion_sweep import prepare
+from lion_sweep.config_data import SparseEngine
+from lion_sweep.data import tokens
+from lion_sweep.data.collection import Collection
+from lion_sweep.data.texts import Texts
+from lion_sweep.evaluation.measures import evaluate, mean
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.meter import Meter, Spending
+from lion_sweep.prepare import Workshop
+from lion_sweep.retrieval import encoding
+from lion_sweep.retrieval.bm25 import BM25Index
+from lion_sweep.retrieval.dense import DenseIndex
+from lion_sweep.retrieval.lucene import LuceneImpactIndex
+from lion_sweep.retrieval.runs import drop_self_hits, read_trec, write_trec
+from lion_sweep.retrieval.sparse import SparseIndex
+from lion_sweep.stage import Stage, key_of, write_json
+from lion_sweep.training.loop import Encoder
+
+Scores = dict[str, dict[str, float]]
+RUN = "run.trec"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What an encoder comes to on a collection: values per query, and the stages behind them."""
+
+    scores: Scores
+    searched: Stage
+    passages: Stage
+    queries: Stage
+
+    def efficiency(self) -> dict[str, float]:
+        """What search needs: the index's figures, and seconds of encoding and of search."""
+        found: dict[str, float] = dict(self.searched.facts)
+        if "L0" in self.passages.facts:
+            found["L0_documents"] = self.passages.facts["L0"]
+            found["L0_queries"] = self.queries.facts["L0"]
+        found["encode_seconds"] = self.passages.seconds + self.queries.seconds
+        found["search_seconds"] = self.searched.seconds
+        return found
+
+
+class Evaluator:
+    """One encoder's stages; its weights are loaded when the first text is to be encoded.
+
+    `identity` is all that tells its vectors from another encoder's; `title` leads its stages'
+    names on the progress line.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        accelerator: Accelerator,
+        source: str,
+        load: Callable[[], Encoder],
+        identity: dict[str, Any],
+        *,
+        is_sparse: bool,
+        title: str = "",
+    ) -> None:
+        self.workshop, self.accelerator = workshop, accelerator
+        self.evaluation = workshop.config.evaluation
+        self.source, self.load, self.identity = source, load, identity
+        self.is_sparse, self.title = is_sparse, title
+        self.encoded: dict[str, Stage] = {}  # by folder: what this encoder's vectors took
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder with its weights."""
+        return self.load()
+
+    def on(self, collection: Collection, split: str) -> "Tested":
+        """Search and score a split of a collection."""
+        name = collection.name
+        query_length, passage_length = self.evaluation.lengths_of(name)
+        documents, queries = collection.documents, collection.queries
+        passages = self.encode(documents, None, passage_length, f"passages {name}")
+        asked = self.encode(queries, collection.asked(split), query_length, f"queries {name}")
+        searched = self.search(collection, split, passages, asked)
+        measures = self.evaluation.measures_of(name)
+        scores = score(self.workshop, collection, split, searched, measures, self.title)
+        return Tested(scores, searched, passages, asked)
+
+    def encode(self, texts: Texts, ids: list[str] | None, length: int, shown: str) -> Stage:
+        """Vectors of these texts, in the order of `ids` (None: of all, in their order)."""
+        folder = prepare.tokenised(
+            self.workshop, f"{shown} tokens", self.source, texts, length, offline=False
+        )
+        rows = None if ids is None else texts.rows(ids)
+
+        def work(partial: Path) -> dict[str, Any]:
+            cached = tokens.read(folder)
+            wanted = cached if rows is None else cached.subset(rows)
+            shape = DecoderShape.of(self.encoder.backbone.language_model.config)
+            meter = Meter.of_encoding(shape, length, sparse=self.is_sparse)
+            batch_tokens = self.evaluation.batch_tokens
+            vectors, spent = encoding.encode(
+                self.encoder,
+                wanted,
+                length,
+                batch_tokens,
+                is_sparse=self.is_sparse,
+                meter=meter,
+                accelerator=self.accelerator,
+                on_batch=self.workshop.progress.step,
+            )
+            if self.accelerator.is_main_process:
+                encoding.save(partial / "vectors", vectors)
+            planned = meter.texts(wanted.lengths(length), batch_tokens)
+            facts: dict[str, Any] = {"planned": planned.as_dict(), "spent": spent.as_dict()}
+            facts["parameters"] = sum(p.numel() for p in self.encoder.backbone.parameters())
+            if self.is_sparse:
+                facts["L0"] = vectors.nnz / vectors.shape[0]
+            return facts
+
+        specification = self.identity | {
+            "tokens": folder.name,
+            "ids": ids and key_of(ids),
+            "length": length,
+            "batch_tokens": self.evaluation.batch_tokens,
+        }
+        title = f"encode {self.title}{shown}"
+        done = self.workshop.run("encode", specification, work, title, together=True)
+        self.encoded[done.folder.name] = done
+        return done
+
+    def search(self, collection: Collection, split: str, vectors: Stage, asked: Stage) -> Stage:
+        """Exact search; writes a TREC run."""
+        evaluation = self.evaluation
+
+        def work(folder: Path) -> dict[str, Any]:
+            ids, vectors_ND = collection.documents.ids, encoding.load(vectors.folder / "vectors")
+            index: DenseIndex | SparseIndex | LuceneImpactIndex
+            if not self.is_sparse:
+                index = DenseIndex(ids, vectors_ND)
+            elif evaluation.sparse_engine is SparseEngine.lucene:
+                index = LuceneImpactIndex(ids, vectors_ND, folder / "lucene")
+            else:
+                index = SparseIndex(ids, vectors_ND)
+            queries = encoding.load(asked.folder / "vectors")
+            run = index.search(collection.asked(split), queries, evaluation.depth)
+            write_trec(drop_self_hits(run), folder / RUN, f"lion_sweep-{vectors.key}")
+            return index.stats() | ({"flops": flops(queries, vectors_ND)} if self.is_sparse else {})
+
+        specification = {
+            "passages": vectors.folder.name,
+            "queries": asked.folder.name,
+            "documents": collection.documents.checksum,
+            "depth": evaluation.depth,
+            "engine": evaluation.sparse_engine.name if self.is_sparse else "faiss-flat",
+        }
+        shown = f"search {self.title}{collection.name}"
+        return self.workshop.run("search", specification, work, shown)
+
+    def ledger(self) -> dict[str, Any]:
+        """Planned and spent on all texts that this encoder was asked for, each counted once."""
+        return {
+            kind: sum(
+                (Spending(**done.facts[kind]) for done in self.encoded.values()), Spending()
+            ).as_dict()
+            for kind in ("planned", "spent")
+        }
+
+
+def flops(queries_QV: sparse.csr_matrix, documents_NV: sparse.csr_matrix) -> float:
+    """Terms that a query and a document share on average: what exhaustive scoring multiplies.
+
+    Source: Paria et al., Minimizing FLOPs to Learn Efficient Sparse Representations, ICLR 2020.
+    """
+    share_of_queries_V, share_of_documents_V = (
+        matrix.getnnz(axis=0) / matrix.shape[0] for matrix in (queries_QV, documents_NV)
+    )
+    return float(share_of_queries_V @ share_of_documents_V)
+
+
+def score(
+    workshop: Workshop,
+    collection: Collection,
+    split: str,
+    searched: Stage,
+    measures: list[str],
+    title: str = "",
+) -> Scores:
+    """Values per query of a finished search's run."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        scores = evaluate(read_trec(searched.folder / RUN), collection.qrels[split], measures)
+        write_json(folder / "per_query.json", scores)
+        return mean(scores)
+
+    specification = {
+        "search": searched.folder.name,
+        "qrels": key_of(collection.qrels[split]),
+        "measures": measures,
+    }
+    shown = f"score {title}{collection.name}"
+    done = workshop.run("score", specification, work, shown)
+    scores: Scores = json.loads((done.folder / "per_query.json").read_text(encoding="utf-8"))
+    return scores
+
+
+def bm25(workshop: Workshop, collection: Collection, split: str) -> Scores:
+    """The reference row: BM25 over the same texts."""
+    depth, asked = workshop.config.evaluation.depth, collection.asked(split)
+
+    def work(folder: Path) -> dict[str, Any]:
+        index = BM25Index(collection.documents.ids, collection.documents.all())
+        run = index.search(asked, collection.queries.of(asked), depth)
+        write_trec(drop_self_hits(run), folder / RUN, "bm25")
+        return {}
+
+    specification = {
+        "bm25": collection.documents.checksum,
+        "queries": collection.queries.checksum,
+        "ids": key_of(asked),
+        "depth": depth,
+    }
+    searched = workshop.run("search", specification, work, f"search bm25 {collection.name}")
+    measures = workshop.config.evaluation.measures_of(collection.name)
+    return score(workshop, collection, split, searched, measures, "bm25 ")

@@ -1,0 +1,138 @@
+"""Training groups in every published form come to the same groups."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import texts
+
+from lion_sweep.config import Teacher
+from lion_sweep.data import given
+from lion_sweep.data.collection import Collection
+from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.data.places import Folder
+from lion_sweep.data.teacher import teach
+from lion_sweep.errors import UserError
+
+DOCUMENTS = {str(number): f"text {number}" for number in range(10, 16)}
+COLLECTION = Collection("tiny", texts(DOCUMENTS), texts({"7": "what is it", "8": "who"}), {})
+TEACHER = Teacher("given", None, 0.0, 1.0, 64)
+FORMS = Path(os.environ.get("LION_SWEEP_TEST_DATA", "nowhere")) / "training-formats"
+
+
+def read(*records: Any, depth: int = 2) -> Groups:
+    """The groups of these lines."""
+    lines = [(f"file:{number}", json.dumps(record)) for number, record in enumerate(records, 1)]
+    return given.read(lines, COLLECTION, depth)
+
+
+WITH_SCORES = [
+    {
+        "question": "what is it",
+        "pos_pid": "12",
+        "neg_pids": ["10", 15, "11"],
+        "pos_score": 3.5,
+        "neg_scores": [2, 1.5, 0],
+    },
+    {"query": "what is it", "docids": ["12", "10", "15", "11"], "scores": [3.5, 2, 1.5, 0]},
+    {"query_id": 7, "document_ids": [12, 10, 15, 11], "scores": [3.5, 2, 1.5, 0]},
+    {
+        "query_id": "7",
+        "query": "what is it",
+        "positive_passages": [{"docid": "12", "text": "", "score": 3.5}],
+        "negative_passages": [
+            {"docid": "10", "text": "", "score": 2},
+            {"docid": "15", "text": "", "score": 1.5},
+        ],
+    },
+]
+WITHOUT = [
+    {"question": "what is it", "pos_pid": "12", "neg_pids": ["10", "15"]},
+    {"qid": 7, "pos": [12], "neg": {"bm25": [10], "other": [10, 15, 11]}},
+    {
+        "query_id": "7",
+        "positive_passages": [{"docid": "12"}],
+        "negative_passages": [{"docid": "10"}, {"docid": "15"}],
+    },
+]
+
+
+@pytest.mark.parametrize("record", WITH_SCORES + WITHOUT)
+def test_every_form_gives_the_same_group(record: dict[str, Any]) -> None:
+    groups = read(record)
+    assert groups.query_P.tolist() == [0]
+    assert groups.positive_P.tolist() == [2]
+    assert groups.negative_PM.tolist() == [[0, 5]]
+    if record in WITH_SCORES:
+        assert groups.positive_score_P.tolist() == [3.5]
+        assert groups.negative_score_PM.tolist() == [[2, 1.5]]
+        taught, _ = teach(groups, TEACHER, None, lambda done, total: None)
+        assert taught.negative_score_PM.tolist() == [[2, 1.5]]
+    else:
+        with pytest.raises(UserError, match=r"data\.groups has no scores"):
+            teach(groups, TEACHER, None, lambda done, total: None)
+
+
+def test_one_group_per_positive_and_places_left_over(tmp_path: Path) -> None:
+    several = {"qid": 8, "pos": [10, 11], "neg": {"bm25": [12]}}
+    groups = read(several, WITHOUT[2], depth=3)
+    assert groups.query_P.tolist() == [1, 1, 0]
+    assert groups.positive_P.tolist() == [0, 1, 2]
+    assert groups.negative_PM.tolist() == [[2, MISSING, MISSING]] * 2 + [[0, 5, MISSING]]
+    groups.save(tmp_path / "groups.npz")
+    assert np.isnan(Groups.load(tmp_path / "groups.npz").positive_score_P).all()
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"question": "never heard", "pos_pid": "12", "neg_pids": ["10"]}, "a query is named"),
+        ({"question": "who", "pos_pid": "99", "neg_pids": ["10"]}, "such as '99'"),
+        ({"qid": 9, "pos": [12], "neg": {"bm25": [10]}}, "such as '9'"),
+        ({"qid": 8, "pos": [12], "neg": {"bm25": [77]}}, "1 of 1 times a document is named"),
+        ({"query": "who", "pos": ["text"], "neg": ["text"]}, "no known form"),
+        ({"question": "who", "pos_pid": "12"}, "file:1 cannot be read"),
+        ({"query": "who", "docids": ["12", "10"], "scores": [1]}, "1 scores of 2 documents"),
+        ({"query": "who", "docids": ["12"], "scores": [1]}, "no group with a negative"),
+        (["who"], "file:1 is not a JSON object"),
+    ],
+)
+def test_what_cannot_be_used_is_said_so(record: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        read(record)
+
+
+def test_scores_for_all_or_for_none() -> None:
+    with pytest.raises(UserError, match="1 of 2 groups have scores"):
+        read(WITH_SCORES[0], WITHOUT[0])
+
+
+@pytest.mark.skipif(not FORMS.is_dir(), reason="LION_SWEEP_TEST_DATA names no collections")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scaling_retriever_nce.jsonl",
+        "scaling_retriever_kd.jsonl",
+        "scaling_retriever_marginmse.jsonl",
+        "pylate_train.jsonl",
+        "st_hard_negatives.jsonl",
+        "tevatron_passages_with_score.jsonl",
+    ],
+)
+def test_published_forms_on_real_passages(name: str) -> None:
+    where = Folder(FORMS)
+    documents = texts(dict(where.texts("msmarco_collection.tsv")))
+    queries = texts(dict(where.texts("msmarco_queries.tsv")))
+    collection = Collection("msmarco", documents, queries, {})
+    groups = given.read(where.lines(name), collection, 8)
+    lines = list(where.lines(name))
+    assert len(set(groups.query_P.tolist())) == len(lines)
+    assert (groups.negative_PM[:, 0] != MISSING).all()
+    if name == "scaling_retriever_kd.jsonl":
+        first = json.loads(lines[0][1])
+        assert documents.ids[groups.positive_P[0]] == first["pos_pid"]
+        assert queries.take([int(groups.query_P[0])]) == [first["question"]]
+        np.testing.assert_allclose(groups.negative_score_PM[0], first["neg_scores"], rtol=1e-6)

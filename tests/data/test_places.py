@@ -1,0 +1,155 @@
+"""Where collections are read from: every layout alike, and file and line of what is malformed."""
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lion_sweep.data import places
+from lion_sweep.data.places import place
+from lion_sweep.errors import UserError
+
+TEXTS = [("d1", "Title with text"), ("7", "zwei \u96ea"), ("empty", "")]
+JUDGED = [("q1", "d1", 2), ("q1", "7", 0), ("q2", "7", 1)]
+
+
+def beir(folder: Path) -> Path:
+    """A BEIR folder of these texts and judgements."""
+    (folder / "qrels").mkdir(parents=True)
+    rows = [
+        {"_id": "d1", "title": "Title", "text": "with text"},
+        {"_id": 7, "text": "zwei \u96ea"},
+        {"_id": "empty", "title": None, "text": None},
+    ]
+    lines = "\n\n".join(json.dumps(row) for row in rows)
+    (folder / "corpus.jsonl").write_text(lines + "\n", encoding="utf-8")
+    table = "".join(f"{query}\t{document}\t{grade}\n" for query, document, grade in JUDGED)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + table)
+    return folder
+
+
+def read(path: Path, corpus: str, qrels: str) -> tuple[list[Any], list[Any]]:
+    """(texts, judgements) of a place."""
+    found = place(str(path))
+    return list(found.texts(corpus)), list(found.judgements(qrels, "test"))
+
+
+def test_a_folder_and_its_archive_hold_the_same(tmp_path: Path) -> None:
+    folder = beir(tmp_path / "mine")
+    expected = (TEXTS, JUDGED)
+    assert read(folder, "corpus.jsonl", "qrels/test.tsv") == expected
+    archive = tmp_path / "mine.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in folder.rglob("*.*"):
+            packed.write(path, path.relative_to(tmp_path))
+    assert read(archive, "corpus.jsonl", "qrels/test.tsv") == expected
+
+
+def test_packed_files_are_found_by_their_plain_names(tmp_path: Path) -> None:
+    folder = beir(tmp_path)
+    plain = folder / "corpus.jsonl"
+    with gzip.open(folder / "corpus.jsonl.gz", "wb") as packed:
+        packed.write(plain.read_bytes())
+    plain.unlink()
+    assert list(place(str(folder)).texts("corpus.jsonl")) == TEXTS
+    whole = (folder / "corpus.jsonl.gz").read_bytes()
+    (folder / "corpus.jsonl.gz").write_bytes(whole[:-9])
+    with pytest.raises(UserError, match="damaged"):
+        list(place(str(folder)).texts("corpus.jsonl"))
+
+
+def test_the_published_layout_of_ms_marco(tmp_path: Path) -> None:
+    """Texts as TSV, judgements as TREC writes them and as a dictionary."""
+    rows = "".join(f"{identifier}\t{text}\n" for identifier, text in TEXTS[:2])
+    (tmp_path / "collection.tsv").write_text(rows, encoding="utf-8")
+    trec = "".join(f"{query} 0 {document} {grade}\n" for query, document, grade in JUDGED)
+    (tmp_path / "2019qrels-pass.txt").write_text(trec)
+    assert read(tmp_path, "collection.tsv", "2019qrels-pass.txt") == (TEXTS[:2], JUDGED)
+    (tmp_path / "qrels.dev.small.tsv").write_text(trec.replace(" ", "\t"))
+    assert read(tmp_path, "collection.tsv", "qrels.dev.small.tsv")[1] == JUDGED
+    (tmp_path / "qrel.json").write_text(json.dumps({"q1": {"d1": 2, "7": 0}, "q2": {"7": 1}}))
+    assert read(tmp_path, "collection.tsv", "qrel.json")[1] == JUDGED
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "says"),
+    [
+        ("corpus.jsonl", b'{"_id": 1, "text": "a"}\n{not JSON\n', 2, "not JSON"),
+        ("corpus.jsonl", b'{"text": "no id"}\n', 1, "_id"),
+        ("corpus.jsonl", b'{"_id": "no text"}\n', 1, "text"),
+        ("corpus.jsonl", b'["a list"]\n', 1, "_id"),
+        ("corpus.jsonl", b'\n\n{"_id": "x", "text": "caf\xe9"}\n', 3, "not UTF-8"),
+        ("corpus.tsv", b"1\ttext\n2 text\n", 2, "1 columns"),
+        ("corpus.tsv", b"1\ttext\tmore\n", 1, "3 columns"),
+        ("qrels.tsv", b"q1\td1\n", 1, "query-id TAB corpus-id TAB grade"),
+        ("qrels.tsv", b"query-id\tcorpus-id\tscore\nq1\td1\t0.5\n", 2, "whole numbers"),
+        ("qrels.txt", b"q1 0 d1 --1\n", 1, "whole numbers"),
+    ],
+)
+def test_a_malformed_line_is_named(
+    tmp_path: Path, name: str, content: bytes, line: int, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    found = place(str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        list(found.judgements(name, "test") if name.startswith("qrels") else found.texts(name))
+    assert str(caught.value).startswith(f"{tmp_path / name}:{line} ")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"q": 3}', '{"q": {"d": "1"}}', "{"])
+def test_a_dictionary_that_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "qrel.json").write_text(content)
+    with pytest.raises(UserError, match=r"qrel\.json"):
+        list(place(str(tmp_path)).judgements("qrel.json", "test"))
+
+
+def test_a_missing_file_and_a_missing_place(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"corpus\.jsonl is missing: a folder in BEIR format"):
+        place(str(tmp_path)).signature("corpus.jsonl")
+    for path in (tmp_path / "nowhere", tmp_path / "a" / "b" / "c", beir(tmp_path) / "corpus.jsonl"):
+        with pytest.raises(UserError, match=r"is not a folder, a \.zip, or a Hugging Face id"):
+            place(str(path))
+
+
+def test_a_signature_follows_the_file(tmp_path: Path) -> None:
+    folder = place(str(beir(tmp_path)))
+    before = folder.signature("corpus.jsonl")
+    assert folder.signature("corpus.jsonl") == before
+    with (tmp_path / "corpus.jsonl").open("a") as file:
+        file.write("\n")
+    assert folder.signature("corpus.jsonl") != before
+
+
+def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BeIR's repositories and MTEB's, as `datasets` hands them out; and no network."""
+    datasets = pytest.importorskip("datasets")
+    corpus = [
+        {"_id": "d1", "title": "Title", "text": "with text"},
+        {"_id": "7", "title": "", "text": "zwei \u96ea"},
+        {"_id": "empty", "title": "", "text": ""},
+    ]
+    rows = [{"query-id": q, "corpus-id": d, "score": grade} for q, d, grade in JUDGED]
+    stored = {
+        ("BeIR/x", "corpus", "corpus"): corpus,
+        ("BeIR/x-qrels", None, "test"): rows,
+        ("mteb/x", "corpus", "corpus"): corpus,
+        ("mteb/x", "default", "test"): rows,
+    }
+
+    def load(identifier: str, part: str | None, split: str, streaming: bool) -> Any:
+        try:
+            return datasets.Dataset.from_list(stored[identifier, part, split])
+        except KeyError:
+            raise ConnectionError("Couldn't reach the Hub") from None
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for identifier in ("BeIR/x", "mteb/x"):
+        found = places.place(identifier)
+        assert list(found.texts("corpus.jsonl")) == TEXTS
+        assert list(found.judgements("qrels/{split}.tsv", "test")) == JUDGED
+    with pytest.raises(UserError, match="Without network, give a folder"):
+        list(places.place("BeIR/y").texts("corpus.jsonl"))
