@@ -21,7 +21,7 @@ from lion_sweep.evaluation.significance import (
     holm,
     randomisation_test,
 )
-from lion_sweep.report.collect import AXES, MEASURES, Cell, CellResult
+from lion_sweep.report.collect import AXES, MEASURES, Cell, CellResult, number
 
 MEASURE = MEASURES[0]
 LEVEL = 0.95
@@ -102,13 +102,15 @@ class Comparison:
 def compare(results: Sequence[CellResult], collection: str) -> Comparison:
     """Compare the cells of the results, and BM25, on the collection.
 
-    Results whose per-query values cannot be read are left out, and so are those of other queries
-    or of another collection (by checksum) than most results have; notes name them.
+    Results whose per-query values cannot be read, or have another mean than the result tells, are
+    left out, and so are those of other queries or of another collection (by checksum) than most
+    results have; notes name them.
     """
     groups: dict[object, list[Scored]] = {}
     missing = []
     for result in results:
-        values = read_per_query(result.folder / "per_query" / f"{collection}.json")
+        path = result.folder / "per_query" / f"{collection}.json"
+        values = read_per_query(path, number(result.scores, collection, MEASURE))
         if values is None:
             missing.append(_name(result))
         else:
@@ -120,12 +122,14 @@ def compare(results: Sequence[CellResult], collection: str) -> Comparison:
     # The most results; of equally many, the newest.
     group = max(groups.values(), key=lambda g: (len(g), max(r.modified for r, _ in g)))
     others = [_name(r) for other in groups.values() if other is not group for r, _ in other]
-    baseline = _bm25(group)
+    baseline = _bm25(group, collection)
     if baseline is None:
         missing.append(BM25)
     notes = []
     if missing:
-        notes.append(f"Not compared, for want of per-query values: {'; '.join(missing)}.")
+        notes.append(
+            f"Not compared, without per-query values of the mean shown: {'; '.join(missing)}."
+        )
     if others:
         notes.append(
             f"Not compared, scored on other queries or another collection: {'; '.join(others)}."
@@ -167,8 +171,8 @@ def _compare(group: list[Scored], baseline: PerQuery | None, notes: list[str]) -
     return Comparison(scores_SQ.shape[1], systems, pairs, notes)
 
 
-def read_per_query(path: Path) -> PerQuery | None:
-    """Query id -> value of the main measure; None where there are none or not all are finite."""
+def read_per_query(path: Path, mean: float | None) -> PerQuery | None:
+    """Query id -> value of the main measure, all finite and of the given mean; None otherwise."""
     try:
         values = {
             query: float(value)
@@ -176,14 +180,17 @@ def read_per_query(path: Path) -> PerQuery | None:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return values if values and all(map(math.isfinite, values.values())) else None
+    if mean is None or not values or not math.isclose(fmean(values.values()), mean, rel_tol=1e-6):
+        return None
+    return values
 
 
-def _bm25(group: list[Scored]) -> PerQuery | None:
+def _bm25(group: list[Scored], collection: str) -> PerQuery | None:
     """BM25's values as the newest result's stage kept them, if they are of the same queries."""
     for result, reference in sorted(group, key=lambda scored: scored[0].modified, reverse=True):
         stage = result.folder.parents[1] / "stages" / result.stage_folder("score bm25")
-        values = read_per_query(stage / "per_query.json")
+        mean = number(result.bm25, collection, MEASURE)
+        values = read_per_query(stage / "per_query.json", mean)
         if values is not None and values.keys() == reference.keys():
             return values
     return None

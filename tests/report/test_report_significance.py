@@ -112,7 +112,7 @@ def test_arrows_letters_and_steps(write: Write, tmp_path: Path) -> None:
     assert table.rows[0] == ["sparse CL", "0.4000", "0.5000 ↑", "0.4500 ↓"]
     assert table.rows[1] == ["dense CL", "0.4500", "0.4500", "—"]
     assert any(line.startswith("↑ and ↓: significantly above or below") for line in table.below)
-    assert table.below[-1] == "Not compared, for want of per-query values: BM25."
+    assert table.below[-1] == "Not compared, without per-query values of the mean shown: BM25."
     assert "↑" not in str(scaling_table(part, "MRR@10"))
 
     rows = significance_table(part).rows
@@ -176,6 +176,7 @@ def test_seeds_are_averaged_per_query_before_the_test(write: Write, tmp_path: Pa
         '{"nDCG@10": {"q1": "high", "q2": 0.5}}',
         '{"nDCG@10": [0.5]}',
         '{"nDCG@10": {}}',
+        '{"nDCG@10": {"q1": 0.3, "q2": 0.4}}',
         '{"MRR@10": {"q1": 0.5}}',
         "[]",
     ],
@@ -190,7 +191,8 @@ def test_unreadable_values_leave_their_cell_out(write: Write, tmp_path: Path, te
     comparison = section(tmp_path).comparison
     assert [system.name for system in comparison.systems] == ["sparse CL 1b", "BM25"]
     assert comparison.notes == [
-        "Not compared, for want of per-query values: sparse CL 3b, seed 42; sparse CL 8b, seed 42."
+        "Not compared, without per-query values of the mean shown: "
+        "sparse CL 3b, seed 42; sparse CL 8b, seed 42."
     ]
 
 
@@ -206,7 +208,7 @@ def test_other_queries_and_other_collections_are_not_compared(write: Write, tmp_
         ("sparse CL 1b", (42, 43))
     ]
     assert comparison.notes == [
-        "Not compared, for want of per-query values: BM25.",
+        "Not compared, without per-query values of the mean shown: BM25.",
         "Not compared, scored on other queries or another collection: "
         "sparse CL 3b, seed 42; sparse CL 8b, seed 42.",
     ]
