@@ -1,1 +1,1 @@
-"""Effectiveness measures per query and the paired significance test between systems."""
+"""Effectiveness measures per query; tests and intervals of differences between systems."""

@@ -1,14 +1,10 @@
 """Write the report of a sweep: `python -m lion_sweep.report`."""
 
 import argparse
-import csv
-import io
-import json
 import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from lion_sweep.report.collect import (
@@ -16,58 +12,25 @@ from lion_sweep.report.collect import (
     LADDERS,
     MEASURES,
     Cell,
-    Section,
     collect,
     grid,
-    sections,
     started,
 )
+from lion_sweep.report.exports import csv_text, json_text, significance_csv
 from lion_sweep.report.figures import render, scaling_figure
 from lion_sweep.report.page import page
-from lion_sweep.report.tables import LABELS, latex, markdown, markdown_table, scaling_table
+from lion_sweep.report.sections import Section, sections
+from lion_sweep.report.significance import MEASURE
+from lion_sweep.report.tables import (
+    LABELS,
+    latex,
+    markdown,
+    markdown_table,
+    scaling_table,
+    significance_table,
+)
 
 WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in AXES.items())
-CSV_COLUMNS = ("ladder", "collection", "model", "paradigm", "loss", "seed", "id", "measure")
-
-
-def csv_text(parts: Sequence[Section]) -> str:
-    """Long table: a row per cell, seed and measure; seed, id and value are empty for holes."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*CSV_COLUMNS, "value"])
-    for section in parts:
-        name = section.collection
-        for cell, results in section.results.items():
-            where = (section.ladder, name, cell.model, cell.paradigm, cell.loss)
-            found = [(str(r.seed), r.id, r.scores[name]) for r in results] or [("", "", {})]
-            for seed, identity, scores in found:
-                for measure in MEASURES:
-                    writer.writerow([*where, seed, identity, measure, scores.get(measure)])
-    return out.getvalue()
-
-
-def json_text(parts: Sequence[Section]) -> str:
-    """Everything the report holds: per section the label, scores, baseline, notes, results."""
-    return json.dumps([_json_section(section) for section in parts], indent=2) + "\n"
-
-
-def _json_section(section: Section) -> dict[str, object]:
-    hole = {"mean": None, "std": None, "n": 0}
-    scores = []
-    for cell in section.results:
-        for measure in MEASURES:
-            score = section.score(cell, measure)
-            row = asdict(cell) | {"measure": measure}
-            scores.append(row | (asdict(score) if score else hole))
-    return {
-        "ladder": section.ladder,
-        "collection": section.collection,
-        "label": LABELS[section.ladder],
-        "scores": scores,
-        "bm25": {measure: section.bm25(measure) for measure in MEASURES},
-        "notes": section.notes,
-        "results": [asdict(result) for result in section.shown],
-    }
 
 
 def write_report(parts: Sequence[Section], folder: Path) -> None:
@@ -85,6 +48,7 @@ def write_report(parts: Sequence[Section], folder: Path) -> None:
         "scaling.csv": csv_text(parts),
         "scaling.tex": latex(parts),
         "scaling.json": json_text(parts),
+        "significance.csv": significance_csv(parts),
         "index.html": page(parts, vectors),
     }
     for name, text in texts.items():
@@ -153,7 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_report(parts, folder)
     for section in parts:
         print(f"{LABELS[section.ladder]}\n")
-        print(f"{markdown_table(scaling_table(section, 'nDCG@10'))}\n")
+        print(f"{markdown_table(scaling_table(section, MEASURE))}\n")
+        if section.comparison.systems:
+            print(f"{markdown_table(significance_table(section))}\n")
     # A ladder without any result names no collection, hence has no section to show its holes.
     unseen = {at for at, cell in begun if cell in cells and options.ladder in (None, at)}
     unseen -= {section.ladder for section in parts}

@@ -7,7 +7,8 @@ from statistics import median
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from lion_sweep.report.collect import Cell, Section, number
+from lion_sweep.report.collect import Cell, number
+from lion_sweep.report.sections import Section
 
 # Okabe-Ito colours, told apart under the common kinds of colour blindness.
 COLOURS = {"cl": "#0072B2", "kd": "#D55E00", "clkd": "#009E73"}

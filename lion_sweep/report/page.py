@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 
-from lion_sweep.report.collect import MEASURES, CellResult, Section, number
+from lion_sweep.report.collect import MEASURES, CellResult, number
+from lion_sweep.report.sections import Section
 from lion_sweep.report.tables import (
     LABELS,
     Table,
-    compute_table,
-    details_table,
+    detail_tables,
     scaling_table,
     show,
 )
@@ -107,7 +107,7 @@ def page(sections: Sequence[Section], figures: Mapping[tuple[str, str, str], byt
                 )
                 for measure in MEASURES
             ],
-            "details": [details_table(section), compute_table(section)],
+            "details": detail_tables(section),
             "provenance": [_origins(section), _versions(section)],
         }
         for section in sections

@@ -1,9 +1,12 @@
-"""Scaling and details tables of a section, as Markdown and LaTeX text."""
+"""Tables of a section: scaling, significance, details and compute, as Markdown and LaTeX text."""
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lion_sweep.report.collect import MEASURES, Cell, CellResult, Score, Section, number
+from lion_sweep.report.collect import MEASURES, Cell, CellResult, number
+from lion_sweep.report.sections import Score, Section
+from lion_sweep.report.significance import ALPHA, LEVEL, MEASURE, PERMUTATIONS, SAMPLES, System
 
 HOLE = "—"
 LABELS = {
@@ -13,6 +16,8 @@ LABELS = {
 }
 DETAILS = ["Cell", "Seed", "Untrained nDCG@10", "nDCG@10", "Gain", "p", "L0 document", "L0 query"]
 DETAILS += ["Seconds", "Reused stages"]
+SIGNIFICANCE = ["System", MEASURE, "Interval", "Better than", "Step", "Interval of the step", "p"]
+SIGNIFICANCE += ["p (Holm)"]
 COMPUTE = ["Cell", "Seed", "Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %"]
 COMPUTE += ["FLOPs executed", "FLOPs adapt", "FLOPs encode", "FLOPs teacher", "Train tokens/s"]
 COMPUTE += ["MFU %"]
@@ -21,6 +26,8 @@ LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     HOLE: "---",
 }
 
@@ -42,16 +49,21 @@ def show(value: float | None, form: str) -> str:
 
 
 def scaling_table(section: Section, measure: str) -> Table:
-    """Paradigm x loss by size, and BM25; bold marks the best of a column, ties included."""
+    """Paradigm x loss by size, and BM25; bold marks the best of a column, ties included.
+
+    Arrows mark where a cell differs significantly in the main measure from its next smaller size.
+    """
     baseline = section.bm25(measure)
     bm25 = None if baseline is None else Score(baseline, None, 1)
-    grid, names = [], []
+    grid, names, arrows = [], [], []
     for paradigm, loss in section.rows:
         cells = [Cell(model, paradigm, loss) for model in section.models]
         grid.append([section.score(cell, measure) for cell in cells])
         names.append(cells[0].row)
+        arrows.append([_arrow(section, cell, measure) for cell in cells])
     grid.append([bm25] * len(section.models))
     names.append("BM25")
+    arrows.append([""] * len(section.models))
     bold = set()
     for column, scores in enumerate(zip(*grid, strict=True), start=1):
         # Rounded as printed, so that equal-looking numbers are bold together.
@@ -62,10 +74,15 @@ def scaling_table(section: Section, measure: str) -> Table:
     below = [holes_line(section, measure), *section.notes]
     if any(score is not None and score.n > 1 for scores in grid for score in scores):
         below.append("± is the sample standard deviation over n seeds.")
+    if measure == MEASURE:
+        below += [*_steps_line(section), *section.comparison.notes]
     return Table(
         title=f"{measure} on {section.collection}",
         header=["", *section.models],
-        rows=[[name, *map(_score, scores)] for name, scores in zip(names, grid, strict=True)],
+        rows=[
+            [name, *(_score(score) + arrow for score, arrow in zip(scores, marks, strict=True))]
+            for name, scores, marks in zip(names, grid, arrows, strict=True)
+        ],
         below=below,
         bold=frozenset(bold),
     )
@@ -79,6 +96,23 @@ def _score(score: Score | None) -> str:
     return f"{score.mean:.4f} ± {score.std:.4f} (n={score.n})"
 
 
+def _arrow(section: Section, cell: Cell, measure: str) -> str:
+    step = section.comparison.step(cell)
+    if measure != MEASURE or step is None or not step.significant:
+        return ""
+    return " ↑" if step.difference > 0 else " ↓"
+
+
+def _steps_line(section: Section) -> list[str]:
+    steps = [step for cell in section.results if (step := section.comparison.step(cell))]
+    if any(step.significant for step in steps):
+        return [
+            "↑ and ↓: significantly above or below the next smaller size, after Holm's correction "
+            "over all pairs of systems."
+        ]
+    return ["No cell differs significantly from its next smaller size."] if steps else []
+
+
 def holes_line(section: Section, measure: str) -> str:
     """A sentence naming the cells that lack the measure, and BM25 if it does."""
     names = [
@@ -89,6 +123,51 @@ def holes_line(section: Section, measure: str) -> str:
     if section.bm25(measure) is None:
         names.append("BM25")
     return f"Holes: {', '.join(names) or 'none'}."
+
+
+def significance_table(section: Section) -> Table:
+    """A row per system: interval, the systems it is better than, difference from the next size."""
+    comparison = section.comparison
+    keys = dict(zip(comparison.systems, string.ascii_lowercase, strict=False))
+    return Table(
+        title=f"Significance of {MEASURE} on {section.collection}",
+        header=SIGNIFICANCE,
+        rows=[
+            [f"({key}) {system.name}", *_significance(section, system, keys)]
+            for system, key in keys.items()
+        ],
+        below=[
+            f"Better than: systems with a significantly lower {MEASURE}, by paired randomisation "
+            f"tests over {comparison.queries:,} queries ({PERMUTATIONS:,} permutations), Holm's "
+            f"correction over all {len(comparison.pairs)} pairs, level {ALPHA}. Step: difference "
+            "from the next smaller size that was compared, p is of that pair.",
+            f"Intervals are {100 * LEVEL:.0f} % bootstrap percentiles over the queries "
+            f"({SAMPLES:,} samples), each for itself. Where a cell has several seeds, its values "
+            "are averaged per query first: tests and intervals speak of other queries, not of "
+            "other seeds.",
+            *comparison.notes,
+        ],
+    )
+
+
+def _significance(section: Section, system: System, keys: dict[System, str]) -> list[str]:
+    pairs = section.comparison.against(system)
+    better = ", ".join(keys[p.b] for p in pairs if p.significant and p.difference > 0)
+    step = section.comparison.step(system.cell) if system.cell else None
+    texts = [
+        f"{system.mean:.4f}",
+        f"[{system.low:.4f}, {system.high:.4f}]",
+        better or "none",
+    ]
+    if step is None:
+        return [*texts, *["n/a"] * 4]
+    return [
+        *texts,
+        f"{step.difference:+.4f}",
+        f"[{step.low:+.4f}, {step.high:+.4f}]",
+        f"{step.p:.2g}",
+        f"{step.p_holm:.2g}",
+    ]
 
 
 def details_table(section: Section) -> Table:
@@ -182,10 +261,15 @@ def _compute(result: CellResult, shares: dict[tuple[str, str], int]) -> list[str
     ]
 
 
+def detail_tables(section: Section) -> list[Table]:
+    """Significance where there are systems to compare, then details and compute."""
+    significance = [significance_table(section)] if section.comparison.systems else []
+    return [*significance, details_table(section), compute_table(section)]
+
+
 def section_tables(section: Section) -> list[Table]:
-    """The scaling table of every measure, then details and compute."""
-    scaling = [scaling_table(section, measure) for measure in MEASURES]
-    return [*scaling, details_table(section), compute_table(section)]
+    """The scaling table of every measure, then the tables of details."""
+    return [*(scaling_table(section, measure) for measure in MEASURES), *detail_tables(section)]
 
 
 def markdown_table(table: Table) -> str:

@@ -1,6 +1,7 @@
 """The scaling figure: its lines, breaks, baseline and sizes."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ def result(cell: Cell, ndcg: float, ladder: str, seed: int = 42) -> CellResult:
         stages={},
         versions={},
         device={},
+        folder=Path("cells", str(cell)),
         modified=0.0,
     )
 

@@ -127,9 +127,10 @@ def test_files_are_the_same_on_every_run_and_leave_nothing_behind(tmp_path: Path
     report(tmp_path, *SMALL)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
     assert {path.name for path in first if path.parent == folder} == {
-        "index.html", "scaling.csv", "scaling.json", "scaling.md", "scaling.tex"
+        "index.html", "scaling.csv", "scaling.json", "scaling.md", "scaling.tex",
+        "significance.csv",
     }  # fmt: skip
-    assert len(first) == 5 + 3 * 2
+    assert len(first) == 6 + 3 * 2
     png = folder / "figures" / "proxy-pydoc-nDCG@10.png"
     assert first[png].startswith(b"\x89PNG\r\n\x1a\n")
 

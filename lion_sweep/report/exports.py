@@ -1,0 +1,113 @@
+"""The report for programs: CSV and JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from lion_sweep.report import significance
+from lion_sweep.report.collect import MEASURES
+from lion_sweep.report.sections import Section
+from lion_sweep.report.significance import Pair
+from lion_sweep.report.tables import LABELS
+
+SCALING = ("ladder", "collection", "model", "paradigm", "loss", "seed", "id", "measure", "value")
+SIGNIFICANCE = (
+    "ladder", "collection", "measure", "system_a", "system_b", "difference", "ci_low", "ci_high",
+    "p", "p_holm", "queries", "seeds_a", "seeds_b", "permutations",
+)  # fmt: skip
+
+
+def csv_text(parts: Sequence[Section]) -> str:
+    """Long table: a row per cell, seed and measure; seed, id and value are empty for holes."""
+    rows: list[tuple[object, ...]] = []
+    for section in parts:
+        name = section.collection
+        for cell, results in section.results.items():
+            where = (section.ladder, name, cell.model, cell.paradigm, cell.loss)
+            found = [(str(r.seed), r.id, r.scores[name]) for r in results] or [("", "", {})]
+            for seed, identity, scores in found:
+                rows += [(*where, seed, identity, m, scores.get(m)) for m in MEASURES]
+    return _csv(SCALING, rows)
+
+
+def significance_csv(parts: Sequence[Section]) -> str:
+    """A row per pair of compared systems: system_a less system_b; seeds lie apart by spaces."""
+    rows = [
+        (section.ladder, section.collection, significance.MEASURE, *_pair(section, pair).values())
+        for section in parts
+        for pair in section.comparison.pairs
+    ]
+    return _csv(SIGNIFICANCE, rows)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _pair(section: Section, pair: Pair) -> dict[str, object]:
+    return {
+        "system_a": pair.a.name,
+        "system_b": pair.b.name,
+        "difference": pair.difference,
+        "ci_low": pair.low,
+        "ci_high": pair.high,
+        "p": pair.p,
+        "p_holm": pair.p_holm,
+        "queries": section.comparison.queries,
+        "seeds_a": " ".join(map(str, pair.a.seeds)),
+        "seeds_b": " ".join(map(str, pair.b.seeds)),
+        "permutations": significance.PERMUTATIONS,
+    }
+
+
+def json_text(parts: Sequence[Section]) -> str:
+    """Everything the report holds, an object per section."""
+    return json.dumps([_section(section) for section in parts], indent=2) + "\n"
+
+
+def _section(section: Section) -> dict[str, object]:
+    hole = {"mean": None, "std": None, "n": 0}
+    scores = []
+    for cell in section.results:
+        for measure in MEASURES:
+            score = section.score(cell, measure)
+            row = asdict(cell) | {"measure": measure}
+            scores.append(row | (asdict(score) if score else hole))
+    return {
+        "ladder": section.ladder,
+        "collection": section.collection,
+        "label": LABELS[section.ladder],
+        "scores": scores,
+        "bm25": {measure: section.bm25(measure) for measure in MEASURES},
+        "significance": _significance(section),
+        "notes": section.notes,
+        "results": [asdict(r) | {"folder": str(r.folder)} for r in section.shown],
+    }
+
+
+def _significance(section: Section) -> dict[str, object]:
+    systems = [
+        {
+            "system": system.name,
+            "seeds": system.seeds,
+            "mean": system.mean,
+            "ci_low": system.low,
+            "ci_high": system.high,
+        }
+        for system in section.comparison.systems
+    ]
+    return {
+        "measure": significance.MEASURE,
+        "level_of_intervals": significance.LEVEL,
+        "bootstrap_samples": significance.SAMPLES,
+        "seed": significance.SEED,
+        "systems": systems,
+        "pairs": [_pair(section, pair) for pair in section.comparison.pairs],
+        "notes": section.comparison.notes,
+    }

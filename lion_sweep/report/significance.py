@@ -1,0 +1,200 @@
+"""Which systems of a section differ: intervals and tests over stored per-query values.
+
+The systems are the cells and BM25, the values those of the main measure. Where a cell has several
+seeds, its values are averaged per query first: intervals and tests then speak of what these trained
+models do on other queries of the same kind, not of what other seeds would give; that is what the
+standard deviation between seeds is for. Only systems scored on the same queries of the same
+collection are compared.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+from lion_sweep.evaluation.significance import (
+    align,
+    bootstrap_intervals,
+    holm,
+    randomisation_test,
+)
+from lion_sweep.report.collect import AXES, MEASURES, Cell, CellResult, number
+
+MEASURE = MEASURES[0]
+LEVEL = 0.95
+ALPHA = 0.05
+PERMUTATIONS = 100_000
+"""Holm tests the smallest p of 171 pairs at .0003, which 10,000 permutations hardly resolve."""
+SAMPLES = 10_000
+SEED = 0
+BM25 = "BM25"
+
+PerQuery = dict[str, float]
+Scored = tuple[CellResult, PerQuery]
+
+
+@dataclass(frozen=True)
+class System:
+    """A cell, or BM25 (without cell and seeds), with the interval of its mean over the queries."""
+
+    name: str
+    cell: Cell | None
+    seeds: tuple[int, ...]
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two systems and the difference of their means, a less b; p_holm is over all pairs."""
+
+    a: System
+    b: System
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the systems differ after Holm's correction."""
+        return self.p_holm <= ALPHA
+
+    def swapped(self) -> "Pair":
+        """The same pair as b less a."""
+        return Pair(self.b, self.a, -self.difference, -self.high, -self.low, self.p, self.p_holm)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The systems that could be compared, all their pairs, and what was left out."""
+
+    queries: int = 0
+    systems: list[System] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def against(self, system: System) -> list[Pair]:
+        """The system less every other one, in the order of the systems."""
+        return [pair.swapped() for pair in self.pairs if pair.b is system] + [
+            pair for pair in self.pairs if pair.a is system
+        ]
+
+    def step(self, cell: Cell) -> Pair | None:
+        """The cell less its next smaller size that was compared; None where there is none."""
+        size = AXES["model"].index
+        smaller = {
+            size(pair.b.cell.model): pair
+            for system in self.systems
+            if system.cell == cell
+            for pair in self.against(system)
+            if pair.b.cell and pair.b.cell.row == cell.row
+        }
+        below = [place for place in smaller if place < size(cell.model)]
+        return smaller[max(below)] if below else None
+
+
+def compare(results: Sequence[CellResult], collection: str) -> Comparison:
+    """Compare the cells of the results, and BM25, on the collection.
+
+    Results whose per-query values cannot be read, or have another mean than the result tells, are
+    left out, and so are those of other queries or of another collection (by checksum) than most
+    results have; notes name them.
+    """
+    groups: dict[object, list[Scored]] = {}
+    missing = []
+    for result in results:
+        path = result.folder / "per_query" / f"{collection}.json"
+        values = read_per_query(path, number(result.scores, collection, MEASURE))
+        if values is None:
+            missing.append(_name(result))
+        else:
+            key = (result.versions.get("collection"), frozenset(values))
+            groups.setdefault(key, []).append((result, values))
+    if not groups:
+        nothing = f"No cell has per-query values of {MEASURE}: no intervals and no tests."
+        return Comparison(notes=[nothing] if results else [])
+    # The most results; of equally many, the newest.
+    group = max(groups.values(), key=lambda g: (len(g), max(r.modified for r, _ in g)))
+    others = [_name(r) for other in groups.values() if other is not group for r, _ in other]
+    baseline = _bm25(group, collection)
+    if baseline is None:
+        missing.append(BM25)
+    notes = []
+    if missing:
+        notes.append(
+            f"Not compared, without per-query values of the mean shown: {'; '.join(missing)}."
+        )
+    if others:
+        notes.append(
+            f"Not compared, scored on other queries or another collection: {'; '.join(others)}."
+        )
+    if len(group[0][1]) < 2:
+        return Comparison(notes=[*notes, "Intervals and tests need more than one query."])
+    return _compare(group, baseline, notes)
+
+
+def _compare(group: list[Scored], baseline: PerQuery | None, notes: list[str]) -> Comparison:
+    """Intervals and tests of results that have their queries in common."""
+    by_cell: dict[Cell | None, list[Scored]] = {}
+    for result, values in group:
+        by_cell.setdefault(result.axes, []).append((result, values))
+    scores = {
+        cell: {query: fmean(values[query] for _, values in found) for query in found[0][1]}
+        for cell, found in by_cell.items()
+    }
+    if baseline is not None:
+        scores[None] = baseline
+    scores_SQ = align({str(cell): values for cell, values in scores.items()})
+    means_S = scores_SQ.mean(axis=1)
+    means_S2, differences_R2 = bootstrap_intervals(scores_SQ, SAMPLES, SEED, LEVEL)
+    p_R = randomisation_test(scores_SQ, PERMUTATIONS, SEED)
+    systems = [
+        System(str(cell or BM25), cell, tuple(r.seed for r, _ in by_cell.get(cell, [])), *numbers)
+        for cell, *numbers in zip(scores, means_S.tolist(), *means_S2.T.tolist(), strict=True)
+    ]
+    pairs = [
+        Pair(a, b, a.mean - b.mean, *numbers)
+        for (a, b), *numbers in zip(
+            combinations(systems, 2),
+            *differences_R2.T.tolist(),
+            p_R.tolist(),
+            holm(p_R).tolist(),
+            strict=True,
+        )
+    ]
+    return Comparison(scores_SQ.shape[1], systems, pairs, notes)
+
+
+def read_per_query(path: Path, mean: float | None) -> PerQuery | None:
+    """Query id -> value of the main measure, all finite and of the given mean; None otherwise."""
+    try:
+        values = {
+            query: float(value)
+            for query, value in json.loads(path.read_text("utf-8"))[MEASURE].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if mean is None or not values or not math.isclose(fmean(values.values()), mean, rel_tol=1e-6):
+        return None
+    return values
+
+
+def _bm25(group: list[Scored], collection: str) -> PerQuery | None:
+    """BM25's values as the newest result's stage kept them, if they are of the same queries."""
+    for result, reference in sorted(group, key=lambda scored: scored[0].modified, reverse=True):
+        stage = result.folder.parents[1] / "stages" / result.stage_folder("score bm25")
+        mean = number(result.bm25, collection, MEASURE)
+        values = read_per_query(stage / "per_query.json", mean)
+        if values is not None and values.keys() == reference.keys():
+            return values
+    return None
+
+
+def _name(result: CellResult) -> str:
+    return f"{result.axes}, seed {result.seed}"

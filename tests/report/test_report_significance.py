@@ -1,0 +1,272 @@
+"""Intervals and tests in the report: values, letters, arrows, seeds, and what is left out."""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lion_sweep.evaluation.significance import (
+    align,
+    bootstrap_intervals,
+    holm,
+    paired_randomisation,
+)
+from lion_sweep.report import Cell, Section, collect, grid, sections
+from lion_sweep.report.__main__ import main
+from lion_sweep.report.significance import PERMUTATIONS, SAMPLES, SEED
+from lion_sweep.report.tables import scaling_table, significance_table
+
+Write = Callable[..., Path]
+ROW = grid(paradigm=["sparse"], loss=["cl"])
+SMALL, MIDDLE, LARGE = ROW
+WIDE, NARROW = 0.2, 0.002
+QUERIES = 60
+
+
+def around(mean: float, spread: float, seed: int = 0) -> dict[str, float]:
+    """Values of as many queries, in an order of their own."""
+    generator = np.random.default_rng(seed)
+    values_Q = generator.normal(0, spread, QUERIES)
+    values_Q += mean - values_Q.mean()
+    names = generator.permutation([f"q{number:02}" for number in range(QUERIES)])
+    return dict(zip(names.tolist(), values_Q.tolist(), strict=True))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a cell; `values` by query (or any JSON) become its file, None writes none."""
+
+    def write_cell(cell: Cell, values: Any, seed: int = 42, **changes: Any) -> Path:
+        folder = tmp_path / "cells" / f"{cell.model}-{cell.paradigm}-{cell.loss}-{seed}"
+        scores = {"nDCG@10": np.mean(list(values.values())) if isinstance(values, dict) else 0.4}
+        content = {
+            "id": folder.name,
+            "axes": {"model": cell.model, "paradigm": cell.paradigm, "loss": cell.loss},
+            "ladder": "proxy",
+            "seed": seed,
+            "data": "pydoc",
+            "scores": {"pydoc": scores},
+            "bm25": {"pydoc": {"nDCG@10": 0.5}},
+            "stages": {"score bm25": {"folder": "score-bm25"}},
+            "versions": {"collection": "abc"},
+        } | changes
+        (folder / "per_query").mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(content))
+        file = folder / "per_query" / "pydoc.json"
+        if values is not None:
+            file.write_text(json.dumps({"nDCG@10": values, "MRR@10": {}}))
+        return file
+
+    return write_cell
+
+
+def write_bm25(root: Path, values: dict[str, float]) -> None:
+    folder = root / "stages" / "score-bm25"
+    folder.mkdir(parents=True)
+    (folder / "per_query.json").write_text(json.dumps({"nDCG@10": values}))
+
+
+def section(root: Path, cells: list[Cell] = ROW) -> Section:
+    [only] = sections(collect(root), cells)
+    return only
+
+
+def test_pairs_are_those_of_the_plain_test_on_the_same_queries(
+    write: Write, tmp_path: Path
+) -> None:
+    values = [around(0.40 + 0.05 * step, WIDE, step) for step in range(3)]
+    for cell, per_query in zip(ROW, values, strict=True):
+        write(cell, per_query)
+    write_bm25(tmp_path, bm25 := around(0.5, WIDE, 3))
+    comparison = section(tmp_path).comparison
+    assert comparison.queries == QUERIES
+    assert [system.name for system in comparison.systems] == [*map(str, ROW), "BM25"]
+    everything = [*values, bm25]
+    expected_p = [
+        paired_randomisation(everything[i], everything[j], PERMUTATIONS, SEED)
+        for i, j in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+    ]
+    assert [pair.p for pair in comparison.pairs] == expected_p
+    assert [pair.p_holm for pair in comparison.pairs] == holm(np.array(expected_p)).tolist()
+    first, last = comparison.pairs[0], comparison.pairs[-1]
+    assert first.difference == pytest.approx(-0.05)
+    assert (last.a.name, last.b.name, last.b.seeds) == ("sparse CL 8b", "BM25", ())
+    [[low, high]] = bootstrap_intervals(align({"a": values[0], "b": values[1]}), SAMPLES, SEED)[1]
+    assert (first.low, first.high) == pytest.approx((low, high))
+    assert comparison.notes == []
+
+
+def test_arrows_letters_and_steps(write: Write, tmp_path: Path) -> None:
+    """1b to 3b rises, 3b to 8b falls as clearly; the dense row does not move."""
+    for cell, mean in zip(ROW, (0.40, 0.50, 0.45), strict=True):
+        write(cell, around(mean, NARROW, seed=int(mean * 100)))
+    for seed, model in enumerate(("1b", "3b")):
+        write(Cell(model, "dense", "cl"), around(0.45, WIDE, seed))
+    part = section(tmp_path, grid(loss=["cl"]))
+    table = scaling_table(part, "nDCG@10")
+    assert table.rows[0] == ["sparse CL", "0.4000", "0.5000 ↑", "0.4500 ↓"]
+    assert table.rows[1] == ["dense CL", "0.4500", "0.4500", "—"]
+    assert any(line.startswith("↑ and ↓: significantly above or below") for line in table.below)
+    assert table.below[-1] == "Not compared, without per-query values of the mean shown: BM25."
+    assert "↑" not in str(scaling_table(part, "MRR@10"))
+
+    rows = significance_table(part).rows
+    assert [row[0] for row in rows] == [
+        "(a) sparse CL 1b", "(b) sparse CL 3b", "(c) sparse CL 8b", "(d) dense CL 1b",
+        "(e) dense CL 3b",
+    ]  # fmt: skip
+    assert [row[3] for row in rows] == ["none", "a, c", "a", "none", "none"]
+    assert [row[4] for row in rows] == ["n/a", "+0.1000", "-0.0500", "n/a", "+0.0000"]
+    assert rows[2][5].startswith("[-0.05")
+    # Ten pairs: Holm tests the smallest p, 1 / 100,001, at a tenth of the level.
+    assert rows[1][6:] == ["1e-05", "0.0001"]
+
+
+def test_a_step_passes_over_a_size_without_values(write: Write, tmp_path: Path) -> None:
+    write(SMALL, around(0.40, NARROW, 1))
+    write(MIDDLE, None)
+    write(LARGE, around(0.50, NARROW, 2))
+    part = section(tmp_path)
+    step = part.comparison.step(LARGE)
+    assert step is not None
+    assert step.b.cell == SMALL
+    assert part.comparison.step(SMALL) is None
+    assert part.comparison.step(MIDDLE) is None
+    [row] = scaling_table(part, "nDCG@10").rows[:1]
+    assert row == ["sparse CL", "0.4000", "0.4000", "0.5000 ↑"]
+
+
+def test_without_a_significant_step_the_table_says_so(write: Write, tmp_path: Path) -> None:
+    for seed, cell in enumerate(ROW):
+        write(cell, around(0.4, WIDE, seed))
+    below = scaling_table(section(tmp_path), "nDCG@10").below
+    assert "No cell differs significantly from its next smaller size." in below
+
+
+def test_seeds_are_averaged_per_query_before_the_test(write: Write, tmp_path: Path) -> None:
+    runs = [around(0.40 + 0.02 * seed, WIDE, seed) for seed in range(3)]
+    for seed, values in enumerate(runs):
+        write(SMALL, values, seed)
+    write(MIDDLE, other := around(0.55, WIDE, 9), 0)
+    part = section(tmp_path)
+    averaged = {query: sum(run[query] for run in runs) / 3 for query in other}
+    [pair] = part.comparison.pairs
+    assert pair.p == paired_randomisation(averaged, other, PERMUTATIONS, SEED)
+    assert (pair.a.seeds, pair.b.seeds) == ((0, 1, 2), (0,))
+    assert pair.a.mean == pytest.approx(0.42)
+    table = scaling_table(part, "nDCG@10")
+    assert table.rows[0][1:3] == ["0.4200 ± 0.0200 (n=3)", "0.5500 ↑"]
+    # Where all have as many seeds as each other there is no such note.
+    assert "Seeds per cell: 3, except for sparse CL 3b (1)." in table.below
+    for seed in (1, 2):
+        write(MIDDLE, other, seed)
+    assert "Seeds per cell" not in str(scaling_table(section(tmp_path), "nDCG@10").below)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"nDCG@10": {"q1": ',
+        '{"nDCG@10": {"q1": NaN, "q2": 0.5}}',
+        '{"nDCG@10": {"q1": "high", "q2": 0.5}}',
+        '{"nDCG@10": [0.5]}',
+        '{"nDCG@10": {}}',
+        '{"nDCG@10": {"q1": 0.3, "q2": 0.4}}',
+        '{"MRR@10": {"q1": 0.5}}',
+        "[]",
+    ],
+)
+def test_unreadable_values_leave_their_cell_out(write: Write, tmp_path: Path, text: str) -> None:
+    write(SMALL, around(0.4, WIDE))
+    write(MIDDLE, None)
+    write(LARGE, None).write_text(text)
+    write_bm25(tmp_path, around(0.5, WIDE, 1))
+    status = main(["--root", str(tmp_path), "--grid", "paradigm=sparse", "loss=cl"])
+    assert status == 3  # of the measures that these results lack
+    comparison = section(tmp_path).comparison
+    assert [system.name for system in comparison.systems] == ["sparse CL 1b", "BM25"]
+    assert comparison.notes == [
+        "Not compared, without per-query values of the mean shown: "
+        "sparse CL 3b, seed 42; sparse CL 8b, seed 42."
+    ]
+
+
+def test_other_queries_and_other_collections_are_not_compared(write: Write, tmp_path: Path) -> None:
+    values = around(0.4, WIDE)
+    write(SMALL, values)
+    write(SMALL, values, 43)
+    write(MIDDLE, values, versions={"collection": "changed"})
+    write(LARGE, {**values, "q99": 0.1})
+    write_bm25(tmp_path, {"q00": 0.5, "q01": 0.5})
+    comparison = section(tmp_path).comparison
+    assert [(system.name, system.seeds) for system in comparison.systems] == [
+        ("sparse CL 1b", (42, 43))
+    ]
+    assert comparison.notes == [
+        "Not compared, without per-query values of the mean shown: BM25.",
+        "Not compared, scored on other queries or another collection: "
+        "sparse CL 3b, seed 42; sparse CL 8b, seed 42.",
+    ]
+
+
+def test_of_two_equally_large_groups_the_newest_is_compared(write: Write, tmp_path: Path) -> None:
+    for age, (cell, checksum) in enumerate(((SMALL, "old"), (LARGE, "new"), (MIDDLE, "other"))):
+        file = write(cell, around(0.4, WIDE), versions={"collection": checksum})
+        times = (age % 2, age % 2)
+        os.utime(file.parents[1] / "result.json", times)
+    assert [system.cell for system in section(tmp_path).comparison.systems] == [LARGE]
+
+
+def test_one_query_is_not_enough(write: Write, tmp_path: Path) -> None:
+    write(SMALL, {"q1": 0.4})
+    part = section(tmp_path)
+    assert part.comparison.systems == []
+    assert part.comparison.notes[-1] == "Intervals and tests need more than one query."
+    assert main(["--root", str(tmp_path)]) == 3
+
+
+def test_without_any_values_one_note_says_so(write: Write, tmp_path: Path) -> None:
+    write(SMALL, None)
+    below = scaling_table(section(tmp_path), "nDCG@10").below
+    assert below[-1] == "No cell has per-query values of nDCG@10: no intervals and no tests."
+    assert section(tmp_path, [LARGE]).comparison.notes == []
+
+
+def test_every_form_of_the_report_tells_it(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(SMALL, around(0.40, NARROW, 1), 0)
+    write(SMALL, around(0.40, NARROW, 2), 1)
+    write(MIDDLE, around(0.50, NARROW, 3), 0)
+    write_bm25(tmp_path, around(0.5, WIDE, 4))
+    main(["--root", str(tmp_path)])
+    folder = tmp_path / "reports" / "scaling"
+    title = "Significance of nDCG@10 on pydoc"
+    texts = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    assert "0.5000 ↑" in capsys.readouterr().out
+    assert f"### {title}" in texts["scaling.md"]
+    assert f"<h3>{title}</h3>" in texts["index.html"]
+    assert title in texts["scaling.tex"]
+    assert r"0.5000 $\uparrow$" in texts["scaling.tex"]
+    assert "↑" not in texts["scaling.tex"]
+
+    rows = list(csv.DictReader(texts["significance.csv"].splitlines()))
+    assert list(rows[0]) == [
+        "ladder", "collection", "measure", "system_a", "system_b", "difference", "ci_low",
+        "ci_high", "p", "p_holm", "queries", "seeds_a", "seeds_b", "permutations",
+    ]  # fmt: skip
+    assert [(row["system_a"], row["system_b"]) for row in rows] == [
+        ("sparse CL 1b", "sparse CL 3b"), ("sparse CL 1b", "BM25"), ("sparse CL 3b", "BM25")
+    ]  # fmt: skip
+    assert float(rows[0]["difference"]) == pytest.approx(-0.1)
+    assert float(rows[0]["ci_low"]) < -0.1 < float(rows[0]["ci_high"]) < 0
+    assert (rows[1]["seeds_a"], rows[1]["seeds_b"]) == ("0 1", "")
+    [stored] = json.loads(texts["scaling.json"])
+    pairs = stored["significance"]["pairs"]
+    assert [pair["p_holm"] for pair in pairs] == [float(row["p_holm"]) for row in rows]
+    assert stored["significance"]["systems"][0]["seeds"] == [0, 1]
