@@ -22,7 +22,8 @@ OPTIONAL = (
     "untrained",
     "gain",
     "bm25",
-    "sparsity",
+    "efficiency",
+    "collections",
     "ledger",
     "stages",
     "versions",
@@ -68,13 +69,19 @@ class CellResult:
     untrained: dict[str, Any]
     gain: dict[str, Any]
     bm25: dict[str, Any]
-    sparsity: dict[str, Any]
+    efficiency: dict[str, Any]
+    collections: dict[str, Any]
     ledger: dict[str, Any]
     stages: dict[str, Any]
     versions: dict[str, Any]
     device: dict[str, Any]
     folder: Path
     modified: float
+
+    def checksum(self, collection: str) -> str | None:
+        """Of the content that the cell was scored on; None where it is not told."""
+        told = self.collections.get(collection)
+        return told.get("checksum") if isinstance(told, dict) else None
 
     def stage_folder(self, stage: str) -> str:
         """Name of the folder a stage's result lies in; the cell's own id where it is not told."""

@@ -124,17 +124,17 @@ def _origins(section: Section) -> Table:
     return Table(
         title="Provenance",
         header=[*header, "Collection checksum"],
-        rows=[_origin(result) for result in section.shown],
+        rows=[_origin(result, section.collection) for result in section.shown],
     )
 
 
-def _origin(result: CellResult) -> list[str]:
+def _origin(result: CellResult, collection: str) -> list[str]:
     texts = (
         result.backbone.get("name"),
         show(number(result.backbone, "parameters"), ",.0f"),
         result.backbone.get("start"),
         result.teacher.get("name") if result.teacher else "none",
-        result.versions.get("collection"),
+        result.checksum(collection),
     )
     shown = (show(None, "") if text is None else str(text) for text in texts)
     return [str(result.axes), result.id, result.data, *shown]
@@ -145,8 +145,6 @@ def _versions(section: Section) -> Table:
     for result in section.shown:
         for name, version in result.versions.items():
             found.setdefault(name, set()).add(str(version))
-    # The checksums of the collection stand with the cells they belong to.
-    found.pop("collection", None)
     return Table(
         title="Versions",
         header=["Software", "Version"],

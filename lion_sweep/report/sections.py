@@ -87,7 +87,7 @@ def sections(
         shown = [result for results in chosen.values() for result in results]
         if len({result.data for result in shown}) > 1:
             notes.append("Cells differ in their training data; --data NAME shows one kind.")
-        if len({result.versions.get("collection") for result in shown}) > 1:
+        if len({result.checksum(name) for result in shown}) > 1:
             notes.append("Cells were scored on collections of different checksums.")
         notes += _uneven_seeds(chosen)
         built.append(Section(ladder, name, chosen, going, notes, compare(shown, name)))

@@ -114,7 +114,7 @@ def compare(results: Sequence[CellResult], collection: str) -> Comparison:
         if values is None:
             missing.append(_name(result))
         else:
-            key = (result.versions.get("collection"), frozenset(values))
+            key = (result.checksum(collection), frozenset(values))
             groups.setdefault(key, []).append((result, values))
     if not groups:
         nothing = f"No cell has per-query values of {MEASURE}: no intervals and no tests."
@@ -186,11 +186,10 @@ def read_per_query(path: Path, mean: float | None) -> PerQuery | None:
 
 
 def _bm25(group: list[Scored], collection: str) -> PerQuery | None:
-    """BM25's values as the newest result's stage kept them, if they are of the same queries."""
+    """BM25's values as the newest result kept them, if they are of the same queries."""
     for result, reference in sorted(group, key=lambda scored: scored[0].modified, reverse=True):
-        stage = result.folder.parents[1] / "stages" / result.stage_folder("score bm25")
-        mean = number(result.bm25, collection, MEASURE)
-        values = read_per_query(stage / "per_query.json", mean)
+        path = result.folder / "per_query" / f"{collection}.bm25.json"
+        values = read_per_query(path, number(result.bm25, collection, MEASURE))
         if values is not None and values.keys() == reference.keys():
             return values
     return None

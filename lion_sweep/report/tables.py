@@ -15,7 +15,7 @@ LABELS = {
     "full": "FULL LADDER: models of the real sizes.",
 }
 DETAILS = ["Cell", "Seed", "Untrained nDCG@10", "nDCG@10", "Gain", "p", "L0 document", "L0 query"]
-DETAILS += ["Seconds", "Reused stages"]
+DETAILS += ["Shared terms", "Index MiB", "Encode s", "Search s", "All stages s"]
 SIGNIFICANCE = ["System", MEASURE, "Interval", "Better than", "Step", "Interval of the step", "p"]
 SIGNIFICANCE += ["p (Holm)"]
 COMPUTE = ["Cell", "Seed", "Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %"]
@@ -184,7 +184,9 @@ def details_table(section: Section) -> Table:
         below=[
             holes_line(section, "nDCG@10"),
             "p is of the paired randomisation test of the trained against the untrained model; "
-            "L0 is the mean number of non-zero terms; seconds are summed over the stages.",
+            "L0 is the mean number of non-zero terms, shared terms those that a query and a "
+            "document have in common on average; all stages are those of the cell on every "
+            "collection, whichever cell they were done for.",
         ],
     )
 
@@ -192,21 +194,23 @@ def details_table(section: Section) -> Table:
 def _details(result: CellResult, collection: str) -> list[str]:
     seconds = [number(result.stages, stage, "seconds") for stage in result.stages]
     known = [value for value in seconds if value is not None]
-    reused = [
-        name
-        for name, stage in result.stages.items()
-        if isinstance(stage, dict) and stage.get("reused")
-    ]
-    l0 = [number(result.sparsity, collection, f"L0_{what}") for what in ("documents", "queries")]
+
+    def efficiency(key: str, form: str, scale: float = 1.0) -> str:
+        value = number(result.efficiency, collection, key)
+        return show(None if value is None else value / scale, form)
+
+    sparse_only = [efficiency(key, ".1f") for key in ("L0_documents", "L0_queries", "flops")]
     return [
         str(result.seed),
         show(number(result.untrained, collection, "nDCG@10"), ".4f"),
         show(number(result.scores, collection, "nDCG@10"), ".4f"),
         show(number(result.gain, collection, "nDCG@10"), "+.4f"),
         show(number(result.gain, collection, "p"), ".2g"),
-        *("n/a" if result.axes.paradigm == "dense" else show(value, ".1f") for value in l0),
-        show(sum(known) if known else None, ".1f"),
-        ", ".join(reused) or "none",
+        *(["n/a"] * 3 if result.axes.paradigm == "dense" else sparse_only),
+        efficiency("index_bytes", ",.1f", 2**20),
+        efficiency("encode_seconds", ",.1f"),
+        efficiency("search_seconds", ",.1f"),
+        show(sum(known) if known else None, ",.1f"),
     ]
 
 

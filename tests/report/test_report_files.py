@@ -21,7 +21,9 @@ def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
     collection = changes.pop("collection", "pydoc")
     scores = {"nDCG@10": ndcg, "MRR@10": 0.3, "Recall@100": 0.8}
     axes = {"model": cell.model, "paradigm": cell.paradigm, "loss": cell.loss}
-    sparse = {collection: {"L0_documents": 81.0, "L0_queries": 29.04}}
+    efficiency = {"index_bytes": 3 << 20, "encode_seconds": 1.5, "search_seconds": 0.25}
+    if cell.paradigm == "sparse":
+        efficiency |= {"L0_documents": 81.0, "L0_queries": 29.04, "flops": 5.0}
     return {
         "id": "-".join((*axes.values(), "0f")),
         "axes": axes,
@@ -34,7 +36,8 @@ def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
         "untrained": {collection: {"nDCG@10": 0.23}},
         "gain": {collection: {"nDCG@10": 0.18, "p": 0.0001}},
         "bm25": {collection: {"nDCG@10": 0.48, "MRR@10": 0.2, "Recall@100": 0.7}},
-        "sparsity": sparse if cell.paradigm == "sparse" else {},
+        "efficiency": {collection: efficiency},
+        "collections": {collection: {"checksum": "abc"}},
         "ledger": {
             "adapt": {"spent": {"useful_flops": 3.0e10}},
             "train": {
@@ -53,7 +56,7 @@ def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
             "adapt": {"seconds": 9.1, "reused": True, "folder": "adapt-1"},
             "train": {"seconds": 1.0, "reused": False},
         },
-        "versions": {"python": "3.11.7", "collection": "abc"},
+        "versions": {"python": "3.11.7"},
     } | changes
 
 
@@ -218,9 +221,9 @@ def test_details_tell_gain_sparsity_and_time(write: Write, tmp_path: Path) -> No
     sparse, dense = details_table(section).rows
     assert sparse == [
         "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "81.0", "29.0",
-        "10.1", "adapt",
+        "5.0", "3.0", "1.5", "0.2", "10.1",
     ]  # fmt: skip
-    assert dense[6:8] == ["n/a", "n/a"]
+    assert dense[6:9] == ["n/a"] * 3
 
 
 def test_latex_escapes_and_marks_the_best(write: Write, tmp_path: Path) -> None:

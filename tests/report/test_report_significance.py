@@ -52,8 +52,7 @@ def write(tmp_path: Path) -> Write:
             "data": "pydoc",
             "scores": {"pydoc": scores},
             "bm25": {"pydoc": {"nDCG@10": 0.5}},
-            "stages": {"score bm25": {"folder": "score-bm25"}},
-            "versions": {"collection": "abc"},
+            "collections": {"pydoc": {"checksum": "abc"}},
         } | changes
         (folder / "per_query").mkdir(parents=True)
         (folder / "result.json").write_text(json.dumps(content))
@@ -66,9 +65,8 @@ def write(tmp_path: Path) -> Write:
 
 
 def write_bm25(root: Path, values: dict[str, float]) -> None:
-    folder = root / "stages" / "score-bm25"
-    folder.mkdir(parents=True)
-    (folder / "per_query.json").write_text(json.dumps({"nDCG@10": values}))
+    for folder in root.glob("cells/*/per_query"):
+        (folder / "pydoc.bm25.json").write_text(json.dumps({"nDCG@10": values}))
 
 
 def section(root: Path, cells: list[Cell] = ROW) -> Section:
@@ -200,7 +198,7 @@ def test_other_queries_and_other_collections_are_not_compared(write: Write, tmp_
     values = around(0.4, WIDE)
     write(SMALL, values)
     write(SMALL, values, 43)
-    write(MIDDLE, values, versions={"collection": "changed"})
+    write(MIDDLE, values, collections={"pydoc": {"checksum": "changed"}})
     write(LARGE, {**values, "q99": 0.1})
     write_bm25(tmp_path, {"q00": 0.5, "q01": 0.5})
     comparison = section(tmp_path).comparison
@@ -216,7 +214,7 @@ def test_other_queries_and_other_collections_are_not_compared(write: Write, tmp_
 
 def test_of_two_equally_large_groups_the_newest_is_compared(write: Write, tmp_path: Path) -> None:
     for age, (cell, checksum) in enumerate(((SMALL, "old"), (LARGE, "new"), (MIDDLE, "other"))):
-        file = write(cell, around(0.4, WIDE), versions={"collection": checksum})
+        file = write(cell, around(0.4, WIDE), collections={"pydoc": {"checksum": checksum}})
         times = (age % 2, age % 2)
         os.utime(file.parents[1] / "result.json", times)
     assert [system.cell for system in section(tmp_path).comparison.systems] == [LARGE]
