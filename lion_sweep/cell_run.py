@@ -75,6 +75,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             "collections": {
                 name: {
                     "checksum": collection.checksum,
+                    "group": config.evaluation.group_of(name),
                     "documents": len(collection.documents),
                     "queries": len(collection.asked(split)),
                 }

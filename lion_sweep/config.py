@@ -281,6 +281,7 @@ class Paths:
     """Folders."""
 
     root: str = MISSING
+    beir: str = MISSING
 
 
 @dataclass

@@ -49,6 +49,7 @@ class EvaluationSet:
     queries: str = "queries.jsonl"
     qrels: str = "qrels/{split}.tsv"
     split: str = "test"
+    group: str | None = None
     measures: list[str] | None = None
     query_length: int | None = None
     passage_length: int | None = None
@@ -88,6 +89,11 @@ class Evaluation:
             chosen.query_length or self.query_length,
             chosen.passage_length or self.passage_length,
         )
+
+    def group_of(self, name: str) -> str | None:
+        """The sets that `name` is averaged with."""
+        chosen = self.sets.get(name)
+        return chosen.group if chosen else None
 
     def measures_of(self, name: str) -> list[str]:
         """The measures of the set `name`."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from lion_sweep.report.collect import (
     AXES,
     LADDERS,
-    MEASURES,
     Cell,
     collect,
     grid,
@@ -18,6 +17,7 @@ from lion_sweep.report.collect import (
 )
 from lion_sweep.report.exports import csv_text, json_text, significance_csv
 from lion_sweep.report.figures import render, scaling_figure
+from lion_sweep.report.overview import overviews
 from lion_sweep.report.page import page
 from lion_sweep.report.sections import Section, sections
 from lion_sweep.report.significance import MEASURE
@@ -35,21 +35,21 @@ WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in AXES.item
 
 def write_report(parts: Sequence[Section], folder: Path) -> None:
     """Write the tables, figures and page of the sections into the folder, each file whole."""
-    vectors = {}
+    vectors, tables = {}, overviews(parts)
     for section in parts:
-        for measure in MEASURES:
+        for measure in section.measures:
             figure = scaling_figure(section, measure)
             stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.collection}-{measure}")
             vectors[section.ladder, section.collection, measure] = svg = render(figure, "svg")
             _write(folder / "figures" / f"{stem}.svg", svg)
             _write(folder / "figures" / f"{stem}.png", render(figure, "png"))
     texts = {
-        "scaling.md": markdown(parts),
+        "scaling.md": markdown(parts, tables),
         "scaling.csv": csv_text(parts),
-        "scaling.tex": latex(parts),
+        "scaling.tex": latex(parts, tables),
         "scaling.json": json_text(parts),
         "significance.csv": significance_csv(parts),
-        "index.html": page(parts, vectors),
+        "index.html": page(parts, tables, vectors),
     }
     for name, text in texts.items():
         _write(folder / name, text.encode())
@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = sections(results, cells, begun)
     folder = options.root / "reports" / options.name
     write_report(parts, folder)
+    for ladder, table in overviews(parts).items():
+        print(f"{LABELS[ladder]}\n\n{markdown_table(table)}\n")
     for section in parts:
         print(f"{LABELS[section.ladder]}\n")
         print(f"{markdown_table(scaling_table(section, MEASURE))}\n")
@@ -126,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for ladder in sorted(unseen):
         print(f"The {ladder} ladder was started, but has no result yet: all of it is holes.\n")
     print(f"page: {folder / 'index.html'}\ntables: {folder / 'scaling.md'}")
-    holes = any(section.holes(measure) for section in parts for measure in MEASURES)
+    holes = any(section.holes(measure) for section in parts for measure in section.measures)
     return 3 if holes or unseen else 0
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from lion_sweep.report import significance
-from lion_sweep.report.collect import MEASURES
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import Pair
 from lion_sweep.report.tables import LABELS
@@ -28,7 +27,7 @@ def csv_text(parts: Sequence[Section]) -> str:
             where = (section.ladder, name, cell.model, cell.paradigm, cell.loss)
             found = [(str(r.seed), r.id, r.scores[name]) for r in results] or [("", "", {})]
             for seed, identity, scores in found:
-                rows += [(*where, seed, identity, m, scores.get(m)) for m in MEASURES]
+                rows += [(*where, seed, identity, m, scores.get(m)) for m in section.measures]
     return _csv(SCALING, rows)
 
 
@@ -75,7 +74,7 @@ def _section(section: Section) -> dict[str, object]:
     hole = {"mean": None, "std": None, "n": 0}
     scores = []
     for cell in section.results:
-        for measure in MEASURES:
+        for measure in section.measures:
             score = section.score(cell, measure)
             row = asdict(cell) | {"measure": measure}
             scores.append(row | (asdict(score) if score else hole))
@@ -84,7 +83,7 @@ def _section(section: Section) -> dict[str, object]:
         "collection": section.collection,
         "label": LABELS[section.ladder],
         "scores": scores,
-        "bm25": {measure: section.bm25(measure) for measure in MEASURES},
+        "bm25": {measure: section.bm25(measure) for measure in section.measures},
         "significance": _significance(section),
         "notes": section.notes,
         "results": [asdict(r) | {"folder": str(r.folder)} for r in section.shown],

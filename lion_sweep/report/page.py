@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 
-from lion_sweep.report.collect import MEASURES, CellResult, number
+from lion_sweep.report.collect import CellResult, number
 from lion_sweep.report.sections import Section
 from lion_sweep.report.tables import (
     LABELS,
@@ -69,6 +69,7 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 <nav>{% for section in sections %}
 <a href="#section-{{ loop.index }}">{{ section.ladder }} ladder, {{ section.collection }}</a>
 {%- if not loop.last %} · {% endif %}{% endfor %}</nav>
+{%- for label, table in overviews %}<p class="label">{{ label }}</p>{{ draw(table) }}{% endfor %}
 {%- for section in sections %}
 <section id="section-{{ loop.index }}">
 <h2>{{ section.ladder }} ladder, {{ section.collection }}</h2>
@@ -91,7 +92,11 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 """
 
 
-def page(sections: Sequence[Section], figures: Mapping[tuple[str, str, str], bytes]) -> str:
+def page(
+    sections: Sequence[Section],
+    overviews: Mapping[str, Table],
+    figures: Mapping[tuple[str, str, str], bytes],
+) -> str:
     """The page; `figures` holds the SVG bytes by (ladder, collection, measure)."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     blocks = [
@@ -99,20 +104,22 @@ def page(sections: Sequence[Section], figures: Mapping[tuple[str, str, str], byt
             "ladder": section.ladder,
             "collection": section.collection,
             "label": LABELS[section.ladder],
-            "scaling": [scaling_table(section, measure) for measure in MEASURES],
+            "scaling": [scaling_table(section, measure) for measure in section.measures],
             "figures": [
                 (
                     f"{measure} against backbone size, one line per paradigm and loss",
                     _embedded(figures[section.ladder, section.collection, measure]),
                 )
-                for measure in MEASURES
+                for measure in section.measures
             ],
             "details": detail_tables(section),
             "provenance": [_origins(section), _versions(section)],
         }
         for section in sections
     ]
-    return environment.from_string(TEMPLATE).render(sections=blocks)
+    return environment.from_string(TEMPLATE).render(
+        sections=blocks, overviews=[(LABELS[at], table) for at, table in overviews.items()]
+    )
 
 
 def _embedded(svg: bytes) -> str:

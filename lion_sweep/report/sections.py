@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lion_sweep.report.collect import Cell, CellResult, number
+from lion_sweep.report.collect import MEASURES, Cell, CellResult, number
 from lion_sweep.report.significance import Comparison, compare
 
 
@@ -43,6 +43,20 @@ class Section:
     def shown(self) -> list[CellResult]:
         """Every result of the section, in grid order, then by seed."""
         return [result for results in self.results.values() for result in results]
+
+    @property
+    def measures(self) -> list[str]:
+        """Every measure that a result has here, the main one first."""
+        found = {measure for result in self.shown for measure in result.scores[self.collection]}
+        first = [measure for measure in MEASURES if measure in found or not found]
+        return [*first, *sorted(found - set(first))]
+
+    @property
+    def groups(self) -> set[str]:
+        """Names of the groups of collections that this one is averaged with."""
+        told = [result.collections.get(self.collection) for result in self.shown]
+        found = {entry.get("group") for entry in told if isinstance(entry, dict)}
+        return {str(group) for group in found if group}
 
     def shares(self) -> Counter[tuple[str, str]]:
         """How many results read each (stage, folder)."""

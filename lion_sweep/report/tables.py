@@ -1,10 +1,10 @@
 """Tables of a section: scaling, significance, details and compute, as Markdown and LaTeX text."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lion_sweep.report.collect import MEASURES, Cell, CellResult, number
+from lion_sweep.report.collect import Cell, CellResult, number
 from lion_sweep.report.sections import Score, Section
 from lion_sweep.report.significance import ALPHA, LEVEL, MEASURE, PERMUTATIONS, SAMPLES, System
 
@@ -273,7 +273,8 @@ def detail_tables(section: Section) -> list[Table]:
 
 def section_tables(section: Section) -> list[Table]:
     """The scaling table of every measure, then the tables of details."""
-    return [*(scaling_table(section, measure) for measure in MEASURES), *detail_tables(section)]
+    scaling = (scaling_table(section, measure) for measure in section.measures)
+    return [*scaling, *detail_tables(section)]
 
 
 def markdown_table(table: Table) -> str:
@@ -292,9 +293,11 @@ def markdown_table(table: Table) -> str:
     return "\n\n".join([f"### {table.title}", "\n".join(lines), *table.below])
 
 
-def markdown(sections: Sequence[Section]) -> str:
-    """All sections as one Markdown document."""
+def markdown(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
+    """The overviews and all sections as one Markdown document."""
     parts = ["# Scaling tables"]
+    for ladder, table in overviews.items():
+        parts += [f"## {ladder} ladder", f"**{LABELS[ladder]}**", markdown_table(table)]
     for section in sections:
         parts.append(f"## {section.ladder} ladder, {section.collection}")
         parts.append(f"**{LABELS[section.ladder]}**")
@@ -307,9 +310,10 @@ def escape(text: str) -> str:
     return "".join(LATEX_ESCAPES.get(character, character) for character in text)
 
 
-def latex(sections: Sequence[Section]) -> str:
+def latex(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
     """All tables as LaTeX floats, captioned with the label of their ladder."""
     parts = ["% Needs the packages booktabs and adjustbox."]
+    parts += [_latex_table(table, LABELS[ladder]) for ladder, table in overviews.items()]
     for section in sections:
         parts += [_latex_table(t, LABELS[section.ladder]) for t in section_tables(section)]
     return "\n\n".join(parts) + "\n"

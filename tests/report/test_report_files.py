@@ -226,6 +226,40 @@ def test_details_tell_gain_sparsity_and_time(write: Write, tmp_path: Path) -> No
     assert dense[6:9] == ["n/a"] * 3
 
 
+def test_an_overview_of_several_collections_and_the_mean_of_a_group(
+    write: Write, tmp_path: Path
+) -> None:
+    scores = {"a": 0.2, "b": 0.4, "own": 0.9}
+    for model, more in (("1b", {}), ("3b", {"b": None})):
+        cell = Cell(model, "dense", "cl")
+        known = {name: value for name, value in (scores | more).items() if value is not None}
+        write(
+            cell,
+            None,
+            scores={name: {"nDCG@10": value} for name, value in known.items()},
+            bm25={name: {"nDCG@10": 0.3} for name in known},
+            collections={name: {"group": "g" if name != "own" else None} for name in known},
+        )
+    code, folder = report(tmp_path, "--grid", "model=1b,3b", "paradigm=dense", "loss=cl")
+    assert code == 3  # 3b has no number on b
+    lines = [
+        [word.strip() for word in line.strip("|").split("|")]
+        for line in (folder / "scaling.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    assert lines[0] == ["System", "a", "b", "own", "mean of g (2)"]
+    best = {("dense CL 1b", 2), ("BM25", 1)}
+    assert [[word.strip("*") for word in line] for line in lines[2:5]] == [
+        ["dense CL 1b", "0.2000", "0.4000", "0.9000", "0.3000"],
+        ["dense CL 3b", "0.2000", "—", "0.9000", "—"],
+        ["BM25", "0.3000", "0.3000", "0.3000", "0.3000"],
+    ]
+    for line in lines[2:5]:
+        assert {(line[0], place) for place in (1, 2) if "*" in line[place]} <= best
+    assert r"nDCG@10 on every collection, proxy ladder.}" in (folder / "scaling.tex").read_text()
+    assert "nDCG@10 on every collection" in (folder / "index.html").read_text()
+
+
 def test_latex_escapes_and_marks_the_best(write: Write, tmp_path: Path) -> None:
     assert escape(r"50% a_b & \x ± —") == r"50\% a\_b \& \textbackslash{}x $\pm$ ---"
     write(Cell("1b", "sparse", "cl"), 0.51, collection="py_doc")
