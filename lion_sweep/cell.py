@@ -14,8 +14,10 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lion_sweep.config import AXES, Config
+from lion_sweep.errors import UserError
 from lion_sweep.stage import key_of, write_json
 
 CONFIG = "config.yaml"
@@ -64,10 +66,19 @@ def write_config(config: Config, folder: Path, on_top: dict[str, Any]) -> None:
 
 
 def read_config(folder: Path) -> Config:
-    """Read what `write_config` wrote, equal to what was written."""
+    """Read what `write_config` wrote, equal to what was written.
+
+    Raises `UserError` for a configuration of another version.
+    """
     frozen = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     known = {key: value for key, value in frozen.items() if key not in ("id", "axes")}
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), known))
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), known))
+    except OmegaConfBaseException as error:
+        raise UserError(
+            f"{folder / CONFIG} was written by another version of lion_sweep: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
     assert isinstance(config, Config)
     return config
 

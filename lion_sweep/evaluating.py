@@ -21,6 +21,7 @@ from lion_sweep.data.texts import Texts
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.ledger import DecoderShape
 from lion_sweep.meter import Meter, Spending
+from lion_sweep.models.backbone import Backbone
 from lion_sweep.prepare import Workshop
 from lion_sweep.retrieval import encoding
 from lion_sweep.retrieval.bm25 import BM25Index
@@ -106,8 +107,7 @@ class Evaluator:
         def work(partial: Path) -> dict[str, Any]:
             cached = tokens.read(folder)
             wanted = cached if rows is None else cached.subset(rows)
-            shape = DecoderShape.of(self.encoder.backbone.language_model.config)
-            meter = Meter.of_encoding(shape, length, sparse=self.is_sparse)
+            meter = self._meter(length)
             batch_tokens = self.evaluation.batch_tokens
             vectors, spent = encoding.encode(
                 self.encoder,
@@ -138,6 +138,13 @@ class Evaluator:
         done = self.workshop.run("encode", specification, work, title, together=True)
         self.encoded[done.folder.name] = done
         return done
+
+    def _meter(self, length: int) -> Meter:
+        backbone = self.encoder.backbone
+        if not isinstance(backbone, Backbone):  # somebody else's model, with an encoder's shape
+            return Meter.of_teacher(backbone.language_model.config, length)
+        shape = DecoderShape.of(backbone.language_model.config)
+        return Meter.of_encoding(shape, length, sparse=self.is_sparse)
 
     def search(self, collection: Collection, split: str, vectors: Stage, asked: Stage) -> Stage:
         """Exact search; writes a TREC run."""

@@ -23,10 +23,11 @@ from lion_sweep.models.backbone import Backbone
 from lion_sweep.plan.training import TrainingPlan, sampler
 from lion_sweep.prepare import Workshop
 from lion_sweep.site import precision
-from lion_sweep.stage import Stage
+from lion_sweep.stage import Stage, write_json
 from lion_sweep.training import adapt, loop
 
 WEIGHTS = "weights"
+MEANT_FOR = "lion_sweep.json"  # beside the weights: what vectors they make
 
 
 class Pipeline:
@@ -114,6 +115,8 @@ class Pipeline:
             kept = self.workshop.progress.kept
             facts = loop.train(encoder, data, config, self.accelerator, folder, on_step, kept)
             self._save(encoder.backbone, folder)
+            if self.leads:
+                write_json(folder / WEIGHTS / MEANT_FOR, self._meant_for())
             return {"planned": plan.as_dict(), **facts}
 
         return self.workshop.run(
@@ -136,6 +139,14 @@ class Pipeline:
             work,
             together=True,
         )
+
+    def _meant_for(self) -> dict[str, Any]:
+        """What the weights alone do not tell whoever finds them."""
+        return {
+            "paradigm": self.config.paradigm.name,
+            "encoder": plain(self.config.paradigm.encoder),
+            "base": self.blueprint.key,
+        }
 
     def training_plan(self) -> TrainingPlan:
         """What training takes on the devices at hand."""

@@ -163,9 +163,13 @@ def tokenizer_of(source: str, offline: bool = False) -> "PreTrainedTokenizerBase
     """The backbone's tokenizer; `offline` takes files that are on this machine alone."""
     from transformers import AutoTokenizer  # takes a second, and a warm token cache needs none
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source, local_files_only=offline
-    )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, local_files_only=offline
+        )
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source} has no tokenizer that can be read: {reason}") from None
     return tokenizer
 
 

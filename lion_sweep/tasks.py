@@ -5,6 +5,7 @@ given: editing conf/ afterwards changes nothing.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,13 @@ def tasks_of(cells: list[Cell], adapted: Callable[[Config], str]) -> list[Task]:
 
 
 def all_tasks(root: Path) -> list[Task]:
-    """Every task that was ever frozen below `root`, shared ones first."""
+    """Every task that was ever frozen below `root`, shared ones first; names unreadable ones."""
     folders = [*sorted((root / "shared").glob("*/")), *sorted((root / "cells").glob("*/"))]
-    return [Task.thaw(folder) for folder in folders if (folder / TASK).is_file()]
+    found = []
+    for folder in folders:
+        if (folder / TASK).is_file():
+            try:
+                found.append(Task.thaw(folder))
+            except UserError as error:  # one that cannot be read must not hide the others
+                print(f"left out: {error}", file=sys.stderr)
+    return found

@@ -25,7 +25,10 @@ Compose = Callable[..., Config]
 FILES = sorted(config_folder().rglob("*.yaml"))
 OPTIONS = [(path.parent.name, path.stem) for path in FILES if path.parent != config_folder()]
 # What an option asks of whoever chooses it.
-EXTRA = {("data", name): ["data.path=folder"] for name in ("beir", "msmarco")}
+EXTRA = {
+    option: ["data.path=folder"]
+    for option in (("data", "beir"), ("data", "msmarco"), ("evaluation", "paper"))
+}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

@@ -89,8 +89,8 @@ class Planner:
         asked: dict[tuple[Path, str, int], NDArray[np.int64]] = {}
         for name, (tested, split) in scored.items():
             for texts, ids, length in zip(
-                (tested.documents, tested.queries),
-                (None, tested.asked(split)),
+                (tested.queries, tested.documents),
+                (tested.asked(split), None),
                 evaluation.lengths_of(name),
                 strict=True,
             ):

@@ -1,0 +1,190 @@
+"""What can be scored besides a cell that has just trained: where weights lie, what they are for.
+
+a cell            its folder, or its id below paths.root/cells
+an adapter        a PEFT folder or Hugging Face id; so are the study's Lion-SP and Lion-DS
+a whole model     a folder or Hugging Face id of a decoder, say with its adapter merged
+sentence-transformers   a folder or Hugging Face id with modules.json
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from hydra.utils import instantiate
+
+from lion_sweep.cell import read_config
+from lion_sweep.config import Config
+from lion_sweep.errors import UserError
+from lion_sweep.models import adapters
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.pipeline import MEANT_FOR, WEIGHTS
+from lion_sweep.training.loop import Encoder
+
+# Classes that the study's adapters name in their files, and what they were trained for.
+STUDY_CLASSES = {"LlamaBiForMNTP": "sparse", "LlamaBiModel": "dense"}
+HASHED = ("*.safetensors", "*.bin", "*.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that make vectors; `identity` tells them from others, wherever they lie."""
+
+    name: str
+    kind: str
+    source: str  # whose tokenizer reads the texts
+    paradigm: str
+    identity: dict[str, Any]
+    load: Callable[[torch.dtype], Encoder]
+    config: Config | None = None  # of a cell
+
+
+def find(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
+    """The checkpoint of that name; `paradigm` is what the user says it is, if anything.
+
+    Raises `UserError` where there is none, or where it is for another paradigm.
+    """
+    folder = Path(name).expanduser()
+    in_root = Path(config.paths.root) / "cells" / name
+    for cell in (folder, in_root):
+        if (cell / "result.json").is_file() and (cell / "config.yaml").is_file():
+            return _checked(_cell(cell), paradigm)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
+    if _holds(name, "adapter_config.json"):
+        return _checked(_adapter(name, base, config), paradigm)
+    if _holds(name, "modules.json"):
+        return _checked(_sentence_transformer(name), paradigm)
+    if _holds(name, "config.json"):
+        return _checked(_whole(name, base, config, paradigm), paradigm)
+    raise UserError(
+        f"checkpoint={name} is neither a cell, nor a folder or Hugging Face id with "
+        "adapter_config.json, modules.json or config.json. The cells are in "
+        f"{in_root.parent}; without network, only what was downloaded before can be found."
+    )
+
+
+def _checked(found: Checkpoint, paradigm: str | None) -> Checkpoint:
+    """Refuse a sparse model that is asked for dense vectors, and the reverse."""
+    if paradigm and paradigm != found.paradigm:
+        raise UserError(
+            f"{found.name} was trained as {found.paradigm}: paradigm={paradigm} would score "
+            f"vectors that it never learnt. Leave paradigm away, or say {found.paradigm}."
+        )
+    return found
+
+
+def _holds(name: str, file: str) -> bool:
+    """Whether a folder, or a repository of the Hub, has the file."""
+    if Path(name).expanduser().is_dir():
+        return (Path(name).expanduser() / file).is_file()
+    try:
+        hf_hub_download(name, file)
+    except Exception:  # no such repository, no such file, no network: all mean that it is not there
+        return False
+    return True
+
+
+def _cell(folder: Path) -> Checkpoint:
+    config = read_config(folder)
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    stages = folder.parent.parent / "stages"
+    trained = stages / result["stages"]["train"]["folder"]
+    if not (trained / WEIGHTS).is_dir():
+        raise UserError(
+            f"{folder.name} has its result, but its weights are gone from {trained}: give the "
+            "command again that trained it."
+        )
+    proxy = result["stages"].get("backbone")
+    source = str(stages / proxy["folder"]) if proxy else config.model.backbone or config.model.full
+    assert source is not None
+
+    def load(dtype: torch.dtype) -> Encoder:
+        if config.recipe.lora:
+            backbone = Backbone.load(source, dtype).with_adapter(trained / WEIGHTS).merged()
+        else:
+            backbone = Backbone.load(trained / WEIGHTS, dtype)
+        return _encoder(config.paradigm.encoder, backbone)
+
+    identity = {"weights": trained.name}
+    return Checkpoint(folder.name, "cell", source, config.paradigm.name, identity, load, config)
+
+
+def _adapter(name: str, base: str | None, config: Config) -> Checkpoint:
+    settings, meant = adapters.settings(name), _meant_for(name)
+    source = base or settings.base_model_name_or_path
+    if not source:
+        raise UserError(f"{name} does not say what it adapts: add base=FOLDER_OR_ID.")
+    named = str((settings.auto_mapping or {}).get("base_model_class"))
+    paradigm = meant.get("paradigm") or STUDY_CLASSES.get(named) or config.paradigm.name
+
+    def load(dtype: torch.dtype) -> Encoder:
+        backbone = adapters.load(Backbone.load(source, dtype), name)
+        return _encoder(meant.get("encoder") or config.paradigm.encoder, backbone.merged())
+
+    identity = {"adapter": _digest(name), "base": _digest(source)}
+    return Checkpoint(Path(name).name, "adapter", source, paradigm, identity, load)
+
+
+def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
+    meant = _meant_for(name)
+    meant_paradigm = meant.get("paradigm") or paradigm
+    if meant_paradigm is None:
+        raise UserError(
+            f"{name} does not say what its vectors are: add paradigm=sparse or paradigm=dense."
+        )
+    encoder = meant.get("encoder") or config.paradigm.encoder
+    return Checkpoint(
+        Path(name).name,
+        "model",
+        base or name,  # whose tokenizer, where only weights were saved
+        meant_paradigm,
+        {"model": _digest(name)},
+        lambda dtype: _encoder(encoder, Backbone.load(name, dtype)),
+    )
+
+
+def _meant_for(name: str) -> dict[str, Any]:
+    """What our own weights say of themselves; nothing of others."""
+    path = Path(name).expanduser() / MEANT_FOR
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _sentence_transformer(name: str) -> Checkpoint:
+    from lion_sweep.models import sentence  # imports a library that is an extra
+
+    found = sentence.describe(name)
+
+    def load(dtype: torch.dtype) -> Encoder:
+        encoder: Any = sentence.SentenceEncoder(name)  # has of a backbone what encoding needs
+        return encoder
+
+    identity = {"sentence-transformers": _digest(name)}
+    kind = "sentence-transformers"
+    return Checkpoint(Path(name).name, kind, found.tokenizer, found.paradigm, identity, load)
+
+
+def _encoder(settings: dict[str, Any], backbone: Backbone) -> Encoder:
+    encoder: Encoder = instantiate(settings, backbone=backbone)
+    return encoder
+
+
+def _digest(name: str) -> str:
+    """Hash of the weights and settings in a folder; the name of a repository."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return name
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in HASHED for path in folder.glob(pattern)}):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()[:16]
