@@ -32,7 +32,7 @@ from lion_sweep.retrieval import encoding
 from lion_sweep.retrieval.bm25 import BM25Index
 from lion_sweep.retrieval.dense import DenseIndex
 from lion_sweep.retrieval.lucene import LuceneImpactIndex
-from lion_sweep.retrieval.runs import drop_self_hits, read_trec, write_trec
+from lion_sweep.retrieval.runs import Run, drop_self_hits, write_trec
 from lion_sweep.retrieval.sparse import SparseIndex
 from lion_sweep.site import precision
 from lion_sweep.stage import Stage, write_json
@@ -40,7 +40,7 @@ from lion_sweep.tracking import NoTracker, tracker
 from lion_sweep.training import adapt, loop
 
 Scores = dict[str, dict[str, float]]
-VERSIONS = ("torch", "transformers", "peft", "numpy", "faiss-cpu", "bm25s", "ranx", "wordllama")
+VERSIONS = ("torch", "transformers", "peft", "numpy", "numba", "bm25s", "ranx", "wordllama")
 WEIGHTS = "weights"
 
 
@@ -231,7 +231,7 @@ class Pipeline:
         return [row[identifier] for identifier in self.test_queries]
 
     def search(self, encoded: Stage, shown: str) -> Stage:
-        """Exact search; writes a TREC run."""
+        """Exact search; writes the run as arrays and as a TREC file."""
         evaluation = self.config.evaluation
 
         def work(folder: Path) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class Pipeline:
                 index = SparseIndex(documents, vectors)
             queries = encoding.load(encoded.folder / "queries")
             run = index.search(self.test_queries, queries, evaluation.depth)
-            write_trec(drop_self_hits(run), folder / "run.trec", f"lion_sweep-{encoded.key}")
+            write_run(run, folder, f"lion_sweep-{encoded.key}")
             return index.stats()
 
         return self.workshop.run(
@@ -254,11 +254,18 @@ class Pipeline:
             {
                 "encode": encoded.folder.name,
                 "depth": evaluation.depth,
-                "engine": evaluation.sparse_engine.name if self.is_sparse else "faiss-flat",
+                "engine": evaluation.sparse_engine.name if self.is_sparse else "flat",
             },
             work,
             shown,
         )
+
+
+def write_run(run: Run, folder: Path, tag: str) -> None:
+    """run.npz, which `score` reads, and run.trec, without hits of a query on itself."""
+    run = drop_self_hits(run)
+    run.save(folder / "run.npz")
+    write_trec(run, folder / "run.trec", tag)
 
 
 def search_bm25(workshop: Workshop, texts: Collection) -> Stage:
@@ -269,7 +276,7 @@ def search_bm25(workshop: Workshop, texts: Collection) -> Stage:
     def work(folder: Path) -> dict[str, Any]:
         index = BM25Index(list(texts.documents), list(texts.documents.values()))
         run = index.search(queries, [texts.queries[query] for query in queries], depth)
-        write_trec(drop_self_hits(run), folder / "run.trec", "bm25")
+        write_run(run, folder, "bm25")
         return {}
 
     specification = {"bm25": texts.checksum, "split": data.test_split, "depth": depth}
@@ -283,7 +290,7 @@ def score(workshop: Workshop, texts: Collection, searched: Stage, shown: str) ->
 
     def work(folder: Path) -> dict[str, Any]:
         qrels = texts.qrels[config.data.test_split]
-        scores = evaluate(read_trec(searched.folder / "run.trec"), qrels, measures)
+        scores = evaluate(Run.load(searched.folder / "run.npz"), qrels, measures)
         write_json(folder / "per_query.json", scores)
         return mean(scores)
 
