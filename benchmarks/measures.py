@@ -47,9 +47,7 @@ def synthetic(queries: int, hits: int, documents: int) -> tuple[Run, Qrels]:
 def by_pytrec_eval(run: Run, qrels: Qrels) -> Values:
     """Dictionaries, then trec_eval; its reciprocal rank has no cut, so that is made here."""
     hits = {
-        query_id: dict(
-            zip(map(run.document_ids.__getitem__, documents_K), scores_K, strict=True)
-        )
+        query_id: dict(zip(map(run.document_ids.__getitem__, documents_K), scores_K, strict=True))
         for query_id, documents_K, scores_K in zip(
             run.query_ids, run.documents_QK.tolist(), run.scores_QK.tolist(), strict=True
         )

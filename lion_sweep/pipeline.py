@@ -255,6 +255,7 @@ class Pipeline:
                 "encode": encoded.folder.name,
                 "depth": evaluation.depth,
                 "engine": evaluation.sparse_engine.name if self.is_sparse else "flat",
+                "run": "arrays",
             },
             work,
             shown,
@@ -279,7 +280,12 @@ def search_bm25(workshop: Workshop, texts: Collection) -> Stage:
         write_run(run, folder, "bm25")
         return {}
 
-    specification = {"bm25": texts.checksum, "split": data.test_split, "depth": depth}
+    specification = {
+        "bm25": texts.checksum,
+        "split": data.test_split,
+        "depth": depth,
+        "run": "arrays",
+    }
     return workshop.run("search", specification, work, "search bm25")
 
 

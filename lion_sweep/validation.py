@@ -7,6 +7,7 @@ from hydra.utils import get_class
 
 from lion_sweep.config import BudgetKind, Config, DataKind, LadderName
 from lion_sweep.errors import UserError
+from lion_sweep.evaluation.measures import Measure
 
 
 def _require(condition: bool, message: str) -> None:
@@ -56,6 +57,8 @@ def validate(config: Config) -> None:
     }
     for key, value in positive.items():
         _require(value > 0, f"{key}={value} must be greater than 0.")
+    for measure in config.evaluation.measures:
+        Measure.of(measure)
     _require(
         recipe.adapt.steps >= 0,
         f"recipe.adapt.steps={recipe.adapt.steps} must be 0 (no adaptation) or more.",

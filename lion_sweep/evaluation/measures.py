@@ -32,15 +32,22 @@ _NOT_JUDGED = -2  # unlike the -1 that stands for no hit
 
 
 @dataclass(frozen=True)
-class _Measure:
-    """The name of a kernel in ranx.metrics, depth in ranks, least grade of a relevant document."""
+class Measure:
+    """What a name such as "Recall@100(rel=2)" says.
+
+    Attributes:
+        kernel: name of the function in ranx.metrics.
+        depth: ranks looked at.
+        level: least grade of a relevant document.
+    """
 
     kernel: str
     depth: int
     level: int
 
     @classmethod
-    def of(cls, name: str) -> _Measure:
+    def of(cls, name: str) -> Measure:
+        """Read a name; UserError for an unknown one."""
         match = _FORM.fullmatch(name)
         if match is None or match[1] not in _KERNELS or (match[1] == "nDCG" and match[3]):
             known = ", ".join(f"{known}@K" for known in _KERNELS)
@@ -90,7 +97,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[
     Raises:
         UserError: a measure is unknown.
     """
-    parsed = {measure: _Measure.of(measure) for measure in measures}
+    parsed = {measure: Measure.of(measure) for measure in measures}
     values = {measure: dict.fromkeys(qrels, 0.0) for measure in measures}
     rows_Q = run.rows(qrels)
     queries, grades = list(qrels), list(qrels.values())

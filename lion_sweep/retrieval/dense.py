@@ -69,9 +69,10 @@ class DenseIndex:
     ) -> None:
         rows_ND = _float32_rows(vectors_ND, "document")
         self._ids, order_N = sorted_documents(document_ids, len(rows_ND))
-        self._full_ND = rows_ND[torch.from_numpy(order_N)]
+        rows_ND = rows_ND[torch.from_numpy(order_N)]
         self._dtype = torch.float16 if half else torch.float32
-        self._stored_ND = self._rounded(self._full_ND).to(device)
+        self._stored_ND = self._rounded(rows_ND).to(device)
+        self._full_ND = rows_ND if half else self._stored_ND
         self._largest_norm = _largest_norm(self._stored_ND)
         self._agreement: dict[str, float] = {}
 

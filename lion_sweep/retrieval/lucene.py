@@ -128,8 +128,8 @@ class LuceneImpactIndex:
         document_ids: [N] distinct ids.
         vectors_NV: [N, V] CSR, non-negative term weights of the documents.
         folder: where the index is written; an index already there is replaced.
-        bits: bits per weight, of documents and queries, see `quantise`. Indexing time grows with
-            the sum of the levels.
+        bits: bits per weight, 1 to 16, of documents and queries, see `quantise`. Indexing time
+            grows with the sum of the levels, and a score must stay below 2**24.
 
     Raises:
         ValueError: no documents, no terms, repeated ids, shapes that disagree, weights negative

@@ -120,7 +120,7 @@ def search(
         queries: the next three.
         k: hits per query.
     """
-    share = math.ceil((len(queries[0]) - 1) / (4 * numba.get_num_threads()))
+    share = math.ceil((len(queries[0]) - 1) / numba.get_num_threads())
     together = max(1, min(_QUERIES, share))
     keys_QK = best_keys(*postings, *queries, k, together)  # type: ignore[call-arg]
     keys_QK = np.sort(keys_QK, axis=1)[:, ::-1]

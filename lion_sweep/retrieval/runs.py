@@ -168,6 +168,15 @@ def _as_bytes(ids: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(list(ids)).encode(), dtype=np.uint8)
 
 
+def _first_repeated(values_M: NDArray[np.int64]) -> int | None:
+    """The first place with a value that an earlier place has."""
+    sorted_M = np.sort(values_M)
+    if not (sorted_M[1:] == sorted_M[:-1]).any():
+        return None
+    order_M = np.argsort(values_M, kind="stable")
+    return int(order_M[1:][sorted_M[1:] == sorted_M[:-1]].min())
+
+
 def _ranked(
     query_ids: Sequence[str],
     query_M: NDArray[np.int64],
@@ -178,9 +187,7 @@ def _ranked(
     document_ids = sorted(set(documents))
     number = {document_id: place for place, document_id in enumerate(document_ids)}
     document_M = np.array([number[document] for document in documents], dtype=np.int64)
-    order_M = np.lexsort((document_M, query_M))  # stable: of equal pairs, the first stays first
-    pair_M = query_M[order_M] * max(len(document_ids), 1) + document_M[order_M]
-    repeated_M = order_M[1:][pair_M[1:] == pair_M[:-1]]
+    repeated = _first_repeated(query_M * max(len(document_ids), 1) + document_M)
     order_M = np.lexsort((document_M, -scores_M, query_M))
     sizes_Q = np.bincount(query_M, minlength=len(query_ids))
     ends_Q = np.cumsum(sizes_Q)
@@ -191,8 +198,7 @@ def _ranked(
     scores_QK = np.full(shape, -np.inf)
     documents_QK[query_M, rank_M] = document_M
     scores_QK[query_M, rank_M] = scores_M[order_M]
-    run = Run(list(query_ids), document_ids, documents_QK, scores_QK)
-    return run, int(repeated_M.min()) if repeated_M.size else None
+    return Run(list(query_ids), document_ids, documents_QK, scores_QK), repeated
 
 
 def drop_self_hits(run: Run) -> Run:
