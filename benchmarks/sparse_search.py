@@ -133,7 +133,7 @@ def main() -> None:
             "postings per query": int(lengths_V[queries_QV.indices].sum() / options.queries),
             "index, MB": round(stats["index_bytes"] / 1e6),
             "study's index, MB": round(sum(array.nbytes for array in study.postings) / 1e6),
-            "hits and candidates, MB": round((24 * K * options.queries + 1e6 * threads) / 1e6, 1),
+            "hits and candidates, MB": round((40 * K * options.queries + 1e6 * threads) / 1e6, 1),
             "peak of the process, MB": round(peak_KiB * 1024 / 1e6),
         },
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from lion_sweep.retrieval.runs import Run
@@ -177,10 +178,26 @@ def _candidates(
     return best_BC, numbers_BC
 
 
+# Sums may be reordered for vector instructions, but in one way for all pairs.
+@njit(cache=True, parallel=True, fastmath={"reassoc", "nsz"})
+def _pair_sums(documents_ND, queries_BD, numbers_BC):  # type: ignore[no-untyped-def]
+    scores_BC = np.empty(numbers_BC.shape, dtype=np.float32)
+    for query in prange(len(queries_BD)):
+        for place in range(numbers_BC.shape[1]):
+            document_D, total = documents_ND[numbers_BC[query, place]], 0.0
+            for dimension in range(queries_BD.shape[1]):
+                product = np.float64(queries_BD[query, dimension])
+                total += product * np.float64(document_D[dimension])
+            scores_BC[query, place] = total
+    return scores_BC
+
+
 def _scores(
     documents_ND: torch.Tensor, queries_BD: torch.Tensor, numbers_BC: torch.Tensor
 ) -> NDArray[np.float32]:
     """[B, C] inner products of the candidates, each summed in float64 by itself."""
+    if documents_ND.device.type == "cpu" and documents_ND.dtype == torch.float32:
+        return _pair_sums(documents_ND.numpy(), queries_BD.numpy(), numbers_BC.numpy())
     at_once = max(1, _GATHERED // (numbers_BC.shape[1] * documents_ND.shape[1]))
     scores_BC = [
         # No matrix product here: its blocks would let a row's place change the last bits.

@@ -64,7 +64,7 @@ class SparseIndex:
     vectors of an integer type, weights and scores are integers, exact below 2**32.
 
     A posting takes 6 bytes. A search adds 4 (V + 1) bytes per 32,768 documents in the index and
-    24 K bytes per query for the hits.
+    40 K bytes per query for the hits.
 
     Args:
         document_ids: [N] distinct ids.
