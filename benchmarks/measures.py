@@ -90,7 +90,7 @@ def main() -> None:
     )
     interleaved.report(
         measured,
-        equal=f"4 measures of {len(qrels)} queries, largest difference {apart:.1e}",
+        checked=f"4 measures of {len(qrels)} queries, largest difference {apart:.1e}",
         packages=["numpy", "numba", "ranx", "pytrec_eval-terrier"],
         facts={**vars(options), "threads": numba.get_num_threads()},
     )

@@ -124,7 +124,7 @@ def main() -> None:
     peak_KiB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     interleaved.report(
         measured,
-        equal="documents and scores of scipy's CSR product, ties included; the study's scores",
+        checked="documents and scores of scipy's CSR product, ties included; the study's scores",
         packages=["numpy", "numba", "scipy"],
         facts={
             **vars(options),
