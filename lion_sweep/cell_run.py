@@ -10,7 +10,7 @@ from lion_sweep import prepare
 from lion_sweep.cell import Cell, axes, plain
 from lion_sweep.config_site import SiteName
 from lion_sweep.data.collection import Collection
-from lion_sweep.evaluating import RUN, Scores, Tested, bm25
+from lion_sweep.evaluating import TREC, Scores, Tested, bm25
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.pipeline import Pipeline
@@ -18,7 +18,7 @@ from lion_sweep.prepare import Workshop
 from lion_sweep.stage import Stage, write_json
 from lion_sweep.tracking import NoTracker, tracker
 
-VERSIONS = ("torch", "transformers", "peft", "numpy", "faiss-cpu", "bm25s", "ranx", "wordllama")
+VERSIONS = ("torch", "transformers", "peft", "numpy", "numba", "bm25s", "ranx", "wordllama")
 
 
 def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _keep(cell: Cell, tested: dict[str, Tested], references: dict[str, Scores]) 
     for name in ("runs", "per_query"):
         (cell.folder / name).mkdir(exist_ok=True)
     for name, found in tested.items():
-        shutil.copyfile(found.searched.folder / RUN, cell.folder / "runs" / f"{name}.trec")
+        shutil.copyfile(found.searched.folder / TREC, cell.folder / "runs" / f"{name}.trec")
         write_json(cell.folder / "per_query" / f"{name}.json", found.scores)
         write_json(cell.folder / "per_query" / f"{name}.bm25.json", references[name])
 

@@ -28,7 +28,7 @@ from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
-from lion_sweep.evaluating import RUN, Evaluator, bm25
+from lion_sweep.evaluating import TREC, Evaluator, bm25
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress
@@ -150,7 +150,7 @@ def _scored(
             "documents": len(collection.documents),
             "queries": len(collection.asked(split)),
         }
-        (folder / "runs" / f"{name}.trec").write_bytes((tested.searched.folder / RUN).read_bytes())
+        (folder / "runs" / f"{name}.trec").write_bytes((tested.searched.folder / TREC).read_bytes())
         write_json(folder / "per_query" / f"{name}.json", tested.scores)
         write_json(folder / "per_query" / f"{name}.bm25.json", reference)
     write_json(folder / "result.json", result)

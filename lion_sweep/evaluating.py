@@ -27,13 +27,13 @@ from lion_sweep.retrieval import encoding
 from lion_sweep.retrieval.bm25 import BM25Index
 from lion_sweep.retrieval.dense import DenseIndex
 from lion_sweep.retrieval.lucene import LuceneImpactIndex
-from lion_sweep.retrieval.runs import drop_self_hits, read_trec, write_trec
+from lion_sweep.retrieval.runs import Run, drop_self_hits, write_trec
 from lion_sweep.retrieval.sparse import SparseIndex
 from lion_sweep.stage import Stage, key_of, write_json
 from lion_sweep.training.loop import Encoder
 
 Scores = dict[str, dict[str, float]]
-RUN = "run.trec"
+RUN, TREC = "run.npz", "run.trec"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Evaluator:
         return Meter.of_encoding(shape, length, sparse=self.is_sparse)
 
     def search(self, collection: Collection, split: str, vectors: Stage, asked: Stage) -> Stage:
-        """Exact search; writes a TREC run."""
+        """Exact search; writes the run as arrays and as a TREC file."""
         evaluation = self.evaluation
 
         def work(folder: Path) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Evaluator:
                 index = SparseIndex(ids, vectors_ND)
             queries = encoding.load(asked.folder / "vectors")
             run = index.search(collection.asked(split), queries, evaluation.depth)
-            write_trec(drop_self_hits(run), folder / RUN, f"lion_sweep-{vectors.key}")
+            _write(run, folder, f"lion_sweep-{vectors.key}")
             return index.stats() | ({"flops": flops(queries, vectors_ND)} if self.is_sparse else {})
 
         specification = {
@@ -169,7 +169,7 @@ class Evaluator:
             "queries": asked.folder.name,
             "documents": collection.documents.checksum,
             "depth": evaluation.depth,
-            "engine": evaluation.sparse_engine.name if self.is_sparse else "faiss-flat",
+            "engine": evaluation.sparse_engine.name if self.is_sparse else "flat",
         }
         shown = f"search {self.title}{collection.name}"
         return self.workshop.run("search", specification, work, shown)
@@ -206,7 +206,7 @@ def score(
     """Values per query of a finished search's run."""
 
     def work(folder: Path) -> dict[str, Any]:
-        scores = evaluate(read_trec(searched.folder / RUN), collection.qrels[split], measures)
+        scores = evaluate(Run.load(searched.folder / RUN), collection.qrels[split], measures)
         write_json(folder / "per_query.json", scores)
         return mean(scores)
 
@@ -221,6 +221,13 @@ def score(
     return scores
 
 
+def _write(run: Run, folder: Path, tag: str) -> None:
+    """The run as arrays, which `score` reads, and for others; no query finds itself."""
+    run = drop_self_hits(run)
+    run.save(folder / RUN)
+    write_trec(run, folder / TREC, tag)
+
+
 def bm25(workshop: Workshop, collection: Collection, split: str) -> Scores:
     """The reference row: BM25 over the same texts."""
     depth, asked = workshop.config.evaluation.depth, collection.asked(split)
@@ -228,7 +235,7 @@ def bm25(workshop: Workshop, collection: Collection, split: str) -> Scores:
     def work(folder: Path) -> dict[str, Any]:
         index = BM25Index(collection.documents.ids, collection.documents.all())
         run = index.search(asked, collection.queries.of(asked), depth)
-        write_trec(drop_self_hits(run), folder / RUN, "bm25")
+        _write(run, folder, "bm25")
         return {}
 
     specification = {

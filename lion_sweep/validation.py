@@ -8,6 +8,7 @@ from hydra.utils import get_class
 from lion_sweep.config import BudgetKind, Config, LadderName
 from lion_sweep.config_data import DataKind
 from lion_sweep.errors import UserError
+from lion_sweep.evaluation.measures import Measure
 
 
 def _require(condition: bool, message: str) -> None:
@@ -57,6 +58,9 @@ def validate(config: Config) -> None:
     }
     for key, value in positive.items():
         _require(value > 0, f"{key}={value} must be greater than 0.")
+    for name in (config.data.name, *config.evaluation.sets):
+        for measure in config.evaluation.measures_of(name):
+            Measure.of(measure)
     _require(
         recipe.adapt.steps >= 0,
         f"recipe.adapt.steps={recipe.adapt.steps} must be 0 (no adaptation) or more.",

@@ -138,6 +138,8 @@ def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
         (["recipe.lengths.query=0"], "recipe.lengths.query=0"),
         (["recipe.dense.temperature=0", "paradigm=dense"], "paradigm.temperature=0"),
         (["evaluation.depth=0"], "evaluation.depth=0"),
+        (["evaluation.measures=[P@10]"], "unknown measure 'P@10'"),
+        (["evaluation.measures=['nDCG@10(rel=2)']"], "unknown measure 'nDCG@10(rel=2)'"),
         (["recipe.warmup=1.5"], "recipe.warmup=1.5"),
         (["recipe.sparse.flops_ramp=-0.1"], "recipe.sparse.flops_ramp=-0.1"),
         (["recipe.accumulation=5"], "recipe.accumulation=5"),

@@ -66,7 +66,7 @@ def mine(collection: Collection, split: str, depth: int) -> Groups:
     negative_PM = np.full((len(pairs), depth), MISSING, dtype=np.int32)
     score_PM = np.zeros((len(pairs), depth), dtype=np.float32)
     for row, (query, _) in enumerate(pairs):
-        hits = [(hit, score) for hit, score in run[query] if qrels[query].get(hit, 0) <= 0]
+        hits = [(hit, score) for hit, score in run.hits(query) if qrels[query].get(hit, 0) <= 0]
         for place, (document, score) in enumerate(hits):
             negative_PM[row, place] = document_row[document]
             score_PM[row, place] = score

@@ -1,84 +1,125 @@
-"""Effectiveness measures per query, with ranx."""
+"""Effectiveness measures per query, by ranx's kernels on arrays.
+
+Shapes: Q queries that can score, K hits, J judged documents of a query.
+"""
 
 from __future__ import annotations
 
 import re
 import warnings
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lion_sweep.errors import UserError
-from lion_sweep.retrieval.runs import Run, by_rule_of_ties
+from lion_sweep.retrieval.runs import Run
 
-_RANX_NAMES = {"nDCG": "ndcg", "MRR": "mrr", "Recall": "recall", "MAP": "map"}
+Qrels = Mapping[str, Mapping[str, int]]
+
+_KERNELS = {
+    "nDCG": "ndcg",
+    "MRR": "reciprocal_rank",
+    "Recall": "recall",
+    "MAP": "average_precision",
+}
+_FORM = re.compile(r"(\w+)@([1-9][0-9]*)(?:\(rel=([1-9][0-9]*)\))?")
+_NOT_JUDGED = -2  # unlike the -1 that stands for no hit
 
 
-def _ranx_name(measure: str) -> str:
-    match = re.fullmatch(r"(\w+)@([1-9][0-9]*)", measure)
-    if match is None or match[1] not in _RANX_NAMES:
-        known = ", ".join(f"{name}@K" for name in _RANX_NAMES)
-        raise UserError(f"unknown measure {measure!r}; known, with K a depth in ranks: {known}")
-    return f"{_RANX_NAMES[match[1]]}@{match[2]}"
+@dataclass(frozen=True)
+class Measure:
+    """What a name such as "Recall@100(rel=2)" says.
+
+    Attributes:
+        kernel: name of the function in ranx.metrics.
+        depth: ranks looked at.
+        level: least grade of a relevant document.
+    """
+
+    kernel: str
+    depth: int
+    level: int
+
+    @classmethod
+    def of(cls, name: str) -> Measure:
+        """Read a name; UserError for an unknown one."""
+        match = _FORM.fullmatch(name)
+        if match is None or match[1] not in _KERNELS or (match[1] == "nDCG" and match[3]):
+            known = ", ".join(f"{known}@K" for known in _KERNELS)
+            raise UserError(
+                f"unknown measure {name!r}; known, with K a depth in ranks: {known}. All but nDCG "
+                "may end in (rel=G), where only grades of G and above are relevant."
+            )
+        return cls(_KERNELS[match[1]], int(match[2]), int(match[3] or 1))
 
 
-def evaluate(
-    run: Run, qrels: Mapping[str, Mapping[str, int]], measures: Sequence[str]
-) -> dict[str, dict[str, float]]:
+def _judged_QJ2(document_ids: Sequence[str], grades: Sequence[Mapping[str, int]]) -> NDArray:
+    """[Q, J, 2] int32 (number, grade) of judged documents by falling grade, as ranx wants them."""
+    sizes_Q = np.array([len(of_query) for of_query in grades])
+    # Documents that the run does not number get numbers after its last: relevant, never found.
+    number: dict[str, int] = {}
+    for document_id in chain.from_iterable(grades):
+        place = bisect_left(document_ids, document_id)
+        known = place < len(document_ids) and document_ids[place] == document_id
+        number[document_id] = place if known else len(document_ids) + len(number)
+    numbers_M = np.array([number[name] for of_query in grades for name in of_query])
+    grades_M = np.array([grade for of_query in grades for grade in of_query.values()])
+    query_M = np.repeat(np.arange(len(grades)), sizes_Q)
+    order_M = np.lexsort((-grades_M, query_M))
+    judged = np.zeros((len(grades), sizes_Q.max(), 2), dtype=np.int32)
+    judged[:, :, 0] = _NOT_JUDGED
+    place_M = np.arange(len(query_M)) - np.repeat(np.cumsum(sizes_Q) - sizes_Q, sizes_Q)
+    judged[query_M, place_M, 0] = numbers_M[order_M]
+    judged[query_M, place_M, 1] = grades_M[order_M]
+    return judged
+
+
+def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return measure -> query id -> value, for every query of the qrels.
 
-    A query without hits, or without a relevant document, counts 0. nDCG has linear gain, as in
-    trec_eval; a document is relevant when its grade is above 0.
+    A query without hits, or without a relevant document, counts 0. Judged documents that the run
+    does not know are relevant and not retrieved. nDCG has linear gain, as in trec_eval; grades
+    below 1 have no gain. Values are trec_eval's, but for ties: equal scores are ordered by
+    document id ascending here, as in Lucene, and descending in trec_eval.
 
     Args:
-        run: hits per query; ordered here by the rule of ties. Queries outside the qrels are
-            ignored.
+        run: hits per query. Queries outside the qrels are ignored.
         qrels: query id -> document id -> grade of relevance.
-        measures: names such as "nDCG@10", "MRR@10", "Recall@100" and "MAP@1000".
+        measures: names such as "nDCG@10", "MRR@10", "Recall@100" and "MAP@1000". Documents are
+            relevant from grade 1 on, or from another, as in "Recall@100(rel=2)", which is the
+            rule of TREC's Deep Learning track for all but nDCG.
 
     Raises:
         UserError: a measure is unknown.
     """
-    names = {measure: _ranx_name(measure) for measure in measures}
+    parsed = {measure: Measure.of(measure) for measure in measures}
     values = {measure: dict.fromkeys(qrels, 0.0) for measure in measures}
+    rows_Q = run.rows(qrels)
+    queries, grades = list(qrels), list(qrels.values())
     # Only queries that can score go to ranx, which is undefined for those that cannot.
-    scored = [
-        query_id
-        for query_id, grades in qrels.items()
-        if run.get(query_id) and any(grade > 0 for grade in grades.values())
-    ]
-    if not scored or not measures:
+    scored = [place for place in np.flatnonzero(rows_Q >= 0).tolist() if grades[place]]
+    if not scored or not measures or not run.documents_QK.shape[1]:
         return values
     # Imported late: it takes seconds, and more when numba has to compile.
-    import ranx
+    from ranx import metrics
 
-    # ranx compiles anew, for seconds, for every length of id it meets: equally long names avoid it.
-    aliases: dict[str, str] = {}
-
-    def alias(document_id: str) -> str:
-        return aliases.setdefault(document_id, f"{len(aliases):010}")
-
-    # ranx orders tied scores arbitrarily, so it gets ranks instead: no two are equal.
-    ranx_run = ranx.Run(
-        {
-            query_id: {
-                alias(document_id): float(len(run[query_id]) - rank)
-                for rank, (document_id, _) in enumerate(by_rule_of_ties(run[query_id]))
-            }
-            for query_id in scored
-        }
-    )
-    ranx_qrels = ranx.Qrels(
-        {
-            query_id: {alias(document_id): grade for document_id, grade in qrels[query_id].items()}
-            for query_id in scored
-        }
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numba's, about a cast inside ranx, once per compilation
-        ranx.evaluate(ranx_qrels, ranx_run, list(names.values()))
-    for measure, name in names.items():
-        for query_id in scored:
-            values[measure][query_id] = float(ranx_run.scores[name][query_id])
+    depth = max(measure.depth for measure in parsed.values())
+    # ranx reads hits in their order, and of a hit the first entry alone: its document.
+    hits_QK1 = run.documents_QK[rows_Q[scored], :depth, None]
+    judged_QJ2 = _judged_QJ2(run.document_ids, [grades[place] for place in scored])
+    for name, measure in parsed.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numba's, about a cast in ranx, once per compilation
+            kernel = getattr(metrics, measure.kernel)
+            found_Q = kernel(judged_QJ2, hits_QK1, measure.depth, measure.level)
+        values[name].update(
+            zip([queries[place] for place in scored], found_Q.tolist(), strict=True)
+        )
     return values
 
 

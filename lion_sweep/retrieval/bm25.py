@@ -13,7 +13,7 @@ import numpy as np
 import Stemmer
 
 from lion_sweep.retrieval.runs import Run
-from lion_sweep.retrieval.topk import check_queries, sorted_documents, top_hits
+from lion_sweep.retrieval.topk import best, check_queries, sorted_documents
 
 # bm25s sets its logger to DEBUG when imported.
 logging.getLogger("bm25s").setLevel(logging.WARNING)
@@ -66,12 +66,12 @@ class BM25Index:
             ValueError: k below 1, repeated ids, or lengths that disagree.
         """
         check_queries(query_ids, len(texts), k)
-        run: Run = {}
-        for query_id, tokens in zip(query_ids, self._tokens(texts), strict=True):
+        rows = []
+        for tokens in self._tokens(texts):
             scores_N = self._scores_N(tokens)
             documents_M = np.flatnonzero(scores_N)
-            run[query_id] = top_hits(self._ids, documents_M, scores_N[documents_M], k)
-        return run
+            rows.append(best(documents_M, scores_N[documents_M], k))
+        return Run.stacked(query_ids, self._ids, rows)
 
     def scores(
         self, texts: Sequence[str], document_ids: Sequence[Sequence[str]]

@@ -21,7 +21,7 @@ from scipy import sparse
 
 from lion_sweep.retrieval.runs import Run
 from lion_sweep.retrieval.sparse import non_negative_csr, postings_stats
-from lion_sweep.retrieval.topk import check_queries, sorted_documents, top_hits
+from lion_sweep.retrieval.topk import best, check_queries, sorted_documents
 
 _OLDEST_JAVA = 21  # Anserini's jar has class files of version 65
 _FLOAT32_INTEGERS = 2**24  # Lucene scores in float32, exact for integers below this
@@ -128,8 +128,8 @@ class LuceneImpactIndex:
         document_ids: [N] distinct ids.
         vectors_NV: [N, V] CSR, non-negative term weights of the documents.
         folder: where the index is written; an index already there is replaced.
-        bits: bits per weight, of documents and queries, see `quantise`. Indexing time grows with
-            the sum of the levels.
+        bits: bits per weight, 1 to 16, of documents and queries, see `quantise`. Indexing time
+            grows with the sum of the levels, and a score must stay below 2**24.
 
     Raises:
         ValueError: no documents, no terms, repeated ids, shapes that disagree, weights negative
@@ -195,7 +195,7 @@ class LuceneImpactIndex:
         levels_QV, query_scale = quantise(vectors_QV, self._bits)
         queries = [_impacts(levels_QV, row) for row in range(len(query_ids))]
         found = self._searcher.batch_search(queries, list(query_ids), k=k, threads=1)
-        run: Run = {}
+        rows = []
         for query_id in query_ids:
             hits = [(self._numbers[hit.docid], hit.score) for hit in found[query_id]]
             documents_M = np.array([document for document, _ in hits], dtype=np.int64)
@@ -203,9 +203,8 @@ class LuceneImpactIndex:
             sums_M = np.rint(np.array([score for _, score in hits], dtype=np.float64))
             if sums_M.max(initial=0.0) >= _FLOAT32_INTEGERS:
                 raise ValueError(f"query {query_id}: {sums_M.max():.0f} is beyond exact float32")
-            scores_M = sums_M * (self._scale * query_scale)
-            run[query_id] = top_hits(self._ids, documents_M, scores_M, k)
-        return run
+            rows.append(best(documents_M, sums_M * (self._scale * query_scale), k))
+        return Run.stacked(query_ids, self._ids, rows)
 
     def stats(self) -> dict[str, float]:
         """Return documents, terms (in use), postings, index_bytes (on disk), L0_documents."""

@@ -1,25 +1,204 @@
-"""Runs: ranked lists per query, and their TREC file format.
+"""Runs: ranked hits of every query as arrays, and the files that hold them.
 
 One rule of ties holds in the whole project: score descending, then document id ascending,
 compared as strings.
+
+Shapes: N documents, Q queries, K hits kept per query, M hits in a list.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 Hits = list[tuple[str, float]]
 """(document id, score) pairs, best first."""
 
-Run = dict[str, Hits]
-"""Query id -> hits."""
+NO_HIT = -1
 
 
-def by_rule_of_ties(hits: Hits) -> Hits:
-    """Return the hits ordered by score descending, then document id ascending."""
-    return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Hits of queries, best first under the rule of ties.
+
+    Two runs are equal when the same queries, in the same order, have the same hits with the same
+    scores; documents without hits do not count.
+
+    Attributes:
+        query_ids: [Q] distinct ids.
+        document_ids: distinct ids in ascending order: a document's number, its place here, says
+            where its id sorts. Most need not be hits.
+        documents_QK: int32 numbers of the hits; -1 after the last hit of a query.
+        scores_QK: their scores, float32 or float64; -inf after the last hit.
+    """
+
+    query_ids: Sequence[str]
+    document_ids: Sequence[str]
+    documents_QK: NDArray[np.int32]
+    scores_QK: NDArray[np.floating[Any]]
+
+    @classmethod
+    def stacked(
+        cls,
+        query_ids: Sequence[str],
+        document_ids: Sequence[str],
+        rows: Sequence[tuple[NDArray[np.integer[Any]], NDArray[np.floating[Any]]]],
+    ) -> Run:
+        """Build from (document numbers, scores) of every query, each best first."""
+        width = max((len(documents_M) for documents_M, _ in rows), default=0)
+        dtype = np.result_type(np.float32, *(scores_M.dtype for _, scores_M in rows))
+        documents_QK = np.full((len(rows), width), NO_HIT, dtype=np.int32)
+        scores_QK = np.full((len(rows), width), -np.inf, dtype=dtype)
+        for row, (documents_M, scores_M) in enumerate(rows):
+            documents_QK[row, : len(documents_M)] = documents_M
+            scores_QK[row, : len(scores_M)] = scores_M
+        return cls(list(query_ids), document_ids, documents_QK, scores_QK)
+
+    @classmethod
+    def of(cls, hits: Mapping[str, Iterable[tuple[str, float]]]) -> Run:
+        """Build from query id -> (document id, score) pairs in any order.
+
+        Raises:
+            ValueError: a document occurs twice for a query, or a score is not finite.
+        """
+        rows = [
+            (row, document_id, score)
+            for row, of_query in enumerate(hits.values())
+            for document_id, score in of_query
+        ]
+        query_M, documents, scores = zip(*rows, strict=True) if rows else ((), (), ())
+        query_ids, scores_M = list(hits), np.array(scores, dtype=np.float64)
+        if not np.isfinite(scores_M).all():
+            raise ValueError("a score is not finite")
+        run, repeated = _ranked(query_ids, np.array(query_M, dtype=np.int64), documents, scores_M)
+        if repeated is not None:
+            query_id, document_id = query_ids[query_M[repeated]], documents[repeated]
+            raise ValueError(f"document {document_id} twice for query {query_id}")
+        return run
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {query_id: row for row, query_id in enumerate(self.query_ids)}
+
+    def rows(self, query_ids: Iterable[str]) -> NDArray[np.int64]:
+        """Return the row of each query, -1 for those outside the run."""
+        return np.array([self._rows.get(query_id, -1) for query_id in query_ids], dtype=np.int64)
+
+    def hits(self, query_id: str) -> Hits:
+        """Return the hits of one query; KeyError for a query outside the run."""
+        row = self._rows[query_id]
+        documents_K = self.documents_QK[row]
+        count = int(np.count_nonzero(documents_K != NO_HIT))
+        found = map(self.document_ids.__getitem__, documents_K[:count].tolist())
+        return list(zip(found, self.scores_QK[row, :count].tolist(), strict=True))
+
+    def as_mapping(self) -> dict[str, Hits]:
+        """Return query id -> hits."""
+        return {query_id: self.hits(query_id) for query_id in self.query_ids}
+
+    def compacted(self) -> Run:
+        """Return an equal run whose `document_ids` are its hits alone, without unused columns."""
+        is_hit_N = np.zeros(len(self.document_ids) + 1, dtype=bool)
+        is_hit_N[self.documents_QK] = True  # the place after the last document is that of NO_HIT
+        used_M = np.flatnonzero(is_hit_N[:-1])
+        number_N = np.full(len(is_hit_N), NO_HIT, dtype=np.int32)
+        number_N[used_M] = np.arange(len(used_M))
+        documents_QK = number_N[self.documents_QK]
+        width = int((documents_QK != NO_HIT).sum(axis=1).max(initial=0))
+        return replace(
+            self,
+            document_ids=[self.document_ids[number] for number in used_M.tolist()],
+            documents_QK=documents_QK[:, :width],
+            scores_QK=self.scores_QK[:, :width],
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Run):
+            return NotImplemented
+        one, two = self.compacted(), other.compacted()
+        return (
+            list(one.query_ids) == list(two.query_ids)
+            and one.document_ids == two.document_ids
+            and np.array_equal(one.documents_QK, two.documents_QK)
+            and np.array_equal(one.scores_QK, two.scores_QK)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def save(self, path: Path) -> None:
+        """Write numbers, scores and the ids of queries and hits to one .npz, whole or not at all.
+
+        `Run.load` reads an equal run with scores of the same type.
+        """
+        run = self.compacted()
+        with _whole(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                query_ids=_as_bytes(run.query_ids),
+                document_ids=_as_bytes(run.document_ids),
+                documents_QK=run.documents_QK,
+                scores_QK=run.scores_QK,
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Read what `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(
+                query_ids=json.loads(arrays["query_ids"].tobytes()),
+                document_ids=json.loads(arrays["document_ids"].tobytes()),
+                documents_QK=arrays["documents_QK"],
+                scores_QK=arrays["scores_QK"],
+            )
+
+
+def _as_bytes(ids: Sequence[str]) -> NDArray[np.uint8]:
+    # As JSON text: numpy would pad every id to the longest and take 4 bytes a character.
+    return np.frombuffer(json.dumps(list(ids)).encode(), dtype=np.uint8)
+
+
+def _first_repeated(values_M: NDArray[np.int64]) -> int | None:
+    """The first place with a value that an earlier place has."""
+    sorted_M = np.sort(values_M)
+    if not (sorted_M[1:] == sorted_M[:-1]).any():
+        return None
+    order_M = np.argsort(values_M, kind="stable")
+    return int(order_M[1:][sorted_M[1:] == sorted_M[:-1]].min())
+
+
+def _ranked(
+    query_ids: Sequence[str],
+    query_M: NDArray[np.int64],
+    documents: Sequence[str],
+    scores_M: NDArray[np.float64],
+) -> tuple[Run, int | None]:
+    """Build a run from hits in any order; also the first that repeats one of its query."""
+    document_ids = sorted(set(documents))
+    number = {document_id: place for place, document_id in enumerate(document_ids)}
+    document_M = np.array([number[document] for document in documents], dtype=np.int64)
+    repeated = _first_repeated(query_M * max(len(document_ids), 1) + document_M)
+    order_M = np.lexsort((document_M, -scores_M, query_M))
+    sizes_Q = np.bincount(query_M, minlength=len(query_ids))
+    ends_Q = np.cumsum(sizes_Q)
+    query_M, document_M = query_M[order_M], document_M[order_M]
+    rank_M = np.arange(len(order_M)) - (ends_Q - sizes_Q)[query_M]
+    shape = (len(query_ids), int(sizes_Q.max(initial=0)))
+    documents_QK = np.full(shape, NO_HIT, dtype=np.int32)
+    scores_QK = np.full(shape, -np.inf)
+    documents_QK[query_M, rank_M] = document_M
+    scores_QK[query_M, rank_M] = scores_M[order_M]
+    return Run(list(query_ids), document_ids, documents_QK, scores_QK), repeated
 
 
 def drop_self_hits(run: Run) -> Run:
@@ -28,10 +207,38 @@ def drop_self_hits(run: Run) -> Run:
     BEIR evaluates this way (Thakur et al., 2021): in collections such as ArguAna and Quora the
     queries are themselves documents.
     """
-    return {query_id: [hit for hit in hits if hit[0] != query_id] for query_id, hits in run.items()}
+    ids = run.document_ids
+    places = [bisect_left(ids, query_id) for query_id in run.query_ids]
+    self_Q = np.array(
+        [
+            place if place < len(ids) and ids[place] == query_id else NO_HIT
+            for place, query_id in zip(places, run.query_ids, strict=True)
+        ],
+        dtype=np.int64,
+    )
+    is_self_QK = (run.documents_QK == self_Q[:, None]) & (self_Q[:, None] != NO_HIT)
+    rows = np.flatnonzero(is_self_QK.any(axis=1))
+    documents_QK, scores_QK = run.documents_QK.copy(), run.scores_QK.copy()
+    documents_QK[is_self_QK], scores_QK[is_self_QK] = NO_HIT, -np.inf
+    # The hit goes to the end of its row, all others keep their order.
+    order = np.argsort(is_self_QK[rows], axis=1, kind="stable")
+    documents_QK[rows] = np.take_along_axis(documents_QK[rows], order, axis=1)
+    scores_QK[rows] = np.take_along_axis(scores_QK[rows], order, axis=1)
+    return replace(run, documents_QK=documents_QK, scores_QK=scores_QK)
 
 
-def write_trec(run: Run, path: str | os.PathLike[str], tag: str) -> None:
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` in the end, or disappears."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_trec(run: Run, path: Path, tag: str) -> None:
     """Write the run as a TREC file: query id, "Q0", document id, rank from 1, score, tag.
 
     The file appears whole or not at all, and its scores read back exactly. The format has no
@@ -40,34 +247,33 @@ def write_trec(run: Run, path: str | os.PathLike[str], tag: str) -> None:
     Raises:
         ValueError: an id or the tag is empty or holds white space, or a score is not finite.
     """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for query_id, hits in run.items():
-                for rank, (document_id, score) in enumerate(hits, start=1):
-                    for column in (query_id, document_id, tag):
-                        if column.split() != [column]:
-                            raise ValueError(
-                                f"{column!r} cannot be a TREC column: empty or with white space"
-                            )
-                    if not math.isfinite(score):
-                        raise ValueError(f"query {query_id}, document {document_id}: score {score}")
-                    file.write(f"{query_id} Q0 {document_id} {rank} {float(score)!r} {tag}\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    run = run.compacted()
+    for column in (*run.query_ids, *run.document_ids, tag):
+        if column.split() != [column]:
+            raise ValueError(f"{column!r} cannot be a TREC column: empty or with white space")
+    if not np.isfinite(run.scores_QK[run.documents_QK != NO_HIT]).all():
+        raise ValueError("a score is not finite")
+    with _whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for query_id in run.query_ids:
+            file.writelines(
+                f"{query_id} Q0 {document_id} {rank} {score!r} {tag}\n"
+                for rank, (document_id, score) in enumerate(run.hits(query_id), start=1)
+            )
 
 
-def read_trec(path: str | os.PathLike[str]) -> Run:
+def read_trec(path: Path) -> Run:
     """Read a TREC run file; hits are ordered by the rule of ties, whatever their rank column says.
 
     Raises:
         ValueError: naming file and line, for a line without six columns, a score that is not a
             finite number, or a document listed twice for a query.
     """
-    scores: dict[str, dict[str, float]] = {}
-    with Path(path).open(encoding="utf-8") as file:
+    rows: dict[str, int] = {}
+    query_rows: list[int] = []
+    documents: list[str] = []
+    scores: list[float] = []
+    known: dict[str, str] = {}  # one copy of an id, however many lines hold it
+    with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             columns = line.split()
             if len(columns) != 6:
@@ -79,12 +285,14 @@ def read_trec(path: str | os.PathLike[str]) -> Run:
                 score = math.nan
             if not math.isfinite(score):
                 raise ValueError(f"{path}:{number}: score {text!r} is not a finite number")
-            of_query = scores.setdefault(query_id, {})
-            if document_id in of_query:
-                raise ValueError(
-                    f"{path}:{number}: document {document_id} twice for query {query_id}"
-                )
-            of_query[document_id] = score
-    return {
-        query_id: by_rule_of_ties(list(of_query.items())) for query_id, of_query in scores.items()
-    }
+            query_rows.append(rows.setdefault(query_id, len(rows)))
+            documents.append(known.setdefault(document_id, document_id))
+            scores.append(score)
+    query_M, scores_M = np.array(query_rows, dtype=np.int64), np.array(scores, dtype=np.float64)
+    run, repeated = _ranked(list(rows), query_M, documents, scores_M)
+    if repeated is not None:
+        query_id = run.query_ids[query_rows[repeated]]
+        raise ValueError(
+            f"{path}:{repeated + 1}: document {documents[repeated]} twice for query {query_id}"
+        )
+    return run

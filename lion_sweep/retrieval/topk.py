@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-
-from lion_sweep.retrieval.runs import Hits
+from numpy.typing import NDArray
 
 
 def sorted_documents(document_ids: Sequence[str], rows: int) -> tuple[list[str], np.ndarray]:
@@ -48,12 +48,13 @@ def check_queries(query_ids: Sequence[str], rows: int, k: int) -> None:
         raise ValueError("a query id occurs more than once")
 
 
-def top_hits(ids: Sequence[str], documents_M: np.ndarray, scores_M: np.ndarray, k: int) -> Hits:
-    """Return the k best candidates under the rule of ties; fewer when M < k.
+def best(
+    documents_M: NDArray[np.integer[Any]], scores_M: NDArray[np.floating[Any]], k: int
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.floating[Any]]]:
+    """Return numbers and scores of the k best candidates under the rule of ties; fewer if M < k.
 
     Args:
-        ids: [N] document ids in ascending order.
-        documents_M: [M] document numbers, positions in `ids`.
+        documents_M: [M] document numbers, in any order.
         scores_M: [M] their scores.
         k: most hits to return, at least 1.
     """
@@ -63,9 +64,4 @@ def top_hits(ids: Sequence[str], documents_M: np.ndarray, scores_M: np.ndarray, 
         competing = scores_M >= kth
         documents_M, scores_M = documents_M[competing], scores_M[competing]
     order = np.lexsort((documents_M, -scores_M))[:k]
-    return [
-        (ids[document], score)
-        for document, score in zip(
-            documents_M[order].tolist(), scores_M[order].tolist(), strict=True
-        )
-    ]
+    return documents_M[order], scores_M[order]

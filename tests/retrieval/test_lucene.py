@@ -3,6 +3,7 @@
 Shapes: N documents, Q queries, V vocabulary.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def exact(
     query_ids = [f"q{row}" for row in range(vectors_QV.shape[0])]
     run = SparseIndex(ids, levels_NV).search(query_ids, levels_QV, k)
     scale = document_scale * query_scale
-    return {query_id: [(hit, score * scale) for hit, score in run[query_id]] for query_id in run}
+    return dataclasses.replace(run, scores_QK=run.scores_QK * scale)
 
 
 @needs_lucene

@@ -285,14 +285,14 @@ def test_full_sizes_are_planned_without_weights_or_network(folder: Path, tmp_pat
 
 
 def test_a_calibrated_plan_allows_a_budget_of_gpu_hours(folder: Path, tmp_path: Path) -> None:
-    budget = ["budget=gpu_hours", "budget.gpu_hours=0.005", *tiny(folder, tmp_path)]
+    budget = ["budget=gpu_hours", "budget.gpu_hours=0.002", *tiny(folder, tmp_path)]
     refused = lion(*budget)
     assert refused.returncode == 2 and "--calibrate" in refused.stderr
     planned = lion("--calibrate", *budget, "plan.format=json", module="lion_sweep.plan")
     assert planned.returncode == 0, planned.stderr
     (row,) = json.loads(planned.stdout)["cells"]
     assert row["time_from"] == "measured"
-    assert row["train_seconds"] == pytest.approx(18, rel=0.3)  # by the measured step time
+    assert row["train_seconds"] == pytest.approx(7.2, rel=0.4)  # by the measured step time
     assert lion(*budget).returncode == 0
     assert by_axes(tmp_path)["1b-sparse-cl"]["ledger"]["train"]["spent"]["steps"] == row["steps"]
 
