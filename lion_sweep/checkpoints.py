@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def _encoder(settings: dict[str, Any], backbone: Backbone) -> Encoder:
     return encoder
 
 
+@lru_cache(maxsize=8)
 def _digest(name: str) -> str:
     """Hash of the weights and settings in a folder; the name of a repository."""
     folder = Path(name).expanduser()

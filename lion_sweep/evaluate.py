@@ -10,6 +10,7 @@ anything else   the overrides of `python -m lion_sweep`: data=, evaluation=, par
 import contextlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ def _scored(
     workshop: Workshop,
 ) -> dict[str, Any]:
     config = workshop.config
-    specification = [found.identity, plain(vars(config.evaluation)["measures"]), sorted(sets)]
+    contents = {name: collection.checksum for name, (collection, _) in sets.items()}
+    specification = [found.identity, plain(asdict(config.evaluation)), contents]
     folder = Path(config.paths.root) / "evaluated" / f"{found.name}-{key_of(specification)}"
     for part in ("runs", "per_query"):
         (folder / part).mkdir(parents=True, exist_ok=True)

@@ -161,6 +161,38 @@ def test_killed_cell_goes_on_to_the_same_numbers(
     assert got["ledger"] == whole["ledger"]
 
 
+def test_a_cell_is_scored_on_several_collections_and_equal_texts_are_encoded_once(
+    folder: Path, tmp_path: Path
+) -> None:
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
+    less = tmp_path / "less"
+    shutil.copytree(folder, less)
+    corpus = (less / "corpus.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (less / "corpus.jsonl").write_text("".join(corpus[:-1]) + '{"_id": "d199", "text": ""}\n')
+    root = tmp_path / "out"
+    sets = [
+        f"+evaluation.sets.again={{path: {archive}, group: same}}",
+        f"+evaluation.sets.less={{path: {less}, measures: ['Recall@5'], group: same}}",
+    ]
+    done = lion(*tiny(folder, root), "budget=steps", "budget.steps=3", "paradigm=dense", *sets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "collection: less, 200 passages, 40 test queries" in done.stdout
+    assert "of its passages, 1 are empty" in done.stdout
+    (result,) = by_axes(root).values()
+    assert result["scores"]["again"] == result["scores"]["twin"]
+    assert result["bm25"]["again"] == result["bm25"]["twin"]
+    assert set(result["scores"]["less"]) == {"Recall@5"}
+    assert result["collections"]["less"]["group"] == "same"
+    # Passages twice (the last one differs), the test queries once; the untrained model's both once.
+    assert len(list(root.glob("stages/encode-*/done.json"))) == 3 + 2
+    spent = [result["ledger"]["encode"][kind]["useful_flops"] for kind in ("planned", "spent")]
+    assert spent[0] == spent[1]
+    cell = root / "cells" / result["id"]
+    for name in ("twin", "again", "less"):
+        assert (cell / "runs" / f"{name}.trec").is_file()
+        assert (cell / "per_query" / f"{name}.bm25.json").is_file()
+
+
 def test_one_failing_cell_leaves_the_others_alone(folder: Path, tmp_path: Path) -> None:
     done = lion(
         "-m",
