@@ -66,7 +66,7 @@ slurm-dev-down: ## stop it
 
 chaos: .venv/done ## the grid while jobs and nodes are killed; CHAOS_ARGS="--kills 30 --seed 1"
 	$(BIN)/python -m launch.devcluster.chaos .chaos $(CHAOS_ARGS) -- -m $(GRID) tracking=none \
-	  budget.flops=2e11 budget.tolerance=null
+	  budget.flops=2e11 budget.tolerance=null site.memory=600
 
 lint: .venv/done ## ruff and mypy
 	$(BIN)/ruff check lion_sweep launch tests

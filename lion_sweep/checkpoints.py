@@ -41,6 +41,7 @@ class Checkpoint:
     paradigm: str
     identity: dict[str, Any]
     load: Callable[[torch.dtype], Encoder]
+    lengths: tuple[int, int] | None = None  # tokens of a query and of a passage, where it says so
     config: Config | None = None  # of a cell
 
 
@@ -53,7 +54,7 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
     in_root = Path(config.paths.root) / "cells" / name
     for cell in (folder, in_root):
         if (cell / "result.json").is_file() and (cell / "config.yaml").is_file():
-            return _checked(_cell(cell), paradigm)
+            return _checked(of_cell(cell), paradigm)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
     if _holds(name, "adapter_config.json"):
@@ -90,7 +91,10 @@ def _holds(name: str, file: str) -> bool:
     return True
 
 
-def _cell(folder: Path) -> Checkpoint:
+def of_cell(folder: Path) -> Checkpoint:
+    """A finished cell's weights. Raises `UserError` where it has no result, or they are gone."""
+    if not (folder / "result.json").is_file():
+        raise UserError(f"{folder} is not the folder of a cell with a result.")
     config = read_config(folder)
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     stages = folder.parent.parent / "stages"
@@ -112,7 +116,9 @@ def _cell(folder: Path) -> Checkpoint:
         return _encoder(config.paradigm.encoder, backbone)
 
     identity = {"weights": trained.name}
-    return Checkpoint(folder.name, "cell", source, config.paradigm.name, identity, load, config)
+    lengths = (config.evaluation.query_length, config.evaluation.passage_length)
+    paradigm = config.paradigm.name
+    return Checkpoint(folder.name, "cell", source, paradigm, identity, load, lengths, config)
 
 
 def _adapter(name: str, base: str | None, config: Config) -> Checkpoint:
@@ -128,7 +134,7 @@ def _adapter(name: str, base: str | None, config: Config) -> Checkpoint:
         return _encoder(meant.get("encoder") or config.paradigm.encoder, backbone.merged())
 
     identity = {"adapter": _digest(name), "base": _digest(source)}
-    return Checkpoint(Path(name).name, "adapter", source, paradigm, identity, load)
+    return Checkpoint(Path(name).name, "adapter", source, paradigm, identity, load, _lengths(meant))
 
 
 def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
@@ -146,7 +152,12 @@ def _whole(name: str, base: str | None, config: Config, paradigm: str | None) ->
         meant_paradigm,
         {"model": _digest(name)},
         lambda dtype: _encoder(encoder, Backbone.load(name, dtype)),
+        _lengths(meant),
     )
+
+
+def _lengths(meant: dict[str, Any]) -> tuple[int, int] | None:
+    return (meant["query_length"], meant["passage_length"]) if "query_length" in meant else None
 
 
 def _meant_for(name: str) -> dict[str, Any]:

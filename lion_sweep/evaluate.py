@@ -37,6 +37,7 @@ from lion_sweep.stage import key_of, write_json
 
 OWN = ("checkpoint", "base", "format")
 FORMATS = ("table", "json")
+LENGTHS = ("query_length", "passage_length")
 # What a checkpoint that is no cell was trained with is not known: the study's lengths are taken.
 STUDY = "ladder=full"
 
@@ -69,10 +70,9 @@ def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any
         chosen = [word for word in (STUDY,) if not _said(overrides, "ladder", "recipe")]
         config = _composed([*chosen, *overrides, f"paradigm={found.paradigm}"])
         found = checkpoints.find(name, base, config, paradigm)
-    else:
-        for key in ("query_length", "passage_length"):  # as the cell was scored, unless said
-            if not _said(overrides, f"evaluation.{key}"):
-                setattr(config.evaluation, key, getattr(found.config.evaluation, key))
+    for key, length in zip(LENGTHS, found.lengths or (), strict=False):
+        if not _said(overrides, f"evaluation.{key}"):
+            setattr(config.evaluation, key, length)
     config.data.train_split = config.data.test_split  # nothing is trained
     workshop = Workshop(config, Progress(found.name, None))
     evaluator = _evaluator(found, workshop, config, machine)

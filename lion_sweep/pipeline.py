@@ -146,6 +146,8 @@ class Pipeline:
             "paradigm": self.config.paradigm.name,
             "encoder": plain(self.config.paradigm.encoder),
             "base": self.blueprint.key,
+            "query_length": self.config.evaluation.query_length,
+            "passage_length": self.config.evaluation.passage_length,
         }
 
     def training_plan(self) -> TrainingPlan:

@@ -145,8 +145,7 @@ def test_a_cell_scored_again(
     assert json.loads(capsys.readouterr().out)["scores"] == result["scores"]
     weights = twin / "stages" / result["stages"]["train"]["folder"] / "weights"
     proxy = twin / "stages" / result["stages"]["backbone"]["folder"]
-    lengths = ["evaluation.query_length=32", "evaluation.passage_length=64"]
-    assert evaluate.main([f"checkpoint={weights}", f"base={proxy}", *words, *lengths]) == 0
+    assert evaluate.main([f"checkpoint={weights}", f"base={proxy}", *words]) == 0
     assert f"{result['scores']['twin']['nDCG@10']:.4f}" in capsys.readouterr().out
     wrong = {"sparse": "dense", "dense": "sparse"}[result["axes"]["paradigm"]]
     for checkpoint in (cell, weights):

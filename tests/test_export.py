@@ -1,0 +1,58 @@
+"""A cell as a model for others: the same ranking, and a card that tells what it is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support import by_axes
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lion_sweep import evaluate, export
+
+
+@pytest.mark.parametrize("name", ["3b-sparse-clkd", "1b-dense-cl"])
+def test_an_exported_cell_scores_as_it_did(
+    twin: Path, small_beir: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = by_axes(twin)[name]
+    folder = tmp_path / "model"
+    assert export.main([result["id"], str(folder), "--root", str(twin)]) == 0
+    words = ["data=beir", "data.name=twin", f"data.path={small_beir}", f"paths.root={tmp_path}"]
+    capsys.readouterr()
+    assert evaluate.main([f"checkpoint={folder}", *words, "format=json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == result["scores"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert (
+        "PROXY" in card
+        and f"| twin | nDCG@10 | {result['scores']['twin']['nDCG@10']:.4f} |" in card
+    )
+    assert f"{result['ledger']['train']['spent']['useful_flops']:.4g}" in card
+    # Anybody's transformers loads it.
+    assert AutoModelForCausalLM.from_pretrained(folder).config.is_causal is False
+    assert AutoTokenizer.from_pretrained(folder)("lions roar")["input_ids"]
+    assert export.main([result["id"], str(folder), "--root", str(twin)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_what_cannot_be_exported(twin: Path, tmp_path: Path, capsys) -> None:
+    assert export.main(["nothing", str(tmp_path / "x"), "--root", str(twin)]) == 2
+    assert "not the folder of a cell with a result" in capsys.readouterr().err
+    result = by_axes(twin)["8b-dense-cl"]
+    root = tmp_path / "copy"
+    shutil.copytree(twin / "cells" / result["id"], root / "cells" / result["id"])
+    assert export.main([result["id"], str(tmp_path / "x"), "--root", str(root)]) == 2
+    assert "its weights are gone" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_export_that_ranks_otherwise_is_refused(
+    twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    result = by_axes(twin)["1b-dense-cl"]
+    other = {"_target_": "lion_sweep.models.dense.DenseEncoder", "normalize": "tokens"}
+    meant = export._meant_for
+    monkeypatch.setattr(export, "_meant_for", lambda *a: meant(*a) | {"encoder": other})
+    assert export.main([result["id"], str(tmp_path / "x"), "--root", str(twin)]) == 2
+    assert "loaded again, it ranks" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
