@@ -42,6 +42,7 @@ class Chaos:
                 self._restore(name)
         victims = self._running()
         if not victims:
+            self.calm()  # perhaps nothing runs because too little is left to run on
             return False
         victim, way = self.random.choice(victims), self.random.choice(WAYS)
         if way == "node" and len(self.down) + 1 < self.cluster.nodes:

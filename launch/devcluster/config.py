@@ -16,7 +16,8 @@ GPUS_PER_NODE = 8
 # - cred_expire: a requeued job waits for it. It must outlast KillWait and the killing itself, or
 #   the job comes back to a node where its old step still lives, and the node is drained.
 # - MessageTimeout: two of them pass, beside SlurmdTimeout, before a silent node is down.
-# - ReturnToService=1: a crashed node comes back by itself, one that was set down by hand does not.
+# - ReturnToService=2: a node that crashed comes back when it answers again, even where it was
+#   restarted before anybody had noticed.
 # - DefMemPerCPU: without it, with CR_Core_Memory, each job takes all the memory of its node.
 # - JobAcctGather...: with no cgroups, this is what kills a job that outgrows its memory. UsePss
 #   counts what its processes share once, as cgroups would.
@@ -43,7 +44,7 @@ ProctrackType=proctrack/linuxproc
 SlurmdParameters=config_overrides
 SlurmdTimeout=$slurmd_timeout
 MessageTimeout=$message_timeout
-ReturnToService=1
+ReturnToService=2
 JobRequeue=1
 KillWait=2
 OverTimeLimit=0
