@@ -10,11 +10,12 @@ from lion_sweep import prepare
 from lion_sweep.cell import Cell, axes, plain
 from lion_sweep.config_site import SiteName
 from lion_sweep.data.collection import Collection
-from lion_sweep.evaluating import TREC, Scores, Tested, bm25
+from lion_sweep.evaluating import Tested
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.pipeline import Pipeline
 from lion_sweep.prepare import Workshop
+from lion_sweep.scoring import TREC, Scores, bm25
 from lion_sweep.stage import Stage, write_json
 from lion_sweep.tracking import NoTracker, tracker
 

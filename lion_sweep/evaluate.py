@@ -29,10 +29,11 @@ from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
-from lion_sweep.evaluating import TREC, Evaluator, bm25
+from lion_sweep.evaluating import Evaluator
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress
+from lion_sweep.scoring import TREC, bm25
 from lion_sweep.stage import key_of, write_json
 
 OWN = ("checkpoint", "base", "format")

@@ -3,7 +3,6 @@
 Vectors are found by the texts they are of, so collections with equal texts are encoded once.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,22 +17,17 @@ from lion_sweep.config_data import SparseEngine
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.texts import Texts
-from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.ledger import DecoderShape
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.prepare import Workshop
 from lion_sweep.retrieval import encoding
-from lion_sweep.retrieval.bm25 import BM25Index
 from lion_sweep.retrieval.dense import DenseIndex
 from lion_sweep.retrieval.lucene import LuceneImpactIndex
-from lion_sweep.retrieval.runs import Run, drop_self_hits, write_trec
 from lion_sweep.retrieval.sparse import SparseIndex
-from lion_sweep.stage import Stage, key_of, write_json
+from lion_sweep.scoring import Scores, score, write_run
+from lion_sweep.stage import Stage, key_of
 from lion_sweep.training.loop import Encoder
-
-Scores = dict[str, dict[str, float]]
-RUN, TREC = "run.npz", "run.trec"
 
 
 @dataclass(frozen=True)
@@ -161,7 +155,7 @@ class Evaluator:
                 index = SparseIndex(ids, vectors_ND)
             queries = encoding.load(asked.folder / "vectors")
             run = index.search(collection.asked(split), queries, evaluation.depth)
-            _write(run, folder, f"lion_sweep-{vectors.key}")
+            write_run(run, folder, f"lion_sweep-{vectors.key}")
             return index.stats() | ({"flops": flops(queries, vectors_ND)} if self.is_sparse else {})
 
         specification = {
@@ -193,57 +187,3 @@ def flops(queries_QV: sparse.csr_matrix, documents_NV: sparse.csr_matrix) -> flo
         matrix.getnnz(axis=0) / matrix.shape[0] for matrix in (queries_QV, documents_NV)
     )
     return float(share_of_queries_V @ share_of_documents_V)
-
-
-def score(
-    workshop: Workshop,
-    collection: Collection,
-    split: str,
-    searched: Stage,
-    measures: list[str],
-    title: str = "",
-) -> Scores:
-    """Values per query of a finished search's run."""
-
-    def work(folder: Path) -> dict[str, Any]:
-        scores = evaluate(Run.load(searched.folder / RUN), collection.qrels[split], measures)
-        write_json(folder / "per_query.json", scores)
-        return mean(scores)
-
-    specification = {
-        "search": searched.folder.name,
-        "qrels": key_of(collection.qrels[split]),
-        "measures": measures,
-    }
-    shown = f"score {title}{collection.name}"
-    done = workshop.run("score", specification, work, shown)
-    scores: Scores = json.loads((done.folder / "per_query.json").read_text(encoding="utf-8"))
-    return scores
-
-
-def _write(run: Run, folder: Path, tag: str) -> None:
-    """The run as arrays, which `score` reads, and for others; no query finds itself."""
-    run = drop_self_hits(run)
-    run.save(folder / RUN)
-    write_trec(run, folder / TREC, tag)
-
-
-def bm25(workshop: Workshop, collection: Collection, split: str) -> Scores:
-    """The reference row: BM25 over the same texts."""
-    depth, asked = workshop.config.evaluation.depth, collection.asked(split)
-
-    def work(folder: Path) -> dict[str, Any]:
-        index = BM25Index(collection.documents.ids, collection.documents.all())
-        run = index.search(asked, collection.queries.of(asked), depth)
-        _write(run, folder, "bm25")
-        return {}
-
-    specification = {
-        "bm25": collection.documents.checksum,
-        "queries": collection.queries.checksum,
-        "ids": key_of(asked),
-        "depth": depth,
-    }
-    searched = workshop.run("search", specification, work, f"search bm25 {collection.name}")
-    measures = workshop.config.evaluation.measures_of(collection.name)
-    return score(workshop, collection, split, searched, measures, "bm25 ")

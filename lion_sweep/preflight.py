@@ -37,14 +37,14 @@ def check(configs: list[Config]) -> SiteName:
 
 def introduce(planner: Planner, config: Config) -> None:
     """Print what the collections hold, and how BM25 fares on the one that cells train on."""
-    from lion_sweep import evaluating  # here, so that planning need not wait for it
+    from lion_sweep import scoring  # here, so that planning need not wait for it
 
     workshop = Workshop(config, Progress(config.data.name, None))
     for name, (texts, split) in prepare.evaluation_sets(workshop).items():
         judged = [f"{len(qrels)} {of_split} queries" for of_split, qrels in texts.qrels.items()]
         words = [name, f"{len(texts.documents)} passages", *judged]
         if name == config.data.name:
-            means = mean(evaluating.bm25(workshop, texts, split))
+            means = mean(scoring.bm25(workshop, texts, split))
             measure, value = next(iter(means.items()))
             words.append(f"BM25 {measure} {value:.4f}")
         print(f"collection: {', '.join(words)}, checksum {texts.checksum}", flush=True)
