@@ -32,6 +32,17 @@ TWIN_BUDGET = ["budget.flops=3e10", "budget.tolerance=1"]
 PATIENCE_SECONDS = 600
 
 
+def command(module: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """A module of the package as a command, with one thread, as the twin was trained."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
 @dataclass
 class Shell:
     """A user's shell: commands of the package with this environment, on this collection."""

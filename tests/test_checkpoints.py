@@ -8,10 +8,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from support import by_axes
+from support import by_axes, command
 from transformers import LlamaForCausalLM
 
-from lion_sweep import checkpoints, evaluate
+from lion_sweep import checkpoints
 from lion_sweep.config import Config
 from lion_sweep.data.teacher import encoder_source
 from lion_sweep.errors import UserError
@@ -134,21 +134,20 @@ def test_sentence_transformers_get_their_own_vectors(compose_cell) -> None:
 
 
 @pytest.mark.parametrize("name", ["1b-sparse-cl", "1b-dense-kd"])
-def test_a_cell_scored_again(
-    twin: Path, small_beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_a_cell_scored_again(twin: Path, small_beir: Path, tmp_path: Path, name: str) -> None:
     """Its scores, by its folder and by its weights alone; and the wrong paradigm refused."""
     result = by_axes(twin)[name]
     words = ["data=beir", "data.name=twin", f"data.path={small_beir}", f"paths.root={tmp_path}"]
     cell = twin / "cells" / result["id"]
-    assert evaluate.main([f"checkpoint={cell}", *words, "format=json"]) == 0
-    assert json.loads(capsys.readouterr().out)["scores"] == result["scores"]
+    again = command("lion_sweep.evaluate", f"checkpoint={cell}", *words, "format=json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["scores"] == result["scores"]
     weights = twin / "stages" / result["stages"]["train"]["folder"] / "weights"
     proxy = twin / "stages" / result["stages"]["backbone"]["folder"]
-    assert evaluate.main([f"checkpoint={weights}", f"base={proxy}", *words]) == 0
-    assert f"{result['scores']['twin']['nDCG@10']:.4f}" in capsys.readouterr().out
+    alone = [f"checkpoint={weights}", f"base={proxy}", *words]
+    shown = command("lion_sweep.evaluate", *alone).stdout
+    assert f"{result['scores']['twin']['nDCG@10']:.4f}" in shown
     wrong = {"sparse": "dense", "dense": "sparse"}[result["axes"]["paradigm"]]
-    for checkpoint in (cell, weights):
-        refused = [f"checkpoint={checkpoint}", f"base={proxy}", *words, f"paradigm={wrong}"]
-        assert evaluate.main(refused) == 2
-        assert f"paradigm={wrong} would score vectors" in capsys.readouterr().err
+    refused = command("lion_sweep.evaluate", *alone, f"paradigm={wrong}")
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert f"paradigm={wrong} would score vectors" in refused.stderr

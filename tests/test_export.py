@@ -5,23 +5,25 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import by_axes
+from support import by_axes, command
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lion_sweep import evaluate, export
+from lion_sweep import export
 
 
 @pytest.mark.parametrize("name", ["3b-sparse-clkd", "1b-dense-cl"])
 def test_an_exported_cell_scores_as_it_did(
-    twin: Path, small_beir: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    twin: Path, small_beir: Path, tmp_path: Path, name: str
 ) -> None:
     result = by_axes(twin)[name]
     folder = tmp_path / "model"
-    assert export.main([result["id"], str(folder), "--root", str(twin)]) == 0
+    asked = [result["id"], str(folder), "--root", str(twin)]
+    done = command("lion_sweep.export", *asked)
+    assert done.returncode == 0, done.stderr
     words = ["data=beir", "data.name=twin", f"data.path={small_beir}", f"paths.root={tmp_path}"]
-    capsys.readouterr()
-    assert evaluate.main([f"checkpoint={folder}", *words, "format=json"]) == 0
-    assert json.loads(capsys.readouterr().out)["scores"] == result["scores"]
+    scored = command("lion_sweep.evaluate", f"checkpoint={folder}", *words, "format=json")
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["scores"] == result["scores"]
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert (
         "PROXY" in card
@@ -31,8 +33,8 @@ def test_an_exported_cell_scores_as_it_did(
     # Anybody's transformers loads it.
     assert AutoModelForCausalLM.from_pretrained(folder).config.is_causal is False
     assert AutoTokenizer.from_pretrained(folder)("lions roar")["input_ids"]
-    assert export.main([result["id"], str(folder), "--root", str(twin)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    again = command("lion_sweep.export", *asked)
+    assert again.returncode == 2 and "is there already" in again.stderr
 
 
 def test_what_cannot_be_exported(twin: Path, tmp_path: Path, capsys) -> None:
