@@ -26,6 +26,8 @@ TERMINATED = 128 + signal.SIGTERM
 GRACE_SECONDS = 600
 # Of the time between the signal and the limit, what a step may take to reach its end.
 PATIENCE_SHARE = 0.7
+# A shared file system may show a node what was written before its job was submitted only now.
+LAG_SECONDS, POLL_SECONDS = 30, 0.5
 
 
 class Job:
@@ -37,11 +39,10 @@ class Job:
     def __call__(self) -> None:
         """Do the task; when a signal comes, keep what is done and have the job queued again."""
         environment = submitit.JobEnvironment()
-        task = Task.thaw(self.folder)
-        submission = read_submission(self.folder)
-        if submission is None or submission.token != self.token:
+        if not self.has_the_task():
             print("This job was submitted in vain: another one has the task.", flush=True)
             return
+        task = Task.thaw(self.folder)
         slurm = environment.cluster == "slurm"
         leads = environment.global_rank == 0
         team: Team = Alone()
@@ -69,6 +70,17 @@ class Job:
             sys.exit(TERMINATED)
         except Superseded as error:
             print(error, flush=True)
+
+    def has_the_task(self) -> bool:
+        """Whether the task's folder names this job; waits a while for it to do so."""
+        end = time.monotonic() + LAG_SECONDS
+        while True:
+            submission = read_submission(self.folder)
+            if submission is not None and submission.token == self.token:
+                return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(POLL_SECONDS)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """For a signal that comes before this has begun to listen: the same job again."""
