@@ -1,7 +1,6 @@
 """A cell from its configuration to its result: adapt, train, encode, search, score."""
 
 import platform
-import shutil
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -10,13 +9,13 @@ from lion_sweep import prepare
 from lion_sweep.cell import Cell, axes, plain
 from lion_sweep.config_site import SiteName
 from lion_sweep.data.collection import Collection
-from lion_sweep.evaluating import Tested
+from lion_sweep.evaluating import Tested, keep
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.pipeline import Pipeline
 from lion_sweep.prepare import Workshop
-from lion_sweep.scoring import TREC, Scores, bm25
-from lion_sweep.stage import Stage, write_json
+from lion_sweep.scoring import bm25
+from lion_sweep.stage import Stage
 from lion_sweep.tracking import NoTracker, tracker
 
 VERSIONS = ("torch", "transformers", "peft", "numpy", "numba", "bm25s", "ranx", "wordllama")
@@ -41,7 +40,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
         tested = {name: evaluator.on(*chosen) for name, chosen in sets.items()}
         references = {name: bm25(workshop, *chosen) for name, chosen in sets.items()}
         if pipeline.leads:
-            _keep(cell, tested, references)
+            keep(cell.folder, tested, references)
         first = next(iter(tested.values()))
         result = {
             "id": cell.id,
@@ -93,16 +92,6 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             }
         )
     return result
-
-
-def _keep(cell: Cell, tested: dict[str, Tested], references: dict[str, Scores]) -> None:
-    """Runs and per-query values, BM25's too, in the cell's own folder."""
-    for name in ("runs", "per_query"):
-        (cell.folder / name).mkdir(exist_ok=True)
-    for name, found in tested.items():
-        shutil.copyfile(found.searched.folder / TREC, cell.folder / "runs" / f"{name}.trec")
-        write_json(cell.folder / "per_query" / f"{name}.json", found.scores)
-        write_json(cell.folder / "per_query" / f"{name}.bm25.json", references[name])
 
 
 def _gain(cell: Cell, trained: Tested, untrained: Tested) -> dict[str, float]:

@@ -58,7 +58,7 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
     if folder.exists() and not folder.is_dir():
         raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
     if _holds(name, "adapter_config.json"):
-        return _checked(_adapter(name, base, config), paradigm)
+        return _checked(_adapter(name, base, config, paradigm), paradigm)
     if _holds(name, "modules.json"):
         return _checked(_sentence_transformer(name), paradigm)
     if _holds(name, "config.json"):
@@ -121,39 +121,45 @@ def of_cell(folder: Path) -> Checkpoint:
     return Checkpoint(folder.name, "cell", source, paradigm, identity, load, lengths, config)
 
 
-def _adapter(name: str, base: str | None, config: Config) -> Checkpoint:
+def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
     settings, meant = adapters.settings(name), _meant_for(name)
     source = base or settings.base_model_name_or_path
     if not source:
         raise UserError(f"{name} does not say what it adapts: add base=FOLDER_OR_ID.")
     named = str((settings.auto_mapping or {}).get("base_model_class"))
-    paradigm = meant.get("paradigm") or STUDY_CLASSES.get(named) or config.paradigm.name
+    trained_as = _told(name, meant.get("paradigm") or STUDY_CLASSES.get(named), paradigm)
 
     def load(dtype: torch.dtype) -> Encoder:
         backbone = adapters.load(Backbone.load(source, dtype), name)
         return _encoder(meant.get("encoder") or config.paradigm.encoder, backbone.merged())
 
-    identity = {"adapter": _digest(name), "base": _digest(source)}
-    return Checkpoint(Path(name).name, "adapter", source, paradigm, identity, load, _lengths(meant))
+    identity, lengths = {"adapter": _digest(name), "base": _digest(source)}, _lengths(meant)
+    return Checkpoint(Path(name).name, "adapter", source, trained_as, identity, load, lengths)
 
 
 def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
     meant = _meant_for(name)
-    meant_paradigm = meant.get("paradigm") or paradigm
-    if meant_paradigm is None:
-        raise UserError(
-            f"{name} does not say what its vectors are: add paradigm=sparse or paradigm=dense."
-        )
+    trained_as = _told(name, meant.get("paradigm"), paradigm)
     encoder = meant.get("encoder") or config.paradigm.encoder
     return Checkpoint(
         Path(name).name,
         "model",
         base or name,  # whose tokenizer, where only weights were saved
-        meant_paradigm,
+        trained_as,
         {"model": _digest(name)},
         lambda dtype: _encoder(encoder, Backbone.load(name, dtype)),
         _lengths(meant),
     )
+
+
+def _told(name: str, by_itself: str | None, by_the_user: str | None) -> str:
+    """The paradigm of a checkpoint; nobody guesses it."""
+    found = by_itself or by_the_user
+    if found is None:
+        raise UserError(
+            f"{name} does not say what its vectors are: add paradigm=sparse or paradigm=dense."
+        )
+    return found
 
 
 def _lengths(meant: dict[str, Any]) -> tuple[int, int] | None:

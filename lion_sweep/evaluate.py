@@ -29,11 +29,11 @@ from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
-from lion_sweep.evaluating import Evaluator
+from lion_sweep.evaluating import Evaluator, keep
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress
-from lion_sweep.scoring import TREC, bm25
+from lion_sweep.scoring import bm25
 from lion_sweep.stage import key_of, write_json
 
 OWN = ("checkpoint", "base", "format")
@@ -129,33 +129,27 @@ def _scored(
     contents = {name: collection.checksum for name, (collection, _) in sets.items()}
     specification = [found.identity, plain(asdict(config.evaluation)), contents]
     folder = Path(config.paths.root) / "evaluated" / f"{found.name}-{key_of(specification)}"
-    for part in ("runs", "per_query"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {
+    tested = {name: evaluator.on(*chosen) for name, chosen in sets.items()}
+    references = {name: bm25(workshop, *chosen) for name, chosen in sets.items()}
+    keep(folder, tested, references)
+    result = {
         "checkpoint": found.name,
         "kind": found.kind,
         "paradigm": found.paradigm,
         "identity": found.identity,
         "folder": str(folder),
-        "scores": {},
-        "bm25": {},
-        "efficiency": {},
-        "collections": {},
+        "scores": {name: mean(of_set.scores) for name, of_set in tested.items()},
+        "bm25": {name: mean(scores) for name, scores in references.items()},
+        "efficiency": {name: of_set.efficiency() for name, of_set in tested.items()},
+        "collections": {
+            name: {
+                "checksum": collection.checksum,
+                "documents": len(collection.documents),
+                "queries": len(collection.asked(split)),
+            }
+            for name, (collection, split) in sets.items()
+        },
     }
-    for name, (collection, split) in sets.items():
-        tested = evaluator.on(collection, split)
-        reference = bm25(workshop, collection, split)
-        result["scores"][name] = mean(tested.scores)
-        result["bm25"][name] = mean(reference)
-        result["efficiency"][name] = tested.efficiency()
-        result["collections"][name] = {
-            "checksum": collection.checksum,
-            "documents": len(collection.documents),
-            "queries": len(collection.asked(split)),
-        }
-        (folder / "runs" / f"{name}.trec").write_bytes((tested.searched.folder / TREC).read_bytes())
-        write_json(folder / "per_query" / f"{name}.json", tested.scores)
-        write_json(folder / "per_query" / f"{name}.bm25.json", reference)
     write_json(folder / "result.json", result)
     return result
 

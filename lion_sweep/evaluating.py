@@ -3,6 +3,7 @@
 Vectors are found by the texts they are of, so collections with equal texts are encoded once.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +26,8 @@ from lion_sweep.retrieval import encoding
 from lion_sweep.retrieval.dense import DenseIndex
 from lion_sweep.retrieval.lucene import LuceneImpactIndex
 from lion_sweep.retrieval.sparse import SparseIndex
-from lion_sweep.scoring import Scores, score, write_run
-from lion_sweep.stage import Stage, key_of
+from lion_sweep.scoring import TREC, Scores, score, write_run
+from lion_sweep.stage import Stage, key_of, write_json
 from lion_sweep.training.loop import Encoder
 
 
@@ -48,6 +49,16 @@ class Tested:
         found["encode_seconds"] = self.passages.seconds + self.queries.seconds
         found["search_seconds"] = self.searched.seconds
         return found
+
+
+def keep(folder: Path, tested: dict[str, Tested], references: dict[str, Scores]) -> None:
+    """Runs and values per query, BM25's too, by the name of the collection."""
+    for part in ("runs", "per_query"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for name, found in tested.items():
+        shutil.copyfile(found.searched.folder / TREC, folder / "runs" / f"{name}.trec")
+        write_json(folder / "per_query" / f"{name}.json", found.scores)
+        write_json(folder / "per_query" / f"{name}.bm25.json", references[name])
 
 
 class Evaluator:

@@ -107,6 +107,16 @@ def test_a_whole_model_must_say_what_its_vectors_are(base: Path, compose_cell) -
     assert checkpoints.find(str(base), None, config, "dense").kind == "model"
 
 
+def test_an_adapter_of_unknown_origin_must_say_it_too(
+    base: Path, tmp_path: Path, compose_cell
+) -> None:
+    lion(base, tmp_path / "other", "SomebodysClass")
+    config: Config = compose_cell("ladder=full", "paradigm=dense")
+    with pytest.raises(UserError, match="add paradigm=sparse or paradigm=dense"):
+        checkpoints.find(str(tmp_path / "other"), None, config, None)
+    assert checkpoints.find(str(tmp_path / "other"), None, config, "dense").paradigm == "dense"
+
+
 def test_nothing_there(tmp_path: Path, compose_cell) -> None:
     config: Config = compose_cell()
     (tmp_path / "file").touch()

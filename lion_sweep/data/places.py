@@ -15,6 +15,7 @@ import gzip
 import json
 import re
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,16 +66,16 @@ def place(path: str) -> Place:
     )
 
 
-class Files:
+class Files(ABC):
     """Lines of named files; what holds them says how they are opened."""
 
+    @abstractmethod
     def where(self, name: str) -> str:
         """The file as a message names it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, name: str) -> Iterator[bytes]:
         """The lines of a file, unpacked."""
-        raise NotImplementedError
 
     def texts(self, name: str) -> Iterator[Text]:
         """(id, text) pairs."""
