@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from lion_sweep.config import Lora
 from lion_sweep.ledger import DecoderShape
-from lion_sweep.models.sparse_head import BACKWARD_ROWS
 
-FP32, BF16, INT64 = 4, 2, 8
+FP32, BF16, INT16, INT64 = 4, 2, 2, 8
+CHUNK = 16384  # vocabulary entries that the sparse head has in work at once on CUDA
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def training_memory(
     early = full if accumulation > 1 else 2 * FP32 * trained
     # AdamW updates all weights at once, which takes a square root for each.
     moments = [Memory(weights, 0, 0, full + FP32 * trained)]
-    casts = _casts(decoder, trained, sparse)
+    casts = _casts(decoder, trained)
     texts = sum(rows for rows, _ in batches)
     # The vectors, [N, D] or [N, V], or their gradient.
     vectors = FP32 * texts * (shape.vocabulary if sparse else shape.hidden_size)
@@ -187,9 +187,9 @@ def training_memory(
         head += pooling(decoder, rows, length, sparse)
         optimiser = early if number == len(batches) else full
         if sparse:
-            logits = pooled + made + _logits(decoder, rows, length)
+            logits = head + made + _pooling_sparse(decoder, rows, length)
             moments.append(Memory(weights, activations + casts, logits, early))
-            gradients = head + 2 * vectors + _head_backward(decoder, rows, length)
+            gradients = head + 2 * vectors + _pooling_sparse_backward(decoder, rows, length)
             moments.append(Memory(weights, activations, gradients, optimiser))
         made += vectors * rows // texts
         # In the last layer, with all that the graph kept, and in the first.
@@ -203,42 +203,42 @@ def training_memory(
     return max(moments, key=lambda moment: moment.total)
 
 
-def _casts(decoder: Decoder, trained: int, sparse: bool) -> int:
+def _casts(decoder: Decoder, trained: int) -> int:
     """Autocast's copies of what trains, alive until a micro-batch's forward pass ends.
 
     Without checkpointing its graph keeps those of the layers for longer: see `Decoder.layer`.
     """
-    if not decoder.bf16:
+    if not (decoder.bf16 and decoder.checkpointing):
         return 0
-    head = decoder.shape.head_parameters if sparse and decoder.lora is None else 0
-    layers = trained if decoder.lora else decoder.shape.linear_parameters
-    return BF16 * (head + (layers if decoder.checkpointing else 0))
+    return BF16 * (trained if decoder.lora else decoder.shape.linear_parameters)
 
 
 def pooling(decoder: Decoder, rows: int, length: int, sparse: bool) -> int:
     """Saved by the encoder on top of the decoder until its backward pass."""
     shape, tokens = decoder.shape, rows * length
-    if sparse:  # hidden states; argmax positions and activations of every entry
-        states = tokens * shape.hidden_size * decoder.stream
-        return states + rows * shape.vocabulary * (INT64 + FP32)
+    if sparse:  # hidden states, their rows; activations and their positions; ends of the texts
+        states = tokens * (shape.hidden_size * decoder.value + INT64)
+        return states + rows * shape.vocabulary * (FP32 + INT16) + (rows + 1) * INT64
     # fp32 states; norms, the same clamped, mask; numbers of tokens
     return FP32 * (tokens * (shape.hidden_size + 3) + rows)
 
 
-def _logits(decoder: Decoder, rows: int, length: int) -> int:
-    """Alive while the sparse head takes the maximum."""
-    shape, value, tokens = decoder.shape, decoder.value, rows * length
-    size = tokens * shape.vocabulary * value  # logits
-    size += rows * shape.vocabulary * (value + INT64)  # the largest, their positions
-    cast = value if value < decoder.stream else 0  # autocast's copy of the hidden states
-    return size + tokens * shape.hidden_size * (decoder.stream + cast)
+def _pooling_sparse(decoder: Decoder, rows: int, length: int) -> int:
+    """Alive while the sparse head takes maxima, besides what it saves but with its result."""
+    shape, tokens = decoder.shape, rows * length
+    # The states as the decoder gave them and, where autocast casts, the copy that is packed.
+    cast = decoder.value if decoder.value < decoder.stream else 0
+    size = tokens * shape.hidden_size * (decoder.stream + cast)
+    # Of a chunk: largest logit and position in one number, then apart; weights that are cast.
+    chunk = min(CHUNK, shape.vocabulary)
+    size += rows * chunk * (INT64 + FP32 + INT16)
+    return size + chunk * shape.hidden_size * cast
 
 
-def _head_backward(decoder: Decoder, rows: int, length: int) -> int:
+def _pooling_sparse_backward(decoder: Decoder, rows: int, length: int) -> int:
     """Alive in the sparse head's backward pass, besides what it saved."""
-    shape, stream, active = decoder.shape, decoder.stream, rows * decoder.shape.vocabulary
-    size = 2 * min(active, BACKWARD_ROWS) * shape.hidden_size * stream  # rows of weights, scaled
-    size += active * 3 * INT64  # where the active entries are: two columns; their numbers
-    size += active * (FP32 + decoder.value)  # the gradient of the vectors, of the largest logits
-    size += rows * length * shape.hidden_size * stream  # of the hidden states
+    shape, tokens = decoder.shape, rows * length
+    size = rows * shape.vocabulary * FP32  # its part of the vectors' gradient
+    size += rows * min(CHUNK, shape.vocabulary) * 2 * FP32  # of a chunk: slopes, indices
+    size += tokens * shape.hidden_size * (FP32 + decoder.stream)  # states', packed and not
     return size + (0 if decoder.lora else FP32 * shape.head_parameters)  # of the head's weight

@@ -5,11 +5,10 @@ Shapes: B texts, L tokens, V vocabulary entries.
 
 from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
+from scipy import sparse
 from torch import Tensor
 
-from lion_sweep.models.sparse_head import max_logits
+from lion_sweep.models import sparse_head
 
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
@@ -33,6 +32,12 @@ class SparseEncoder:
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, V], in fp32, all >= 0."""
-        hidden_BLD = self.backbone.hidden_states(ids_BL, mask_BL)
-        largest_BV = max_logits(hidden_BLD, self.backbone.head_VD, mask_BL).float()
-        return torch.log1p(F.relu(self.scale * largest_BV - self.threshold))
+        hidden_BLD, head_VD = self.backbone.hidden_states(ids_BL, mask_BL), self.backbone.head_VD
+        return sparse_head.activations(hidden_BLD, head_VD, mask_BL, self.scale, self.threshold)
+
+    def rows(
+        self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None
+    ) -> sparse.csr_matrix:
+        """The same vectors as CSR, without gradients; of each the `largest` weights, if given."""
+        hidden_BLD, head_VD = self.backbone.hidden_states(ids_BL, mask_BL), self.backbone.head_VD
+        return sparse_head.rows(hidden_BLD, head_VD, mask_BL, self.scale, self.threshold, largest)

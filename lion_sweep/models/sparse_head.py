@@ -1,55 +1,224 @@
-"""Head and max-pooling of the sparse encoder, with a backward pass through the argmax alone.
+"""The sparse head: y = log(1 + relu(s * max_t <h_t, w_v> - threshold)) over a text's tokens.
 
-Shapes: B texts, L tokens, D hidden dimensions, V vocabulary entries.
+The logits [T, V] never exist: they are made for a chunk of the vocabulary at a time, and only the
+largest of each text is kept, with the token that has it. The gradient goes to that token alone; of
+tokens that tie, to the first. A text without tokens is 0 everywhere; what is not a number stays so.
+
+Shapes: B texts, T tokens of all texts, one text after the other, D hidden dimensions, V vocabulary
+entries, C of them in one chunk, E of them active. `start_P` [B + 1] has the first token of every text and, last, T.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-# Active entries handled at once in the backward pass; bounds its memory at this many rows of D.
-BACKWARD_ROWS = 1 << 17
-
-
-class _MaxLogits(torch.autograd.Function):
-    """max over real tokens of <h, w>, saving one position per entry instead of [B, L, V]."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
-        logits_BLV = F.linear(hidden_BLD, weight_VD)
-        logits_BLV.masked_fill_(mask_BL[:, :, None] == 0, float("-inf"))
-        largest_BV, position_BV = logits_BLV.max(dim=1)
-        ctx.save_for_backward(hidden_BLD, weight_VD, position_BV)
-        return largest_BV
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_BV: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        hidden_BLD, weight_VD, position_BV = ctx.saved_tensors
-        hidden_TD = hidden_BLD.flatten(0, 1)
-        grad_TD = torch.zeros_like(hidden_TD) if ctx.needs_input_grad[0] else None
-        grad_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
-        text, entry = grad_BV.nonzero(as_tuple=True)
-        for part in torch.arange(len(text), device=grad_BV.device).split(BACKWARD_ROWS):
-            b, v = text[part], entry[part]
-            scale = grad_BV[b, v].to(hidden_TD.dtype)[:, None]
-            token = b * hidden_BLD.shape[1] + position_BV[b, v]
-            if grad_TD is not None:
-                grad_TD.index_add_(0, token, scale * weight_VD[v])
-            if grad_VD is not None:
-                grad_VD.index_add_(0, v, scale * hidden_TD[token])
-        return (None if grad_TD is None else grad_TD.view_as(hidden_BLD)), grad_VD, None
+# Weights, and which entry of which text they are.
+Entries = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+LONGEST = torch.iinfo(torch.int16).max + 1  # tokens of a text: positions are int16
 
 
-def max_logits(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
-    """Largest logit of every vocabulary entry over a text's real tokens, [B, V].
+class Kernels(Protocol):
+    """What a kind of device brings; sums are accumulated in fp32."""
 
-    Equal to the plain `(hidden @ weight.T).masked_fill(~mask, -inf).amax(1)` in value; where tokens
-    tie, the gradient goes to the one that `Tensor.max` names, instead of being split.
+    CHUNK: int  # vocabulary entries at once
+
+    def maxima(
+        self, hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Largest logit of every text, [B, C] fp32 (-inf without tokens), and where, int16."""
+        ...
+
+    def add_hidden_gradient(
+        self,
+        total_TD: Tensor,
+        grad_BC: Tensor,
+        place_BC: Tensor,
+        start_P: Tensor,
+        weight_CD: Tensor,
+    ) -> None:
+        """Add a chunk's gradient of the hidden states to `total_TD` (fp32)."""
+        ...
+
+    def weight_gradient(
+        self, grad_BC: Tensor, place_BC: Tensor, start_P: Tensor, hidden_TD: Tensor
+    ) -> Tensor:
+        """A chunk's gradient of the weight, [C, D] fp32."""
+        ...
+
+
+def kernels_of(device: torch.device) -> Kernels:
+    """The kernels of a device; imported when first asked for, as they come with a compiler."""
+    from lion_sweep.models import sparse_head_cpu
+
+    return sparse_head_cpu
+
+
+def activations(
+    hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor, scale: float, threshold: float
+) -> Tensor:
+    """y of every text, [B, V] in fp32, differentiable by states and weight.
+
+    `mask_BL` is 1 for real tokens, wherever padding is. Raises `ValueError` for texts of more than
+    32,768 tokens.
     """
-    weight_VD = weight_VD.to(hidden_BLD.dtype)
-    largest_BV: Tensor = _MaxLogits.apply(hidden_BLD, weight_VD, mask_BL)
-    return largest_BV
+    hidden_TD, start_P = packed(hidden_BLD, mask_BL)
+    y_BV: Tensor = head(hidden_TD, start_P, weight_VD, scale, threshold)[0]
+    return y_BV
+
+
+def rows(
+    hidden_BLD: Tensor,
+    weight_VD: Tensor,
+    mask_BL: Tensor,
+    scale: float,
+    threshold: float,
+    largest: int | None = None,
+) -> sparse.csr_matrix:
+    """y of every text as fp32 CSR, [B, V], without ever holding [B, V]; for encoding.
+
+    With `largest` only that many weights of a text are kept, of equal ones those of lower entries.
+    """
+    hidden_TD, start_P = packed(hidden_BLD, mask_BL)
+    parts: list[Entries] = []
+    for first, weight_CD in _chunks(hidden_TD, weight_VD):
+        largest_BC, _ = kernels_of(hidden_TD.device).maxima(hidden_TD, start_P, weight_CD)
+        activated_BC = _activated(largest_BC, scale, threshold)
+        text, entry = activated_BC.nonzero(as_tuple=True)
+        found = (
+            values.cpu().numpy() for values in (activated_BC[text, entry], text, entry + first)
+        )
+        parts.append(_largest(*found, largest))
+    y_E, text_E, entry_E = _largest(
+        *(np.concatenate(values) for values in zip(*parts, strict=True)), largest
+    )
+    return sparse.csr_matrix((y_E, (text_E, entry_E)), (len(mask_BL), len(weight_VD)))
+
+
+def _largest(
+    y_E: NDArray[np.float32],
+    text_E: NDArray[np.int64],
+    entry_E: NDArray[np.int64],
+    count: int | None,
+) -> Entries:
+    """Of each text the `count` largest, by weight and entry; all of them where `count` is None."""
+    if count is None:
+        return y_E, text_E, entry_E
+    order_E = np.lexsort((entry_E, -y_E, text_E))
+    first_E = np.searchsorted(text_E[order_E], text_E[order_E])  # of the same text
+    kept_E = order_E[np.arange(len(order_E)) - first_E < count]
+    return y_E[kept_E], text_E[kept_E], entry_E[kept_E]
+
+
+def packed(hidden_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """(hidden states of real tokens, [T, D], as autocast would have them; start_P)."""
+    kind, real_BL = hidden_BLD.device.type, mask_BL.bool()
+    if torch.is_autocast_enabled(kind):
+        hidden_BLD = hidden_BLD.to(torch.get_autocast_dtype(kind))
+    length_B = real_BL.sum(dim=1)
+    if mask_BL.shape[1] > LONGEST and int(length_B.max()) > LONGEST:
+        raise ValueError(f"the sparse head takes texts of up to {LONGEST:,} tokens")
+    real_T = real_BL.flatten().nonzero(as_tuple=True)[0]
+    start_P = torch.nn.functional.pad(length_B.cumsum(dim=0), (1, 0))
+    return hidden_BLD.flatten(0, 1).index_select(0, real_T), start_P
+
+
+def _chunks(hidden_TD: Tensor, weight_VD: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(first entry, rows of the weight in the type of the states) of every chunk."""
+    size = kernels_of(hidden_TD.device).CHUNK
+    for first in range(0, len(weight_VD), size):
+        yield first, weight_VD[first : first + size].to(hidden_TD.dtype)
+
+
+def _activated(largest: Tensor, scale: float, threshold: float) -> Tensor:
+    return largest.mul_(scale).sub_(threshold).relu_().log1p_()
+
+
+@torch.library.custom_op("lion_sweep::sparse_head", mutates_args=())
+def head(
+    hidden_TD: Tensor, start_P: Tensor, weight_VD: Tensor, scale: float, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """(y, [B, V] fp32; position in its text of the token that it comes from, [B, V] int16)."""
+    kernels, texts, entries = kernels_of(hidden_TD.device), len(start_P) - 1, len(weight_VD)
+    y_BV = hidden_TD.new_empty(texts, entries, dtype=torch.float32)
+    place_BV = hidden_TD.new_empty(texts, entries, dtype=torch.int16)
+    for first, weight_CD in _chunks(hidden_TD, weight_VD):
+        chunk = slice(first, first + len(weight_CD))
+        largest_BC, place_BV[:, chunk] = kernels.maxima(hidden_TD, start_P, weight_CD)
+        y_BV[:, chunk] = _activated(largest_BC, scale, threshold)
+    return y_BV, place_BV
+
+
+@head.register_fake
+def _(hidden_TD, start_P, weight_VD, scale, threshold):  # type: ignore[no-untyped-def]
+    shape = len(start_P) - 1, len(weight_VD)
+    return tuple(hidden_TD.new_empty(shape, dtype=dtype) for dtype in (torch.float32, torch.int16))
+
+
+@torch.library.custom_op("lion_sweep::sparse_head_backward", mutates_args=())
+def head_backward(
+    grad_BV: Tensor,
+    y_BV: Tensor,
+    place_BV: Tensor,
+    start_P: Tensor,
+    hidden_TD: Tensor,
+    weight_VD: Tensor,
+    scale: float,
+    asked: list[bool],
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the hidden states and of the weight, fp32; empty where not `asked`."""
+    kernels = kernels_of(hidden_TD.device)
+    total_TD, total_VD = _gradients(hidden_TD, weight_VD, asked)
+    for first, weight_CD in _chunks(hidden_TD, weight_VD):
+        chunk = slice(first, first + len(weight_CD))
+        # From dy/dz = 1 / (1 + z) = exp(-y), where relu let z through.
+        y_BC, place_BC = y_BV[:, chunk], place_BV[:, chunk]
+        slope_BC = torch.exp(-y_BC).mul_(scale)
+        grad_BC = slope_BC.mul_(grad_BV[:, chunk]).masked_fill_(y_BC == 0, 0.0)
+        if asked[0]:
+            kernels.add_hidden_gradient(total_TD, grad_BC, place_BC, start_P, weight_CD)
+        if asked[1]:
+            total_VD[chunk] = kernels.weight_gradient(grad_BC, place_BC, start_P, hidden_TD)
+    return total_TD, total_VD
+
+
+@head_backward.register_fake
+def _(grad_BV, y_BV, place_BV, start_P, hidden_TD, weight_VD, scale, asked):  # type: ignore[no-untyped-def]
+    return _gradients(hidden_TD, weight_VD, asked)
+
+
+def _gradients(hidden_TD: Tensor, weight_VD: Tensor, asked: list[bool]) -> tuple[Tensor, Tensor]:
+    hidden, weight = (
+        tensor.new_zeros(tensor.shape if wanted else 0, dtype=torch.float32)
+        for tensor, wanted in zip((hidden_TD, weight_VD), asked, strict=True)
+    )
+    return hidden, weight
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    hidden_TD, start_P, weight_VD, ctx.scale, _ = inputs
+    y_BV, place_BV = output
+    ctx.mark_non_differentiable(place_BV)
+    ctx.save_for_backward(y_BV, place_BV, start_P, hidden_TD, weight_VD)
+
+
+def _differentiate(ctx: Any, grad_BV: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    y_BV, place_BV, start_P, hidden_TD, weight_VD = ctx.saved_tensors
+    asked = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
+    hidden, weight = head_backward(
+        grad_BV, y_BV, place_BV, start_P, hidden_TD, weight_VD, ctx.scale, asked
+    )
+    return (
+        hidden.to(hidden_TD.dtype) if asked[0] else None,
+        None,
+        weight.to(weight_VD.dtype) if asked[1] else None,
+        None,
+        None,
+    )
+
+
+head.register_autograd(_differentiate, setup_context=_remember)

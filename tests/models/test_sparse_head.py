@@ -1,94 +1,175 @@
-"""The argmax head against plain autograd through the masked maximum.
+"""The sparse head against plain autograd through masked logits, in float64.
 
 Shapes: B texts, L tokens, D hidden dimensions, V vocabulary entries.
 """
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lion_sweep.models import sparse_head
-from lion_sweep.models.sparse_head import max_logits
+from lion_sweep.models import sparse_head, sparse_head_cpu
 
-MASK = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0]])
+SCALE, THRESHOLD = 0.7, 0.3
 
 
-def inputs(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """(hidden, weight, gradient of the result), without ties."""
+def inputs(
+    lengths: list[int], width: int, entries: int, seed: int = 0, *, left: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(hidden, weight, mask, gradient of the result); poisoned where padding is."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return torch.randn(*shape, generator=generator)
 
-    grad_BV = draw(3, 11)
-    grad_BV[:, ::3] = 0  # entries that relu cut off send no gradient
-    return draw(3, 4, 5).requires_grad_(), draw(11, 5).requires_grad_(), grad_BV
+    longest = max(lengths, default=1)
+    place_L = torch.arange(longest)
+    mask_BL = place_L[None] < torch.tensor(lengths, dtype=torch.int64)[:, None]
+    if left:
+        mask_BL = mask_BL.flip(1)
+    hidden_BLD = draw(len(lengths), longest, width)
+    hidden_BLD[~mask_BL] = torch.nan
+    grad_BV = draw(len(lengths), entries)
+    grad_BV[:, ::3] = 0
+    weight_VD = draw(entries, width) / width**0.5
+    return hidden_BLD.requires_grad_(), weight_VD.requires_grad_(), mask_BL.long(), grad_BV
 
 
 def plain(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
-    logits_BLV = hidden_BLD @ weight_VD.T
-    return logits_BLV.masked_fill(mask_BL[:, :, None] == 0, float("-inf")).amax(dim=1)
+    logits_BLV = hidden_BLD.double() @ weight_VD.double().T
+    largest_BV = logits_BLV.masked_fill(mask_BL[:, :, None] == 0, float("-inf")).amax(dim=1)
+    return torch.log1p(torch.relu(SCALE * largest_BV - THRESHOLD))
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("rows", [1, 4, 1 << 17])
-def test_equals_the_masked_maximum(monkeypatch: pytest.MonkeyPatch, seed: int, rows: int) -> None:
-    monkeypatch.setattr(sparse_head, "BACKWARD_ROWS", rows)
-    hidden_BLD, weight_VD, grad_BV = inputs(seed)
-    expected = plain(hidden_BLD, weight_VD, MASK)
-    found = max_logits(hidden_BLD, weight_VD, MASK)
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-    expected_grads = torch.autograd.grad(expected, (hidden_BLD, weight_VD), grad_BV)
-    found_grads = torch.autograd.grad(found, (hidden_BLD, weight_VD), grad_BV)
-    for one, other in zip(found_grads, expected_grads, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
-    assert (found_grads[0][MASK == 0] == 0).all()
+def check(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor, grad_BV: Tensor) -> None:
+    """Value and both gradients equal those of `plain`."""
+    found = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, SCALE, THRESHOLD)
+    assert found.dtype == torch.float32
+    clean_BLD = hidden_BLD.detach().masked_fill(mask_BL[:, :, None] == 0, 0.0).requires_grad_()
+    expected = plain(clean_BLD, weight_VD, mask_BL)
+    torch.testing.assert_close(found, expected.float(), atol=2e-6, rtol=1e-5)
+    found_hidden, found_weight = torch.autograd.grad(found, (hidden_BLD, weight_VD), grad_BV)
+    hidden, weight = torch.autograd.grad(expected, (clean_BLD, weight_VD), grad_BV.double())
+    torch.testing.assert_close(found_hidden, hidden, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found_weight, weight, atol=1e-5, rtol=1e-4)
 
 
-def test_a_tie_sends_the_gradient_to_one_token() -> None:
-    state = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    hidden_BLD = torch.stack([state, state, -state])[None].requires_grad_()
-    weight_VD = torch.tensor([[0.5, 1.0]], dtype=torch.float64, requires_grad=True)
-    max_logits(hidden_BLD, weight_VD, torch.ones(1, 3)).sum().backward()
-    touched = hidden_BLD.grad[0].abs().sum(dim=1) > 0
-    assert touched.sum() == 1
-    torch.testing.assert_close(hidden_BLD.grad[0][touched], weight_VD.detach())
-    torch.testing.assert_close(weight_VD.grad[0], state)
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+@pytest.mark.parametrize("chunk", [1, 7, 2048])
+def test_value_and_gradients(monkeypatch: pytest.MonkeyPatch, chunk: int, left: bool) -> None:
+    monkeypatch.setattr(sparse_head_cpu, "CHUNK", chunk)
+    check(*inputs([4, 1, 9, 2], width=5, entries=23, left=left))
 
 
-def test_a_frozen_weight_gets_no_gradient() -> None:
-    hidden_BLD, weight_VD, grad_BV = inputs()
-    frozen = weight_VD.detach()
-    max_logits(hidden_BLD, frozen, MASK).backward(grad_BV)
-    assert frozen.grad is None
-    (expected,) = torch.autograd.grad(plain(hidden_BLD, frozen, MASK), hidden_BLD, grad_BV)
-    torch.testing.assert_close(hidden_BLD.grad, expected, atol=1e-12, rtol=0)
+@pytest.mark.parametrize("width", [64, 2048, 3072, 4096])
+def test_value_and_gradients_at_real_widths(width: int) -> None:
+    check(*inputs([3, 1, 17], width, entries=301))
 
 
-def test_backward_returns_none_for_what_needs_no_gradient() -> None:
-    class Context:
-        needs_input_grad = (True, False, False)
-        saved_tensors = (torch.randn(1, 2, 3), torch.randn(4, 3), torch.zeros(1, 4).long())
-
-    hidden, weight, mask = sparse_head._MaxLogits.backward(Context(), torch.ones(1, 4))
-    assert hidden is not None
-    assert weight is None
-    assert mask is None
+@pytest.mark.parametrize("seed", range(5))
+def test_value_and_gradients_of_random_lengths(seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 30, size=6).tolist()
+    check(*inputs(lengths, width=8, entries=2100, seed=seed))  # no whole number of chunks
 
 
-def test_fixed_states_leave_the_weight_its_gradient() -> None:
-    hidden_BLD, weight_VD, grad_BV = inputs()
-    fixed = hidden_BLD.detach()
-    max_logits(fixed, weight_VD, MASK).backward(grad_BV)
-    (expected,) = torch.autograd.grad(plain(fixed, weight_VD, MASK), weight_VD, grad_BV)
-    torch.testing.assert_close(weight_VD.grad, expected, atol=1e-12, rtol=0)
+def test_a_tie_sends_the_gradient_to_the_first_token() -> None:
+    state = torch.tensor([1.0, 2.0])
+    hidden_BLD = torch.stack([-state, state, state, state])[None].requires_grad_()
+    weight_VD = torch.tensor([[0.5, 1.0]], requires_grad=True)
+    y_BV = sparse_head.activations(hidden_BLD, weight_VD, torch.ones(1, 4), 1.0, 0.0)
+    y_BV.sum().backward()
+    slope = 1 / (1 + 2.5)
+    expected = torch.zeros(4, 2)
+    expected[1] = slope * weight_VD.detach()[0]
+    torch.testing.assert_close(hidden_BLD.grad[0], expected)
+    torch.testing.assert_close(weight_VD.grad[0], slope * state)
 
 
-def test_the_weight_follows_the_number_format_of_the_states() -> None:
-    hidden_BLD, weight_VD, grad_BV = inputs()
-    half = hidden_BLD.detach().bfloat16()
-    master = weight_VD.detach().float().requires_grad_()
-    found = max_logits(half, master, MASK)
-    assert found.dtype == torch.bfloat16
-    found.backward(grad_BV.bfloat16())
-    assert master.grad.dtype == torch.float32
+def test_entries_that_no_token_activates_have_neither_value_nor_gradient() -> None:
+    hidden_BLD = torch.ones(2, 3, 4, requires_grad=True)
+    weight_VD = -torch.ones(5, 4, requires_grad=True)
+    y_BV = sparse_head.activations(hidden_BLD, weight_VD, torch.ones(2, 3), SCALE, 0.0)
+    grads = torch.autograd.grad(y_BV, (hidden_BLD, weight_VD), torch.ones(2, 5))
+    assert not any(tensor.any() for tensor in (y_BV, *grads))
+
+
+def test_a_text_without_tokens_is_nothing_and_no_texts_are_no_rows() -> None:
+    hidden_BLD, weight_VD, mask_BL, grad_BV = inputs([3, 0, 2], 4, 6)
+    y_BV = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, SCALE, THRESHOLD)
+    assert not y_BV[1].any()
+    assert y_BV[0].any()
+    grads = torch.autograd.grad(y_BV, (hidden_BLD, weight_VD), grad_BV)
+    assert all(tensor.isfinite().all() for tensor in grads)
+    nobody = inputs([], 4, 6)
+    y_BV = sparse_head.activations(*nobody[:3], SCALE, THRESHOLD)
+    assert y_BV.shape == (0, 6)
+    hidden, weight = torch.autograd.grad(y_BV, nobody[:2], nobody[3])
+    assert hidden.shape == (0, 1, 4)
+    assert not weight.any()
+
+
+@pytest.mark.parametrize("token", [0, 1, 2])
+def test_what_is_not_a_number_stays_so(token: int) -> None:
+    hidden_BLD, weight_VD, mask_BL, _ = inputs([3, 3], 4, 6)
+    with torch.no_grad():
+        hidden_BLD[0, token, 0] = torch.nan
+    y_BV = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, SCALE, THRESHOLD)
+    assert y_BV[0].isnan().all()
+    assert y_BV[1].isfinite().all()
+
+
+@pytest.mark.parametrize("frozen", ["hidden", "weight"])
+def test_what_is_frozen_gets_no_gradient(frozen: str) -> None:
+    hidden_BLD, weight_VD, mask_BL, grad_BV = inputs([4, 2], 5, 9)
+    sides = {"hidden": hidden_BLD, "weight": weight_VD}
+    sides[frozen] = sides[frozen].detach()
+    y_BV = sparse_head.activations(*sides.values(), mask_BL, SCALE, THRESHOLD)
+    (other,) = (side for name, side in sides.items() if name != frozen)
+    (found,) = torch.autograd.grad(y_BV, other, grad_BV, retain_graph=True)
+    whole = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, SCALE, THRESHOLD)
+    moving = hidden_BLD if frozen == "weight" else weight_VD
+    (expected,) = torch.autograd.grad(whole, moving, grad_BV)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_states_of_another_type_than_the_weight() -> None:
+    """As under LoRA (both bf16) and autocast (states and weight are cast)."""
+    hidden_BLD, weight_VD, mask_BL, grad_BV = inputs([4, 2, 3], 16, 50)
+    half = hidden_BLD.detach().bfloat16().requires_grad_()
+    exact = sparse_head.activations(half.float(), weight_VD, mask_BL, SCALE, THRESHOLD)
+    direct = sparse_head.activations(half, weight_VD, mask_BL, SCALE, THRESHOLD)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, SCALE, THRESHOLD)
+    torch.testing.assert_close(direct, exact, atol=0.05, rtol=0)
+    torch.testing.assert_close(cast, direct, atol=0, rtol=0)
+    for y_BV, states in ((direct, half), (cast, hidden_BLD)):
+        hidden, weight = torch.autograd.grad(y_BV, (states, weight_VD), grad_BV)
+        assert (hidden.dtype, weight.dtype) == (states.dtype, torch.float32)
+
+
+@pytest.mark.parametrize("largest", [None, 1, 5, 1000])
+def test_rows_are_the_same_vectors(largest: int | None) -> None:
+    hidden_BLD, weight_VD, mask_BL, _ = inputs([4, 0, 9, 2], 5, 3000)
+    with torch.no_grad():
+        weight_VD[100:200] = weight_VD[:100]  # equal weights
+        arguments = hidden_BLD, weight_VD, mask_BL, SCALE, THRESHOLD
+        y_BV = sparse_head.activations(*arguments).numpy()
+        found = sparse_head.rows(*arguments, largest)
+    expected = np.zeros_like(y_BV)
+    for text, entry in itertools.product(range(4), range(3000)):
+        above = (y_BV[text] > y_BV[text, entry]).sum()
+        before = (y_BV[text, :entry] == y_BV[text, entry]).sum()
+        if largest is None or above + before < largest:
+            expected[text, entry] = y_BV[text, entry]
+    np.testing.assert_array_equal(found.toarray(), expected)
+    assert found.dtype == np.float32
+    assert found.has_canonical_format
+    assert (found.data > 0).all()
+
+
+def test_texts_longer_than_positions_count_are_refused() -> None:
+    mask = torch.ones(1, sparse_head.LONGEST + 1)
+    with pytest.raises(ValueError, match="32,768"):
+        sparse_head.activations(torch.zeros(*mask.shape, 1), torch.ones(1, 1), mask, 1.0, 0.0)
