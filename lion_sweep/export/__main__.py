@@ -13,6 +13,7 @@ from pathlib import Path
 
 import transformers
 
+from lion_sweep import prepare
 from lion_sweep.errors import UserError
 from lion_sweep.export import sample
 from lion_sweep.export.card import card
@@ -63,7 +64,8 @@ def export(cell: Path, folder: Path, form_of: type[Form]) -> None:
         form.write(partial)
         write_json(partial / MEANT_FOR, finished.meant_for())
         (partial / CARD).write_text(card(form), encoding="utf-8")
-        texts = sample.of_collection(finished.config)
+        tokenizer = prepare.tokenizer_of(finished.checkpoint.source)
+        texts = sample.of_collection(finished.config, tokenizer)
         ours, theirs = sample.encode(finished.checkpoint, texts), form.vectors(partial, texts)
         if share := sample.misplaced(ours, theirs):
             raise UserError(

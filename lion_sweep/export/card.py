@@ -4,14 +4,14 @@ from typing import Any
 
 from hydra.utils import get_class
 
-from lion_sweep.config import Config, Normalize
+from lion_sweep.config import Normalize
 from lion_sweep.export.form import Form
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
 
 DENSE = {
-    Normalize.tokens: "the plain mean of its tokens' last hidden states, each scaled to unit length",
-    Normalize.mean: "the mean of its tokens' last hidden states, scaled to unit length",
+    Normalize.tokens: "the plain mean of its tokens' last states, each scaled to unit length first",
+    Normalize.mean: "the mean of its tokens' last states, scaled to unit length",
 }
 
 

@@ -4,6 +4,7 @@ Shapes: Q queries, N passages, D dimensions, K best passages of a query.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from lion_sweep.config import Config
 from lion_sweep.data.batches import pad
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PASSAGES, QUERIES, COMPARED = 500, 50, 100
 # Share of a query's best score. What is closer together than that may change places: folding a
@@ -44,13 +48,21 @@ class Vectors:
         return self.queries_QD.astype(np.float64) @ self.passages_ND.astype(np.float64).T
 
 
-def of_collection(config: Config) -> Sample:
-    """The first passages and test queries of a cell's collection."""
+def of_collection(config: Config, tokenizer: "PreTrainedTokenizerBase") -> Sample:
+    """The first passages and test queries of a cell's collection that have a token at all.
+
+    We give the others a token of padding, which libraries do not.
+    """
     workshop = Workshop(config, Progress(config.data.name, None))
     collection, split = prepare.evaluation_sets(workshop)[config.data.name]
+
+    def readable(texts: list[str]) -> list[str]:
+        found = tokenizer(texts)["input_ids"]
+        return [text for text, ids in zip(texts, found, strict=True) if ids]
+
     return Sample(
-        collection.queries.of(collection.asked(split)[:QUERIES]),
-        next(collection.documents.batches())[:PASSAGES],
+        readable(collection.queries.of(collection.asked(split)[:QUERIES])),
+        readable(next(collection.documents.batches())[:PASSAGES]),
         config.evaluation.query_length,
         config.evaluation.passage_length,
     )
@@ -66,8 +78,8 @@ def encode(checkpoint: Checkpoint, sample: Sample) -> Vectors:
     def vectors(texts: list[str], length: int) -> NDArray[np.float32]:
         rows = []
         for ids in tokenizer(texts, truncation=True, max_length=length)["input_ids"]:
-            kept = np.asarray(ids or [tokenizer.pad_token_id or 0], dtype=np.int32)
-            rows.append(encoder(*pad([kept], torch.device("cpu"))).numpy()[0])
+            row = pad([np.asarray(ids, dtype=np.int32)], torch.device("cpu"))
+            rows.append(encoder(*row).numpy()[0])
         return np.stack(rows)
 
     return Vectors(

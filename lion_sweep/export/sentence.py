@@ -5,13 +5,12 @@ dense, normalize=tokens   Transformer, Normalize(token_embeddings), Pooling(mean
 sparse                    Transformer, Dense(token_embeddings), SpladePooling(max, relu)
 
 The sparse head is the Dense layer: its weight is the decoder's head times the logit scale, its bias
-the threshold, negated. Adapters are merged. Weights are written in fp32, in which an adapter is
-merged exactly; whoever wants them smaller loads them with another dtype.
+the threshold, negated. Adapters are X
 """
 
 import json
+import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -48,46 +47,45 @@ class SentenceTransformers(Form):
     @property
     def usage(self) -> list[str]:
         """A search in Python."""
-        kind = "SparseEncoder" if self._is_sparse else "SentenceTransformer"
         return [
             "With sentence-transformers >= 6 and transformers >= 5.2:",
             "",
-            f"    from sentence_transformers import {kind}",
+            f"    from sentence_transformers import {self._kind}",
             "",
-            f'    model = {kind}("FOLDER")',
+            f'    model = {self._kind}("FOLDER")',
             '    queries = model.encode_query(["..."])',
             '    passages = model.encode_document(["..."])',
             "    scores = model.similarity(queries, passages)",
             "",
-            "`encode` cuts texts where `encode_document` does.",
+            "`encode` cuts texts where `encode_document` does. With lion_sweep:",
             "",
         ]
 
     @property
-    def _is_sparse(self) -> bool:
-        return self.cell.config.paradigm.name == "sparse"
+    def _kind(self) -> str:
+        sparse = self.cell.config.paradigm.name == "sparse"
+        return "SparseEncoder" if sparse else "SentenceTransformer"
 
     def write(self, folder: Path) -> None:
         """Save the modules; raises `UserError` where stock modules cannot express the encoder."""
         library = sentence.library()
         from sentence_transformers.base.modules import Transformer
 
-        kind = library.SparseEncoder if self._is_sparse else library.SentenceTransformer
-        evaluation = self.cell.config.evaluation
-        with TemporaryDirectory(dir=folder.parent) as place:
-            decoder = Path(place)
-            after = self._write_decoder(decoder)
-            transformer = Transformer(
-                str(decoder),
-                max_seq_length=evaluation.passage_length,
-                query_length=evaluation.query_length,
-                document_length=evaluation.passage_length,
-                modality_config=PLAIN_TEXT,
-                module_output_name=TOKENS,
-            )
-            modules = [transformer, *after]
-            model = kind(modules=modules, similarity_fn_name="dot", device="cpu")
-            model.save_pretrained(str(folder), create_model_card=False)
+        decoder = folder / "decoder"  # its weights cannot be read from where they are written to
+        after, evaluation = self._write_decoder(decoder), self.cell.config.evaluation
+        transformer = Transformer(
+            str(decoder),
+            max_seq_length=evaluation.passage_length,
+            query_length=evaluation.query_length,
+            document_length=evaluation.passage_length,
+            modality_config=PLAIN_TEXT,
+            module_output_name=TOKENS,
+        )
+        model = getattr(library, self._kind)(
+            modules=[transformer, *after], similarity_fn_name="dot", device="cpu"
+        )
+        model.save_pretrained(str(folder), create_model_card=False)
+        shutil.rmtree(decoder)
         settings = folder / sentence.SETTINGS
         told = json.loads(settings.read_text(encoding="utf-8"))
         write_json(settings, told | {"requirements": REQUIREMENTS})

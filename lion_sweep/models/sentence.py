@@ -3,6 +3,7 @@
 Shapes: B texts, L tokens, D dimensions.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from lion_sweep.errors import UserError
 
+OLDEST = 6  # earlier ones keep neither lengths of queries nor units of tokens
 SETTINGS = "config_sentence_transformers.json"
 PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": "sparse"}
 
@@ -65,17 +67,14 @@ def describe(name: str) -> Described:
 
 def library() -> Any:
     """sentence-transformers. Raises `UserError` where it is missing or too old."""
-    try:
+    with contextlib.suppress(ImportError):
         import sentence_transformers
-    except ImportError:
-        found = None
-    else:
-        found = sentence_transformers
-    if found is None or int(found.__version__.split(".")[0]) < 6:
-        raise UserError(
-            "This needs sentence-transformers >= 6: pip install 'lion-sweep[sentence]'."
-        )
-    return found
+
+        if int(sentence_transformers.__version__.split(".")[0]) >= OLDEST:
+            return sentence_transformers
+    raise UserError(
+        f"This takes sentence-transformers >= {OLDEST}: pip install 'lion-sweep[sentence]'."
+    )
 
 
 def load(name: str, device: str) -> Any:
