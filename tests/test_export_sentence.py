@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import by_axes, command
+from support import by_axes
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from lion_sweep import checkpoints, prepare
+from lion_sweep import checkpoints, evaluate, prepare
 from lion_sweep.checkpoints import Checkpoint
 from lion_sweep.config import Lora
 from lion_sweep.errors import UserError
 from lion_sweep.export import __main__ as export
 from lion_sweep.export.form import Finished
-from lion_sweep.export.sample import Sample, Vectors, encode, misplaced
+from lion_sweep.export.sample import Sample, Vectors, encode, misplaced, of_collection
 from lion_sweep.export.sentence import SentenceTransformers
 from lion_sweep.models import sentence
 from lion_sweep.models.backbone import Backbone
@@ -38,7 +38,7 @@ ENCODERS: dict[str, tuple[str, Callable[[Backbone], Any]]] = {
 }
 
 
-def awkward_tokenizer() -> PreTrainedTokenizerFast:
+def awkward_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """As decoders have them: a first token, no token of padding, padding on the left, chats."""
     tokenizer = train_tokenizer(TEXTS)
     first = ("<mask>", tokenizer.mask_token_id)
@@ -46,17 +46,20 @@ def awkward_tokenizer() -> PreTrainedTokenizerFast:
         single="<mask> $A", special_tokens=[first]
     )
     tokenizer.pad_token, tokenizer.eos_token = None, "<pad>"
-    tokenizer.padding_side = "left"
     tokenizer.chat_template = "{% for message in messages %}Q: {{ message.content }}{% endfor %}"
-    return tokenizer
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
+    found = prepare.tokenizer_of(str(folder))
+    assert (found.pad_token, found.padding_side, len(found("")["input_ids"])) == (None, "left", 1)
+    return found
 
 
 @pytest.fixture
 def finished(make_model, compose_cell, tmp_path: Path) -> Callable[..., Finished]:
     """A cell of a paradigm and an encoder, its decoder adapted by a LoRA that does something."""
-    tokenizer = awkward_tokenizer()
     source = tmp_path / "base"
-    tokenizer.save_pretrained(source)
+    tokenizer = awkward_tokenizer(source)
 
     def make(paradigm: str, encoder: Callable[[Backbone], Any]) -> Finished:
         def load(dtype: torch.dtype) -> Any:
@@ -144,6 +147,20 @@ def test_an_encoder_that_no_module_expresses(finished, tmp_path: Path) -> None:
         SentenceTransformers(cell).write(tmp_path / "model")
 
 
+def test_texts_without_a_token_are_not_compared(tmp_path: Path, compose_cell) -> None:
+    (tmp_path / "qrels").mkdir()
+    for file, texts in (("corpus", ["lions", "", "whales"]), ("queries", ["", "roar", "night"])):
+        rows = [{"_id": str(number), "text": text} for number, text in enumerate(texts)]
+        path = tmp_path / f"{file}.jsonl"
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    judged = "".join(f"{number}\t{number}\t1\n" for number in range(3))
+    (tmp_path / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    root = f"paths.root={tmp_path / 'root'}"
+    config = compose_cell("data=beir", f"data.path={tmp_path}", "data.train_split=test", root)
+    sample = of_collection(config, train_tokenizer(TEXTS))
+    assert (sample.queries, sample.passages) == (["roar", "night"], ["lions", "whales"])
+
+
 def test_places_may_change_within_rounding_only() -> None:
     passages = np.eye(3, dtype=np.float32)
     ours = Vectors(np.float32([[1, 0.5, 0.500001]]), passages)
@@ -166,29 +183,28 @@ def test_an_older_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["1b-sparse-cl", "1b-dense-cl"])
 def test_an_exported_cell_scores_as_its_weights(
-    twin: Path, small_beir: Path, tmp_path: Path, name: str, compose_cell
+    twin: Path, small_beir: Path, tmp_path: Path, capsys, name: str
 ) -> None:
     result = by_axes(twin)[name]
-    folder = tmp_path / "model"
-    cell = twin / "cells" / result["id"]
+    folder, cell = tmp_path / "model", twin / "cells" / result["id"]
     assert export.main([str(cell), str(folder), "--as", "sentence-transformers"]) == 0
     card = (folder / "README.md").read_text(encoding="utf-8")
     kind = {"sparse": "SparseEncoder", "dense": "SentenceTransformer"}[result["axes"]["paradigm"]]
     assert "library_name: sentence-transformers" in card and f'model = {kind}("FOLDER")' in card
     assert f"| twin | nDCG@10 | {result['scores']['twin']['nDCG@10']:.4f} |" in card
-    found = checkpoints.find(str(folder), None, compose_cell(), None)
+    config = Finished.read(cell).config
+    found = checkpoints.find(str(folder), None, config, None)
     assert (found.kind, found.paradigm) == ("sentence-transformers", result["axes"]["paradigm"])
-    evaluation = Finished.read(cell).config.evaluation
-    assert found.lengths == (evaluation.query_length, evaluation.passage_length)
-    # The scores of a cell may be those of bf16, and so depend on the order of its sums.
+    assert found.lengths == (config.evaluation.query_length, config.evaluation.passage_length)
+    # In fp32, as what a cell scores in bf16 depends on where its products are rounded.
     words = ["data=beir", "data.name=twin", f"data.path={small_beir}", "recipe.precision=fp32"]
+    words += [f"paths.root={tmp_path / 'scored'}", "format=json"]
     weights = twin / "stages" / result["stages"]["train"]["folder"] / "weights"
     base = twin / "stages" / result["stages"]["backbone"]["folder"]
+    capsys.readouterr()
     scores = []
     for asked in ([f"checkpoint={folder}"], [f"checkpoint={weights}", f"base={base}"]):
-        root = f"paths.root={tmp_path / 'scored'}"
-        done = command("lion_sweep.evaluate", *asked, *words, root, "format=json")
-        assert done.returncode == 0, done.stderr
-        scores.append(json.loads(done.stdout)["scores"]["twin"])
+        assert evaluate.main([*asked, *words]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["scores"]["twin"])
     assert scores[0] == pytest.approx(scores[1], abs=1e-9)
     assert scores[0] == pytest.approx(result["scores"]["twin"], abs=0.02)
