@@ -5,7 +5,8 @@ dense, normalize=tokens   Transformer, Normalize(token_embeddings), Pooling(mean
 sparse                    Transformer, Dense(token_embeddings), SpladePooling(max, relu)
 
 The sparse head is the Dense layer: its weight is the decoder's head times the logit scale, its bias
-the threshold, negated. Adapters are X
+the threshold, negated. Adapters are merged, in fp32, and all weights are written in it, as merging
+in less would round what was trained.
 """
 
 import json
@@ -31,7 +32,7 @@ TOKENS = "token_embeddings"  # as sentence-transformers calls the states of the 
 # Texts are plain: without this, a tokenizer with a chat template would have them wrapped in it.
 PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 REQUIREMENTS = {
-    "sentence-transformers": {"specifier": ">=6", "reason": "Older ones read its modules wrongly."},
+    "sentence-transformers": {"specifier": ">=6", "reason": "Older ones do not know its modules."},
     "transformers": {"specifier": ">=5.2", "reason": "Older ones ignore is_causal=false."},
 }
 
