@@ -28,7 +28,8 @@ from lion_sweep.training.loop import Encoder
 
 # Classes that the study's adapters name in their files, and what they were trained for.
 STUDY_CLASSES = {"LlamaBiForMNTP": "sparse", "LlamaBiModel": "dense"}
-HASHED = ("*.safetensors", "*.bin", "*.json")
+# Modules of sentence-transformers have folders of their own, as 1_Dense.
+FOLDERS, HASHED = (".", "[0-9]*_*"), ("*.safetensors", "*.bin", "*.json")
 
 
 @dataclass(frozen=True)
@@ -184,9 +185,9 @@ def _sentence_transformer(name: str) -> Checkpoint:
         encoder: Any = sentence.SentenceEncoder(name)  # has of a backbone what encoding needs
         return encoder
 
-    identity = {"sentence-transformers": _digest(name)}
-    kind = "sentence-transformers"
-    return Checkpoint(Path(name).name, kind, found.tokenizer, found.paradigm, identity, load)
+    identity, lengths = {"sentence-transformers": _digest(name)}, _lengths(_meant_for(name))
+    kind, source = "sentence-transformers", found.tokenizer
+    return Checkpoint(Path(name).name, kind, source, found.paradigm, identity, load, lengths)
 
 
 def _encoder(settings: dict[str, Any], backbone: Backbone) -> Encoder:
@@ -201,8 +202,9 @@ def _digest(name: str) -> str:
     if not folder.is_dir():
         return name
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in HASHED for path in folder.glob(pattern)}):
-        digest.update(path.name.encode())
+    patterns = [f"{part}/{pattern}" for part in FOLDERS for pattern in HASHED]
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
             while block := file.read(1 << 24):
                 digest.update(block)

@@ -108,13 +108,15 @@ def _evaluator(
         encoder.backbone.to(accelerator.device)
         return encoder
 
-    encoder_of = (found.config or config).paradigm.encoder
+    identity = found.identity | {"encoder": plain((found.config or config).paradigm.encoder)}
+    if found.config is None:  # a cell's is its recipe's, under which its weights are kept
+        identity |= {"precision": precision}
     return Evaluator(
         workshop,
         accelerator,
         found.source,
         load,
-        found.identity | {"encoder": plain(encoder_of)},
+        identity,
         is_sparse=found.paradigm == "sparse",
     )
 
@@ -127,7 +129,7 @@ def _scored(
 ) -> dict[str, Any]:
     config = workshop.config
     contents = {name: collection.checksum for name, (collection, _) in sets.items()}
-    specification = [found.identity, plain(asdict(config.evaluation)), contents]
+    specification = [evaluator.identity, plain(asdict(config.evaluation)), contents]
     folder = Path(config.paths.root) / "evaluated" / f"{found.name}-{key_of(specification)}"
     tested = {name: evaluator.on(*chosen) for name, chosen in sets.items()}
     references = {name: bm25(workshop, *chosen) for name, chosen in sets.items()}

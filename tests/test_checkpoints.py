@@ -143,6 +143,17 @@ def test_sentence_transformers_get_their_own_vectors(compose_cell) -> None:
     np.testing.assert_allclose(vectors.numpy(), model.encode(TEXTS), atol=1e-6)
 
 
+def test_a_head_in_a_folder_of_its_own_tells_models_apart(tmp_path: Path) -> None:
+    digests = set()
+    for head in ("one", "two", "two"):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        (folder / "1_Dense").mkdir(parents=True)
+        (folder / "modules.json").write_text("[]")
+        (folder / "1_Dense" / "model.safetensors").write_text(head)
+        digests.add(checkpoints._digest(str(folder)))
+    assert len(digests) == 2
+
+
 @pytest.mark.parametrize("name", ["1b-sparse-cl", "1b-dense-kd"])
 def test_a_cell_scored_again(twin: Path, small_beir: Path, tmp_path: Path, name: str) -> None:
     """Its scores, by its folder and by its weights alone; and the wrong paradigm refused."""

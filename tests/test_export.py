@@ -8,7 +8,8 @@ import pytest
 from support import by_axes, command
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lion_sweep import export
+from lion_sweep.export import __main__ as export
+from lion_sweep.export.form import Finished
 
 
 @pytest.mark.parametrize("name", ["3b-sparse-clkd", "1b-dense-cl"])
@@ -30,6 +31,8 @@ def test_an_exported_cell_scores_as_it_did(
         and f"| twin | nDCG@10 | {result['scores']['twin']['nDCG@10']:.4f} |" in card
     )
     assert f"{result['ledger']['train']['spent']['useful_flops']:.4g}" in card
+    sparse = result["axes"]["paradigm"] == "sparse"
+    assert ("log(1 + relu(s * z - 2))" if sparse else "scaled to unit length. Scores") in card
     # Anybody's transformers loads it.
     assert AutoModelForCausalLM.from_pretrained(folder).config.is_causal is False
     assert AutoTokenizer.from_pretrained(folder)("lions roar")["input_ids"]
@@ -53,8 +56,8 @@ def test_an_export_that_ranks_otherwise_is_refused(
 ) -> None:
     result = by_axes(twin)["1b-dense-cl"]
     other = {"_target_": "lion_sweep.models.dense.DenseEncoder", "normalize": "tokens"}
-    meant = export._meant_for
-    monkeypatch.setattr(export, "_meant_for", lambda *a: meant(*a) | {"encoder": other})
+    meant = Finished.meant_for
+    monkeypatch.setattr(Finished, "meant_for", lambda cell: meant(cell) | {"encoder": other})
     assert export.main([result["id"], str(tmp_path / "x"), "--root", str(twin)]) == 2
     assert "loaded again, it ranks" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -3,13 +3,20 @@
 Shapes: B texts, L tokens, D dimensions.
 """
 
+import contextlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lion_sweep.errors import UserError
+
+OLDEST = 6  # earlier ones keep neither lengths of queries nor units of tokens
+SETTINGS = "config_sentence_transformers.json"
+PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": "sparse"}
 
 
 @dataclass(frozen=True)
@@ -37,14 +44,14 @@ class SentenceEncoder:
     """The whole pipeline of a SentenceTransformer or SparseEncoder, from token ids on."""
 
     def __init__(self, name: str) -> None:
-        self.model = _open(name)
+        self.model = load(name, "cuda" if torch.cuda.is_available() else "cpu")
         transformer = self.model[0]
         self.backbone = _Backbone(self.model, transformer.auto_model.config)
 
     @property
     def dimensions(self) -> int:
         """Length of a vector."""
-        return int(self.model.get_sentence_embedding_dimension())
+        return int(self.model.get_embedding_dimension())
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, D], in fp32."""
@@ -54,18 +61,37 @@ class SentenceEncoder:
 
 
 def describe(name: str) -> Described:
-    """What can be told of the model. Raises `UserError` where the library is missing."""
-    model = _open(name)
-    sparse = type(model).__name__ == "SparseEncoder"
-    return Described(model.tokenizer.name_or_path, "sparse" if sparse else "dense")
+    """What can be told of the model. Raises `UserError` where `load` does."""
+    return Described(load(name, "cpu").tokenizer.name_or_path, PARADIGMS[_kind(name)])
 
 
-def _open(name: str) -> Any:
-    try:
+def library() -> Any:
+    """sentence-transformers. Raises `UserError` where it is missing or too old."""
+    with contextlib.suppress(ImportError):
         import sentence_transformers
-    except ImportError:
-        raise UserError(
-            f"{name} is a model of sentence-transformers: pip install 'lion-sweep[sentence]'."
-        ) from None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return sentence_transformers.SentenceTransformer(name, device=device)
+
+        if int(sentence_transformers.__version__.split(".")[0]) >= OLDEST:
+            return sentence_transformers
+    raise UserError(
+        f"This takes sentence-transformers >= {OLDEST}: pip install 'lion-sweep[sentence]'."
+    )
+
+
+def load(name: str, device: str) -> Any:
+    """The model, of the class that it was saved as.
+
+    Raises `UserError` where the library is missing, or where the model makes no vector of a text.
+    """
+    return getattr(library(), _kind(name))(name, device=device)
+
+
+def _kind(name: str) -> str:
+    """The class that the model's own file names; a SentenceTransformer where it names none."""
+    from sentence_transformers.util import load_file_path
+
+    path = load_file_path(name, SETTINGS)
+    told = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    kind = str(told.get("model_type", "SentenceTransformer"))
+    if kind not in PARADIGMS:
+        raise UserError(f"{name} is a {kind}, which makes no single vector of a text.")
+    return kind

@@ -1,0 +1,105 @@
+"""Whether two models rank a sample of a cell's collection alike.
+
+Shapes: Q queries, N passages, D dimensions, K best passages of a query.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lion_sweep import prepare
+from lion_sweep.checkpoints import Checkpoint
+from lion_sweep.config import Config
+from lion_sweep.data.batches import pad
+from lion_sweep.prepare import Workshop
+from lion_sweep.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PASSAGES, QUERIES, COMPARED = 500, 50, 100
+# Share of a query's best score. What is closer together than that may change places: folding a
+# factor into weights changes the last bits of what they make.
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Texts, and the tokens at which they are cut."""
+
+    queries: list[str]
+    passages: list[str]
+    query_length: int
+    passage_length: int
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a model makes of a sample."""
+
+    queries_QD: NDArray[np.float32]
+    passages_ND: NDArray[np.float32]
+
+    def scores(self) -> NDArray[np.float64]:
+        """Dot products, [Q, N]."""
+        return self.queries_QD.astype(np.float64) @ self.passages_ND.astype(np.float64).T
+
+
+def of_collection(config: Config, tokenizer: "PreTrainedTokenizerBase") -> Sample:
+    """The first passages and test queries of a cell's collection that have a token at all.
+
+    We give the others a token of padding, which libraries do not.
+    """
+    workshop = Workshop(config, Progress(config.data.name, None))
+    collection, split = prepare.evaluation_sets(workshop)[config.data.name]
+
+    def readable(texts: list[str]) -> list[str]:
+        found = tokenizer(texts)["input_ids"]
+        return [text for text, ids in zip(texts, found, strict=True) if ids]
+
+    return Sample(
+        readable(collection.queries.of(collection.asked(split)[:QUERIES])),
+        readable(next(collection.documents.batches())[:PASSAGES]),
+        config.evaluation.query_length,
+        config.evaluation.passage_length,
+    )
+
+
+@torch.no_grad()
+def encode(checkpoint: Checkpoint, sample: Sample) -> Vectors:
+    """Our vectors, text by text in fp32: sums of a batch depend on what else is in it."""
+    tokenizer = prepare.tokenizer_of(checkpoint.source)
+    encoder = checkpoint.load(torch.float32)
+    encoder.backbone.eval()
+
+    def vectors(texts: list[str], length: int) -> NDArray[np.float32]:
+        rows = []
+        for ids in tokenizer(texts, truncation=True, max_length=length)["input_ids"]:
+            row = pad([np.asarray(ids, dtype=np.int32)], torch.device("cpu"))
+            rows.append(encoder(*row).numpy()[0])
+        return np.stack(rows)
+
+    return Vectors(
+        vectors(sample.queries, sample.query_length),
+        vectors(sample.passages, sample.passage_length),
+    )
+
+
+def misplaced(ours: Vectors, theirs: Vectors) -> float:
+    """Share of the places 1 to K where they rank a passage that we score otherwise.
+
+    Passages that we score alike, within rounding, may stand in each other's place.
+    """
+    scores_QN = ours.scores()
+    ours_QK, theirs_QK = (
+        np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED]
+        for scores in (scores_QN, theirs.scores())
+    )
+    expected_QK, found_QK = (
+        np.take_along_axis(scores_QN, rows_QK, axis=1) for rows_QK in (ours_QK, theirs_QK)
+    )
+    allowed_Q1 = ROUNDING * np.abs(scores_QN).max(axis=1, keepdims=True)
+    return float(np.mean(np.abs(expected_QK - found_QK) > allowed_Q1))

@@ -1,0 +1,149 @@
+"""A cell as a model of sentence-transformers, of its stock modules alone.
+
+dense, normalize=mean     Transformer, Pooling(mean), Normalize
+dense, normalize=tokens   Transformer, Normalize(token_embeddings), Pooling(mean)
+sparse                    Transformer, Dense(token_embeddings), SpladePooling(max, relu)
+
+The sparse head is the Dense layer: its weight is the decoder's head times the logit scale, its bias
+the threshold, negated. Adapters are merged, in fp32, and all weights are written in it, as merging
+in less would round what was trained.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lion_sweep import prepare
+from lion_sweep.config import Normalize
+from lion_sweep.errors import UserError
+from lion_sweep.export.form import Form
+from lion_sweep.export.sample import Sample, Vectors
+from lion_sweep.models import sentence
+from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.sparse import SparseEncoder
+from lion_sweep.stage import write_json
+
+TOKENS = "token_embeddings"  # as sentence-transformers calls the states of the tokens
+# Texts are plain: without this, a tokenizer with a chat template would have them wrapped in it.
+PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+REQUIREMENTS = {
+    "sentence-transformers": {"specifier": ">=6", "reason": "Older ones do not know its modules."},
+    "transformers": {"specifier": ">=5.2", "reason": "Older ones ignore is_causal=false."},
+}
+
+
+class SentenceTransformers(Form):
+    """A SentenceTransformer of a dense cell, a SparseEncoder of a sparse one."""
+
+    @property
+    def library(self) -> str:
+        """For both kinds."""
+        return "sentence-transformers"
+
+    @property
+    def usage(self) -> list[str]:
+        """A search in Python."""
+        return [
+            "With sentence-transformers >= 6 and transformers >= 5.2:",
+            "",
+            f"    from sentence_transformers import {self._kind}",
+            "",
+            f'    model = {self._kind}("FOLDER")',
+            '    queries = model.encode_query(["..."])',
+            '    passages = model.encode_document(["..."])',
+            "    scores = model.similarity(queries, passages)",
+            "",
+            "`encode` cuts texts where `encode_document` does. With lion_sweep:",
+            "",
+        ]
+
+    @property
+    def _kind(self) -> str:
+        sparse = self.cell.config.paradigm.name == "sparse"
+        return "SparseEncoder" if sparse else "SentenceTransformer"
+
+    def write(self, folder: Path) -> None:
+        """Save the modules; raises `UserError` where stock modules cannot express the encoder."""
+        library = sentence.library()
+        from sentence_transformers.base.modules import Transformer
+
+        decoder = folder / "decoder"  # its weights cannot be read from where they are written to
+        after, evaluation = self._write_decoder(decoder), self.cell.config.evaluation
+        transformer = Transformer(
+            str(decoder),
+            max_seq_length=evaluation.passage_length,
+            query_length=evaluation.query_length,
+            document_length=evaluation.passage_length,
+            modality_config=PLAIN_TEXT,
+            module_output_name=TOKENS,
+        )
+        model = getattr(library, self._kind)(
+            modules=[transformer, *after], similarity_fn_name="dot", device="cpu"
+        )
+        model.save_pretrained(str(folder), create_model_card=False)
+        shutil.rmtree(decoder)
+        settings = folder / sentence.SETTINGS
+        told = json.loads(settings.read_text(encoding="utf-8"))
+        write_json(settings, told | {"requirements": REQUIREMENTS})
+
+    def _write_decoder(self, folder: Path) -> list[Any]:
+        """Write decoder and tokenizer; returns the modules that follow them."""
+        checkpoint = self.cell.checkpoint
+        encoder: Any = checkpoint.load(torch.float32)
+        after = _after(encoder)
+        encoder.backbone.language_model.base_model.save_pretrained(str(folder))
+        tokenizer = prepare.tokenizer_of(checkpoint.source)
+        tokenizer.padding_side = "right"  # so that a token's position is its place in the text
+        if tokenizer.pad_token is None:  # Llama's have none; the mask hides whatever it is
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.save_pretrained(str(folder))
+        return after
+
+    def vectors(self, folder: Path, texts: Sample) -> Vectors:
+        """What the library makes of the raw texts, one at a time."""
+        model = sentence.load(str(folder), "cpu")
+
+        def array(encoded: torch.Tensor) -> NDArray[np.float32]:
+            dense = encoded.to_dense() if encoded.is_sparse else encoded
+            return dense.numpy()
+
+        asked: dict[str, Any] = {"batch_size": 1, "convert_to_tensor": True}
+        return Vectors(
+            array(model.encode_query(texts.queries, **asked)),
+            array(model.encode_document(texts.passages, **asked)),
+        )
+
+
+def _after(encoder: Any) -> list[Any]:
+    """The modules that make a vector of the decoder's states. `UserError` where there are none."""
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.base.modules import Normalize as UnitLength
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from sentence_transformers.sparse_encoder.modules import SpladePooling
+
+    if isinstance(encoder, DenseEncoder):
+        mean = Pooling(encoder.dimensions, "mean")
+        if encoder.normalize is Normalize.tokens:
+            return [UnitLength(TOKENS), mean]
+        return [mean, UnitLength()]
+    if isinstance(encoder, SparseEncoder):
+        head_VD = encoder.backbone.head_VD.detach()
+        vocabulary, dimensions = head_VD.shape
+        head = Dense(
+            dimensions,
+            vocabulary,
+            activation_function=None,
+            init_weight=encoder.scale * head_VD,
+            init_bias=torch.full((vocabulary,), -encoder.threshold),
+            module_input_name=TOKENS,
+        )
+        return [head, SpladePooling("max", "relu", vocabulary)]
+    raise UserError(
+        f"{type(encoder).__name__} has no counterpart among the modules of sentence-transformers, "
+        "and an export brings no code of its own: leave --as away, which exports the weights."
+    )
