@@ -5,7 +5,8 @@ largest of each text is kept, with the token that has it. The gradient goes to t
 tokens that tie, to the first. A text without tokens is 0 everywhere; what is not a number stays so.
 
 Shapes: B texts, T tokens of all texts, one text after the other, D hidden dimensions, V vocabulary
-entries, C of them in one chunk, E of them active. `start_P` [B + 1] has the first token of every text and, last, T.
+entries, C of them in one chunk, E active ones. `start_P` [B + 1] has the first token of every text
+and, last, T.
 """
 
 from collections.abc import Iterator
@@ -89,13 +90,11 @@ def rows(
         largest_BC, _ = kernels_of(hidden_TD.device).maxima(hidden_TD, start_P, weight_CD)
         activated_BC = _activated(largest_BC, scale, threshold)
         text, entry = activated_BC.nonzero(as_tuple=True)
-        found = (
-            values.cpu().numpy() for values in (activated_BC[text, entry], text, entry + first)
-        )
-        parts.append(_largest(*found, largest))
-    y_E, text_E, entry_E = _largest(
-        *(np.concatenate(values) for values in zip(*parts, strict=True)), largest
-    )
+        found = activated_BC[text, entry], text, entry + first
+        y_E, text_E, entry_E = (values.cpu().numpy() for values in found)
+        parts.append(_largest(y_E, text_E, entry_E, largest))
+    y_E, text_E, entry_E = (np.concatenate(values) for values in zip(*parts, strict=True))
+    y_E, text_E, entry_E = _largest(y_E, text_E, entry_E, largest)
     return sparse.csr_matrix((y_E, (text_E, entry_E)), (len(mask_BL), len(weight_VD)))
 
 
