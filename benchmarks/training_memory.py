@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.fake_memory import LiveBytes, fake_cuda, materialise
 from benchmarks.study_compute import LORA, REAL, SHAPES
-from lion_sweep.config import Lora, Recipe
+from lion_sweep.config import Lora
 from lion_sweep.data.batches import micro_batches
 from lion_sweep.ledger import DecoderShape, executed_flops
 from lion_sweep.losses.contrastive import Contrastive
@@ -24,11 +24,10 @@ from lion_sweep.losses.flops import FlopsRegulariser
 from lion_sweep.losses.margin_mse import MarginMSE
 from lion_sweep.losses.representations import Representations
 from lion_sweep.memory import Memory, training_memory
-from lion_sweep.meter import Meter
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.training.loop import embed
+from lion_sweep.training.embedding import Embedding
 
 MICRO_BATCH_TOKENS = 16384
 TIED = {"1b": True, "3b": True, "8b": False}
@@ -45,7 +44,7 @@ class Setting:
     tied: bool
     sparse: bool
     lora: Lora | None = field(default_factory=lambda: LORA)
-    gradient_checkpointing: bool = True
+    cached: bool = True
     bf16: bool = True
     lengths: tuple[int, int] = REAL
     micro_batch_tokens: int = MICRO_BATCH_TOKENS
@@ -82,8 +81,8 @@ class Setting:
             tied=self.tied,
             sparse=self.sparse,
             lora=self.lora,
-            gradient_checkpointing=self.gradient_checkpointing,
             bf16=self.bf16,
+            cached=self.cached,
         )
 
 
@@ -107,10 +106,7 @@ def build(setting: Setting, device: str) -> Backbone:
         backbone = Backbone(LlamaForCausalLM._from_config(config, dtype=dtype))
         if setting.lora:
             backbone = backbone.with_lora(setting.lora)
-    backbone.train()
-    if setting.gradient_checkpointing:
-        backbone.checkpoint_layers()
-    return backbone
+    return backbone.train()
 
 
 @dataclass(frozen=True)
@@ -138,10 +134,6 @@ class Trainer:
         )
         self.terms = [Contrastive(1.0), MarginMSE(1.0)]
         self.regulariser = FlopsRegulariser(0.05, 0.04, 1.0)
-        recipe = Recipe(lora=setting.lora, gradient_checkpointing=setting.gradient_checkpointing)
-        self.meter = Meter.of_training(
-            setting.shape, int(setting.lengths_N.max()), sparse=setting.sparse, recipe=recipe
-        )
         self.texts = [np.ones(length, dtype=np.int32) for length in setting.lengths_N]
 
     def make_moments(self) -> None:
@@ -155,10 +147,11 @@ class Trainer:
 
     def step(self) -> None:
         """One optimiser step."""
-        tokens, queries = self.setting.micro_batch_tokens, self.setting.queries
-        vectors_ND, _ = embed(self.encoder, self.texts, tokens, self.meter, self.device)
-        query_BD, passage_ND = vectors_ND[:queries], vectors_ND[queries:]
-        teacher_BG = torch.zeros(queries, self.setting.group, device=vectors_ND.device)
+        setting, queries = self.setting, self.setting.queries
+        tokens, cached = setting.micro_batch_tokens, setting.cached
+        embedding = Embedding(self.encoder, self.texts, tokens, self.device, cached=cached)
+        query_BD, passage_ND = embedding.vectors_ND[:queries], embedding.vectors_ND[queries:]
+        teacher_BG = torch.zeros(queries, setting.group, device=query_BD.device)
         step = Representations(
             query_BD=query_BD,
             passage_BGD=passage_ND.unflatten(0, (queries, -1)),
@@ -172,6 +165,9 @@ class Trainer:
         if self.setting.sparse:
             terms += self.regulariser(step, 1.0).values()
         torch.stack(terms).sum().backward()
+        del step, terms, query_BD, passage_ND, teacher_BG
+        embedding.backward()
+        del embedding
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad()
@@ -227,7 +223,7 @@ def row(size: str, sparse: bool, queries: int, group: int, cuda: bool) -> list[s
         setting.padded_N,
         sparse=sparse,
         lora=setting.lora,
-        gradient_checkpointing=setting.gradient_checkpointing,
+        cached=setting.cached,
     ).sum()
     return [*cells, f"{seconds:.2f}", f"{flops / seconds / 1e12:.0f}"]
 

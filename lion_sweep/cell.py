@@ -50,6 +50,8 @@ def specification(config: Config) -> dict[str, Any]:
     for key in ("tolerance", "confirm_gpu_hours", "anchor"):  # refusals change no cell; what an
         kept["budget"].pop(key)  # anchor comes to is budget.flops
     kept["recipe"].pop("flops_tolerance")
+    for key in ("micro_batch_tokens", "gradient_cache"):  # how a step runs, not what it comes to
+        kept["recipe"].pop(key)
     kept["model"].pop("full_shape")  # of planning alone
     for collection in (kept["data"], *kept["evaluation"]["sets"].values()):
         for key in ("path", "corpus", "queries", "qrels"):  # what they hold is the checksum

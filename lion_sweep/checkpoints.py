@@ -24,7 +24,7 @@ from lion_sweep.errors import UserError
 from lion_sweep.models import adapters
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.pipeline import MEANT_FOR, WEIGHTS
-from lion_sweep.training.loop import Encoder
+from lion_sweep.training.embedding import Encoder
 
 # Classes that the study's adapters name in their files, and what they were trained for.
 STUDY_CLASSES = {"LlamaBiForMNTP": "sparse", "LlamaBiModel": "dense"}

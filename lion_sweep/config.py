@@ -214,6 +214,14 @@ class SparseRecipe:
     flops_ramp: float = MISSING
 
 
+class GradientCache(Enum):
+    """Whether a step's texts are encoded a second time for their gradients."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
 @dataclass
 class Recipe:
     """How training runs; one option per ladder."""
@@ -223,11 +231,10 @@ class Recipe:
     evaluation_query_length: int = MISSING
     evaluation_passage_length: int = MISSING
     batch_size: PerLoss = MISSING
-    accumulation: int = MISSING
     negatives: PerLoss = MISSING
     negative_depth: int = MISSING
     micro_batch_tokens: int = MISSING
-    gradient_checkpointing: bool = MISSING
+    gradient_cache: GradientCache = MISSING
     learning_rate: float = MISSING
     embedding_rate: float | None = None
     warmup: float = MISSING

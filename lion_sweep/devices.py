@@ -22,6 +22,11 @@ class Device:
     memory_bytes: int | None
     gpu: bool = True
 
+    @property
+    def usable_bytes(self) -> float | None:
+        """What the CUDA context and the allocator's fragments leave to tensors."""
+        return None if self.memory_bytes is None else 0.94 * self.memory_bytes
+
 
 GIB = 1 << 30
 # name -> (part of CUDA's name for it, peak TFLOP/s, GiB). Longer names first: A100-SXM4-80GB holds

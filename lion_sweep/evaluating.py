@@ -28,7 +28,7 @@ from lion_sweep.retrieval.lucene import LuceneImpactIndex
 from lion_sweep.retrieval.sparse import SparseIndex
 from lion_sweep.scoring import TREC, Scores, score, write_run
 from lion_sweep.stage import Stage, key_of, write_json
-from lion_sweep.training.loop import Encoder
+from lion_sweep.training.embedding import Encoder
 
 
 @dataclass(frozen=True)

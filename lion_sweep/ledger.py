@@ -126,15 +126,19 @@ def executed_flops(
     lora: Lora | None,
     head_backward: HeadBackward = HeadBackward.argmax,
     gradient_checkpointing: bool = False,
+    cached: bool = False,
 ) -> NDArray[np.int64]:
     """Hardware FLOPs of the forward and backward pass of every text, [N], as PyTorch runs them.
 
     `padded_N` are the lengths that texts are padded to. Against `sequence_flops` of those lengths:
     frozen embeddings ask for no gradient, so what lies below the first adapter is not
-    differentiated; checkpointed layers run forward twice, but for the operation that ends them.
+    differentiated; checkpointed layers, as the study has them, run forward twice, but for the
+    operation that ends them; with cached gradients the whole forward pass runs twice.
     """
     length_N = np.asarray(padded_N, dtype=np.int64)
     total_N = sequence_flops(shape, length_N, sparse=sparse, lora=lora, head_backward=head_backward)
+    if cached:
+        total_N += sequence_flops(shape, length_N, sparse=sparse, lora=lora, backward=False)
     if gradient_checkpointing:
         return total_N + shape.layers * _recomputed(shape, length_N, lora)
     # Checkpointing makes the embeddings ask for a gradient, so the saving below is without it.

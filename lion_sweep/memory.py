@@ -40,7 +40,6 @@ class Decoder:
 
     shape: DecoderShape
     lora: Lora | None
-    checkpointing: bool
     bf16: bool
 
     @property
@@ -73,9 +72,6 @@ class Decoder:
         size = 2 * shape.head_dim * self.stream * tokens  # cosines and sines of all layers
         size += self._norm() * tokens  # after the last layer
         size += 0 if self.lora else INT64 * tokens  # token ids, for the embeddings' gradient
-        if self.checkpointing:
-            size += shape.layers * shape.hidden_size * self.stream * tokens  # inputs of the layers
-            return size + (length + INT64) * tokens  # for recomputing: boolean mask, positions
         first = self.layer(rows, length, below=self.lora is None)
         return size + first + (shape.layers - 1) * self.layer(rows, length)
 
@@ -124,12 +120,12 @@ class Decoder:
         # Backward through gate times up: the product's gradient and two more, its input is gone.
         size = 2 * inner * self.value
         if self.trains("down_proj") and self.lora:
-            # Forward (again) before `down_proj`: its input, the adapter's fp32 copy, that dropped.
+            # Forward before `down_proj`: its input, the adapter's fp32 copy, that dropped.
             copies = FP32 * (1 + self.drops) if self.bf16 else 0
             size = max(size, inner * (self.value * (self.bf16 or self.drops) + copies))
         # The stream's gradient; in bf16 also the stream and what the norm returns, saved as fp32.
         size += shape.hidden_size * self.stream * (1 if self.stream == FP32 else 3)
-        return size * tokens + (self.layer(rows, length) if self.checkpointing else 0)
+        return size * tokens
 
     def _norm(self) -> int:
         """Saved by a norm per token: fp32 input, scale; if its weight trains, what is scaled."""
@@ -153,64 +149,57 @@ def training_memory(
     tied: bool,
     sparse: bool,
     lora: Lora | None,
-    gradient_checkpointing: bool,
     bf16: bool,
-    accumulation: int = 1,
+    cached: bool,
 ) -> Memory:
     """The worst moment of a step whose micro-batches are (rows, padded length), longest first.
 
-    They are those of one part of a step, of which there are `accumulation`: the graphs of a part
-    live at once, and its backward pass frees them from the last to the first. With `lora` the base
-    is frozen, in bf16 if `bf16`, under fp32 adapters; without, every weight trains, in fp32.
-    Vocabulary entries are taken to be all active, which an untrained sparse head comes close to,
-    and losses to be contrastive and distilling.
+    With `cached` gradients only one micro-batch has its graph at a time; without, all have, and
+    the backward pass frees them from the last to the first. With `lora` the base is frozen, in bf16
+    if `bf16`, under fp32 adapters; without, every weight trains, in fp32. Vocabulary entries are
+    taken to be all active, which an untrained sparse head comes close to, and losses to be
+    contrastive and distilling.
     """
-    decoder = Decoder(shape, lora, gradient_checkpointing, bf16)
+    decoder = Decoder(shape, lora, bf16)
     base = parameters(shape, tied=tied)
     trained = shape.lora_parameters(lora.rank, lora.targets) if lora else base
     if not (lora or sparse or tied):
         trained -= shape.head_parameters  # no gradient ever reaches them
     weights = base * decoder.stream + (trained * FP32 if lora else 0)
-    full = 3 * FP32 * trained  # gradients, two moments
-    # Gradients are there from the first backward pass of a micro-batch to the end of the step.
-    early = full if accumulation > 1 else 2 * FP32 * trained
+    # Gradients are there from the first backward pass to the end of the step.
+    early, full = 2 * FP32 * trained, 3 * FP32 * trained  # two moments; with gradients
     # AdamW updates all weights at once, which takes a square root for each.
     moments = [Memory(weights, 0, 0, full + FP32 * trained)]
-    casts = _casts(decoder, trained)
-    texts = sum(rows for rows, _ in batches)
     # The vectors, [N, D] or [N, V], or their gradient.
+    texts = sum(rows for rows, _ in batches)
     vectors = FP32 * texts * (shape.vocabulary if sparse else shape.hidden_size)
-    activations = head = made = 0
-    for number, (rows, length) in enumerate(batches, start=1):
-        before, pooled = activations, head
-        activations += decoder.kept(rows, length)
-        head += pooling(decoder, rows, length, sparse)
-        optimiser = early if number == len(batches) else full
-        if sparse:
-            logits = head + made + _pooling_sparse(decoder, rows, length)
-            moments.append(Memory(weights, activations + casts, logits, early))
-            gradients = head + 2 * vectors + _pooling_sparse_backward(decoder, rows, length)
-            moments.append(Memory(weights, activations, gradients, optimiser))
-        made += vectors * rows // texts
-        # In the last layer, with all that the graph kept, and in the first.
-        working = decoder.working(rows, length)
-        pooled += 2 * vectors
-        moments.append(Memory(weights, activations + working, pooled, optimiser))
-        moments.append(Memory(weights, before + working, pooled, full))
-    # The losses' backward pass: the vectors, then gradients from the regulariser, from the scores
-    # of a query's own passages and of all, and a sum.
-    moments.append(Memory(weights, activations, head + 5 * vectors, early))
+    graphs = [[batch] for batch in batches] if cached else [batches]
+    for number, graph in enumerate(graphs):
+        activations = head = made = 0
+        for place, (rows, length) in enumerate(graph, start=1):
+            first = number == 0 and place == len(graph)
+            optimiser = early if first else full
+            before, pooled = activations, head + 2 * vectors * cached
+            activations += decoder.kept(rows, length)
+            head += pooling(decoder, rows, length, sparse)
+            if sparse:
+                making = pooled + made + pooling(decoder, rows, length, sparse)
+                making += _pooling_sparse(decoder, rows, length)
+                moments.append(Memory(weights, activations, making, optimiser))
+                gradients = head + 2 * vectors + _pooling_sparse_backward(decoder, rows, length)
+                moments.append(Memory(weights, activations, gradients, optimiser))
+            made += 0 if cached else vectors * rows // texts
+            # In the last layer, with all that the graph kept, and in the first.
+            working = decoder.working(rows, length)
+            pooled = pooled if cached else pooled + 2 * vectors
+            moments.append(Memory(weights, activations + working, pooled, optimiser))
+            moments.append(Memory(weights, before + working, pooled, full))
+        if number == 0:
+            # The losses' backward pass: the vectors, then gradients from the regulariser, from the
+            # scores of a query's own passages and of all, and a sum.
+            kept = (0, 0) if cached else (activations, head)
+            moments.append(Memory(weights, kept[0], kept[1] + 5 * vectors, early))
     return max(moments, key=lambda moment: moment.total)
-
-
-def _casts(decoder: Decoder, trained: int) -> int:
-    """Autocast's copies of what trains, alive until a micro-batch's forward pass ends.
-
-    Without checkpointing its graph keeps those of the layers for longer: see `Decoder.layer`.
-    """
-    if not (decoder.bf16 and decoder.checkpointing):
-        return 0
-    return BF16 * (trained if decoder.lora else decoder.shape.linear_parameters)
 
 
 def pooling(decoder: Decoder, rows: int, length: int, sparse: bool) -> int:

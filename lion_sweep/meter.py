@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
-from lion_sweep.config import Recipe
+from lion_sweep.config import Lora, Recipe
 from lion_sweep.data.lengths import padded_counts
 from lion_sweep.ledger import (
     DecoderShape,
@@ -50,19 +50,13 @@ class Meter:
 
     @classmethod
     def of_training(
-        cls, shape: DecoderShape, longest: int, *, sparse: bool, recipe: Recipe
+        cls, shape: DecoderShape, longest: int, *, sparse: bool, lora: Lora | None, cached: bool
     ) -> "Meter":
-        """Forward and backward pass of texts of up to `longest` tokens."""
-        length_L, checkpointing = np.arange(longest + 1), recipe.gradient_checkpointing
+        """Forward and backward pass of texts of up to `longest` tokens; `cached`: gradients."""
+        length_L = np.arange(longest + 1)
         return cls(
-            sequence_flops(shape, length_L, sparse=sparse, lora=recipe.lora),
-            executed_flops(
-                shape,
-                length_L,
-                sparse=sparse,
-                lora=recipe.lora,
-                gradient_checkpointing=checkpointing,
-            ),
+            sequence_flops(shape, length_L, sparse=sparse, lora=lora),
+            executed_flops(shape, length_L, sparse=sparse, lora=lora, cached=cached),
         )
 
     @classmethod
@@ -110,13 +104,7 @@ def mntp_spending(shape: DecoderShape, recipe: Recipe, chunks: int, predicted: i
     """What MNTP costs on so many chunks, of whose tokens `predicted` are asked for."""
     length_1 = np.array([recipe.adapt.chunk])
     useful = sequence_flops(shape, length_1, sparse=False, lora=recipe.lora)
-    hardware = executed_flops(
-        shape,
-        length_1,
-        sparse=False,
-        lora=recipe.lora,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-    )
+    hardware = executed_flops(shape, length_1, sparse=False, lora=recipe.lora)
     # Without embedding_rate the head's rows are frozen, and so they are under LoRA.
     head = head_flops(shape, predicted, trains=bool(recipe.adapt.embedding_rate))
     return Spending(

@@ -158,9 +158,14 @@ class Pipeline:
 
     def training_data(self, groups: Path, plan: Spending) -> loop.TrainingData:
         """What `plan` steps read of a file of groups."""
-        meter = self.training_plan().meter
+        training = self.training_plan()
         return loop.TrainingData(
-            sampler(self.config, groups), self.queries, self.passages, meter, plan
+            sampler(self.config, groups),
+            self.queries,
+            self.passages,
+            training.meter,
+            plan,
+            training.caches,
         )
 
     def encoder(self, backbone: Backbone) -> loop.Encoder:

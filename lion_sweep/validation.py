@@ -21,7 +21,6 @@ def validate(config: Config) -> None:
     recipe, budget = config.recipe, config.budget
     positive = {
         "loss.batch_size": config.loss.batch_size,
-        "recipe.accumulation": recipe.accumulation,
         "recipe.micro_batch_tokens": recipe.micro_batch_tokens,
         "recipe.learning_rate": recipe.learning_rate,
         "recipe.negative_depth": recipe.negative_depth,
@@ -70,11 +69,6 @@ def validate(config: Config) -> None:
         "sparse.flops_ramp": recipe.sparse.flops_ramp,
     }.items():
         _require(0 <= share <= 1, f"recipe.{key}={share} is a share of the steps: 0 to 1.")
-    _require(
-        config.loss.batch_size % recipe.accumulation == 0,
-        f"recipe.accumulation={recipe.accumulation} does not divide "
-        f"loss.batch_size={config.loss.batch_size}: choose a divisor.",
-    )
     _require((config.site.gpus or 0) >= 0, f"site.gpus={config.site.gpus} must be 0 or more.")
     _require(
         config.site.efficiency <= 1,

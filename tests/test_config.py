@@ -142,7 +142,6 @@ def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
         (["evaluation.measures=['nDCG@10(rel=2)']"], "unknown measure 'nDCG@10(rel=2)'"),
         (["recipe.warmup=1.5"], "recipe.warmup=1.5"),
         (["recipe.sparse.flops_ramp=-0.1"], "recipe.sparse.flops_ramp=-0.1"),
-        (["recipe.accumulation=5"], "recipe.accumulation=5"),
         (["recipe.micro_batch_tokens=39"], "recipe.micro_batch_tokens=39"),
         (["loss.negatives=-1"], "loss.negatives=-1"),
         (["recipe.negatives.cl=20", "recipe.negative_depth=20"], "loss.negatives=20"),
@@ -175,7 +174,7 @@ def test_an_impossible_value_is_named(
 def test_values_at_the_edge_are_allowed(compose_cell: Compose) -> None:
     validate(compose_cell("recipe.warmup=0", "recipe.sparse.flops_ramp=1"))
     validate(compose_cell("recipe.micro_batch_tokens=40", "recipe.negatives.cl=999"))
-    validate(compose_cell("loss=cl", "loss.negatives=0", "recipe.accumulation=48"))
+    validate(compose_cell("loss=cl", "loss.negatives=0"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -189,7 +188,7 @@ def test_every_file_says_what_it_is(path: Path) -> None:
 def test_recipe_numbers_have_their_unit(name: str) -> None:
     """Counts and lengths tell what they count, on their line or at the head of their block."""
     lines = (config_folder() / "recipe" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    for key in ("lengths", "batch_size", "accumulation", "negatives", "warmup", "adapt", "chunk"):
+    for key in ("lengths", "batch_size", "gradient_cache", "negatives", "warmup", "adapt", "chunk"):
         line = next(line for line in lines if line.strip().startswith(f"{key}:"))
         assert "#" in line, line
 

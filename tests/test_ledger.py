@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel, GPT2Config, LlamaConfig, LlamaForCausalLM
 
@@ -21,8 +22,8 @@ from lion_sweep.ledger import (
     teacher_flops,
 )
 from lion_sweep.meter import mntp_spending
+from lion_sweep.models import sparse_head, sparse_head_cpu
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.training.adapt import IGNORED, mntp_loss
 
 MakeModel = Callable[..., LlamaForCausalLM]
@@ -106,6 +107,7 @@ def counted(
     sparse: bool,
     targets: list[str],
     checkpointed: bool = False,
+    cached: bool = False,
     attention: str = "eager",
     **settings: object,
 ) -> tuple[int, LlamaForCausalLM]:
@@ -115,21 +117,26 @@ def counted(
     if targets:
         lora = Lora(rank=4, alpha=8, dropout=0.0, targets=targets)
         backbone = backbone.with_lora(lora)
-    if checkpointed:
-        backbone.checkpoint_layers()
+    if checkpointed:  # as the study has it
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     backbone.train()
     ids = torch.randint(0, model.config.vocab_size, (3, 24))
     mask = torch.ones_like(ids)
     mask[0, 20:] = 0
+
+    def forward() -> Tensor:
+        states = backbone.hidden_states(ids, mask)
+        return states @ backbone.head_VD.T if sparse else states
+
     with FlopCounterMode(display=False) as counter:
-        result = backbone.hidden_states(ids, mask)
-        if sparse:
-            result = result @ backbone.head_VD.T
-        result.sum().backward()
+        if cached:
+            with torch.no_grad():
+                forward()
+        forward().sum().backward()
     return counter.get_total_flops(), model
 
 
-@pytest.mark.parametrize("checkpointed", [False, True], ids=["", "checkpointed"])
+@pytest.mark.parametrize("how", [{}, {"checkpointed": True}, {"cached": True}], ids=str)
 @pytest.mark.parametrize(
     "targets",
     [[], TARGETS, ["q_proj", "v_proj"], ["k_proj"], ["o_proj"], ["up_proj"], ["down_proj"]],
@@ -137,9 +144,9 @@ def counted(
 )
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 def test_executed_flops_are_those_that_pytorch_counts(
-    make_model: MakeModel, sparse: bool, targets: list[str], checkpointed: bool
+    make_model: MakeModel, sparse: bool, targets: list[str], how: dict[str, bool]
 ) -> None:
-    found, model = counted(make_model, sparse=sparse, targets=targets, checkpointed=checkpointed)
+    found, model = counted(make_model, sparse=sparse, targets=targets, **how)
     lora = Lora(rank=4, alpha=8, dropout=0.0, targets=targets) if targets else None
     expected = executed_flops(
         DecoderShape.of(model.config),
@@ -147,7 +154,8 @@ def test_executed_flops_are_those_that_pytorch_counts(
         sparse=sparse,
         lora=lora,
         head_backward=HeadBackward.dense,
-        gradient_checkpointing=checkpointed,
+        gradient_checkpointing=how.get("checkpointed", False),
+        cached=how.get("cached", False),
     )
     assert found == 3 * int(expected[0])
 
@@ -188,16 +196,17 @@ def test_the_counter_misses_fused_attention_on_a_cpu_and_nothing_else(
     assert plain - found == 3 * 12 * shape.layers * shape.heads * shape.head_dim * 24**2
 
 
-def test_the_argmax_backward_of_the_head_needs_no_product(make_model: MakeModel) -> None:
-    """Its gathers are no matrix products, so the counter sees the head's forward pass alone."""
-    backbone = Backbone(make_model(attn_implementation="eager"))
-    encoder = SparseEncoder(backbone, threshold=0.0)
-    ids = torch.randint(0, backbone.head_VD.shape[0], (3, 24))
+def test_the_sparse_head_is_a_product_forward_and_none_backward() -> None:
+    hidden_TD, weight_VD = torch.randn(72, 32), torch.randn(97, 32)
+    start_P = torch.tensor([0, 24, 48, 72])
+    shape = DecoderShape(32, 48, 2, 4, 2, 8, 97)
     with FlopCounterMode(display=False) as counter:
-        encoder(ids, torch.ones_like(ids)).sum().backward()
-    shape = DecoderShape.of(backbone.language_model.config)
-    dense = one(shape, 24, sparse=False, lora=None)
-    assert counter.get_total_flops() == 3 * (dense + 2 * shape.head_parameters * 24)
+        largest_BC, place_BC = sparse_head_cpu.maxima(hidden_TD, start_P, weight_VD)
+    assert counter.get_total_flops() == 2 * shape.head_parameters * 72
+    with FlopCounterMode(display=False) as counter:  # its gathers are no matrix products
+        arguments = largest_BC, largest_BC, place_BC, start_P, hidden_TD, weight_VD
+        sparse_head.head_backward(*arguments, 1.0, [True, True])
+    assert counter.get_total_flops() == 0
 
 
 @given(lengths, st.booleans(), adapters, st.booleans())
@@ -271,9 +280,8 @@ def test_an_unknown_teacher_is_refused() -> None:
     [(None, False), (None, True), (LORA, False)],
     ids=["layers", "full", "lora"],
 )
-@pytest.mark.parametrize("checkpointed", [False, True])
 def test_mntp_costs_what_pytorch_counts(
-    make_model: MakeModel, lora: Lora | None, checkpointed: bool, rows_train: bool
+    make_model: MakeModel, lora: Lora | None, rows_train: bool
 ) -> None:
     backbone = Backbone(make_model(attn_implementation="eager"))
     rows = backbone.language_model.get_input_embeddings().weight, backbone.head_VD
@@ -281,11 +289,9 @@ def test_mntp_costs_what_pytorch_counts(
     backbone = backbone.with_lora(lora) if lora else backbone
     for weight in rows:
         weight.requires_grad_(rows_train)
-    if checkpointed:
-        backbone.checkpoint_layers()
     settings = Adapt(steps=1, batch_size=3, chunk=12, mask_probability=0.5, learning_rate=1.0)
     settings.embedding_rate = 1.0 if rows_train else None
-    recipe = Recipe(adapt=settings, lora=lora, gradient_checkpointing=checkpointed)
+    recipe = Recipe(adapt=settings, lora=lora)
     inputs = torch.randint(1, 97, (3, 12))
     targets = torch.where(torch.rand(3, 12) < 0.5, inputs, IGNORED)
     asked = int((targets[:, 1:] != IGNORED).sum())

@@ -36,14 +36,10 @@ def adapters(targets: list[str], dropout: float = 0.0) -> Lora | None:
     return Lora(rank=4, alpha=8, dropout=dropout, targets=targets) if targets else None
 
 
-def build(
-    model: LlamaForCausalLM, lora: Lora | None, *, checkpointed: bool, bf16: bool
-) -> Backbone:
+def build(model: LlamaForCausalLM, lora: Lora | None, *, bf16: bool) -> Backbone:
     backbone = Backbone(model.to(torch.bfloat16 if lora and bf16 else torch.float32))
     if lora:
         backbone = backbone.with_lora(lora)
-    if checkpointed:
-        backbone.checkpoint_layers()
     return backbone.train()
 
 
@@ -59,10 +55,8 @@ def encode(backbone: Backbone, sparse: bool, bf16: bool) -> Tensor:
         return encoder(*texts())
 
 
-def expected(
-    lora: Lora | None, *, sparse: bool, checkpointed: bool, bf16: bool, padding: int = PADDING
-) -> int:
-    decoder = Decoder(TINY, lora, checkpointed, bf16)
+def expected(lora: Lora | None, *, sparse: bool, bf16: bool, padding: int = PADDING) -> int:
+    decoder = Decoder(TINY, lora, bf16)
     saved = decoder.kept(ROWS, LENGTH) + pooling(decoder, ROWS, LENGTH, sparse)
     # The closed form has no text shorter than the longest; the sparse head keeps real tokens only.
     return saved - sparse * padding * (TINY.hidden_size * decoder.value + 8)
@@ -76,7 +70,7 @@ def test_saved_bytes_are_those_of_the_hooks(
 ) -> None:
     lora = adapters(targets)
     model = make_model(num_hidden_layers=TINY.layers)
-    backbone = build(model, lora, checkpointed=False, bf16=bf16)
+    backbone = build(model, lora, bf16=bf16)
     weights = {parameter.untyped_storage().data_ptr() for parameter in backbone.parameters()}
     # Tensors are kept, so that no other gets the address of one that is gone.
     saved: dict[int, Tensor] = {}
@@ -88,39 +82,37 @@ def test_saved_bytes_are_those_of_the_hooks(
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         encode(backbone, sparse, bf16)
     found = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in weights)
-    assert found == expected(lora, sparse=sparse, checkpointed=False, bf16=bf16)
+    assert found == expected(lora, sparse=sparse, bf16=bf16)
 
 
-@pytest.mark.parametrize("checkpointed", [False, True], ids=["", "checkpointed"])
 @precision
 @sparse_or_dense
 @subsets
 def test_bytes_alive_after_a_forward_pass(
-    make_model: MakeModel, targets: list[str], sparse: bool, bf16: bool, checkpointed: bool
+    make_model: MakeModel, targets: list[str], sparse: bool, bf16: bool
 ) -> None:
-    """Real tensors; checkpoints keep some where no hook sees them."""
+    """Real tensors, also those that no hook sees."""
     lora = adapters(targets)
     model = make_model(num_hidden_layers=TINY.layers)
-    backbone = build(model, lora, checkpointed=checkpointed, bf16=bf16)
+    backbone = build(model, lora, bf16=bf16)
     found = alive(backbone, sparse, bf16)
-    assert found == expected(lora, sparse=sparse, checkpointed=checkpointed, bf16=bf16)
+    assert found == expected(lora, sparse=sparse, bf16=bf16)
 
 
 @precision
 @pytest.mark.parametrize("targets", SUBSETS[1:], ids="+".join)
-@pytest.mark.parametrize("checkpointed", [False, True], ids=["", "checkpointed"])
 def test_dropout_keeps_a_byte_per_input_on_cuda(
-    make_model: MakeModel, targets: list[str], bf16: bool, checkpointed: bool
+    make_model: MakeModel, targets: list[str], bf16: bool
 ) -> None:
     lora = adapters(targets, dropout=0.1)
     with torch.device("meta"):
         model = make_model(num_hidden_layers=TINY.layers)
-        backbone = build(model, lora, checkpointed=checkpointed, bf16=bf16)
+        backbone = build(model, lora, bf16=bf16)
     with fake_cuda():
         materialise(backbone)
         found = alive(backbone, True, bf16)
     # CUDA's attention also keeps two numbers per layer, the state of its random generator.
-    wanted = expected(lora, sparse=True, checkpointed=checkpointed, bf16=bf16, padding=0)
+    wanted = expected(lora, sparse=True, bf16=bf16, padding=0)
     assert wanted <= found <= wanted + 2 * 8 * TINY.layers
 
 
@@ -144,7 +136,7 @@ def test_weights_and_optimiser_are_those_of_a_real_one(
     lora = adapters(targets)
     model = make_model(num_hidden_layers=TINY.layers, tie_word_embeddings=tied)
     assert model.num_parameters() == parameters(TINY, tied=tied)
-    backbone = build(model, lora, checkpointed=False, bf16=bf16)
+    backbone = build(model, lora, bf16=bf16)
     weights = sum(p.nbytes for p in backbone.parameters())
     trained = list(backbone.trainable().values())
     optimiser = torch.optim.AdamW(trained)
@@ -158,7 +150,7 @@ def test_weights_and_optimiser_are_those_of_a_real_one(
         if name != "step"  # a number per weight matrix
     )
     state += sum(p.grad.nbytes for p in trained if p.grad is not None)
-    found = memory([(64, 32)], lora=lora, bf16=bf16, tied=tied, accumulation=2)
+    found = memory([(64, 32)], lora=lora, bf16=bf16, tied=tied, cached=True)
     assert (found.weights, found.optimiser) == (weights, state)
     # Without texts to speak of, the update is the worst moment: it takes as much as a gradient.
     update = memory([(1, 1)], lora=None, bf16=False, tied=tied)
@@ -170,8 +162,8 @@ def memory(batches: list[tuple[int, int]], **changes: object):  # type: ignore[n
         "tied": True,
         "sparse": True,
         "lora": adapters(TARGETS, dropout=0.1),
-        "gradient_checkpointing": True,
         "bf16": True,
+        "cached": False,
     }
     return training_memory(TINY, batches, **(settings | changes))  # type: ignore[arg-type]
 
@@ -186,10 +178,8 @@ def test_more_takes_more(
     batches: list[tuple[int, int]], more: int, lora: Lora | None, how: tuple[bool, bool, bool]
 ) -> None:
     def total(batches: list[tuple[int, int]]) -> int:
-        sparse, checkpointing, bf16 = how
-        return memory(
-            batches, lora=lora, sparse=sparse, gradient_checkpointing=checkpointing, bf16=bf16
-        ).total
+        sparse, cached, bf16 = how
+        return memory(batches, lora=lora, sparse=sparse, cached=cached, bf16=bf16).total
 
     (rows, length), *rest = batches
     assert total([(rows + more, length), *rest]) >= total(batches)
@@ -199,15 +189,15 @@ def test_more_takes_more(
 
 @precision
 @sparse_or_dense
-@pytest.mark.parametrize("checkpointed", [False, True], ids=["", "checkpointed"])
+@pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
 @pytest.mark.parametrize("targets", [[], TARGETS], ids=["full", "adapters"])
 def test_peak_of_a_step_on_fake_tensors(
-    targets: list[str], sparse: bool, bf16: bool, checkpointed: bool
+    targets: list[str], sparse: bool, bf16: bool, cached: bool
 ) -> None:
     """Full width and vocabulary, few layers and texts."""
     width = DecoderShape(2048, 8192, 4, 32, 8, 64, 128256)
     lora = adapters(targets, dropout=0.05)
-    setting = Setting(width, 4, 9, True, sparse, lora, checkpointed, bf16, micro_batch_tokens=2048)
+    setting = Setting(width, 4, 9, True, sparse, lora, cached, bf16, micro_batch_tokens=2048)
     assert setting.predicted().total == pytest.approx(fake_peak(setting), rel=0.1)
 
 

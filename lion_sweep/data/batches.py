@@ -36,7 +36,7 @@ class Step:
         if rest:
             raise UserError(
                 f"loss.batch_size={len(self.query_B)} does not divide into {parts} parts "
-                "(recipe.accumulation times devices): choose a multiple."
+                "(one per device): choose a multiple."
             )
         return [self.part(slice(first, first + size)) for first in range(0, size * parts, size)]
 

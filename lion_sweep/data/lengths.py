@@ -53,7 +53,7 @@ class LengthCounts:
         if sampler.batch_size % parts:
             raise UserError(
                 f"loss.batch_size={sampler.batch_size} does not divide into {parts} parts "
-                "(recipe.accumulation times devices): choose a multiple."
+                "(one per device): choose a multiple."
             )
         self.sampler, self.tokens, self.parts = sampler, micro_batch_tokens, parts
         self.longest = max(int(query_length_N.max()), int(passage_length_N.max()))

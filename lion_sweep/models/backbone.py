@@ -80,10 +80,6 @@ class Backbone(nn.Module):
         ).last_hidden_state
         return states
 
-    def checkpoint_layers(self) -> None:
-        """Keep no layer's activations for the backward pass: compute them again (less memory)."""
-        self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
-
     def trainable(self) -> dict[str, nn.Parameter]:
         """Named parameters that training changes."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}

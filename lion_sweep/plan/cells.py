@@ -1,19 +1,15 @@
 """The rows of a plan: what every cell takes, what cells share, and whether it fits."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from lion_sweep.cell import axes
 from lion_sweep.config import LadderName
-from lion_sweep.devices import Device
 from lion_sweep.meter import Spending
 from lion_sweep.plan.training import TrainingPlan
 from lion_sweep.progress import duration
-
-# Of a device's memory, what the CUDA context and the allocator's fragments leave to tensors.
-USABLE_MEMORY = 0.94
 
 
 def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
@@ -25,7 +21,7 @@ def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
     full = config.ladder is LadderName.full and config.model.backbone is None
     if full and not device.gpu:
         found.append("needs a GPU: site.device=h200, say, or ladder=proxy")
-    needed, limit = training.memory().total, _usable(device)
+    needed, limit = training.memory.total, device.usable_bytes
     if limit is not None and needed > limit:
         found.append(
             f"needs {needed / 2**30:.1f} GiB of {device.name}'s {limit / 2**30:.1f}: "
@@ -40,30 +36,14 @@ def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
     return found
 
 
-def _usable(device: Device) -> float | None:
-    return None if device.memory_bytes is None else device.memory_bytes * USABLE_MEMORY
-
-
 def _fitting(training: TrainingPlan, limit: float) -> str:
     """The smallest change of the recipe with which the largest step fits."""
-    recipe, batch = training.config.recipe, training.config.loss.batch_size
-    checkpointed = replace(recipe, gradient_checkpointing=True)
-    for parts in (n for n in range(recipe.accumulation, batch + 1) if batch % n == 0):
-        if parts * training.devices > batch or batch % (parts * training.devices):
-            continue
-        for tried in (recipe, checkpointed):
-            tried = replace(tried, accumulation=parts)
-            if training.memory(tried).total <= limit:
-                changes = [
-                    f"recipe.{key}={str(value).lower()}"
-                    for key, value in (
-                        ("gradient_checkpointing", tried.gradient_checkpointing),
-                        ("accumulation", parts),
-                    )
-                    if value != getattr(recipe, key)
-                ]
-                return f"{' '.join(changes)} fits"
-    return "no recipe.accumulation fits: take a larger device"
+    recipe, tokens = training.config.recipe, training.fitting(limit)
+    if tokens is None:
+        return "no recipe.micro_batch_tokens fits: take a larger device"
+    changes = [f"recipe.micro_batch_tokens={tokens}"] * (tokens != recipe.micro_batch_tokens)
+    changes += ["recipe.gradient_cache=always"] * (not training.caches)
+    return f"{' '.join(changes)} fits"
 
 
 @dataclass(frozen=True)
@@ -86,7 +66,7 @@ class CellPlan:
     def as_dict(self) -> dict[str, Any]:
         """The row of the JSON plan: FLOPs, bytes, seconds; null is unknown."""
         training, config = self.training, self.training.config
-        spending, memory = training.spending, training.memory()
+        spending, memory = training.spending, training.memory
         seconds, hours = training.seconds(spending), training.gpu_hours(self.work)
         budget, measured = config.budget, training.measured
         return {

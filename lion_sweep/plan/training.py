@@ -3,7 +3,6 @@
 Shapes: S steps of a block, N texts of a step, L a length.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from lion_sweep import stage
 from lion_sweep.blueprint import Blueprint
 from lion_sweep.cell import plain
-from lion_sweep.config import Config, Recipe
+from lion_sweep.config import Config, GradientCache
 from lion_sweep.config_site import SiteName
 from lion_sweep.data import tokens
 from lion_sweep.data.batches import Sampler, micro_batches
@@ -75,7 +74,6 @@ class TrainingPlan:
     device: Device
     devices: int
     counts: LengthCounts
-    meter: Meter
 
     @classmethod
     def of(
@@ -88,16 +86,35 @@ class TrainingPlan:
             sampler(config, groups),
             (recipe.lengths.query, recipe.lengths.passage),
             recipe.micro_batch_tokens,
-            recipe.accumulation * devices,
+            devices,
         )
-        sparse = config.paradigm.name == "sparse"
-        meter = Meter.of_training(blueprint.shape, counts.longest, sparse=sparse, recipe=recipe)
-        return cls(config, blueprint, device, devices, counts, meter)
+        return cls(config, blueprint, device, devices, counts)
 
     @cached_property
     def spending(self) -> Spending:
         """Steps, FLOPs and tokens that the budget buys."""
         return plan(self.config.budget, self.counts, self.meter)
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Prices of the texts of a step."""
+        return Meter.of_training(
+            self.blueprint.shape,
+            self.counts.longest,
+            sparse=self.config.paradigm.name == "sparse",
+            lora=self.config.recipe.lora,
+            cached=self.caches,
+        )
+
+    @cached_property
+    def caches(self) -> bool:
+        """Whether gradients are cached: asked for, or else the graphs of a step do not fit."""
+        recipe, usable = self.config.recipe, self.device.usable_bytes
+        if recipe.gradient_cache is not GradientCache.auto or usable is None:
+            return recipe.gradient_cache is GradientCache.always
+        # Of the first block's steps, as how many there will be depends on the prices.
+        first = self.counts.sampler.steps_per_block
+        return self._memory(first, recipe.micro_batch_tokens, cached=False).total > usable
 
     @property
     def epochs(self) -> float:
@@ -110,53 +127,62 @@ class TrainingPlan:
         site = SiteName.gpu if self.device.gpu else SiteName.laptop
         return precision(self.config.recipe.precision, site, planned=True) == "bf16"
 
-    @cached_property
-    def largest_step(self) -> int:
-        """The step with the most padded tokens, which needs the most memory."""
+    def _largest_step(self, steps: int) -> int:
+        """Of so many, that with the most padded tokens, which needs the most memory."""
         length_L, largest, found, first = np.arange(self.counts.longest + 1), -1, 0, 0
-        for block in range(-(-self.spending.steps // self.counts.sampler.steps_per_block)):
+        for block in range(-(-steps // self.counts.sampler.steps_per_block)):
             padded_S = self.counts.block(block)[1] @ length_L
-            padded_S = padded_S[: self.spending.steps - first]
+            padded_S = padded_S[: steps - first]
             if padded_S.max() > largest:
                 largest, found = int(padded_S.max()), first + int(padded_S.argmax())
             first += len(padded_S)
         return found
 
-    def memory(self, recipe: Recipe | None = None) -> Memory:
+    @cached_property
+    def memory(self) -> Memory:
         """The most that a device holds at once, in the step with the most padded tokens."""
-        recipe = recipe or self.config.recipe
+        tokens = self.config.recipe.micro_batch_tokens
+        return self._memory(self.spending.steps, tokens, self.caches)
+
+    def fitting(self, limit: float) -> int | None:
+        """The largest halving of `recipe.micro_batch_tokens` that takes no more bytes than that.
+
+        None where not even one text of the longest fits.
+        """
+        tokens = self.config.recipe.micro_batch_tokens
+        while tokens >= self.counts.longest:
+            if self._memory(self.spending.steps, tokens, cached=True).total <= limit:
+                return tokens
+            tokens //= 2
+        return None
+
+    def _memory(self, steps: int, tokens: int, cached: bool) -> Memory:
+        step = self.counts.sampler.step(self._largest_step(steps))
+        parts = (self.counts.lengths(part) for part in step.split(self.devices))
         return max(
             (
                 training_memory(
                     self.blueprint.shape,
-                    batches,
+                    [
+                        (len(rows), int(length_N[rows].max()))
+                        for rows in micro_batches(length_N, tokens)
+                    ],
                     tied=self.blueprint.tied,
                     sparse=self.config.paradigm.name == "sparse",
-                    lora=recipe.lora,
-                    gradient_checkpointing=recipe.gradient_checkpointing,
+                    lora=self.config.recipe.lora,
                     bf16=self.bf16,
-                    accumulation=recipe.accumulation,
+                    cached=cached,
                 )
-                for batches in self._batches(recipe)
+                for length_N in parts
             ),
             key=lambda memory: memory.total,
         )
-
-    def _batches(self, recipe: Recipe) -> Iterator[list[tuple[int, int]]]:
-        """(rows, padded length) of the micro-batches of each part of the largest step."""
-        step = self.counts.sampler.step(self.largest_step)
-        for part in step.split(recipe.accumulation * self.devices):
-            length_N = self.counts.lengths(part)
-            yield [
-                (len(rows), int(length_N[rows].max()))
-                for rows in micro_batches(length_N, recipe.micro_batch_tokens)
-            ]
 
     def calibration(self) -> dict[str, Any]:
         """What a measured step time holds for: all that changes what a step computes, and where."""
         config = self.config
         recipe = plain(asdict(config.recipe))
-        kept = ("lengths", "accumulation", "micro_batch_tokens", "gradient_checkpointing")
+        kept = ("lengths", "micro_batch_tokens")
         return {
             "source": Path(self.blueprint.source).name,
             "tokens": [self.blueprint.queries.name, self.blueprint.passages.name],
@@ -164,6 +190,7 @@ class TrainingPlan:
             "loss": plain(asdict(config.loss)),
             "recipe": {key: recipe[key] for key in (*kept, "precision", "lora")},
             "rows_train": bool(config.recipe.embedding_rate),
+            "cached": self.caches,
             "device": self.device.name,
             "devices": self.devices,
         }

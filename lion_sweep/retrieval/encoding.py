@@ -17,7 +17,7 @@ from lion_sweep import interruption
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.meter import Meter, Spending
-from lion_sweep.training.loop import Encoder
+from lion_sweep.training.embedding import Encoder
 from lion_sweep.training.parallel import over_ranks
 
 Vectors = Any  # NDArray[np.float32] or scipy.sparse.csr_matrix

@@ -61,12 +61,12 @@ def corrupt(
 
 
 def mntp_loss(backbone: Backbone, input_BL: Tensor, target_BL: Tensor) -> Tensor:
-    """Cross-entropy of every target, read from the position before it; a scalar, in nats."""
+    """Cross-entropy of every target, read from the position before it; their sum, in nats."""
     state_BLD = backbone.hidden_states(input_BL, torch.ones_like(input_BL))[:, :-1]
     shifted_BL = target_BL[:, 1:]
     asked_BL = shifted_BL != IGNORED
     logits_TV = F.linear(state_BLD[asked_BL], backbone.head_VD.to(state_BLD.dtype))
-    return F.cross_entropy(logits_TV.float(), shifted_BL[asked_BL])
+    return F.cross_entropy(logits_TV.float(), shifted_BL[asked_BL], reduction="sum")
 
 
 def adapt(
@@ -102,35 +102,38 @@ def adapt(
     if start:
         on_kept(start)
     parameters = list(backbone.trainable().values())
+    rows_at_once = max(1, recipe.micro_batch_tokens // settings.chunk)
     spent = Spending(**facts.pop("spent", {}))
     backbone.train()
-    if recipe.gradient_checkpointing:
-        backbone.checkpoint_layers()
     for number in range(start, settings.steps):
         rng = np.random.default_rng([seed, 2, number, accelerator.process_index])
         rows = rng.integers(0, len(chunks_NL), settings.batch_size)
         inputs, targets = corrupt(
             chunks_NL[rows].astype(np.int64), settings.mask_probability, mask, vocabulary, rng
         )
-        with accelerator.autocast():
-            loss = mntp_loss(
-                backbone,
-                torch.from_numpy(inputs).to(accelerator.device),
-                torch.from_numpy(targets).to(accelerator.device),
-            )
-        accelerator.backward(loss)
+        asked, loss = int((targets[:, 1:] != IGNORED).sum()), 0.0
+        for first in range(0, settings.batch_size, rows_at_once):
+            part_BL = slice(first, first + rows_at_once)
+            with accelerator.autocast():
+                part = mntp_loss(
+                    backbone,
+                    torch.from_numpy(inputs[part_BL]).to(accelerator.device),
+                    torch.from_numpy(targets[part_BL]).to(accelerator.device),
+                )
+            part = part / max(1, asked)
+            accelerator.backward(part)
+            loss += part.item()
         average_gradients(parameters, accelerator)
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        check_finite(loss.item(), number)
-        asked = int((targets[:, 1:] != IGNORED).sum())
+        check_finite(loss, number)
         cost = mntp_spending(shape, recipe, settings.batch_size, asked)
         spent += Spending(steps=1) + over_ranks(cost, accelerator)
-        facts.setdefault("first_loss", loss.item())
-        facts["last_loss"] = loss.item()
-        on_step(number + 1, settings.steps, {"loss": loss.item()})
+        facts.setdefault("first_loss", loss)
+        facts["last_loss"] = loss
+        on_step(number + 1, settings.steps, {"loss": loss})
         stopping = interruption.requested(accelerator)
         if stopping or (number + 1) % recipe.checkpoint_every == 0:
             checkpoint.keep(number + 1, facts | {"spent": spent.as_dict()}, accelerator)

@@ -7,22 +7,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from hydra.utils import instantiate
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lion_sweep import interruption
 from lion_sweep.config import Config
-from lion_sweep.data.batches import Sampler, Step, micro_batches, pad
+from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
 from lion_sweep.meter import Meter, Spending
-from lion_sweep.models.backbone import Backbone
+from lion_sweep.training.embedding import Embedding, Encoder
 from lion_sweep.training.optimisation import (
     Checkpoint,
     check_finite,
@@ -31,21 +29,6 @@ from lion_sweep.training.optimisation import (
     trainable_count,
 )
 from lion_sweep.training.parallel import average_gradients, gather, over_ranks
-
-
-class Encoder(Protocol):
-    """Anything that turns padded token ids into one vector per text."""
-
-    backbone: Backbone
-
-    @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-        ...
-
-    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Vectors, [B, D], in fp32."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,41 +40,19 @@ class TrainingData:
     passages: Tokens
     meter: Meter
     plan: Spending
-
-
-def embed(
-    encoder: Encoder,
-    texts: list[NDArray[np.int32]],
-    tokens: int,
-    meter: Meter,
-    accelerator: Accelerator,
-) -> tuple[Tensor, Spending]:
-    """Vectors of `texts` in their order, [N, D], and what training on them costs.
-
-    They are encoded in micro-batches of texts of about the same length.
-    """
-    lengths_N = np.array([len(text) for text in texts])
-    rows, parts, spent = [], [], Spending()
-    for batch in micro_batches(lengths_N, tokens):
-        ids, mask = pad([texts[row] for row in batch], accelerator.device)
-        with accelerator.autocast():
-            parts.append(encoder(ids, mask))
-        rows.append(batch)
-        spent += meter.micro_batch(lengths_N[batch], ids.shape[1])
-    order = np.argsort(np.concatenate(rows), kind="stable")
-    return torch.cat(parts)[torch.from_numpy(order).to(accelerator.device)], spent
+    cached: bool  # gradients, see embedding.py
 
 
 def represent(
     encoder: Encoder, step: Step, data: TrainingData, config: Config, accelerator: Accelerator
-) -> tuple[Representations, Spending]:
-    """Embeddings of one part of a step, all its texts sorted by length together; their cost."""
-    lengths, recipe = config.recipe.lengths, config.recipe
+) -> tuple[Representations, Embedding]:
+    """What losses read of this rank's share of a step, and the embedding that it is made of."""
+    lengths, tokens = config.recipe.lengths, config.recipe.micro_batch_tokens
     texts = [data.queries.text(row, lengths.query) for row in step.query_B.tolist()]
     texts += [data.passages.text(row, lengths.passage) for row in step.passage_BG.ravel().tolist()]
-    vectors_ND, spent = embed(encoder, texts, recipe.micro_batch_tokens, data.meter, accelerator)
+    embedding = Embedding(encoder, texts, tokens, accelerator, cached=data.cached)
     queries, group = step.passage_BG.shape
-    query_BD, passage_ND = vectors_ND[:queries], vectors_ND[queries:]
+    query_BD, passage_ND = embedding.vectors_ND[:queries], embedding.vectors_ND[queries:]
     teacher_BG = (
         torch.from_numpy(step.teacher_BG).to(accelerator.device) * config.paradigm.teacher_scale
     )
@@ -104,7 +65,7 @@ def represent(
         temperature=config.paradigm.temperature,
         teacher_BG=teacher_BG,
     )
-    return representations, spent
+    return representations, embedding
 
 
 class Objective:
@@ -121,10 +82,9 @@ class Objective:
         return named | (self.regulariser(step, progress) if self.regulariser else {})
 
 
-def rank_parts(step: Step, accumulation: int, accelerator: Accelerator) -> list[Step]:
-    """This rank's share of every part of a step."""
-    world = accelerator.num_processes
-    return step.split(accumulation * world)[accelerator.process_index :: world]
+def share(step: Step, accelerator: Accelerator) -> Step:
+    """This rank's part of a step."""
+    return step.split(accelerator.num_processes)[accelerator.process_index]
 
 
 def train(
@@ -154,21 +114,18 @@ def train(
     seconds = facts["seconds"] if facts else 0.0
     parameters = list(encoder.backbone.trainable().values())
     encoder.backbone.train()
-    if recipe.gradient_checkpointing:
-        encoder.backbone.checkpoint_layers()
     begun = time.perf_counter()
     for number in range(start, steps):
-        named: dict[str, float] = {}
-        spent += Spending(steps=1)
-        for part in rank_parts(data.sampler.step(number), recipe.accumulation, accelerator):
-            step, cost = represent(encoder, part, data, config, accelerator)
-            spent += over_ranks(cost, accelerator)
-            terms = objective(step, number / steps)
-            accelerator.backward(torch.stack(list(terms.values())).sum() / recipe.accumulation)
-            for name, value in terms.items():
-                named[name] = named.get(name, 0.0) + value.item() / recipe.accumulation
-            # They hold the graph, and it some activations, through the next forward pass.
-            del step, terms
+        part = share(data.sampler.step(number), accelerator)
+        step, embedding = represent(encoder, part, data, config, accelerator)
+        spent += Spending(steps=1) + over_ranks(embedding.spending(data.meter), accelerator)
+        terms = objective(step, number / steps)
+        accelerator.backward(torch.stack(list(terms.values())).sum())
+        named = {name: value.item() for name, value in terms.items()}
+        # They hold the graph, and it some activations, through the passes that follow.
+        del step, terms
+        embedding.backward()
+        del embedding
         named["loss"] = sum(named.values())
         check_finite(named["loss"], number)
         average_gradients(parameters, accelerator)

@@ -19,7 +19,7 @@ from lion_sweep.devices import GIB, Device, device
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
 from lion_sweep.memory import training_memory
-from lion_sweep.meter import Meter, Spending
+from lion_sweep.meter import Spending
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
 from lion_sweep.plan.training import TrainingPlan, settle
 
@@ -46,14 +46,12 @@ def training(config: Config, machine: Device) -> TrainingPlan:
         sampler,
         *LENGTH_N,
         micro_batch_tokens=recipe.micro_batch_tokens,
-        parts=recipe.accumulation * devices,
+        parts=devices,
     )
-    sparse = config.paradigm.name == "sparse"
-    meter = Meter.of_training(LLAMA_1B, counts.longest, sparse=sparse, recipe=recipe)
     blueprint = Blueprint(
         "llama", "llama", "pretrained", LLAMA_1B, True, "llama", Path("queries"), Path("passages")
     )
-    return TrainingPlan(config, blueprint, machine, devices, counts, meter)
+    return TrainingPlan(config, blueprint, machine, devices, counts)
 
 
 @pytest.fixture
@@ -66,24 +64,22 @@ def full(compose_cell: Compose, tmp_path: Path) -> Compose:
 H200 = Device("h200", 989e12, 139 * GIB)
 
 
-@pytest.mark.parametrize("accumulation", [1, 4])
-def test_memory_is_that_of_the_worst_part_of_the_largest_step(
-    full: Compose, accumulation: int
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("cached", [False, True])
+def test_memory_is_that_of_the_worst_share_of_the_largest_step(
+    full: Compose, devices: int, cached: bool
 ) -> None:
-    config = full("paradigm=dense", f"recipe.accumulation={accumulation}")
+    how = "always" if cached else "never"
+    config = full("paradigm=dense", f"site.devices={devices}", f"recipe.gradient_cache={how}")
     plan = training(config, H200)
     padded = []
     for number in range(6):
-        length_N = plan.counts.lengths(plan.counts.sampler.step(number))
-        parts = [
-            plan.counts.lengths(part)
-            for part in plan.counts.sampler.step(number).split(accumulation)
-        ]
-        cuts = [[(len(b), int(p[b].max())) for b in micro_batches(p, 16384)] for p in parts]
+        step = plan.counts.sampler.step(number)
+        shares = [plan.counts.lengths(part) for part in step.split(devices)]
+        cuts = [[(len(b), int(p[b].max())) for b in micro_batches(p, 16384)] for p in shares]
         padded.append((sum(rows * long for cut in cuts for rows, long in cut), cuts))
-        assert sum(rows for cut in cuts for rows, _ in cut) == len(length_N)
+        assert sum(rows for cut in cuts for rows, _ in cut) == len(plan.counts.lengths(step))
     _, cuts = max(padded, key=lambda item: item[0])
-    assert plan.largest_step == max(range(6), key=lambda number: padded[number][0])
     expected = [
         training_memory(
             LLAMA_1B,
@@ -91,13 +87,24 @@ def test_memory_is_that_of_the_worst_part_of_the_largest_step(
             tied=True,
             sparse=False,
             lora=config.recipe.lora,
-            gradient_checkpointing=True,
             bf16=True,
-            accumulation=accumulation,
+            cached=cached,
         ).total
         for cut in cuts
     ]
-    assert plan.memory().total == max(expected)
+    assert plan.memory.total == max(expected)
+    assert plan.caches is cached
+
+
+def test_gradients_are_cached_where_a_step_does_not_fit(full: Compose) -> None:
+    large, small = (training(full(), Device("own", 1e14, size * GIB)) for size in (600, 60))
+    assert (large.caches, small.caches) == (False, True)
+    assert small.memory.total < 60 * GIB < large.memory.total
+    # The same training, for one more forward pass.
+    assert small.spending.useful_flops == large.spending.useful_flops
+    assert small.spending.hardware_flops > 1.3 * large.spending.hardware_flops
+    unknown = training(full(), Device("own", None, None))
+    assert not unknown.caches
 
 
 def test_time_is_executed_flops_over_a_share_of_the_peak(full: Compose) -> None:
@@ -118,16 +125,20 @@ def test_where_no_peak_is_known_time_is_missing(full: Compose) -> None:
     assert row["fits"]
 
 
-def test_what_does_not_fit_is_named_with_the_nearest_setting_that_does(full: Compose) -> None:
-    config = full("recipe.gradient_checkpointing=false")
-    small = Device("small", 1e14, 24 * GIB)
+@pytest.mark.parametrize("how", ["auto", "never"])
+def test_what_does_not_fit_is_named_with_the_nearest_setting_that_does(
+    full: Compose, how: str
+) -> None:
+    config = full("paradigm=dense", f"recipe.gradient_cache={how}")
+    small = Device("small", 1e14, 12 * GIB)
     (obstacle,) = CellPlan(training(config, small), Spending()).obstacles
-    assert "GiB of small's 22.6: " in obstacle
+    assert "GiB of small's 11.3: " in obstacle
     changes = obstacle.split(": ")[1].removesuffix(" fits").split()
-    assert "recipe.gradient_checkpointing=true" in changes
-    fitting = CellPlan(training(full(*changes), small), Spending())
+    assert ("recipe.gradient_cache=always" in changes) is (how == "never")
+    assert any(change.startswith("recipe.micro_batch_tokens=") for change in changes)
+    fitting = CellPlan(training(full("paradigm=dense", *changes), small), Spending())
     assert not fitting.obstacles
-    with pytest.raises(UserError, match=r"1b-sparse-cl needs .* fits"):
+    with pytest.raises(UserError, match=r"1b-dense-cl needs .* fits"):
         preflight.refuse_misfits([CellPlan(training(config, small), Spending())])
     preflight.refuse_misfits([fitting])
 

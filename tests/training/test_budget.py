@@ -4,12 +4,11 @@ Shapes: P training pairs, N texts.
 """
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
 
-from lion_sweep.config import Budget, BudgetKind, Lora, Recipe
+from lion_sweep.config import Budget, BudgetKind, Lora
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
@@ -54,20 +53,15 @@ def by_hand(number: int, sparse: bool, lora: Lora | None) -> tuple[int, int]:
     return sum(flops), sum(lengths)
 
 
-def recipe(lora: Lora | None, **changes: Any) -> Recipe:
-    """Micro-batches of at most 60 padded tokens."""
-    settings = {"micro_batch_tokens": 60, "gradient_checkpointing": False, "lora": lora}
-    return Recipe(**(settings | changes))
-
-
 def counts(tokens: int = 60, parts: int = 1) -> LengthCounts:
+    """Micro-batches of at most so many padded tokens."""
     return LengthCounts(
         sampler(), QUERY_LENGTH_N, PASSAGE_LENGTH_N, micro_batch_tokens=tokens, parts=parts
     )
 
 
-def meter(sparse: bool, lora: Lora | None, **changes: Any) -> Meter:
-    return Meter.of_training(SHAPE, counts().longest, sparse=sparse, recipe=recipe(lora, **changes))
+def meter(sparse: bool, lora: Lora | None, cached: bool = False) -> Meter:
+    return Meter.of_training(SHAPE, counts().longest, sparse=sparse, lora=lora, cached=cached)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -111,11 +105,11 @@ def test_a_number_of_steps(count: int) -> None:
 
 
 @pytest.mark.parametrize(("parts", "tokens"), [(1, 60), (3, 60), (3, 1000)])
-@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("cached", [False, True])
 def test_hardware_flops_are_those_of_every_padded_micro_batch(
-    parts: int, tokens: int, checkpointed: bool
+    parts: int, tokens: int, cached: bool
 ) -> None:
-    price = meter(True, LORA, gradient_checkpointing=checkpointed)
+    price = meter(True, LORA, cached)
     expected = 0
     for number in range(5):
         step = sampler().step(number)
@@ -130,7 +124,7 @@ def test_hardware_flops_are_those_of_every_padded_micro_batch(
                     np.array(lengths[:1]),
                     sparse=True,
                     lora=LORA,
-                    gradient_checkpointing=checkpointed,
+                    cached=cached,
                 )
                 expected += rows * int(flops)
                 del lengths[:rows]

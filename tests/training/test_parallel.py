@@ -15,7 +15,7 @@ from lion_sweep.data.batches import Step
 from lion_sweep.losses.contrastive import Contrastive
 from lion_sweep.losses.flops import FlopsRegulariser
 from lion_sweep.losses.representations import Representations
-from lion_sweep.training.loop import rank_parts
+from lion_sweep.training.loop import share
 from lion_sweep.training.parallel import average_gradients, gather
 
 QUERIES, GROUP, INPUTS, DIMENSIONS = 8, 3, 5, 4
@@ -40,7 +40,7 @@ def gradients(rank: int, world: int, folder: str, port: int) -> None:
     step = Step(
         rows, np.arange(QUERIES * GROUP).reshape(QUERIES, GROUP), np.zeros((QUERIES, GROUP))
     )
-    (part,) = rank_parts(step, 1, accelerator)
+    part = share(step, accelerator)
     query_BD: Tensor = layer(query_QI[part.query_B]).relu()
     passage_ND: Tensor = layer(passage_NI[part.passage_BG.ravel()]).relu()
     reps = Representations(
@@ -70,12 +70,11 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
         torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_every_query_is_in_one_part_of_one_rank() -> None:
+def test_every_query_is_in_the_share_of_one_rank() -> None:
     step = Step(np.arange(12), np.arange(24).reshape(12, 2), np.zeros((12, 2)))
     seen = []
-    for rank in range(2):
-        accelerator = SimpleNamespace(num_processes=2, process_index=rank)
-        parts = rank_parts(step, 3, accelerator)
-        assert len(parts) == 3
-        seen += [row for part in parts for row in part.query_B.tolist()]
-    assert sorted(seen) == list(range(12))
+    for rank in range(3):
+        part = share(step, SimpleNamespace(num_processes=3, process_index=rank))
+        assert len(part.query_B) == 4
+        seen += part.query_B.tolist()
+    assert seen == list(range(12))

@@ -1,0 +1,114 @@
+"""The vectors of a step's texts, and the way back from their gradients to what trains.
+
+Texts are encoded in micro-batches of about the same length. Either the graphs of all of them are
+kept for the backward pass, or gradients are cached (Gao et al., 2021): a first pass keeps vectors
+alone, the losses' gradients stop at them, and a second pass encodes each micro-batch again, with
+the dropout it had, to carry on. That gives the same gradients for one more forward pass, and no
+more memory than one micro-batch takes, whatever the losses compare.
+
+Shapes: N texts, L tokens (padded), D dimensions.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lion_sweep.data.batches import micro_batches, pad
+from lion_sweep.meter import Meter, Spending
+from lion_sweep.models.backbone import Backbone
+
+
+class Encoder(Protocol):
+    """Anything that turns padded token ids into one vector per text."""
+
+    backbone: Backbone
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """Vectors, [B, D], in fp32."""
+        ...
+
+
+class Embedding:
+    """Vectors of texts in their order, `vectors_ND`, for losses to be computed from.
+
+    Call `backward` after the losses' own backward pass.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        texts: list[NDArray[np.int32]],
+        tokens: int,
+        accelerator: Accelerator,
+        *,
+        cached: bool,
+    ) -> None:
+        """`tokens` bounds the padded tokens of a micro-batch, `cached` says how gradients come."""
+        self.encoder, self.texts, self.accelerator, self.cached = (
+            encoder,
+            texts,
+            accelerator,
+            cached,
+        )
+        self.lengths_N = np.array([len(text) for text in texts])
+        self.batches = list(micro_batches(self.lengths_N, tokens))
+        self.generators: list[Tensor] = []  # as they were before each micro-batch
+        self.vectors_ND = self._first_pass() if cached else self._with_graphs()
+
+    def _encode(self, batch: NDArray[np.int64]) -> Tensor:
+        ids, mask = pad([self.texts[row] for row in batch], self.accelerator.device)
+        with self.accelerator.autocast():
+            return self.encoder(ids, mask)
+
+    def _rows(self, batch: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(batch).to(self.accelerator.device)
+
+    def _with_graphs(self) -> Tensor:
+        parts = [self._encode(batch) for batch in self.batches]
+        order = np.argsort(np.concatenate(self.batches), kind="stable")
+        return torch.cat(parts)[self._rows(order)]
+
+    @torch.no_grad()
+    def _first_pass(self) -> Tensor:
+        size = len(self.texts), self.encoder.dimensions
+        vectors_ND = torch.empty(size, device=self.accelerator.device)
+        for batch in self.batches:
+            self.generators.append(_generator(self.accelerator.device))
+            vectors_ND[self._rows(batch)] = self._encode(batch)
+        return vectors_ND.requires_grad_()
+
+    def backward(self) -> None:
+        """Add the gradients to what trains, if they are not there yet."""
+        for batch, generator in zip(self.batches, self.generators, strict=False):
+            # The last one leaves the generator as the first pass did.
+            _set_generator(self.accelerator.device, generator)
+            assert self.vectors_ND.grad is not None
+            self._encode(batch).backward(self.vectors_ND.grad[self._rows(batch)])
+
+    def spending(self, meter: Meter) -> Spending:
+        """What the texts cost, forward and backward."""
+        spent = Spending()
+        for batch in self.batches:
+            lengths_B = self.lengths_N[batch]
+            spent += meter.micro_batch(lengths_B, int(lengths_B.max()))
+        return spent
+
+
+def _generator(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_generator(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
