@@ -13,7 +13,7 @@ from lion_sweep.config import Config, LadderName, Precision
 from lion_sweep.config_data import SparseEngine
 from lion_sweep.config_site import Resources, SiteName
 from lion_sweep.errors import UserError
-from lion_sweep.retrieval.lucene import lucene_available
+from lion_sweep.retrieval.anserini import lucene_available
 
 LEAST_FREE_BYTES = 1 << 30
 PING_SECONDS = 10
