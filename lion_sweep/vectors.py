@@ -63,7 +63,7 @@ def main(words: list[str]) -> int:
         print(f"lion_sweep: {error}", file=sys.stderr)
         return 2
     print(f"{asked.folder}: vectors of {facts['documents']} passages, {facts['queries']} queries")
-    print(f"checked by {facts['checked_by']}. {agreement(facts)}")
+    print(f"{facts['checked']} {agreement(facts)}")
     return 0
 
 
@@ -200,18 +200,19 @@ def check(source: Source, written: Encoded, engine: str, folder: Path) -> dict[s
     if not read.equals(written):
         raise UserError(problem % "hold other vectors")
     if engine == "lucene" and read.is_sparse:
-        found, checked_by = _check_levels(read, folder, depth, problem)
+        found, checked = _check_levels(read, folder, depth, problem)
     else:
-        found, checked_by = read.search(depth), "exact search: the cell's run"
+        found, checked = read.search(depth), "Read back, the vectors give the cell's run."
         if found != _of_queries(source.run, read.query_ids):
             raise UserError(problem % "find other passages")
         if read.is_sparse:
             found = opensearch_files.as_stored(read).search(depth)
+            checked += " With the 9 bits that Lucene keeps of a document's weight:"
     measure = source.config.evaluation.measures_of(source.collection.name)[0]
     qrels = source.collection.qrels[source.split]
     here, there = (mean(evaluate(run, qrels, [measure]))[measure] for run in (found, source.run))
     return {
-        "checked_by": checked_by,
+        "checked": checked,
         f"top_{TOP}_kept": kept(source.run, found),
         "measure": measure,
         "score": here,
@@ -220,11 +221,11 @@ def check(source: Source, written: Encoded, engine: str, folder: Path) -> dict[s
 
 
 def _check_levels(read: Encoded, folder: Path, depth: int, problem: str) -> tuple[Run, str]:
-    """(what exact search finds with levels, what found the same)."""
+    """(what exact search finds with levels, how it was checked)."""
     try:
         found = read.search(depth)
         if not lucene_available()[0]:
-            return found, "exact search on the levels; no Java here to ask Lucene"
+            return found, "Read back, the levels are whole; there was no Java to ask Lucene."
         with tempfile.TemporaryDirectory(dir=folder) as index:
             documents, ids = folder / anserini_files.DOCUMENTS, sorted(read.document_ids)
             searcher = ImpactSearcher(documents, Path(index) / "index", ids)
@@ -233,7 +234,7 @@ def _check_levels(read: Encoded, folder: Path, depth: int, problem: str) -> tupl
         raise UserError(f"{error}: export with fewer --bits.") from None
     if found != by_lucene:
         raise UserError(problem % "find other passages in Lucene than in exact search")
-    return found, "Lucene: exact search on the levels"
+    return found, "Lucene finds in these files what exact search finds with their levels."
 
 
 def _of_queries(run: Run, query_ids: Sequence[str]) -> Run:
@@ -281,7 +282,7 @@ def readme(source: Source, facts: dict[str, Any], guide: str) -> str:
             f"times {facts['document_scale']:.9g}, a query's its level times "
             f"{facts['query_scale']:.9g}.",
         ]
-    lines += ["", guide, f"Checked by {facts['checked_by']}. {agreement(facts)}"]
+    lines += ["", guide, f"{facts['checked']} {agreement(facts)}"]
     return "\n".join(lines) + "\n"
 
 

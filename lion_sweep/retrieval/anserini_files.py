@@ -40,9 +40,10 @@ or with Anserini alone:
       -topics topics.tsv -topicReader TsvString -impact -pretokenized -hits {depth} -removeQuery \\
       -output run.txt
 
-`--min-idf -1` keeps terms that every document has. Pyserini reads query ids of digits as integers,
-so ids lose their leading zeros, which Anserini alone keeps. Both refuse queries of more than 1,024
-distinct terms.
+Pyserini needs a JDK of 21 or up, and asks for a key of OpenAI when it is imported:
+OPENAI_API_KEY=unused will do. `--min-idf -1` keeps terms that every document
+has. Pyserini reads query ids of digits as integers, so ids lose their leading zeros, which Anserini
+alone keeps. Both refuse queries of more than 1,024 distinct terms.
 """
 
 _DENSE = """\
