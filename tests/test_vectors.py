@@ -216,6 +216,24 @@ def test_another_set_and_vectors_that_are_gone(
     assert (tmp_path / "again" / "documents.ndjson").read_text() == written[0]
 
 
+@pytest.mark.parametrize("searched_by", ["exact", "lucene"])
+def test_floats_are_compared_with_exact_search(
+    twin: Path, tmp_path: Path, searched_by: str
+) -> None:
+    """Made again where the cell's own run is gone, or was found with levels."""
+    root, result = tmp_path / "root", by_axes(twin)["1b-sparse-cl"]
+    shutil.copytree(twin, root)
+    config = root / "cells" / result["id"] / "config.yaml"
+    text = config.read_text()
+    assert "sparse_engine: exact" in text
+    config.write_text(text.replace("sparse_engine: exact", f"sparse_engine: {searched_by}"))
+    stage = root / "stages" / result["stages"]["search twin"]["folder"]
+    gone = {"exact": stage / "done.json", "lucene": stage / "run.npz"}
+    gone[searched_by].unlink()
+    _, facts = exported(root, "1b-sparse-cl", tmp_path / "files", "--for", "opensearch")
+    assert facts["score_of_cell"] == result["scores"]["twin"]["nDCG@10"]
+
+
 def test_what_cannot_be_exported(
     twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
