@@ -105,9 +105,7 @@ def of_cell(folder: Path) -> Checkpoint:
             f"{folder.name} has its result, but its weights are gone from {trained}: give the "
             "command again that trained it."
         )
-    proxy = result["stages"].get("backbone")
-    source = str(stages / proxy["folder"]) if proxy else config.model.backbone or config.model.full
-    assert source is not None
+    source = source_of(config, result, stages)
 
     def load(dtype: torch.dtype) -> Encoder:
         if config.recipe.lora:
@@ -120,6 +118,14 @@ def of_cell(folder: Path) -> Checkpoint:
     lengths = (config.evaluation.query_length, config.evaluation.passage_length)
     paradigm = config.paradigm.name
     return Checkpoint(folder.name, "cell", source, paradigm, identity, load, lengths, config)
+
+
+def source_of(config: Config, result: dict[str, Any], stages: Path) -> str:
+    """Folder or Hugging Face id of what a finished cell adapted; its tokenizer read the texts."""
+    proxy = result["stages"].get("backbone")
+    source = str(stages / proxy["folder"]) if proxy else config.model.backbone or config.model.full
+    assert source is not None
+    return source
 
 
 def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:

@@ -24,6 +24,13 @@ class SparseEngine(Enum):
     lucene = "lucene"
 
 
+class BM25Engine(Enum):
+    """What computes the row of BM25."""
+
+    bm25s = "bm25s"
+    lucene = "lucene"
+
+
 @dataclass
 class Data:
     """The collection that cells train on, and whose test split is the first to be scored."""
@@ -66,6 +73,9 @@ class Evaluation:
     passage_length: int = MISSING
     batch_tokens: int = MISSING
     sparse_engine: SparseEngine = MISSING
+    bm25_engine: BM25Engine = (
+        BM25Engine.bm25s
+    )  # what cells were compared with before there were two
     permutations: int = MISSING
 
     def __post_init__(self) -> None:

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lion_sweep.config_data import BM25Engine
 from lion_sweep.data.collection import Collection
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.prepare import Workshop
 from lion_sweep.retrieval.bm25 import BM25Index
+from lion_sweep.retrieval.bm25_lucene import LuceneBM25Index
 from lion_sweep.retrieval.runs import Run, drop_self_hits, write_trec
 from lion_sweep.stage import Stage, key_of, write_json
 
@@ -51,9 +53,14 @@ def write_run(run: Run, folder: Path, tag: str) -> None:
 def bm25(workshop: Workshop, collection: Collection, split: str) -> Scores:
     """The reference row: BM25 over the same texts."""
     depth, asked = workshop.config.evaluation.depth, collection.asked(split)
+    by_lucene = workshop.config.evaluation.bm25_engine is BM25Engine.lucene
 
     def work(folder: Path) -> dict[str, Any]:
-        index = BM25Index(collection.documents.ids, collection.documents.all())
+        ids, texts = collection.documents.ids, collection.documents.all()
+        index: BM25Index | LuceneBM25Index
+        index = (
+            LuceneBM25Index(ids, texts, folder / "lucene") if by_lucene else BM25Index(ids, texts)
+        )
         run = index.search(asked, collection.queries.of(asked), depth)
         write_run(run, folder, "bm25")
         return {}
@@ -64,6 +71,8 @@ def bm25(workshop: Workshop, collection: Collection, split: str) -> Scores:
         "ids": key_of(asked),
         "depth": depth,
     }
+    if by_lucene:
+        specification["engine"] = BM25Engine.lucene.name
     searched = workshop.run("search", specification, work, f"search bm25 {collection.name}")
     measures = workshop.config.evaluation.measures_of(collection.name)
     return score(workshop, collection, split, searched, measures, "bm25 ")

@@ -10,10 +10,10 @@ from huggingface_hub import get_token
 from transformers import AutoConfig
 
 from lion_sweep.config import Config, LadderName, Precision
-from lion_sweep.config_data import SparseEngine
+from lion_sweep.config_data import BM25Engine, Evaluation, SparseEngine
 from lion_sweep.config_site import Resources, SiteName
 from lion_sweep.errors import UserError
-from lion_sweep.retrieval.lucene import lucene_available
+from lion_sweep.retrieval.anserini import lucene_available
 
 LEAST_FREE_BYTES = 1 << 30
 PING_SECONDS = 10
@@ -122,6 +122,19 @@ def check_output(root: Path) -> None:
         )
 
 
+def check_engines(evaluation: Evaluation) -> None:
+    """Refuse Lucene where it cannot run."""
+    available, why = lucene_available()
+    if evaluation.sparse_engine is SparseEngine.lucene and not available:
+        raise UserError(
+            f"evaluation.sparse_engine=lucene: {why}. Or use evaluation.sparse_engine=exact."
+        )
+    if evaluation.bm25_engine is BM25Engine.lucene and not available:
+        raise UserError(
+            f"evaluation.bm25_engine=lucene: {why}. Or use evaluation.bm25_engine=bm25s."
+        )
+
+
 def check(config: Config, site: SiteName) -> None:
     """Refuse before any work what this machine cannot do."""
     ranks = world_size()
@@ -130,12 +143,7 @@ def check(config: Config, site: SiteName) -> None:
             f"site.devices={config.site.devices}, but this command was started on {ranks}: set "
             f"site.devices={ranks} to run here (python -m lion_sweep.plan plans for any number)."
         )
-    if config.evaluation.sparse_engine is SparseEngine.lucene:
-        available, why = lucene_available()
-        if not available:
-            raise UserError(
-                f"evaluation.sparse_engine=lucene: {why}. Or use evaluation.sparse_engine=exact."
-            )
+    check_engines(config.evaluation)
     backbone = config.model.backbone
     if backbone is None and config.ladder is LadderName.proxy:
         return

@@ -114,6 +114,7 @@ def test_an_unknown_key_is_refused(compose_cell: Compose, override: str) -> None
         ("recipe.precision", "fp8"),
         ("recipe.lengths", "3"),
         ("evaluation.sparse_engine", "elastic"),
+        ("evaluation.bm25_engine", "elastic"),
         ("tracking.kind", "paper"),
         ("model.proxy.tied", "perhaps"),
     ],

@@ -150,7 +150,7 @@ def test_weights_and_optimiser_are_those_of_a_real_one(
         if name != "step"  # a number per weight matrix
     )
     state += sum(p.grad.nbytes for p in trained if p.grad is not None)
-    found = memory([(64, 32)], lora=lora, bf16=bf16, tied=tied, cached=True)
+    found = memory([(64, 32)] * 2, lora=lora, bf16=bf16, tied=tied, cached=True)
     assert (found.weights, found.optimiser) == (weights, state)
     # Without texts to speak of, the update is the worst moment: it takes as much as a gradient.
     update = memory([(1, 1)], lora=None, bf16=False, tied=tied)

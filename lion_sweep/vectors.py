@@ -1,0 +1,300 @@
+"""`python -m lion_sweep.vectors CELL FOLDER --for lucene`: a cell's vectors for an engine.
+
+--for lucene       what Anserini and Pyserini index and search: levels of 8 bits (or --bits), or
+                   dense vectors
+--for opensearch   bodies of OpenSearch's requests, with float weights or dense vectors
+
+The vectors are those that the cell was scored with, read from its stages. The files are checked
+before the folder appears: read back, they have to find what the cell's own search finds.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import transformers
+
+from lion_sweep import checkpoints, prepare
+from lion_sweep.cell import read_config
+from lion_sweep.config import Config
+from lion_sweep.config_data import SparseEngine
+from lion_sweep.data.collection import Collection
+from lion_sweep.errors import UserError
+from lion_sweep.evaluation.measures import evaluate, mean
+from lion_sweep.prepare import Workshop
+from lion_sweep.progress import Progress
+from lion_sweep.retrieval import anserini_files, encoding, opensearch_files
+from lion_sweep.retrieval.anserini import lucene_available
+from lion_sweep.retrieval.encoded import Encoded
+from lion_sweep.retrieval.lucene import ImpactSearcher, quantise
+from lion_sweep.retrieval.runs import Run, drop_self_hits
+from lion_sweep.scoring import RUN
+from lion_sweep.stage import DONE, write_json
+
+FORMATS: dict[str, Any] = {"lucene": anserini_files, "opensearch": opensearch_files}
+README, FACTS, TERMS = "README.md", "lion_sweep.json", "terms.tsv"
+BITS, TOP = 8, 10
+
+
+def main(words: list[str]) -> int:
+    """The exit status: 0, or 2 where nothing can be exported."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m lion_sweep.vectors", description=__doc__, formatter_class=form
+    )
+    parser.add_argument("cell", type=Path, help="the cell's folder, or its id below ROOT/cells")
+    parser.add_argument("folder", type=Path, help="where the files go; must not exist")
+    parser.add_argument("--for", dest="engine", choices=FORMATS, required=True)
+    parser.add_argument("--set", dest="name", help="of evaluation.sets; else the cell's collection")
+    parser.add_argument("--root", type=Path, default=Path("outputs"), help="paths.root of the cell")
+    parser.add_argument("--bits", type=int, choices=range(1, 17), help=f"of a level; {BITS}")
+    asked = parser.parse_args(words)
+    cell = asked.cell if asked.cell.is_dir() else asked.root / "cells" / asked.cell
+    try:
+        facts = export(cell, asked.folder, asked.engine, asked.name, asked.bits)
+    except (UserError, OSError) as error:
+        print(f"lion_sweep: {error}", file=sys.stderr)
+        return 2
+    print(f"{asked.folder}: vectors of {facts['documents']} passages, {facts['queries']} queries")
+    print(f"{facts['checked']} {agreement(facts)}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished cell's vectors of a collection, and the run that exact search finds with them."""
+
+    cell: str
+    proxy: bool
+    config: Config
+    collection: Collection
+    split: str
+    tokenizer: str
+    encoded: Encoded
+    run: Run
+
+
+def find(cell: Path, name: str | None) -> Source:
+    """Read what a cell was scored with on the set `name` (None: on its own collection).
+
+    Raises `UserError` where the cell is not finished, was not scored on the set, or its vectors or
+    the collection are not there as they were.
+    """
+    if not (cell / "result.json").is_file():
+        raise UserError(f"{cell} is not the folder of a cell with a result.")
+    config, root = read_config(cell), cell.parent.parent
+    result = json.loads((cell / "result.json").read_text(encoding="utf-8"))
+    name = name or config.data.name
+    if name not in result["collections"]:
+        scored = ", ".join(result["collections"])
+        raise UserError(f"{cell.name} was not scored on {name}: --set is one of {scored}.")
+    config.paths.root = str(root)
+    sets = config.evaluation.sets
+    config.evaluation.sets = {key: value for key, value in sets.items() if key == name}
+    workshop = Workshop(config, Progress(cell.name, None))
+    collection, split = prepare.evaluation_sets(workshop)[name]
+    if collection.checksum != result["collections"][name]["checksum"]:
+        raise UserError(f"{name} is not what {cell.name} was scored on: its texts have changed.")
+    passages, asked, searched = (
+        root / "stages" / result["stages"][title]["folder"]
+        for title in (f"encode passages {name}", f"encode queries {name}", f"search {name}")
+    )
+    for folder in (passages, asked):
+        if not (folder / DONE).is_file():
+            raise UserError(
+                f"{cell.name} has its result, but its vectors are gone from {folder}: python -m "
+                f"lion_sweep.evaluate checkpoint={cell}, with the cell's data= and data.path=, "
+                "encodes them again."
+            )
+    encoded = Encoded(
+        collection.documents.ids,
+        encoding.load(passages / "vectors"),
+        collection.asked(split),
+        encoding.load(asked / "vectors"),
+    )
+    exact = not encoded.is_sparse or config.evaluation.sparse_engine is SparseEngine.exact
+    kept = exact and (searched / DONE).is_file()
+    run = Run.load(searched / RUN) if kept else encoded.search(config.evaluation.depth)
+    tokenizer = checkpoints.source_of(config, result, root / "stages")
+    proxy = result["ladder"] == "proxy"
+    return Source(cell.name, proxy, config, collection, split, tokenizer, encoded, run)
+
+
+def export(
+    cell: Path, folder: Path, engine: str, name: str | None = None, bits: int | None = None
+) -> dict[str, Any]:
+    """Write the vectors to `folder`, which appears whole or not at all; returns its facts.
+
+    Raises `UserError` where `find` does, where the folder is there already, or where the files do
+    not find what the cell finds.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already: choose another folder, or remove it.")
+    source = find(cell, name)
+    asked = source.encoded.with_terms() if source.encoded.is_sparse else source.encoded
+    facts: dict[str, Any] = {
+        "cell": source.cell,
+        "set": source.collection.name,
+        "checksum": source.collection.checksum,
+        "for": engine,
+        "paradigm": source.config.paradigm.name,
+        "documents": len(asked.document_ids),
+    }
+    if engine == "lucene" and asked.is_sparse:
+        asked, scales = _levels(asked, bits or BITS)
+        facts |= scales
+    elif bits:
+        raise UserError(f"--bits={bits} is for sparse vectors and --for lucene: leave it away.")
+    facts["queries"] = len(asked.query_ids)
+    facts["queries_without_terms"] = len(source.encoded.query_ids) - len(asked.query_ids)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        guide = FORMATS[engine].write(asked, partial, source.config.evaluation.depth)
+        if asked.is_sparse:
+            _write_terms(asked, source.tokenizer, partial / TERMS)
+        facts |= check(source, asked, engine, partial)
+        write_json(partial / FACTS, facts)
+        (partial / README).write_text(readme(source, facts, guide), encoding="utf-8")
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return facts
+
+
+def _levels(encoded: Encoded, bits: int) -> tuple[Encoded, dict[str, Any]]:
+    """The vectors as integer levels, without queries that have none; bits and scales."""
+    documents, document_scale = quantise(encoded.documents, bits)
+    queries, query_scale = quantise(encoded.queries, bits)
+    levels = replace(encoded, documents=documents, queries=queries).with_terms()
+    scales = {"bits": bits, "document_scale": document_scale, "query_scale": query_scale}
+    return levels, scales
+
+
+def _write_terms(encoded: Encoded, tokenizer: str, path: Path) -> None:
+    """A line for every term in use: its id, a tab, its token as JSON."""
+    used = np.union1d(encoded.documents.indices, encoded.queries.indices).tolist()
+    tokens = prepare.tokenizer_of(tokenizer).convert_ids_to_tokens(used)
+    with path.open("w", encoding="utf-8") as file:
+        for term, token in zip(used, tokens, strict=True):
+            file.write(f"{term}\t{json.dumps(token, ensure_ascii=False)}\n")
+
+
+def check(source: Source, written: Encoded, engine: str, folder: Path) -> dict[str, Any]:
+    """What the files find, read back, beside what the cell found.
+
+    Levels have to find in Lucene (where Java is missing: in exact search) what exact search finds
+    with them, floats what the cell found. Raises `UserError` where they do not.
+    """
+    depth = source.config.evaluation.depth
+    read = FORMATS[engine].read(folder, written.terms)
+    problem = f"{source.cell} cannot be exported: read back, the files %s. Please report this."
+    if not read.equals(written):
+        raise UserError(problem % "hold other vectors")
+    if engine == "lucene" and read.is_sparse:
+        found, checked = _check_levels(read, folder, depth, problem)
+    else:
+        found, checked = read.search(depth), "Read back, the vectors give the cell's run."
+        if found != _of_queries(source.run, read.query_ids):
+            raise UserError(problem % "find other passages")
+        if read.is_sparse:
+            found = opensearch_files.as_stored(read).search(depth)
+            checked += " With the 9 bits that Lucene keeps of a document's weight:"
+    measure = source.config.evaluation.measures_of(source.collection.name)[0]
+    qrels = source.collection.qrels[source.split]
+    here, there = (mean(evaluate(run, qrels, [measure]))[measure] for run in (found, source.run))
+    return {
+        "checked": checked,
+        f"top_{TOP}_kept": kept(source.run, found),
+        "measure": measure,
+        "score": here,
+        "score_of_cell": there,
+    }
+
+
+def _check_levels(read: Encoded, folder: Path, depth: int, problem: str) -> tuple[Run, str]:
+    """(what exact search finds with levels, how it was checked)."""
+    try:
+        found = read.search(depth)
+        if not lucene_available()[0]:
+            return found, "Read back, the levels are whole; there was no Java to ask Lucene."
+        with tempfile.TemporaryDirectory(dir=folder) as index:
+            documents, ids = folder / anserini_files.DOCUMENTS, sorted(read.document_ids)
+            searcher = ImpactSearcher(documents, Path(index) / "index", ids)
+            by_lucene = drop_self_hits(searcher.search(read.query_ids, read.queries, depth))
+    except ValueError as error:  # scores beyond what the engine adds up exactly
+        raise UserError(f"{error}: export with fewer --bits.") from None
+    if found != by_lucene:
+        raise UserError(problem % "find other passages in Lucene than in exact search")
+    return found, "Lucene finds in these files what exact search finds with their levels."
+
+
+def _of_queries(run: Run, query_ids: Sequence[str]) -> Run:
+    """The run of these queries alone."""
+    rows = run.rows(query_ids)
+    documents_QK, scores_QK = run.documents_QK[rows], run.scores_QK[rows]
+    return replace(run, query_ids=query_ids, documents_QK=documents_QK, scores_QK=scores_QK)
+
+
+def kept(own: Run, other: Run) -> float:
+    """Share of a query's first hits in `own` that are among its first hits in `other`, averaged."""
+    shares = []
+    theirs = other.as_mapping()
+    for query_id, hits in own.as_mapping().items():
+        first, second = (
+            {document_id for document_id, _ in of_run[:TOP]}
+            for of_run in (hits, theirs.get(query_id, []))
+        )
+        if first:
+            shares.append(len(first & second) / len(first))
+    return float(np.mean(shares)) if shares else 1.0
+
+
+def readme(source: Source, facts: dict[str, Any], guide: str) -> str:
+    """What the folder holds, how to index and search it, and what was checked."""
+    evaluation = source.config.evaluation
+    query_length, passage_length = evaluation.lengths_of(source.collection.name)
+    lines = [
+        f"# {source.cell}: vectors for {facts['for']}",
+        "",
+        f"{facts['paradigm'].capitalize()} vectors of {facts['documents']:,} passages and "
+        f"{facts['queries']:,} queries of {facts['set']} (cut at {passage_length} and "
+        f"{query_length} tokens), by lion_sweep. Scores are dot products.",
+    ]
+    if source.proxy:
+        lines += ["", "**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**"]
+    if facts["queries_without_terms"]:
+        lines += ["", f"{facts['queries_without_terms']} queries have no term and are left out."]
+    if source.encoded.is_sparse:
+        lines += ["", f"Terms are token ids in decimal digits; {TERMS} has their tokens."]
+    if "bits" in facts:
+        lines += [
+            "",
+            f"Weights are integer levels of {facts['bits']} bits: a document's weight is its level "
+            f"times {facts['document_scale']:.9g}, a query's its level times "
+            f"{facts['query_scale']:.9g}.",
+        ]
+    lines += ["", guide, f"{facts['checked']} {agreement(facts)}"]
+    return "\n".join(lines) + "\n"
+
+
+def agreement(facts: dict[str, Any]) -> str:
+    """How near the exported vectors' ranking is to the cell's."""
+    return (
+        f"Of the cell's top {TOP}, {facts[f'top_{TOP}_kept']:.2%} is kept; {facts['measure']} "
+        f"{facts['score']:.4f}, the cell's {facts['score_of_cell']:.4f}."
+    )
+
+
+if __name__ == "__main__":
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    raise SystemExit(main(sys.argv[1:]))
