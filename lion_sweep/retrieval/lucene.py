@@ -9,8 +9,8 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -158,19 +158,23 @@ class LuceneImpactIndex:
         self._stats = postings_stats(levels_NV, index_bytes)
 
     def _build(self, levels_NV: sparse.csr_matrix, index: Path) -> None:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=index.parent) as collection:
-            with (Path(collection) / "documents.jsonl").open("w", encoding="utf-8") as file:
-                for row, document_id in enumerate(self._ids):
-                    vector = _impacts(levels_NV, row)
-                    file.write(json.dumps({"id": document_id, "content": "", "vector": vector}))
-                    file.write("\n")
-            command = [str(_java_home() / "bin" / "java"), "-cp", str(_anserini_jar())]
-            command += ["io.anserini.index.IndexCollection", "-collection", "JsonVectorCollection"]
-            command += ["-generator", "DefaultLuceneDocumentGenerator", "-threads", "1"]
-            command += ["-impact", "-pretokenized", "-optimize"]
-            command += ["-input", collection, "-index", str(index)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        collection = index.with_name("collection")
+        # A killed process leaves both, and perhaps a Java that still holds the lock of its index.
+        for left in (collection, index):
+            shutil.rmtree(left, ignore_errors=True)
+        collection.mkdir(parents=True)
+        with (collection / "documents.jsonl").open("w", encoding="utf-8") as file:
+            for row, document_id in enumerate(self._ids):
+                vector = _impacts(levels_NV, row)
+                file.write(json.dumps({"id": document_id, "content": "", "vector": vector}))
+                file.write("\n")
+        command = [str(_java_home() / "bin" / "java"), "-cp", str(_anserini_jar())]
+        command += ["io.anserini.index.IndexCollection", "-collection", "JsonVectorCollection"]
+        command += ["-generator", "DefaultLuceneDocumentGenerator", "-threads", "1"]
+        command += ["-impact", "-pretokenized", "-optimize"]
+        command += ["-input", str(collection), "-index", str(index)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        shutil.rmtree(collection)
         if done.returncode != 0:
             raise RuntimeError(f"Anserini could not index: {done.stderr[-2000:]}")
 
