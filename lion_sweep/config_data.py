@@ -22,6 +22,14 @@ class SparseEngine(Enum):
 
     exact = "exact"
     lucene = "lucene"
+    seismic = "seismic"
+
+
+class DensePrecision(Enum):
+    """What dense vectors are stored and searched in."""
+
+    float32 = "float32"
+    float16 = "float16"
 
 
 @dataclass
@@ -56,6 +64,16 @@ class EvaluationSet:
 
 
 @dataclass
+class Seismic:
+    """What the approximate sparse engine may leave out, see retrieval/seismic.py."""
+
+    n_postings: int = MISSING
+    summary_energy: float = MISSING
+    query_cut: int = MISSING
+    heap_factor: float = MISSING
+
+
+@dataclass
 class Evaluation:
     """How a trained cell is searched and scored, and on which collections besides its own."""
 
@@ -66,6 +84,8 @@ class Evaluation:
     passage_length: int = MISSING
     batch_tokens: int = MISSING
     sparse_engine: SparseEngine = MISSING
+    seismic: Seismic = field(default_factory=Seismic)
+    dense_precision: DensePrecision = MISSING
     permutations: int = MISSING
 
     def __post_init__(self) -> None:

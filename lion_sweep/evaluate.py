@@ -65,6 +65,7 @@ def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any
     """Score a checkpoint on everything that the overrides name; returns and writes its result."""
     config, paradigm = _composed(overrides), _said(overrides, "paradigm")
     site.check_output(Path(config.paths.root))
+    site.check_engine(config.evaluation.sparse_engine)
     machine, _ = site.choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
     found = checkpoints.find(name, base, config, paradigm)
     if found.config is None:

@@ -14,6 +14,7 @@ from lion_sweep.config_data import SparseEngine
 from lion_sweep.config_site import Resources, SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.retrieval.lucene import lucene_available
+from lion_sweep.retrieval.seismic import seismic_available
 
 LEAST_FREE_BYTES = 1 << 30
 PING_SECONDS = 10
@@ -122,6 +123,16 @@ def check_output(root: Path) -> None:
         )
 
 
+def check_engine(engine: SparseEngine) -> None:
+    """Refuse a sparse engine whose package, or whose Java, is not here."""
+    engines = {SparseEngine.lucene: lucene_available, SparseEngine.seismic: seismic_available}
+    available, why = engines[engine]() if engine in engines else (True, "")
+    if not available:
+        raise UserError(
+            f"evaluation.sparse_engine={engine.name}: {why}. Or use evaluation.sparse_engine=exact."
+        )
+
+
 def check(config: Config, site: SiteName) -> None:
     """Refuse before any work what this machine cannot do."""
     ranks = world_size()
@@ -130,12 +141,7 @@ def check(config: Config, site: SiteName) -> None:
             f"site.devices={config.site.devices}, but this command was started on {ranks}: set "
             f"site.devices={ranks} to run here (python -m lion_sweep.plan plans for any number)."
         )
-    if config.evaluation.sparse_engine is SparseEngine.lucene:
-        available, why = lucene_available()
-        if not available:
-            raise UserError(
-                f"evaluation.sparse_engine=lucene: {why}. Or use evaluation.sparse_engine=exact."
-            )
+    check_engine(config.evaluation.sparse_engine)
     backbone = config.model.backbone
     if backbone is None and config.ladder is LadderName.proxy:
         return

@@ -17,27 +17,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from accelerate import Accelerator
-from hydra import compose, initialize_config_dir
 from scipy import sparse
-from support import texts
+from support import searched
 
-from lion_sweep import config as configuration
 from lion_sweep import evaluating, stage
 from lion_sweep.attempts import failure_class
-from lion_sweep.data.collection import Collection
-from lion_sweep.evaluating import Evaluator
-from lion_sweep.prepare import Workshop
-from lion_sweep.progress import Progress
-from lion_sweep.retrieval import encoding, lucene
+from lion_sweep.retrieval import lucene
 from lion_sweep.retrieval.lucene import LuceneImpactIndex, lucene_available
 from lion_sweep.retrieval.runs import Run
+from lion_sweep.retrieval.seismic import seismic_available
 from lion_sweep.retrieval.sparse import SparseIndex
 from lion_sweep.scoring import RUN, TREC
 from lion_sweep.stage import Stage
 
 AVAILABLE, REASON = lucene_available()
 needs_lucene = pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
+needs_seismic = pytest.mark.skipif(not seismic_available()[0], reason="no Seismic here")
 Kill = Callable[[Path], None]
 
 
@@ -48,26 +43,8 @@ def vectors(seed: int, rows: int) -> sparse.csr_matrix:
 
 
 def search(root: Path, engine: str) -> Stage:
-    """The search stage of an encoder whose vectors are there already."""
-    configuration.register()
-    folder = str(configuration.config_folder())
-    with initialize_config_dir(config_dir=folder, version_base="1.3"):
-        words = [f"paths.root={root}", f"evaluation.sparse_engine={engine}"]
-        config = configuration.resolve(compose("config", overrides=words))
-    made = {}
-    for seed, (name, rows) in enumerate({"passages": 500, "queries": 40}.items()):
-        made[name] = Stage(root / "stages" / f"encode-{name}", name, {}, 0.0, reused=False)
-        made[name].folder.mkdir(parents=True, exist_ok=True)
-        encoding.save(made[name].folder / "vectors", vectors(seed, rows))
-    collection = Collection(
-        "mine",
-        texts({f"d{number}": "" for number in range(500)}),
-        texts({f"q{number}": "" for number in range(40)}),
-        {"test": {f"q{number}": {"d0": 1} for number in range(40)}},
-    )
-    workshop = Workshop(config, Progress("cell", None))
-    evaluator = Evaluator(workshop, Accelerator(cpu=True), "", print, {}, is_sparse=True)  # type: ignore[arg-type]
-    return evaluator.search(collection, "test", made["passages"], made["queries"])
+    """The search stage of these vectors."""
+    return searched(root, vectors(0, 500), vectors(1, 40), f"evaluation.sparse_engine={engine}")
 
 
 def die(*arguments: Any, **named: Any) -> None:
@@ -139,6 +116,10 @@ def amid_the_search_of_lucene(root: Path) -> None:
     lucene.best = after_calls(20, lucene.best)  # type: ignore[assignment]
 
 
+def with_the_index_of_seismic_on_disk(root: Path) -> None:
+    Path.unlink = die  # type: ignore[method-assign]
+
+
 def attempt(root: Path, engine: str, prepared: Kill) -> None:
     prepared(root)
     search(root, engine)
@@ -190,6 +171,7 @@ def assert_same(again: Stage, folder: Path) -> None:
         pytest.param("lucene", amid_indexing_by_lucene, marks=needs_lucene),
         pytest.param("lucene", between_index_and_search_of_lucene, marks=needs_lucene),
         pytest.param("lucene", amid_the_search_of_lucene, marks=needs_lucene),
+        pytest.param("seismic", with_the_index_of_seismic_on_disk, marks=needs_seismic),
     ],
 )
 def test_a_killed_search_is_done_again(
