@@ -123,7 +123,7 @@ def _inexact(results: Iterable[CellResult], collection: str) -> list[str]:
     found = []
     for result in results:
         shares = [number(result.efficiency, collection, key) for key in AGREEMENT]
-        known = [f"{share:.1%}" for share in shares if share is not None]
+        known = [f"{share:.2%}" for share in shares if share is not None]
         if known:
             found.append(f"{result.axes} ({', '.join(known)})")
     if not found:

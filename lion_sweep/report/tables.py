@@ -204,7 +204,7 @@ def _details(result: CellResult, collection: str) -> list[str]:
 
     def found(key: str) -> str:
         is_exact = number(result.efficiency, collection, "index_bytes") is not None
-        shown = efficiency(key, ".1f", 0.01)
+        shown = efficiency(key, ".2f", 0.01)
         return "exact" if shown == HOLE and is_exact else shown
 
     sparse_only = [efficiency(key, ".1f") for key in ("L0_documents", "L0_queries", "flops")]

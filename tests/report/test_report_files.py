@@ -233,11 +233,11 @@ def test_a_search_that_misses_hits_is_named_beside_the_scores(write: Write, tmp_
     write(sparse, 0.41, efficiency={"pydoc": missing})
     [section] = sections(collect(tmp_path), grid(model=["1b"], loss=["cl"]))
     rows = {row[0]: row[10:12] for row in details_table(section).rows}
-    assert rows == {"sparse CL 1b": ["98.5", "61.2"], "dense CL 1b": ["exact", "exact"]}
+    assert rows == {"sparse CL 1b": ["98.50", "61.20"], "dense CL 1b": ["exact", "exact"]}
     _, folder = report(tmp_path, "--grid", "model=1b", "loss=cl")
     said = (
         "Searched by an approximate engine or in half precision, with the shares of exact "
-        "search's top 10 and of all its hits that were found: sparse CL 1b (98.5%, 61.2%)."
+        "search's top 10 and of all its hits that were found: sparse CL 1b (98.50%, 61.20%)."
     )
     for name in ("scaling.md", "index.html"):
         assert said in (folder / name).read_text().replace("&#39;", "'")
