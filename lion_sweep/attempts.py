@@ -3,7 +3,6 @@
 They are numbered by creating their files, which only one process can do.
 """
 
-import errno
 import json
 import os
 import socket
@@ -14,7 +13,14 @@ from typing import Any
 
 import torch
 
-from lion_sweep.errors import Interrupted, NoProgress, NotFinite, Superseded, UserError
+from lion_sweep.errors import (
+    FULL_DISK,
+    Interrupted,
+    NoProgress,
+    NotFinite,
+    Superseded,
+    UserError,
+)
 from lion_sweep.stage import write_json
 
 WHEREABOUTS = "progress.json"
@@ -30,7 +36,7 @@ def failure_class(error: BaseException) -> str:
         return "configuration"
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out of memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
         return "disk full"
     if isinstance(error, KeyboardInterrupt):
         return "cancelled"

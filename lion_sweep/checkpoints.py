@@ -133,6 +133,12 @@ def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) 
     source = base or settings.base_model_name_or_path
     if not source:
         raise UserError(f"{name} does not say what it adapts: add base=FOLDER_OR_ID.")
+    if not _holds(source, "config.json"):
+        raise UserError(
+            f"{name} adapts {source}, which is no folder with config.json and cannot be had from "
+            f"the Hugging Face Hub: run `hf download {source}` where there is network (after "
+            "`hf auth login`, if access has to be asked for), or give base=FOLDER."
+        )
     named = str((settings.auto_mapping or {}).get("base_model_class"))
     trained_as = _told(name, meant.get("paradigm") or STUDY_CLASSES.get(named), paradigm)
 

@@ -22,6 +22,14 @@ class SparseEngine(Enum):
 
     exact = "exact"
     lucene = "lucene"
+    seismic = "seismic"
+
+
+class DensePrecision(Enum):
+    """What dense vectors are stored and searched in."""
+
+    float32 = "float32"
+    float16 = "float16"
 
 
 class BM25Engine(Enum):
@@ -63,6 +71,16 @@ class EvaluationSet:
 
 
 @dataclass
+class Seismic:
+    """What the approximate sparse engine may leave out, see retrieval/seismic.py."""
+
+    n_postings: int = MISSING
+    summary_energy: float = MISSING
+    query_cut: int = MISSING
+    heap_factor: float = MISSING
+
+
+@dataclass
 class Evaluation:
     """How a trained cell is searched and scored, and on which collections besides its own."""
 
@@ -73,9 +91,9 @@ class Evaluation:
     passage_length: int = MISSING
     batch_tokens: int = MISSING
     sparse_engine: SparseEngine = MISSING
-    bm25_engine: BM25Engine = (
-        BM25Engine.bm25s
-    )  # what cells were compared with before there were two
+    bm25_engine: BM25Engine = MISSING
+    seismic: Seismic = field(default_factory=Seismic)
+    dense_precision: DensePrecision = MISSING
     permutations: int = MISSING
 
     def __post_init__(self) -> None:

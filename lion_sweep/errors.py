@@ -1,5 +1,9 @@
 """Errors that are shown as a plain sentence, without a traceback, and what else ends a cell."""
 
+import errno
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class UserError(ValueError):
     """Something the user asked for is impossible; the message says what to type instead."""

@@ -5,7 +5,7 @@ Vectors are found by the texts they are of, so collections with equal texts are 
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from scipy import sparse
 
 from lion_sweep import prepare
-from lion_sweep.config_data import SparseEngine
+from lion_sweep.config_data import DensePrecision, SparseEngine
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.texts import Texts
@@ -23,8 +23,9 @@ from lion_sweep.meter import Meter, Spending
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.prepare import Workshop
 from lion_sweep.retrieval import encoding
-from lion_sweep.retrieval.dense import DenseIndex
+from lion_sweep.retrieval.dense import DenseIndex, device_for
 from lion_sweep.retrieval.lucene import LuceneImpactIndex
+from lion_sweep.retrieval.seismic import SeismicIndex
 from lion_sweep.retrieval.sparse import SparseIndex
 from lion_sweep.scoring import TREC, Scores, score, write_run
 from lion_sweep.stage import Stage, key_of, write_json
@@ -152,18 +153,12 @@ class Evaluator:
         return Meter.of_encoding(shape, length, sparse=self.is_sparse)
 
     def search(self, collection: Collection, split: str, vectors: Stage, asked: Stage) -> Stage:
-        """Exact search; writes the run as arrays and as a TREC file."""
+        """Search by the chosen engine; writes the run as arrays and as a TREC file."""
         evaluation = self.evaluation
 
         def work(folder: Path) -> dict[str, Any]:
             ids, vectors_ND = collection.documents.ids, encoding.load(vectors.folder / "vectors")
-            index: DenseIndex | SparseIndex | LuceneImpactIndex
-            if not self.is_sparse:
-                index = DenseIndex(ids, vectors_ND)
-            elif evaluation.sparse_engine is SparseEngine.lucene:
-                index = LuceneImpactIndex(ids, vectors_ND, folder / "lucene")
-            else:
-                index = SparseIndex(ids, vectors_ND)
+            index = self._index(ids, vectors_ND, folder)
             queries = encoding.load(asked.folder / "vectors")
             run = index.search(collection.asked(split), queries, evaluation.depth)
             write_run(run, folder, f"lion_sweep-{vectors.key}")
@@ -174,10 +169,37 @@ class Evaluator:
             "queries": asked.folder.name,
             "documents": collection.documents.checksum,
             "depth": evaluation.depth,
-            "engine": evaluation.sparse_engine.name if self.is_sparse else "flat",
+            "engine": self._engine(),
         }
         shown = f"search {self.title}{collection.name}"
         return self.workshop.run("search", specification, work, shown)
+
+    def _engine(self) -> Any:
+        """What tells the hits of an engine from those of another."""
+        evaluation = self.evaluation
+        if not self.is_sparse:
+            half = evaluation.dense_precision is DensePrecision.float16
+            return "flat-float16" if half else "flat"
+        if evaluation.sparse_engine is SparseEngine.seismic:
+            return {"seismic": asdict(evaluation.seismic)}
+        return evaluation.sparse_engine.name
+
+    def _index(
+        self, ids: list[str], vectors: encoding.Vectors, folder: Path
+    ) -> DenseIndex | SparseIndex | LuceneImpactIndex | SeismicIndex:
+        """The documents' vectors, ready to be searched; `folder` is the stage's."""
+        evaluation = self.evaluation
+        if not self.is_sparse:
+            half = evaluation.dense_precision is DensePrecision.float16
+            device, why_not = device_for(vectors.shape, self.accelerator.device, half)
+            if why_not:
+                self.workshop.progress.say(f"dense search on the CPU: {why_not}")
+            return DenseIndex(ids, vectors, device, half)
+        if evaluation.sparse_engine is SparseEngine.lucene:
+            return LuceneImpactIndex(ids, vectors, folder / "lucene")
+        if evaluation.sparse_engine is SparseEngine.seismic:
+            return SeismicIndex(ids, vectors, folder / "index", **asdict(evaluation.seismic))
+        return SparseIndex(ids, vectors)
 
     def ledger(self) -> dict[str, Any]:
         """Planned and spent on all texts that this encoder was asked for, each counted once."""

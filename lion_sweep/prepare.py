@@ -137,7 +137,7 @@ def _imported(workshop: Workshop, where: Place, names: list[str], shown: str) ->
 
     def work(folder: Path) -> dict[str, Any]:
         pairs = chain.from_iterable(map(where.texts, names))
-        return texts.write(pairs, folder / TEXTS, ", ".join(names))
+        return texts.write(pairs, folder / TEXTS, ", ".join(map(where.where, names)))
 
     signatures = [where.signature(name) for name in names]
     return workshop.run("texts", {"from": signatures}, work, shown).folder

@@ -14,6 +14,7 @@ from lion_sweep.config_data import BM25Engine, Evaluation, SparseEngine
 from lion_sweep.config_site import Resources, SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.retrieval.anserini import lucene_available
+from lion_sweep.retrieval.seismic import seismic_available
 
 LEAST_FREE_BYTES = 1 << 30
 PING_SECONDS = 10
@@ -123,16 +124,15 @@ def check_output(root: Path) -> None:
 
 
 def check_engines(evaluation: Evaluation) -> None:
-    """Refuse Lucene where it cannot run."""
-    available, why = lucene_available()
-    if evaluation.sparse_engine is SparseEngine.lucene and not available:
-        raise UserError(
-            f"evaluation.sparse_engine=lucene: {why}. Or use evaluation.sparse_engine=exact."
-        )
-    if evaluation.bm25_engine is BM25Engine.lucene and not available:
-        raise UserError(
-            f"evaluation.bm25_engine=lucene: {why}. Or use evaluation.bm25_engine=bm25s."
-        )
+    """Refuse an engine whose package, or whose Java, is not here."""
+    checks = {"lucene": lucene_available, "seismic": seismic_available}
+    for key, own in (("sparse_engine", SparseEngine.exact), ("bm25_engine", BM25Engine.bm25s)):
+        engine = getattr(evaluation, key).name
+        available, why = checks[engine]() if engine in checks else (True, "")
+        if not available:
+            raise UserError(
+                f"evaluation.{key}={engine}: {why}. Or use evaluation.{key}={own.name}."
+            )
 
 
 def check(config: Config, site: SiteName) -> None:

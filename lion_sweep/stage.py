@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lion_sweep.errors import Superseded
+from lion_sweep.errors import FULL_DISK, Superseded
 
 DONE = "done.json"
 GRACE_SECONDS = 1.0
@@ -157,6 +157,7 @@ def run(
     `work` returns facts to remember, as JSON. `seconds` sums over interrupted attempts only as far
     as the last one: it is the wall-clock time of the attempt that finished. `owner` names who can
     be fenced off. The leader of `team` does the work, the others too where it is done `together`.
+    Raises `Superseded`, whatever `work` raises, and for a full disk an `OSError` that says so.
     """
     team = team or Alone()
     if not team.leads:
@@ -188,9 +189,15 @@ def run(
             write_json(partial / DONE, done)
             partial.replace(folder)
         except OSError as error:
-            if partial.is_dir():
+            if not partial.is_dir():
+                raise Superseded(f"{name} goes on in another process.") from error
+            if error.errno not in FULL_DISK:
                 raise
-            raise Superseded(f"{name} goes on in another process.") from error
+            raise OSError(
+                error.errno,
+                f"{error.strerror}, as {name} wrote below {root}: free some space and give the "
+                "same command again, which goes on from here",
+            ) from error
         stage = Stage(folder, folder.name.removeprefix(f"{name}-"), facts, seconds, reused=False)
         team.tell(stage)
         return stage

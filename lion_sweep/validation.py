@@ -34,6 +34,8 @@ def validate(config: Config) -> None:
         "evaluation.query_length": config.evaluation.query_length,
         "evaluation.passage_length": config.evaluation.passage_length,
         "evaluation.batch_tokens": config.evaluation.batch_tokens,
+        "evaluation.seismic.n_postings": config.evaluation.seismic.n_postings,
+        "evaluation.seismic.query_cut": config.evaluation.seismic.query_cut,
         "site.attempts": config.site.attempts,
         "site.slurm.nodes": config.site.slurm.nodes,
         "site.slurm.signal": config.site.slurm.signal,
@@ -69,6 +71,9 @@ def validate(config: Config) -> None:
         "sparse.flops_ramp": recipe.sparse.flops_ramp,
     }.items():
         _require(0 <= share <= 1, f"recipe.{key}={share} is a share of the steps: 0 to 1.")
+    for key in ("summary_energy", "heap_factor"):
+        share = getattr(config.evaluation.seismic, key)
+        _require(0 <= share <= 1, f"evaluation.seismic.{key}={share} is a share: 0 to 1.")
     _require((config.site.gpus or 0) >= 0, f"site.gpus={config.site.gpus} must be 0 or more.")
     _require(
         config.site.efficiency <= 1,

@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from accelerate import Accelerator
+from hydra import compose, initialize_config_dir
+from scipy import sparse
 
+from lion_sweep import config as configuration
+from lion_sweep.data.collection import Collection
 from lion_sweep.data.texts import SCHEMA, Texts
+from lion_sweep.evaluating import Evaluator
+from lion_sweep.prepare import Workshop
+from lion_sweep.progress import Progress
+from lion_sweep.retrieval import encoding
+from lion_sweep.stage import Stage
 
 GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
 TINY = [
@@ -87,6 +97,36 @@ class Shell:
 def texts(pairs: dict[str, str]) -> Texts:
     """Texts by id, in memory."""
     return Texts(pa.table([list(pairs), list(pairs.values())], schema=SCHEMA), "sum")
+
+
+def searched(
+    root: Path, documents: encoding.Vectors, queries: encoding.Vectors, *words: str
+) -> Stage:
+    """The search stage of an encoder whose vectors, [N, D] and [Q, D], are there already."""
+    configuration.register()
+    folder = str(configuration.config_folder())
+    with initialize_config_dir(config_dir=folder, version_base="1.3"):
+        overrides = [f"paths.root={root}", *words]
+        config = configuration.resolve(compose("config", overrides=overrides))
+    stages = []
+    for name, vectors in (("documents", documents), ("queries", queries)):
+        stages.append(Stage(root / "stages" / f"encode-{name}", name, {}, 0.0, reused=False))
+        stages[-1].folder.mkdir(parents=True, exist_ok=True)
+        encoding.save(stages[-1].folder / "vectors", vectors)
+    query_ids = [f"q{number}" for number in range(queries.shape[0])]
+    collection = Collection(
+        "mine",
+        texts({f"d{number}": "" for number in range(documents.shape[0])}),
+        texts(dict.fromkeys(query_ids, "")),
+        {"test": {query_id: {"d0": 1} for query_id in query_ids}},
+    )
+
+    def load() -> Any:
+        raise AssertionError("there is nothing left to encode")
+
+    is_sparse, workshop = sparse.issparse(documents), Workshop(config, Progress("cell", None))
+    evaluator = Evaluator(workshop, Accelerator(cpu=True), "", load, {}, is_sparse=is_sparse)
+    return evaluator.search(collection, "test", *stages)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:

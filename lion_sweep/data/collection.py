@@ -44,7 +44,7 @@ def read_qrels(
     return {
         split: _of_split(
             list(place.judgements(name.format(split=split), split)),
-            name.format(split=split),
+            place.where(name.format(split=split)),
             documents,
             queries,
         )

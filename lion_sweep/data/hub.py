@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ class Hub:
     def __init__(self, identifier: str) -> None:
         self.identifier = identifier
 
+    def where(self, name: str) -> str:
+        """The repository and its part."""
+        return f"{self.identifier}, {_part(name)}"
+
     def signature(self, name: str) -> list[Any]:
         """The repository and its part."""
         return [self.identifier, _part(name)]
@@ -27,8 +32,10 @@ class Hub:
     def texts(self, name: str) -> Iterator[Text]:
         """(id, text) pairs."""
         part = _part(name)
-        for row in _load(self.identifier, part, part):
-            yield str(row["_id"]), with_title(row.get("title"), row["text"])
+        rows = _load(self.identifier, part, part)
+        with _readable(self.where(name)):
+            for row in rows:
+                yield str(row["_id"]), with_title(row.get("title"), row["text"])
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
         """(query id, document id, grade) triples."""
@@ -36,8 +43,9 @@ class Hub:
             rows = _load(f"{self.identifier}-qrels", None, split)
         except UserError:
             rows = _load(self.identifier, "default", split)
-        for row in rows:
-            yield str(row["query-id"]), str(row["corpus-id"]), int(row["score"])
+        with _readable(self.where(name)):
+            for row in rows:
+                yield str(row["query-id"]), str(row["corpus-id"]), int(row["score"])
 
     def lines(self, name: str) -> Iterator[tuple[str, str]]:
         """Training groups are files, which the Hub's own clients download."""
@@ -50,6 +58,24 @@ class Hub:
 def _part(name: str) -> str:
     """corpus of corpus.jsonl."""
     return Path(name).name.partition(".")[0]
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """What goes wrong while rows are streamed, as a `UserError`."""
+    try:
+        yield
+    except KeyError as column:
+        raise UserError(
+            f"{where} has no column {column}: texts have _id and text, judgements query-id, "
+            "corpus-id and score. Bring it into BEIR's format and give data.path=FOLDER."
+        ) from None
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{where} cannot be read to its end from the Hugging Face Hub: {reason} Give the same "
+            "command again, or a folder or a .zip instead: data.path=FOLDER."
+        ) from None
 
 
 def _load(identifier: str, part: str | None, split: str) -> Any:

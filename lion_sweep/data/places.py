@@ -36,6 +36,9 @@ LAYOUT = (
 class Place(Protocol):
     """Somewhere to read a collection from."""
 
+    def where(self, name: str) -> str:
+        """The file, or the part of a repository, as a message names it."""
+
     def signature(self, name: str) -> list[Any]:
         """What tells this content from another without reading it. Raises `UserError`."""
 
@@ -193,7 +196,12 @@ def _text_of_json(line: str, at: str) -> Text:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{at} is not JSON: {error.msg}.") from None
-    if not isinstance(record, dict) or "_id" not in record or "text" not in record:
+    if not (
+        isinstance(record, dict)
+        and type(record.get("_id")) in (str, int)
+        and "text" in record
+        and all(isinstance(record.get(key), str | None) for key in ("title", "text"))
+    ):
         raise UserError(f'{at} needs "_id" and "text", as in {{"_id": "d1", "text": "..."}}.')
     return str(record["_id"]), with_title(record.get("title"), record["text"])
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lion_sweep.data import arrays
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -58,8 +60,8 @@ def write(
         ]
         parts.append(np.fromiter(chain.from_iterable(found), dtype=np.int32))
         counts.append(np.fromiter(map(len, found), dtype=np.int64))
-    np.save(folder / "ids.npy", np.concatenate(parts))
-    np.save(folder / "start.npy", np.cumsum(np.concatenate(counts)))
+    arrays.save(folder / "ids.npy", np.concatenate(parts))
+    arrays.save(folder / "start.npy", np.cumsum(np.concatenate(counts)))
     return sum(map(len, parts))
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from lion_sweep.report.collect import MEASURES, Cell, CellResult, number
 from lion_sweep.report.significance import Comparison, compare
 
+AGREEMENT = ("agreement_10", "agreement")
+
 
 @dataclass(frozen=True)
 class Score:
@@ -103,7 +105,7 @@ def sections(
             notes.append("Cells differ in their training data; --data NAME shows one kind.")
         if len({result.checksum(name) for result in shown}) > 1:
             notes.append("Cells were scored on collections of different checksums.")
-        notes += _uneven_seeds(chosen)
+        notes += [*_uneven_seeds(chosen), *_inexact(shown, name)]
         built.append(Section(ladder, name, chosen, going, notes, compare(shown, name)))
     return built
 
@@ -114,6 +116,22 @@ def _uneven_seeds(results: Mapping[Cell, list[CellResult]]) -> list[str]:
     usual = statistics.mode(counts.values()) if counts else 0
     others = [f"{cell} ({count})" for cell, count in counts.items() if count != usual]
     return [f"Seeds per cell: {usual}, except for {', '.join(others)}."] if others else []
+
+
+def _inexact(results: Iterable[CellResult], collection: str) -> list[str]:
+    """A note that names the results whose search may have missed hits, and how many it found."""
+    found = []
+    for result in results:
+        shares = [number(result.efficiency, collection, key) for key in AGREEMENT]
+        known = [f"{share:.2%}" for share in shares if share is not None]
+        if known:
+            found.append(f"{result.axes} ({', '.join(known)})")
+    if not found:
+        return []
+    return [
+        "Searched by an approximate engine or in half precision, with the shares of exact "
+        f"search's top 10 and of all its hits that were found: {'; '.join(found)}."
+    ]
 
 
 def _newest(cell: Cell, oldest_first: list[CellResult], notes: list[str]) -> list[CellResult]:

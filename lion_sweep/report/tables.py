@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lion_sweep.report.collect import Cell, CellResult, number
-from lion_sweep.report.sections import Score, Section
+from lion_sweep.report.sections import AGREEMENT, Score, Section
 from lion_sweep.report.significance import ALPHA, LEVEL, MEASURE, PERMUTATIONS, SAMPLES, System
 
 HOLE = "—"
@@ -15,7 +15,8 @@ LABELS = {
     "full": "FULL LADDER: models of the real sizes.",
 }
 DETAILS = ["Cell", "Seed", "Untrained nDCG@10", "nDCG@10", "Gain", "p", "L0 document", "L0 query"]
-DETAILS += ["Shared terms", "Index MiB", "Encode s", "Search s", "All stages s"]
+DETAILS += ["Shared terms", "Index MiB", "Exact top 10 %", "Exact hits %", "Encode s", "Search s"]
+DETAILS += ["All stages s"]
 SIGNIFICANCE = ["System", MEASURE, "Interval", "Better than", "Step", "Interval of the step", "p"]
 SIGNIFICANCE += ["p (Holm)"]
 COMPUTE = ["Cell", "Seed", "Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %"]
@@ -185,8 +186,10 @@ def details_table(section: Section) -> Table:
             holes_line(section, "nDCG@10"),
             "p is of the paired randomisation test of the trained against the untrained model; "
             "L0 is the mean number of non-zero terms, shared terms those that a query and a "
-            "document have in common on average; all stages are those of the cell on every "
-            "collection, whichever cell they were done for.",
+            "document have in common on average; exact top 10 and exact hits are the shares of "
+            "exact search's hits that an approximate engine or half precision found, exact where "
+            "nothing can be missed; all stages are those of the cell on every collection, "
+            "whichever cell they were done for.",
         ],
     )
 
@@ -199,6 +202,11 @@ def _details(result: CellResult, collection: str) -> list[str]:
         value = number(result.efficiency, collection, key)
         return show(None if value is None else value / scale, form)
 
+    def found(key: str) -> str:
+        is_exact = number(result.efficiency, collection, "index_bytes") is not None
+        shown = efficiency(key, ".2f", 0.01)
+        return "exact" if shown == HOLE and is_exact else shown
+
     sparse_only = [efficiency(key, ".1f") for key in ("L0_documents", "L0_queries", "flops")]
     return [
         str(result.seed),
@@ -208,6 +216,7 @@ def _details(result: CellResult, collection: str) -> list[str]:
         show(number(result.gain, collection, "p"), ".2g"),
         *(["n/a"] * 3 if result.axes.paradigm == "dense" else sparse_only),
         efficiency("index_bytes", ",.1f", 2**20),
+        *map(found, AGREEMENT),
         efficiency("encode_seconds", ",.1f"),
         efficiency("search_seconds", ",.1f"),
         show(sum(known) if known else None, ",.1f"),

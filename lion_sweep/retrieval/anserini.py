@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -58,6 +59,8 @@ def index(collection: str, documents: Path, folder: Path, *options: str) -> None
 
     An index already in `folder` is replaced. Raises `RuntimeError` where Anserini fails.
     """
+    # A killed process leaves a part of one, and perhaps a Java that still holds its lock.
+    shutil.rmtree(folder, ignore_errors=True)
     command = [str(java_home() / "bin" / "java"), "-cp", str(jar())]
     command += ["io.anserini.index.IndexCollection", "-collection", collection]
     command += ["-generator", "DefaultLuceneDocumentGenerator", "-threads", "1", "-optimize"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,12 +48,14 @@ class LuceneBM25Index:
     ) -> None:
         self._ids, _ = sorted_documents(document_ids, len(texts))
         index = Path(folder) / "index"
-        index.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=index.parent) as documents:
-            with (Path(documents) / "documents.jsonl").open("w", encoding="utf-8") as file:
-                for document_id, text in zip(document_ids, texts, strict=True):
-                    file.write(json.dumps({_ID: document_id, _CONTENTS: text}) + "\n")
-            anserini.index("JsonCollection", Path(documents), index)
+        documents = index.with_name("documents")
+        shutil.rmtree(documents, ignore_errors=True)  # of a killed process
+        documents.mkdir(parents=True)
+        with (documents / "documents.jsonl").open("w", encoding="utf-8") as file:
+            for document_id, text in zip(document_ids, texts, strict=True):
+                file.write(json.dumps({_ID: document_id, _CONTENTS: text}) + "\n")
+        anserini.index("JsonCollection", documents, index)
+        shutil.rmtree(documents)
         java = anserini.java_class()
         paths, stores = java("java.nio.file.Paths"), java("org.apache.lucene.store.FSDirectory")
         reader = java("org.apache.lucene.index.DirectoryReader").open(

@@ -13,7 +13,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from lion_sweep.retrieval.runs import Run
-from lion_sweep.retrieval.topk import check_queries, sorted_documents
+from lion_sweep.retrieval.topk import agreement, check_queries, sorted_documents
 
 _QUERIES = 256  # of one block
 _DOCUMENTS = 2**16  # of one block: with the queries, 64 MiB of products
@@ -65,7 +65,7 @@ class DenseIndex:
         self,
         document_ids: Sequence[str],
         vectors_ND: NDArray[np.floating],
-        device: str = "cpu",
+        device: torch.device | str = "cpu",
         half: bool = False,
     ) -> None:
         rows_ND = _float32_rows(vectors_ND, "document")
@@ -105,16 +105,14 @@ class DenseIndex:
         if self._dtype == torch.float16 and len(rows_QD):
             sample_QD = rows_QD[:_AGREEMENT_QUERIES]
             exact_QK, _ = _search(self._full_ND, sample_QD, k, _largest_norm(self._full_ND))
-            pairs = zip(documents_QK, exact_QK, strict=False)  # of the first queries
-            shared = [len(np.intersect1d(found_K, exact_K)) / k for found_K, exact_K in pairs]
-            self._agreement = {"agreement": float(np.mean(shared))}
+            self._agreement = agreement(documents_QK[:_AGREEMENT_QUERIES], exact_QK)
         return Run(list(query_ids), self._ids, documents_QK, scores_QK)
 
     def stats(self) -> dict[str, float]:
         """Return documents, dimensions and index_bytes (bytes of the vectors on the device).
 
-        After a search with `half` also agreement: the share of the float32 top k that was found,
-        averaged over the first 32 queries of the last search.
+        After a search with `half` also agreement_10 and agreement: the shares of the float32 top
+        10 and top k that were found, averaged over the first 32 queries of the last search.
         """
         documents, dimensions = self._stored_ND.shape
         return {
@@ -123,6 +121,29 @@ class DenseIndex:
             "index_bytes": documents * dimensions * self._stored_ND.element_size(),
             **self._agreement,
         }
+
+
+def device_for(
+    shape: tuple[int, int], accelerator: torch.device, half: bool
+) -> tuple[torch.device, str]:
+    """Return where vectors of this shape can be searched, and why not on a CUDA accelerator.
+
+    Its free memory must hold the vectors and the largest workspace of a search.
+    """
+    documents, dimensions = shape
+    if accelerator.type != "cuda":
+        return torch.device("cpu"), ""
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(accelerator)
+    norms = _DOCUMENTS * dimensions * 8  # a block in float64
+    products = 4 * _QUERIES * _DOCUMENTS * 4  # and what finding the largest takes
+    needed = documents * dimensions * (2 if half else 4) + max(norms, products + 3 * _GATHERED * 8)
+    if needed <= free:
+        return accelerator, ""
+    return torch.device("cpu"), (
+        f"{documents:,} vectors and their products need {needed / 2**30:.1f} GiB, and the GPU has "
+        f"{free / 2**30:.1f} GiB left"
+    )
 
 
 def _largest_norm(vectors_ND: torch.Tensor) -> float:

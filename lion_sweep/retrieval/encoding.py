@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from scipy import sparse
 
 from lion_sweep import interruption
+from lion_sweep.data import arrays
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.meter import Meter, Spending
@@ -71,7 +72,7 @@ def save(path: Path, vectors: Vectors) -> None:
     if sparse.issparse(vectors):
         sparse.save_npz(path.with_suffix(".npz"), vectors)
     else:
-        np.save(path.with_suffix(".npy"), vectors)
+        arrays.save(path.with_suffix(".npy"), vectors)
 
 
 def load(path: Path) -> Vectors:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -136,10 +136,12 @@ class LuceneImpactIndex:
         if not levels_NV.nnz:
             raise ValueError("no document has a term, and Lucene cannot open an index without any")
         index = Path(folder) / "index"
-        index.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=index.parent) as documents:
-            anserini_files.write_documents(Path(documents), self._ids, levels_NV)
-            self._searcher = ImpactSearcher(Path(documents), index, self._ids)
+        documents = index.with_name("documents")
+        shutil.rmtree(documents, ignore_errors=True)  # of a killed process
+        documents.mkdir(parents=True)
+        anserini_files.write_documents(documents, self._ids, levels_NV)
+        self._searcher = ImpactSearcher(documents, index, self._ids)
+        shutil.rmtree(documents)
         index_bytes = sum(file.stat().st_size for file in index.iterdir())
         self._stats = postings_stats(levels_NV, index_bytes)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -229,8 +228,11 @@ def drop_self_hits(run: Run) -> Run:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path that becomes `path` in the end, or disappears."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Give a temporary path that becomes `path` in the end, or disappears.
+
+    A killed process leaves it behind, and the next one that writes this file takes it over.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
     try:
         yield temporary
         temporary.replace(path)

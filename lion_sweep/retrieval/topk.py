@@ -1,7 +1,7 @@
-"""What every index shares: checks of its input and the exact top k under the rule of ties.
+"""What indexes share: checks of input, the exact top k under the rule of ties, what is missed.
 
 An index stores its documents in ascending order of id, so that a document's number says where
-its id sorts. Shapes: N documents, M candidates (M <= N).
+its id sorts. Shapes: N documents, M candidates (M <= N), Q queries, K hits kept of each.
 """
 
 from __future__ import annotations
@@ -65,3 +65,30 @@ def best(
         documents_M, scores_M = documents_M[competing], scores_M[competing]
     order = np.lexsort((documents_M, -scores_M))[:k]
     return documents_M[order], scores_M[order]
+
+
+def agreement(
+    found_QK: NDArray[np.integer[Any]], exact_QK: NDArray[np.integer[Any]]
+) -> dict[str, float]:
+    """Return the shares of exact search's hits that a search that is not exact has found.
+
+    agreement_10 is of the first 10 hits of both, agreement of all; each is averaged over the
+    queries that have hits, and neither is there where none has.
+
+    Args:
+        found_QK: [Q, K] document numbers, best first, -1 after the last hit of a query.
+        exact_QK: the same of exact search; its K may be another.
+    """
+    pairs = [
+        (found[found >= 0], exact[exact >= 0])
+        for found, exact in zip(found_QK, exact_QK, strict=True)
+    ]
+    pairs = [(found_M, exact_M) for found_M, exact_M in pairs if len(exact_M)]
+    if not pairs:
+        return {}
+
+    def shared(k: int | None) -> float:
+        shares = [np.isin(exact_M[:k], found_M[:k]).mean() for found_M, exact_M in pairs]
+        return float(np.mean(shares))
+
+    return {"agreement_10": shared(10), "agreement": shared(None)}

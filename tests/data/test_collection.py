@@ -1,13 +1,20 @@
 """Texts in Arrow files and judgements of them: round trips, and what is refused."""
 
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lion_sweep import prepare
+from lion_sweep.attempts import failure_class
+from lion_sweep.config import Config
 from lion_sweep.data import collection, texts
 from lion_sweep.data.collection import Collection, read_qrels
 from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
+from lion_sweep.prepare import Workshop
+from lion_sweep.progress import Progress
 
 PAIRS = {
     "train": [("first query", "first passage"), ("second query", "zwei\tTabs\nund Zeilen")],
@@ -120,3 +127,26 @@ def test_nothing_relevant(folder: Path) -> None:
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t0\n")
     with pytest.raises(UserError, match=r"qrels/test\.tsv holds no relevant document"):
         read(folder, "test")
+
+
+def test_a_full_disk_while_importing(tmp_path: Path, compose_cell: Callable[..., Config]) -> None:
+    """The system refuses to let the file grow; nothing half is taken for whole afterwards."""
+    pairs = [(f"query {number}", f"passage {number} " * 9) for number in range(2000)]
+    collection.write(tmp_path / "beir", {"train": pairs, "test": PAIRS["test"]})
+
+    def imported_to(root: str) -> Collection:
+        words = ["data=beir", f"data.path={tmp_path / 'beir'}", f"paths.root={tmp_path / root}"]
+        return prepare.collection(Workshop(compose_cell(*words), Progress("cell", None)))
+
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, unlimited[1]))
+    try:
+        with pytest.raises(OSError, match=r"as texts wrote below .*: free some space") as error:
+            imported_to("full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert failure_class(error.value) == "disk full"
+    assert not list((tmp_path / "full").rglob("done.json"))
+    again, plain = imported_to("full"), imported_to("roomy")
+    assert again.documents.all() == plain.documents.all()
+    assert again.checksum == plain.checksum

@@ -81,6 +81,11 @@ def test_the_published_layout_of_ms_marco(tmp_path: Path) -> None:
         ("corpus.jsonl", b'{"text": "no id"}\n', 1, "_id"),
         ("corpus.jsonl", b'{"_id": "no text"}\n', 1, "text"),
         ("corpus.jsonl", b'["a list"]\n', 1, "_id"),
+        ("corpus.jsonl", b'{"_id": null, "text": "a"}\n', 1, "_id"),
+        ("corpus.jsonl", b'{"_id": 1, "text": "a"}\n{"_id": 2, "text": ["b"]}\n', 2, "text"),
+        ("queries.tsv", b"1\ttext\n2\tcaf\xe9\n", 2, "not UTF-8"),
+        ("qrels.tsv", b"q1\td1\t1\nq\xe9\td1\t1\n", 2, "not UTF-8"),
+        ("corpus.jsonl", '{"_id": 1, "text": "a"}\n'.encode("utf-16"), 1, "not UTF-8"),
         ("corpus.jsonl", b'\n\n{"_id": "x", "text": "caf\xe9"}\n', 3, "not UTF-8"),
         ("corpus.tsv", b"1\ttext\n2 text\n", 2, "1 columns"),
         ("corpus.tsv", b"1\ttext\tmore\n", 1, "3 columns"),
@@ -153,3 +158,14 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(found.judgements("qrels/{split}.tsv", "test")) == JUDGED
     with pytest.raises(UserError, match="Without network, give a folder"):
         list(places.place("BeIR/y").texts("corpus.jsonl"))
+    stored["BeIR/z", "corpus", "corpus"] = [{"id": "d1", "text": "another layout"}]
+    with pytest.raises(UserError, match=r"BeIR/z, corpus has no column '_id'"):
+        list(places.place("BeIR/z").texts("corpus.jsonl"))
+
+    def lost(*_: Any, **__: Any) -> Any:
+        yield corpus[0]
+        raise ConnectionError("Connection reset by peer")
+
+    monkeypatch.setattr(datasets, "load_dataset", lost)
+    with pytest.raises(UserError, match=r"cannot be read to its end .* Connection reset by peer"):
+        list(places.place("BeIR/x").texts("corpus.jsonl"))

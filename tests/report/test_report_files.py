@@ -221,9 +221,26 @@ def test_details_tell_gain_sparsity_and_time(write: Write, tmp_path: Path) -> No
     sparse, dense = details_table(section).rows
     assert sparse == [
         "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "81.0", "29.0",
-        "5.0", "3.0", "1.5", "0.2", "10.1",
+        "5.0", "3.0", "exact", "exact", "1.5", "0.2", "10.1",
     ]  # fmt: skip
     assert dense[6:9] == ["n/a"] * 3
+
+
+def test_a_search_that_misses_hits_is_named_beside_the_scores(write: Write, tmp_path: Path) -> None:
+    sparse, dense = Cell("1b", "sparse", "cl"), Cell("1b", "dense", "cl")
+    write(dense, 0.41)
+    missing = {"index_bytes": 1 << 20, "agreement_10": 0.985, "agreement": 0.612}
+    write(sparse, 0.41, efficiency={"pydoc": missing})
+    [section] = sections(collect(tmp_path), grid(model=["1b"], loss=["cl"]))
+    rows = {row[0]: row[10:12] for row in details_table(section).rows}
+    assert rows == {"sparse CL 1b": ["98.50", "61.20"], "dense CL 1b": ["exact", "exact"]}
+    _, folder = report(tmp_path, "--grid", "model=1b", "loss=cl")
+    said = (
+        "Searched by an approximate engine or in half precision, with the shares of exact "
+        "search's top 10 and of all its hits that were found: sparse CL 1b (98.50%, 61.20%)."
+    )
+    for name in ("scaling.md", "index.html"):
+        assert said in (folder / name).read_text().replace("&#39;", "'")
 
 
 def test_an_overview_of_several_collections_and_the_mean_of_a_group(

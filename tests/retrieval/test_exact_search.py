@@ -4,17 +4,21 @@ Shapes: N documents, Q queries, D dimensions (the vocabulary, for sparse vectors
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from support import searched
 
+from lion_sweep import evaluating
 from lion_sweep.retrieval import dense as dense_module
 from lion_sweep.retrieval import postings
-from lion_sweep.retrieval.dense import DenseIndex
+from lion_sweep.retrieval.dense import DenseIndex, device_for
 from lion_sweep.retrieval.runs import Run
 from lion_sweep.retrieval.sparse import SparseIndex
 
@@ -254,9 +258,54 @@ def test_dense_half_is_exact_on_rounded_vectors() -> None:
     ]
     assert half.stats()["agreement"] == pytest.approx(np.mean(shared) / 100)
     assert 0.97 < half.stats()["agreement"] < 1
+    first = [
+        len(set(dict(run.hits(query)[:10])) & set(dict(exact.hits(query)[:10])))
+        for query in queries[:32]
+    ]
+    assert half.stats()["agreement_10"] == pytest.approx(np.mean(first) / 10)
     assert half.stats()["index_bytes"] == full.stats()["index_bytes"] / 2
     with pytest.raises(ValueError, match="half precision ends at 65,504"):
         DenseIndex(["a"], np.full((1, 2), 1e5), half=True)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_gpu_searches_where_vectors_and_workspace_fit(
+    monkeypatch: pytest.MonkeyPatch, half: bool
+) -> None:
+    """To the byte, of what a GPU would tell."""
+    shape, gpu = (1_000_000, 2048), torch.device("cuda", 0)
+    # A block's norms in float64 are the largest workspace here.
+    needed = 1_000_000 * 2048 * (2 if half else 4) + 2**16 * 2048 * 8
+    free = {"bytes": needed}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free["bytes"], 1 << 40))
+    assert device_for(shape, gpu, half) == (gpu, "")
+    free["bytes"] -= 1
+    device, why = device_for(shape, gpu, half)
+    assert device == torch.device("cpu")
+    assert why.startswith("1,000,000 vectors and their products need")
+    assert f"{needed / 2**30:.1f} GiB" in why
+    free["bytes"] = 1 << 28  # less than the products of any search
+    assert device_for((10, 8), gpu, half)[0] == torch.device("cpu")
+    for other in ("cpu", "mps"):
+        assert device_for(shape, torch.device(other), half) == (torch.device("cpu"), "")
+
+
+def test_half_precision_is_searched_by_a_stage_of_its_own(tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    documents_ND = generator.normal(size=(2000, 32)).astype(np.float32)
+    queries_QD = generator.normal(size=(50, 32)).astype(np.float32)
+    full, half = (
+        searched(tmp_path, documents_ND, queries_QD, f"evaluation.dense_precision={precision}")
+        for precision in ("float32", "float16")
+    )
+    assert full.key != half.key and "agreement" not in full.facts
+    assert 0.97 < half.facts["agreement"] < 1
+    assert half.facts["index_bytes"] == full.facts["index_bytes"] / 2
+    ids, queries = [f"d{number}" for number in range(2000)], [f"q{row}" for row in range(50)]
+    expected = DenseIndex(ids, documents_ND, half=True).search(queries, queries_QD, 1000)
+    assert Run.load(half.folder / "run.npz") == expected
+    tested = evaluating.Tested({}, half, full, full)
+    assert tested.efficiency()["agreement_10"] == half.facts["agreement_10"]
 
 
 def test_stats() -> None:
