@@ -18,6 +18,7 @@ from lion_sweep.errors import (
     Interrupted,
     NoProgress,
     NotFinite,
+    OutOfMemory,
     Superseded,
     UserError,
 )
@@ -32,10 +33,10 @@ def failure_class(error: BaseException) -> str:
         return "NaN"
     if isinstance(error, NoProgress):
         return "no progress"
+    if isinstance(error, MemoryError | OutOfMemory | torch.OutOfMemoryError):
+        return "out of memory"
     if isinstance(error, UserError):
         return "configuration"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out of memory"
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return "disk full"
     if isinstance(error, KeyboardInterrupt):

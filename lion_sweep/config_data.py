@@ -90,6 +90,7 @@ class Evaluation:
     query_length: int = MISSING
     passage_length: int = MISSING
     batch_tokens: int = MISSING
+    kept_terms: int | None = None
     sparse_engine: SparseEngine = MISSING
     bm25_engine: BM25Engine = MISSING
     seismic: Seismic = field(default_factory=Seismic)

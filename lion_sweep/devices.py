@@ -5,12 +5,14 @@ memory is what the data sheet calls GB, in GiB as the driver reports it (rounded
 """
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from lion_sweep.config_site import Site, SiteName
-from lion_sweep.errors import UserError
+from lion_sweep.errors import OutOfMemory, UserError
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,31 @@ class Device:
     def usable_bytes(self) -> float | None:
         """What the CUDA context and the allocator's fragments leave to tensors."""
         return None if self.memory_bytes is None else 0.94 * self.memory_bytes
+
+
+@contextmanager
+def enough_memory(work: str, remedy: Callable[[], str | None]) -> Iterator[None]:
+    """Turn a device's lack of memory into `OutOfMemory`, which tells what to add to the command.
+
+    `remedy` gives the overrides, None where there are none left.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        change, reason = remedy(), str(error).split(".")[0]
+        raise OutOfMemory(
+            f"{work}: {reason}. "
+            + (
+                f"Give the same command with {change}: it goes on from what is kept."
+                if change
+                else "Nothing smaller is left to try: take a larger device."
+            )
+        ) from None
+
+
+def halved(key: str, tokens: int, least: int) -> str | None:
+    """The override that halves a number of tokens, unless a text of `least` would not fit."""
+    return f"{key}={tokens // 2}" if tokens // 2 >= least else None
 
 
 GIB = 1 << 30

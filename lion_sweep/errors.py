@@ -9,6 +9,10 @@ class UserError(ValueError):
     """Something the user asked for is impossible; the message says what to type instead."""
 
 
+class OutOfMemory(UserError):
+    """A device's memory did not suffice; the message names the setting to go on with."""
+
+
 class NotFinite(UserError):
     """The loss is no number any more."""
 

@@ -18,6 +18,7 @@ from lion_sweep.config_data import DensePrecision, SparseEngine
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.texts import Texts
+from lion_sweep.devices import enough_memory, halved
 from lion_sweep.ledger import DecoderShape
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.models.backbone import Backbone
@@ -115,16 +116,20 @@ class Evaluator:
             wanted = cached if rows is None else cached.subset(rows)
             meter = self._meter(length)
             batch_tokens = self.evaluation.batch_tokens
-            vectors, spent = encoding.encode(
-                self.encoder,
-                wanted,
-                length,
-                batch_tokens,
-                is_sparse=self.is_sparse,
-                meter=meter,
-                accelerator=self.accelerator,
-                on_batch=self.workshop.progress.step,
-            )
+            with enough_memory(
+                f"encode {shown}", lambda: halved("evaluation.batch_tokens", batch_tokens, length)
+            ):
+                vectors, spent = encoding.encode(
+                    self.encoder,
+                    wanted,
+                    length,
+                    batch_tokens,
+                    is_sparse=self.is_sparse,
+                    kept_terms=self.evaluation.kept_terms,
+                    meter=meter,
+                    accelerator=self.accelerator,
+                    on_batch=self.workshop.progress.step,
+                )
             if self.accelerator.is_main_process:
                 encoding.save(partial / "vectors", vectors)
             planned = meter.texts(wanted.lengths(length), batch_tokens)
@@ -139,6 +144,7 @@ class Evaluator:
             "ids": ids and key_of(ids),
             "length": length,
             "batch_tokens": self.evaluation.batch_tokens,
+            "kept_terms": self.evaluation.kept_terms if self.is_sparse else None,
         }
         title = f"encode {self.title}{shown}"
         done = self.workshop.run("encode", specification, work, title, together=True)

@@ -16,7 +16,7 @@ from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
-from lion_sweep.devices import device
+from lion_sweep.devices import device, enough_memory, halved
 from lion_sweep.evaluating import Evaluator
 from lion_sweep.meter import Spending
 from lion_sweep.models.backbone import Backbone
@@ -82,17 +82,19 @@ class Pipeline:
 
         def work(folder: Path) -> dict[str, Any]:
             backbone = self.load(None)
-            facts = adapt.adapt(
-                backbone,
-                self.passages.ids_T,
-                prepare.tokenizer_of(self.source),
-                recipe,
-                self.config.seed,
-                self.accelerator,
-                folder,
-                self.workshop.progress.step,
-                self.workshop.progress.kept,
-            )
+            tokens = "recipe.micro_batch_tokens", recipe.micro_batch_tokens, recipe.adapt.chunk
+            with enough_memory("adapt", lambda: halved(*tokens)):
+                facts = adapt.adapt(
+                    backbone,
+                    self.passages.ids_T,
+                    prepare.tokenizer_of(self.source),
+                    recipe,
+                    self.config.seed,
+                    self.accelerator,
+                    folder,
+                    self.workshop.progress.step,
+                    self.workshop.progress.kept,
+                )
             self._save(backbone, folder)
             return facts
 
@@ -110,10 +112,11 @@ class Pipeline:
 
         def work(folder: Path) -> dict[str, Any]:
             encoder = self.encoder(self.load(adapted.folder))
-            plan = self.training_plan().spending
+            training, kept = self.training_plan(), self.workshop.progress.kept
+            plan = training.spending
             data = self.training_data(groups, plan)
-            kept = self.workshop.progress.kept
-            facts = loop.train(encoder, data, config, self.accelerator, folder, on_step, kept)
+            with enough_memory("train", training.lighter):
+                facts = loop.train(encoder, data, config, self.accelerator, folder, on_step, kept)
             self._save(encoder.backbone, folder)
             if self.leads:
                 write_json(folder / WEIGHTS / MEANT_FOR, self._meant_for())

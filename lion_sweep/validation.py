@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.utils import get_class
 
-from lion_sweep.config import BudgetKind, Config, LadderName
+from lion_sweep.config import BudgetKind, Config, LadderName, Loss
 from lion_sweep.config_data import DataKind
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
@@ -57,6 +57,8 @@ def validate(config: Config) -> None:
             if (value := getattr(config.site, key)) is not None
         },
     }
+    if config.evaluation.kept_terms is not None:
+        positive["evaluation.kept_terms"] = config.evaluation.kept_terms
     for key, value in positive.items():
         _require(value > 0, f"{key}={value} must be greater than 0.")
     for name in (config.data.name, *config.evaluation.sets):
@@ -83,12 +85,17 @@ def validate(config: Config) -> None:
         budget.confirm_gpu_hours >= 0,
         f"budget.confirm_gpu_hours={budget.confirm_gpu_hours} must be 0 or more.",
     )
-    longest = max(recipe.lengths.query, recipe.lengths.passage)
-    _require(
-        recipe.micro_batch_tokens >= longest,
-        f"recipe.micro_batch_tokens={recipe.micro_batch_tokens} cannot hold one text of {longest} "
-        f"tokens: set it to {longest} or more.",
-    )
+    collections = (config.data.name, *config.evaluation.sets)
+    evaluated = max(max(config.evaluation.lengths_of(name)) for name in collections)
+    trained = max(recipe.lengths.query, recipe.lengths.passage, recipe.adapt.chunk)
+    for key, tokens, longest in (
+        ("recipe.micro_batch_tokens", recipe.micro_batch_tokens, trained),
+        ("evaluation.batch_tokens", config.evaluation.batch_tokens, evaluated),
+    ):
+        _require(
+            tokens >= longest,
+            f"{key}={tokens} cannot hold one text of {longest} tokens: set it to at least that.",
+        )
     _require(
         0 <= config.loss.negatives <= recipe.negative_depth - 1,
         f"loss.negatives={config.loss.negatives} are drawn from the first "
@@ -167,6 +174,7 @@ def validate(config: Config) -> None:
             )
     for term, value in config.loss.terms.items():
         _require_target(f"loss.terms.{term}", value)
+        _require_pools(f"loss.terms.{term}.candidates", value.get("candidates"), config.loss)
     _require_target("paradigm.encoder", config.paradigm.encoder)
     if config.paradigm.regulariser:
         _require_target("paradigm.regulariser", config.paradigm.regulariser)
@@ -175,6 +183,18 @@ def validate(config: Config) -> None:
         config.loss.negatives > 0 or not needy,
         f"loss term {', '.join(needy)} compares a positive with negatives: set loss.negatives=1 "
         "or more.",
+    )
+
+
+def _require_pools(key: str, candidates: int | None, loss: Loss) -> None:
+    """A step's passages are cut into pools of `candidates`, a query's own all in one."""
+    group = 1 + loss.negatives
+    step = loss.batch_size * group
+    known = [group * size for size in range(1, loss.batch_size + 1) if loss.batch_size % size == 0]
+    _require(
+        candidates is None or candidates in known,
+        f"{key}={candidates} does not cut the step's {step} passages (loss.batch_size groups of "
+        f"{group}) into equal pools: choose {', '.join(map(str, known))}, or null for all of them.",
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lion_sweep.attempts import WHEREABOUTS, Attempt, failure_class, read_attempts
-from lion_sweep.errors import Interrupted, NoProgress, NotFinite, UserError
+from lion_sweep.errors import Interrupted, NoProgress, NotFinite, OutOfMemory, UserError
 from lion_sweep.progress import Progress
 from lion_sweep.stage import write_json
 
@@ -72,6 +72,7 @@ def test_whereabouts(tmp_path: Path) -> None:
     [
         (NotFinite("nan"), "NaN"),
         (UserError("lower it"), "configuration"),
+        (OutOfMemory("lower it"), "out of memory"),
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),
         (MemoryError(), "out of memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk full"),

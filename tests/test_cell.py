@@ -48,6 +48,8 @@ def test_where_a_cell_runs_keeps_its_id(compose_cell: Compose, override: str) ->
         "evaluation.sparse_engine=lucene",
         "evaluation.bm25_engine=lucene",
         "evaluation.seismic.query_cut=5",
+        "evaluation.kept_terms=100",
+        "loss.terms.contrastive.candidates=48",
         "evaluation.dense_precision=float16",
         "loss.terms.contrastive.weight=0.6",
         "model.proxy.layers=2",

@@ -146,7 +146,10 @@ def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
         (["evaluation.measures=['nDCG@10(rel=2)']"], "unknown measure 'nDCG@10(rel=2)'"),
         (["recipe.warmup=1.5"], "recipe.warmup=1.5"),
         (["recipe.sparse.flops_ramp=-0.1"], "recipe.sparse.flops_ramp=-0.1"),
-        (["recipe.micro_batch_tokens=39"], "recipe.micro_batch_tokens=39"),
+        (["recipe.micro_batch_tokens=63"], "recipe.micro_batch_tokens=63"),
+        (["evaluation.batch_tokens=63"], "evaluation.batch_tokens=63"),
+        (["evaluation.kept_terms=0"], "evaluation.kept_terms=0"),
+        (["loss=cl", "loss.terms.contrastive.candidates=7"], "candidates=7"),
         (["loss.negatives=-1"], "loss.negatives=-1"),
         (["recipe.negatives.cl=20", "recipe.negative_depth=20"], "loss.negatives=20"),
         (["recipe.flops=0"], "budget.flops=0"),
@@ -177,8 +180,9 @@ def test_an_impossible_value_is_named(
 
 def test_values_at_the_edge_are_allowed(compose_cell: Compose) -> None:
     validate(compose_cell("recipe.warmup=0", "recipe.sparse.flops_ramp=1"))
-    validate(compose_cell("recipe.micro_batch_tokens=40", "recipe.negatives.cl=999"))
-    validate(compose_cell("loss=cl", "loss.negatives=0"))
+    validate(compose_cell("recipe.micro_batch_tokens=64", "recipe.negatives.cl=999"))
+    validate(compose_cell("loss=cl", "loss.negatives=0", "loss.terms.contrastive.candidates=48"))
+    validate(compose_cell("loss=clkd", "loss.terms.contrastive.candidates=32"))  # 16 queries' two
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from lion_sweep.errors import UserError
+from lion_sweep.models.sparse_head import largest_entries
 
 OLDEST = 6  # earlier ones keep neither lengths of queries nor units of tokens
 SETTINGS = "config_sentence_transformers.json"
@@ -58,6 +60,17 @@ class SentenceEncoder:
         features = {"input_ids": ids_BL, "attention_mask": mask_BL.long()}
         vectors: Tensor = self.model(features)["sentence_embedding"]
         return (vectors.to_dense() if vectors.is_sparse else vectors).float()
+
+    def rows(
+        self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None
+    ) -> sparse.csr_matrix:
+        """The same vectors as CSR; of each the `largest` weights, if given."""
+        vectors_BV = self(ids_BL, mask_BL)
+        text, entry = vectors_BV.nonzero(as_tuple=True)
+        found = vectors_BV[text, entry], text, entry
+        y_E, text_E, entry_E = (values.cpu().numpy() for values in found)
+        y_E, text_E, entry_E = largest_entries(y_E, text_E, entry_E, largest)
+        return sparse.csr_matrix((y_E, (text_E, entry_E)), tuple(vectors_BV.shape))
 
 
 def describe(name: str) -> Described:

@@ -92,13 +92,13 @@ def rows(
         text, entry = activated_BC.nonzero(as_tuple=True)
         found = activated_BC[text, entry], text, entry + first
         y_E, text_E, entry_E = (values.cpu().numpy() for values in found)
-        parts.append(_largest(y_E, text_E, entry_E, largest))
+        parts.append(largest_entries(y_E, text_E, entry_E, largest))
     y_E, text_E, entry_E = (np.concatenate(values) for values in zip(*parts, strict=True))
-    y_E, text_E, entry_E = _largest(y_E, text_E, entry_E, largest)
+    y_E, text_E, entry_E = largest_entries(y_E, text_E, entry_E, largest)
     return sparse.csr_matrix((y_E, (text_E, entry_E)), (len(mask_BL), len(weight_VD)))
 
 
-def _largest(
+def largest_entries(
     y_E: NDArray[np.float32],
     text_E: NDArray[np.int64],
     entry_E: NDArray[np.int64],

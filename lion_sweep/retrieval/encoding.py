@@ -18,7 +18,7 @@ from lion_sweep.data import arrays
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.meter import Meter, Spending
-from lion_sweep.training.embedding import Encoder
+from lion_sweep.training.embedding import Encoder, RowEncoder
 from lion_sweep.training.parallel import over_ranks
 
 Vectors = Any  # NDArray[np.float32] or scipy.sparse.csr_matrix
@@ -32,13 +32,15 @@ def encode(
     batch_tokens: int,
     *,
     is_sparse: bool,
+    kept_terms: int | None = None,
     meter: Meter,
     accelerator: Accelerator,
     on_batch: Callable[[int, int], None],
 ) -> tuple[Vectors, Spending]:
     """Vectors of all texts in their order, [N, D], and what they cost; ranks share the work.
 
-    They are an array, or CSR without its zeros.
+    They are an array, or CSR without its zeros and, if given, of each the `kept_terms` largest
+    weights.
     """
     encoder.backbone.eval()
     lengths_N = tokens.lengths(length)
@@ -50,8 +52,11 @@ def encode(
             continue
         ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
         with accelerator.autocast():
-            vectors = encoder(ids, mask).cpu().numpy()
-        parts.append(sparse.csr_matrix(vectors) if is_sparse else vectors)
+            if is_sparse:
+                assert isinstance(encoder, RowEncoder)
+                parts.append(encoder.rows(ids, mask, kept_terms))
+            else:
+                parts.append(encoder(ids, mask).cpu().numpy())
         rows.append(batch)
         spent += meter.micro_batch(lengths_N[batch], ids.shape[1])
         on_batch(done, len(tokens))

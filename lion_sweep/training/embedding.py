@@ -9,12 +9,13 @@ more memory than one micro-batch takes, whatever the losses compare.
 Shapes: N texts, L tokens (padded), D dimensions.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from lion_sweep.data.batches import micro_batches, pad
@@ -34,6 +35,17 @@ class Encoder(Protocol):
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, D], in fp32."""
+        ...
+
+
+@runtime_checkable
+class RowEncoder(Encoder, Protocol):
+    """An encoder of sparse vectors that need not be whole rows at any time."""
+
+    def rows(
+        self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None
+    ) -> sparse.csr_matrix:
+        """The same vectors as CSR, without gradients; of each the `largest` weights, if given."""
         ...
 
 

@@ -65,6 +65,34 @@ def flops_total(representations: Representations) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
+@pytest.mark.parametrize("candidates", [4, 8, 16])
+def test_a_pool_is_the_loss_of_its_queries_alone(candidates: int) -> None:
+    """Two queries of another device before ours, one after: four groups of four passages."""
+    whole = step(queries=1, before=8, after=4)
+    found = Contrastive(1.0, candidates)(whole)
+    scores_C = values(whole.query_BD)[0] @ values(whole.candidate_CD).T / TEMPERATURE
+    first = 8 // candidates * candidates
+    expected = -np.log(softmax(scores_C[first : first + candidates])[8 - first])
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_pools_of_a_step_are_as_many_steps() -> None:
+    together = step(queries=4, group=3)
+    pools = [
+        Representations(
+            query_BD=together.query_BD[part],
+            passage_BGD=together.passage_BGD[part],
+            all_query_QD=together.query_BD[part],
+            candidate_CD=together.passage_BGD[part].flatten(0, 1),
+            offset=0,
+            temperature=TEMPERATURE,
+        )
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    apart = torch.stack([Contrastive(1.0)(pool) for pool in pools]).mean()
+    torch.testing.assert_close(Contrastive(1.0, 6)(together), apart)
+
+
 @pytest.mark.parametrize(
     "loss",
     [Contrastive(1.0), MarginMSE(1.0), ListwiseKL(1.0), flops_total],
