@@ -37,33 +37,60 @@ def _device() -> str:
     return f"{names[0] if names else platform.processor()}, {len(os.sched_getaffinity(0))} cores"
 
 
-def report(
-    measured: dict[str, list[float]], *, checked: str, packages: list[str], facts: dict[str, Any]
-) -> None:
-    """Print the table and write results/<module>.json.
-
-    The first side is ours; a ratio is that of another side's seconds to ours in the same round.
-    `checked` says in what the sides were found equal before anything was timed.
-    """
-    name = Path(sys.argv[0]).stem
+def _ratios(measured: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Of every other side's seconds to those of the first, which is ours, in the same round."""
     ours, *others = measured
-    ratios = {
+    return {
         other: _spread([b / a for a, b in zip(measured[ours], measured[other], strict=True)])
         for other in others
     }
-    for fact, value in facts.items():
-        print(f"{fact}: {value}")
-    print(f"equal: {checked}\n\n| side | seconds, median | times ours, median (min to max) |")
+
+
+def _sides(measured: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    return {side: _spread(values) | {"unit": "s"} for side, values in measured.items()}
+
+
+def _print(measured: dict[str, list[float]], title: str = "") -> None:
+    ratios = _ratios(measured)
+    print(f"\n| {title or 'side'} | seconds, median | times ours, median (min to max) |")
     print("| --- | ---: | ---: |")
     for side, values in measured.items():
         ratio = ratios.get(side, {"median": 1, "min": 1, "max": 1})
         spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
         print(f"| {side} | {statistics.median(values):.4f} | {spread} |")
+
+
+def report(
+    measured: dict[str, list[float]],
+    *,
+    checked: str,
+    packages: list[str],
+    facts: dict[str, Any],
+    cases: dict[str, dict[str, list[float]]] | None = None,
+) -> None:
+    """Print the tables and write results/<module>.json.
+
+    The first side is ours; a ratio is that of another side's seconds to ours in the same round.
+    `checked` says in what the sides were found equal before anything was timed. `measured` is the
+    case that the result is known by, `cases` are more of them by name.
+    """
+    name = Path(sys.argv[0]).stem
+    ratios = _ratios(measured)
+    for fact, value in facts.items():
+        print(f"{fact}: {value}")
+    print(f"equal: {checked}")
+    _print(measured)
+    for title, case in (cases or {}).items():
+        _print(case, title)
     RESULTS.mkdir(exist_ok=True)
     written = {
-        "sides": {side: _spread(values) | {"unit": "s"} for side, values in measured.items()},
-        "ratio": ratios[others[0]],
+        "sides": _sides(measured),
+        "ratio": next(iter(ratios.values())),
         "ratios": ratios,
+        "cases": {
+            title: {"sides": _sides(case), "ratios": _ratios(case)}
+            for title, case in (cases or {}).items()
+        },
         "equal": True,  # or nothing would have been timed
         "checked": checked,
         "device": _device(),
