@@ -37,8 +37,8 @@ TUNED = [
     for tokens, entries, warps, stages in (
         (128, 256, 8, 3),
         (256, 128, 8, 3),
-        (128, 128, 8, 4),
-        (64, 256, 4, 4),
+        (128, 128, 4, 3),
+        (64, 256, 4, 3),
     )
 ]
 
@@ -124,7 +124,7 @@ def weight_gradient(
 def _texts(start_P: Tensor, tokens: int) -> Tensor:
     """The text of every token."""
     token_T = torch.arange(tokens, device=start_P.device)
-    return torch.searchsorted(start_P[1:], token_T, right=True)
+    return torch.searchsorted(start_P[1:], token_T, right=True, out_int32=True)
 
 
 def _has_tensor_cores(tensor: Tensor) -> bool:
@@ -154,7 +154,7 @@ def _maxima(  # type: ignore[no-untyped-def]
 ):
     """Logits of a tile, then for every text in it the largest and its first position.
 
-    Both are one integer, so that one atomic maximum of all tiles decides on both: above, the bits
+    The two are one integer, so that one atomic maximum of all tiles decides on both: above, the bits
     of the logit, ordered as integers are; below, the position with all bits flipped, so that of
     equal logits the first one wins.
     """
@@ -168,14 +168,15 @@ def _maxima(  # type: ignore[no-untyped-def]
     place_D = tl.arange(0, BLOCK_D)
     # Rows beyond the last are any others: they end in no text, or in no entry.
     other_T, other_C = (token_T % tokens).to(tl.int64), (entry_C % entries).to(tl.int64)
-    hidden_at = hidden_TD + other_T[:, None] * width + place_D[None, :]
-    weight_at = weight_CD + other_C[None, :] * width + place_D[:, None]
-    logits = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)
+    hidden_at = hidden_TD + other_T[None, :] * width + place_D[:, None]
+    weight_at = weight_CD + other_C[:, None] * width + place_D[None, :]
+    # Tokens are columns, since a thread has more numbers of a row than of a column.
+    logits = tl.zeros((BLOCK_C, BLOCK_T), tl.float32)
     for first in range(0, width, BLOCK_D):
         inside_D = place_D < width - first
-        hidden = tl.load(hidden_at + first, mask=inside_D[None, :], other=0.0).to(FACTOR)
-        weight = tl.load(weight_at + first, mask=inside_D[:, None], other=0.0).to(FACTOR)
-        logits = tl.dot(hidden, weight, logits, input_precision="ieee")
+        hidden = tl.load(hidden_at + first, mask=inside_D[:, None], other=0.0).to(FACTOR)
+        weight = tl.load(weight_at + first, mask=inside_D[None, :], other=0.0).to(FACTOR)
+        logits = tl.dot(weight, hidden, logits, input_precision="ieee")
     bits = (logits + 0.0).to(tl.int32, bitcast=True)  # -0.0 ties with 0.0
     bits = tl.where(bits < 0, bits ^ HIGHEST, bits)
     bits = tl.where(logits == logits, bits, HIGHEST)  # what is not a number is above all
@@ -184,9 +185,11 @@ def _maxima(  # type: ignore[no-untyped-def]
         start, end = tl.load(start_P + text), tl.load(start_P + text + 1)
         if start < end:  # or its result stands
             inside_T = (token_T >= start) & (token_T < end)
-            candidates = tl.where(inside_T[:, None], bits, LOWEST)
-            largest_C, row_C = tl.max(candidates, axis=0, return_indices=True)  # first of equals
-            packed_C = (largest_C.to(tl.int64) << 32) | ((first_token + row_C - start) ^ LAST)
+            candidates = tl.where(inside_T[None, :], bits, LOWEST)
+            largest_C = tl.max(candidates, axis=1)
+            attaining = tl.where(candidates == largest_C[:, None], token_T[None, :], HIGHEST)
+            place_C = tl.min(attaining, axis=1) - start
+            packed_C = (largest_C.to(tl.int64) << 32) | (place_C ^ LAST)
             packed_at = packed_BC + text * entries + entry_C
             tl.atomic_max(packed_at, packed_C, mask=entry_C < entries, sem="relaxed")
 
@@ -226,8 +229,10 @@ def _add_product(  # type: ignore[no-untyped-def]
     place_D = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     inside_T, inside_D = token_T < tokens, place_D < width
     text = tl.load(text_T + token_T, mask=inside_T, other=0)
-    position = token_T - tl.load(start_P + text)
-    total = tl.zeros((BLOCK_T, BLOCK_D), tl.float32)
+    position = (token_T - tl.load(start_P + text)).to(tl.int16)
+    total_at = total_TD + token_T[:, None].to(tl.int64) * width + place_D[None, :]
+    inside = inside_T[:, None] & inside_D[None, :]
+    total = tl.load(total_at, mask=inside, other=0.0)
     for first in range(0, entries, BLOCK_C):
         entry_C = first + tl.arange(0, BLOCK_C)
         inside_C = entry_C < entries
@@ -239,9 +244,7 @@ def _add_product(  # type: ignore[no-untyped-def]
         weight = tl.load(weight_at, mask=inside_C[:, None] & inside_D[None, :], other=0.0)
         grad = grad.to(weight.dtype).to(FACTOR)
         total = tl.dot(grad, weight.to(FACTOR), total, input_precision="ieee")
-    total_at = total_TD + token_T[:, None].to(tl.int64) * width + place_D[None, :]
-    inside = inside_T[:, None] & inside_D[None, :]
-    tl.store(total_at, tl.load(total_at, mask=inside) + total, mask=inside)
+    tl.store(total_at, total, mask=inside)
 
 
 @triton.jit
