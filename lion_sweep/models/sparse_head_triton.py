@@ -1,7 +1,7 @@
 """The sparse head's kernels on CUDA, in Triton.
 
-A tile of the logits [T, C] lives in registers only, and ends as the largest logit of every text that
-it has tokens of. Every run gives the same numbers: what several programs do to one number is a
+A tile of the logits [T, C] lives in registers only, and ends as the largest logit of every text
+that it has tokens of. Every run gives the same numbers: what several programs do to one number is a
 maximum, which has no order, a sum belongs to one program, and no tile shape that is tuned changes
 the order of a sum.
 
@@ -154,9 +154,9 @@ def _maxima(  # type: ignore[no-untyped-def]
 ):
     """Logits of a tile, then for every text in it the largest and its first position.
 
-    The two are one integer, so that one atomic maximum of all tiles decides on both: above, the bits
-    of the logit, ordered as integers are; below, the position with all bits flipped, so that of
-    equal logits the first one wins.
+    The two are one integer, so that one atomic maximum of all tiles decides on both: above, the
+    bits of the logit, ordered as integers are; below, the position with all bits flipped, so that
+    of equal logits the first one wins.
     """
     tiles_T, tiles_C = tl.cdiv(tokens, BLOCK_T), tl.cdiv(entries, BLOCK_C)
     # Programs that run at the same time share tiles of both sides in the L2 cache.
