@@ -14,13 +14,22 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
-def seconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every side in every round, after one round that is not counted."""
+def seconds(
+    sides: Mapping[str, Callable[[], object]],
+    rounds: int,
+    wait: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds of every side in every round, after one round that is not counted.
+
+    `wait` returns when the device has done all that it was given.
+    """
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
+            wait()
             start = time.perf_counter()
             side()
+            wait()
             if number:
                 measured[name].append(time.perf_counter() - start)
     return measured
@@ -37,40 +46,64 @@ def _device() -> str:
     return f"{names[0] if names else platform.processor()}, {len(os.sched_getaffinity(0))} cores"
 
 
-def report(
-    measured: dict[str, list[float]], *, checked: str, packages: list[str], facts: dict[str, Any]
-) -> None:
-    """Print the table and write results/<module>.json.
+def compared(measured: dict[str, list[float]]) -> dict[str, Any]:
+    """Print the table of the sides; sides, ratio and ratios for the results.
 
     The first side is ours; a ratio is that of another side's seconds to ours in the same round.
-    `checked` says in what the sides were found equal before anything was timed.
     """
-    name = Path(sys.argv[0]).stem
     ours, *others = measured
     ratios = {
         other: _spread([b / a for a, b in zip(measured[ours], measured[other], strict=True)])
         for other in others
     }
-    for fact, value in facts.items():
-        print(f"{fact}: {value}")
-    print(f"equal: {checked}\n\n| side | seconds, median | times ours, median (min to max) |")
+    print("| side | seconds, median | times ours, median (min to max) |")
     print("| --- | ---: | ---: |")
     for side, values in measured.items():
         ratio = ratios.get(side, {"median": 1, "min": 1, "max": 1})
         spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
         print(f"| {side} | {statistics.median(values):.4f} | {spread} |")
-    RESULTS.mkdir(exist_ok=True)
-    written = {
+    return {
         "sides": {side: _spread(values) | {"unit": "s"} for side, values in measured.items()},
         "ratio": ratios[others[0]],
         "ratios": ratios,
-        "equal": True,  # or nothing would have been timed
-        "checked": checked,
-        "device": _device(),
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in packages},
-        "command": f"python -m benchmarks.{' '.join([name, *sys.argv[1:]])}",
-        "facts": facts,
     }
+
+
+def report(
+    measured: dict[str, list[float]], *, checked: str, packages: list[str], facts: dict[str, Any]
+) -> None:
+    """Print the table and write results/<module>.json.
+
+    `checked` says in what the sides were found equal before anything was timed.
+    """
+    for fact, value in facts.items():
+        print(f"{fact}: {value}")
+    print(f"equal: {checked}\n")
+    write(compared(measured), checked=checked, packages=packages, facts=facts, device=_device())
+
+
+def write(
+    results: dict[str, Any],
+    *,
+    checked: str,
+    packages: list[str],
+    facts: dict[str, Any],
+    device: str,
+) -> None:
+    """Write results/<module>.json."""
+    name = Path(sys.argv[0]).stem
+    RESULTS.mkdir(exist_ok=True)
+    written = (
+        results
+        | {
+            "equal": True,  # or nothing would have been timed
+            "checked": checked,
+            "device": device,
+            "versions": {"python": platform.python_version()}
+            | {package: version(package) for package in packages},
+            "command": f"python -m benchmarks.{' '.join([name, *sys.argv[1:]])}",
+            "facts": facts,
+        }
+    )
     text = json.dumps(written, indent=2) + "\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")

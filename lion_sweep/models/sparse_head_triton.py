@@ -177,7 +177,7 @@ def _maxima(  # type: ignore[no-untyped-def]
         hidden = tl.load(hidden_at + first, mask=inside_D[:, None], other=0.0).to(FACTOR)
         weight = tl.load(weight_at + first, mask=inside_D[None, :], other=0.0).to(FACTOR)
         logits = tl.dot(weight, hidden, logits, input_precision="ieee")
-    bits = (logits + 0.0).to(tl.int32, bitcast=True)  # -0.0 ties with 0.0
+    bits = logits.to(tl.int32, bitcast=True)  # sums from 0.0 are never -0.0
     bits = tl.where(bits < 0, bits ^ HIGHEST, bits)
     bits = tl.where(logits == logits, bits, HIGHEST)  # what is not a number is above all
     last_token = tl.minimum(first_token + BLOCK_T, tokens) - 1
