@@ -5,8 +5,9 @@ that it has tokens of. Every run gives the same numbers: what several programs d
 maximum, which has no order, a sum belongs to one program, and no tile shape that is tuned changes
 the order of a sum.
 
-Shapes: see sparse_head.py; E are the entries of [B, C] that have a gradient, sorted by token, and N
-all of them. Inside a kernel T, C, D, E and N are a tile's part.
+Tensors are contiguous, apart from `place_BC`. Shapes: see sparse_head.py; E are the entries of
+[B, C] that have a gradient, sorted by token, and N all of them. Inside a kernel T, C, D, E and N
+are a tile's part.
 """
 
 import torch
@@ -31,16 +32,14 @@ INTERPRETED = triton.knobs.runtime.interpret
 
 # fp32 is multiplied exactly, thus without tensor cores, in tiles that the other units can hold.
 SMALL = {"BLOCK_T": 64, "BLOCK_C": 64, "BLOCK_D": 32, "num_warps": 4, "num_stages": 3}
-LARGE = {"BLOCK_T": 128, "BLOCK_C": 64, "BLOCK_D": 256, "num_warps": 8, "num_stages": 3}
-TUNED = [
-    triton.Config({"BLOCK_T": tokens, "BLOCK_C": entries, "BLOCK_D": 64}, warps, stages)
-    for tokens, entries, warps, stages in (
-        (128, 256, 8, 3),
-        (256, 128, 8, 3),
-        (128, 128, 4, 3),
-        (64, 256, 4, 3),
-    )
-]
+
+
+def _tiles(*shapes: tuple[int, int, int, int, int]) -> list[triton.Config]:
+    """To be tuned for a hidden size; at least one fits every GPU that has bf16."""
+    return [
+        triton.Config({"BLOCK_T": tokens, "BLOCK_C": entries, "BLOCK_D": width}, warps, stages)
+        for tokens, entries, width, warps, stages in shapes
+    ]
 
 
 def maxima(hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,7 +52,7 @@ def maxima(hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor) -> tuple[Tenso
     def grid(tile: dict[str, int]) -> tuple[int]:
         return (triton.cdiv(tokens, tile["BLOCK_T"]) * triton.cdiv(shape[1], tile["BLOCK_C"]),)
 
-    if _has_tensor_cores(hidden_TD):
+    if _is_tuned(hidden_TD):
         _tuned_maxima[grid](*arguments)
     else:
         _maxima[grid](*arguments, **SMALL)
@@ -85,9 +84,15 @@ def add_by_product(
     """`add_hidden_gradient` as [T, C] by [C, D]; the first is made from what each text has."""
     (tokens, width), entries = total_TD.shape, len(weight_CD)
     tensors = grad_BC, place_BC.contiguous(), _texts(start_P, tokens), start_P, weight_CD
-    tile = LARGE if _has_tensor_cores(weight_CD) else SMALL
-    grid = triton.cdiv(tokens, tile["BLOCK_T"]), triton.cdiv(width, tile["BLOCK_D"])
-    _add_product[grid](total_TD, *tensors, tokens, entries, width, _factor(weight_CD), **tile)
+    arguments = total_TD, *tensors, tokens, entries, width, _factor(weight_CD)
+
+    def grid(tile: dict[str, int]) -> tuple[int, int]:
+        return triton.cdiv(tokens, tile["BLOCK_T"]), triton.cdiv(width, tile["BLOCK_D"])
+
+    if _is_tuned(weight_CD):
+        _tuned_product[grid](*arguments)
+    else:
+        _add_product[grid](*arguments, **SMALL)
 
 
 def add_by_rows(
@@ -127,7 +132,7 @@ def _texts(start_P: Tensor, tokens: int) -> Tensor:
     return torch.searchsorted(start_P[1:], token_T, right=True, out_int32=True)
 
 
-def _has_tensor_cores(tensor: Tensor) -> bool:
+def _is_tuned(tensor: Tensor) -> bool:
     return tensor.element_size() == 2 and not INTERPRETED
 
 
@@ -195,7 +200,10 @@ def _maxima(  # type: ignore[no-untyped-def]
 
 
 # The maximum of a tile that has been there already changes nothing, so that tuning needs no reset.
-_tuned_maxima = triton.autotune(TUNED, key=["width"])(_maxima)
+_tuned_maxima = triton.autotune(
+    _tiles((128, 256, 64, 8, 3), (256, 128, 64, 8, 3), (128, 128, 64, 4, 3), (64, 128, 64, 4, 2)),
+    key=["width"],
+)(_maxima)
 
 
 @triton.jit
@@ -245,6 +253,13 @@ def _add_product(  # type: ignore[no-untyped-def]
         grad = grad.to(weight.dtype).to(FACTOR)
         total = tl.dot(grad, weight.to(FACTOR), total, input_precision="ieee")
     tl.store(total_at, total, mask=inside)
+
+
+_tuned_product = triton.autotune(
+    _tiles((128, 64, 256, 8, 3), (128, 64, 128, 8, 2), (64, 64, 128, 4, 2)),
+    key=["width"],
+    restore_value=["total_TD"],
+)(_add_product)
 
 
 @triton.jit
