@@ -8,7 +8,7 @@ Shapes: see lion_sweep/models/sparse_head.py.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -170,6 +170,32 @@ def test_the_way_depends_on_how_many_gradients_there_are(
     sparse_head_triton.add_hidden_gradient(total_TD, grad_BC, place_BC, start_P, weight_CD)
     expected = expected_gradients(hidden_TD, start_P, weight_CD, grad_BC, place_BC)[0]
     assert torch.equal(total_TD, expected)
+
+
+def test_tuning_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it runs every kernel several times on the same memory."""
+    tried = []
+
+    def time(run: Callable[[], object], quantiles: object) -> list[float]:
+        tried.append(run)
+        run()
+        return [1 / len(tried)] * 3  # the last one wins
+
+    monkeypatch.setattr(sparse_head_triton, "_is_tuned", lambda tensor: True)
+    tuned = sparse_head_triton._tuned_maxima, sparse_head_triton._tuned_product
+    for tuner in tuned:
+        monkeypatch.setattr(tuner, "_do_bench", time)
+        monkeypatch.setattr(tuner, "cache", {})
+    hidden_TD, start_P, weight_CD = states_and_weight([60, 0, 80], 40, 300, torch.bfloat16)
+    found = sparse_head_triton.maxima(hidden_TD, start_P, weight_CD)
+    for result, expected in zip(found, expected_maxima(hidden_TD, start_P, weight_CD), strict=True):
+        assert torch.equal(result, expected)
+    grad_BC, place_BC = gradients([60, 0, 80], 300)
+    total_TD = torch.zeros_like(hidden_TD, dtype=torch.float32)
+    sparse_head_triton.add_by_product(total_TD, grad_BC, place_BC, start_P, weight_CD)
+    expected = expected_gradients(hidden_TD, start_P, weight_CD, grad_BC, place_BC)[0]
+    assert torch.equal(total_TD, expected)
+    assert len(tried) == sum(len(tuner.configs) for tuner in tuned)
 
 
 def test_positions_that_are_a_part_of_wider_rows() -> None:
