@@ -19,7 +19,7 @@ CASES = Path(__file__).with_name("sparse_head_triton_cases.py")
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
-    reason="Triton is not installed: it has packages for Linux on x86_64 only",
+    reason="Triton is not installed",
 )
 
 
