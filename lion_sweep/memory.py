@@ -228,6 +228,7 @@ def _pooling_sparse_backward(decoder: Decoder, rows: int, length: int) -> int:
     """Alive in the sparse head's backward pass, besides what it saved."""
     shape, tokens = decoder.shape, rows * length
     size = rows * shape.vocabulary * FP32  # its part of the vectors' gradient
-    size += rows * min(CHUNK, shape.vocabulary) * 2 * FP32  # of a chunk: slopes, indices
+    # Of a chunk: slopes, indices of those that are not 0, positions.
+    size += rows * min(CHUNK, shape.vocabulary) * (FP32 + INT64 + INT16)
     size += tokens * shape.hidden_size * (FP32 + decoder.stream)  # states', packed and not
     return size + (0 if decoder.lora else FP32 * shape.head_parameters)  # of the head's weight

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from lion_sweep.errors import UserError
+
 # Weights, and which entry of which text they are.
 Entries = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 LONGEST = torch.iinfo(torch.int16).max + 1  # tokens of a text: positions are int16
@@ -53,7 +55,19 @@ class Kernels(Protocol):
 
 
 def kernels_of(device: torch.device) -> Kernels:
-    """The kernels of a device; imported when first asked for, as they come with a compiler."""
+    """The kernels of a device; imported when first asked for, as they come with a compiler.
+
+    Raises `UserError` for CUDA where Triton is missing.
+    """
+    if device.type == "cuda":
+        try:
+            from lion_sweep.models import sparse_head_triton
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"The sparse head on CUDA needs Triton ({error}), which torch's CUDA builds for "
+                "Linux bring: pip install triton, in the version that torch asks for."
+            ) from error
+        return sparse_head_triton
     from lion_sweep.models import sparse_head_cpu
 
     return sparse_head_cpu

@@ -4,12 +4,14 @@ Shapes: B texts, L tokens, D hidden dimensions, V vocabulary entries.
 """
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from lion_sweep.errors import UserError
 from lion_sweep.models import sparse_head, sparse_head_cpu
 
 SCALE, THRESHOLD = 0.7, 0.3
@@ -173,3 +175,11 @@ def test_texts_longer_than_positions_count_are_refused() -> None:
     mask = torch.ones(1, sparse_head.LONGEST + 1)
     with pytest.raises(ValueError, match="32,768"):
         sparse_head.activations(torch.zeros(*mask.shape, 1), torch.ones(1, 1), mask, 1.0, 0.0)
+
+
+def test_cuda_without_triton_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "lion_sweep.models.sparse_head_triton", raising=False)
+    monkeypatch.delattr("lion_sweep.models.sparse_head_triton", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(UserError, match="pip install triton"):
+        sparse_head.kernels_of(torch.device("cuda"))

@@ -1,0 +1,198 @@
+"""The sparse head on a GPU, against a bare matrix product and the released study's formulation.
+
+`python -m benchmarks.sparse_head_gpu`, which needs CUDA. For every hidden size:
+
+- forward: the head (logits, maxima, activation) against cuBLAS's product of the same tokens and
+  weight into a buffer that is reused, and nothing else;
+- forward and backward: against the study's formulation, written anew here, which holds fp32 logits
+  of all padded tokens and lets automatic differentiation do the rest. Of the gradients that come
+  from above a share is not 0; weights are frozen, as under LoRA, or trained;
+- the two ways to the gradient of the states, for the share at which one should follow the other
+  (`sparse_head_triton.DENSE`).
+
+States and weights are normal, in bf16; lengths of texts are drawn around those of MS MARCO's
+passages: mean 74, at most 128. Peaks are of the allocator, above what was there before.
+
+Shapes: see lion_sweep/models/sparse_head.py.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import interleaved
+from lion_sweep.models import sparse_head
+
+TEXTS, LONGEST = 64, 128
+ENTRIES = 128_256
+HIDDEN_SIZES = (2048, 3072, 4096)
+SHARES = (0.01, 1.0)
+SHARES_BETWEEN = (0.05, 0.2, 0.4, 0.6, 0.8)
+CHECKED = 4096  # entries of the vocabulary whose values and gradients are compared
+
+Inputs = tuple[Tensor, Tensor, Tensor]  # hidden_BLD, weight_VD, mask_BL
+Head = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def lengths() -> np.ndarray:
+    """Tokens of every text."""
+    drawn = np.random.default_rng(0).gamma(8.0, 76 / 8, TEXTS)
+    return np.clip(np.round(drawn), 8, LONGEST).astype(np.int64)
+
+
+def inputs(width: int, device: torch.device) -> Inputs:
+    """States, weight and mask, the same in every run."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device, dtype=torch.bfloat16)
+
+    length_B = torch.from_numpy(lengths()).to(device)
+    mask_BL = torch.arange(LONGEST, device=device)[None] < length_B[:, None]
+    return normal(TEXTS, LONGEST, width), normal(ENTRIES, width) / width**0.5, mask_BL.long()
+
+
+def upstream(share: float, entries: int, device: torch.device) -> Tensor:
+    """Gradients of the result, of which a share is not 0."""
+    generator = torch.Generator(device).manual_seed(1)
+    grad_BV = torch.randn(TEXTS, entries, generator=generator, device=device)
+    return grad_BV * (torch.rand(grad_BV.shape, generator=generator, device=device) < share)
+
+
+def ours(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
+    """The head as the encoder calls it."""
+    scale = hidden_BLD.shape[2] ** -0.25
+    return sparse_head.activations(hidden_BLD, weight_VD, mask_BL, scale, 0.0)
+
+
+def released(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
+    """The study's formulation."""
+    logits_BLV = (hidden_BLD @ weight_VD.T).float()
+    logits_BLV *= hidden_BLD.shape[2] ** -0.25
+    largest_BV = (logits_BLV + (1 - mask_BL[:, :, None]) * -1e6).max(dim=1).values
+    return torch.log(1 + torch.relu(largest_BV))
+
+
+def step(head: Head, inputs: Inputs, grad_BV: Tensor, trained: bool) -> list[Tensor]:
+    """Result and gradients, of the states and, if it is trained, of the weight."""
+    hidden_BLD, weight_VD = inputs[0].detach().requires_grad_(), inputs[1].detach()
+    leaves = [hidden_BLD, weight_VD.requires_grad_()] if trained else [hidden_BLD]
+    y_BV = head(hidden_BLD, weight_VD, inputs[2])
+    return [y_BV.detach(), *torch.autograd.grad(y_BV, leaves, grad_BV)]
+
+
+def check(inputs: Inputs) -> None:
+    """Ours has the values and gradients of the study's formulation in fp32, on some entries.
+
+    In bf16 its logits tie far more often than sums in fp32 do, and gradients go elsewhere.
+    """
+    hidden_BLD, weight_VD, mask_BL = inputs[0], inputs[1][:CHECKED], inputs[2]
+    for share in SHARES:
+        grad_BV = upstream(share, CHECKED, hidden_BLD.device)
+        found = step(ours, (hidden_BLD, weight_VD, mask_BL), grad_BV, True)
+        exact = step(released, (hidden_BLD.float(), weight_VD.float(), mask_BL), grad_BV, True)
+        for name, one, other in zip(("y", "states", "weight"), found, exact, strict=True):
+            error = float((one.float() - other).norm() / other.norm())
+            if not error < (1e-4 if name == "y" else 1e-2):
+                raise SystemExit(f"{name}: {error:.1e} away from fp32, nothing was timed.")
+
+
+def peak(side: Callable[[], object]) -> int:
+    """MB that the allocator gave out at most, above what was there."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    side()
+    torch.cuda.synchronize()
+    return round((torch.cuda.max_memory_allocated() - before) / 1e6)
+
+
+def compare(name: str, sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Any]:
+    """Time the sides in turn, and take their peaks."""
+    print(f"\n{name}\n")
+    results = interleaved.compared(interleaved.seconds(sides, rounds, torch.cuda.synchronize))
+    peaks = {side: peak(run) for side, run in sides.items()}
+    print(f"peak, MB: {peaks}", flush=True)
+    return results | {"peak_MB": peaks}
+
+
+def forward(inputs: Inputs, rounds: int) -> dict[str, Any]:
+    """The head against cuBLAS on its packed tokens."""
+    hidden_TD, _ = sparse_head.packed(inputs[0], inputs[2])
+    weight_VD = inputs[1]
+    buffer_TV = hidden_TD.new_empty(len(hidden_TD), len(weight_VD))
+    sides = {
+        "head": lambda: ours(*inputs),
+        "cuBLAS": lambda: torch.mm(hidden_TD, weight_VD.T, out=buffer_TV),
+    }
+    return compare(f"H = {hidden_TD.shape[1]}, forward", sides, rounds)
+
+
+def both(inputs: Inputs, share: float, trained: bool, rounds: int) -> dict[str, Any]:
+    """Forward and backward against the study's formulation."""
+    grad_BV = upstream(share, len(inputs[1]), inputs[0].device)
+    sides = {
+        "head": lambda: step(ours, inputs, grad_BV, trained),
+        "released": lambda: step(released, inputs, grad_BV, trained),
+    }
+    state = "trained" if trained else "frozen"
+    name = f"H = {inputs[0].shape[2]}, forward and backward, share {share}, weight {state}"
+    return compare(name, sides, rounds)
+
+
+def ways(inputs: Inputs, share: float, rounds: int) -> dict[str, Any]:
+    """Gradient of the states in one chunk: by rows of the weight, and by a product with it."""
+    kernels: Any = sparse_head.kernels_of(inputs[0].device)
+    hidden_TD, start_P = sparse_head.packed(inputs[0], inputs[2])
+    weight_CD = inputs[1][: kernels.CHUNK]
+    grad_BC = upstream(share, len(weight_CD), hidden_TD.device)
+    _, place_BC = kernels.maxima(hidden_TD, start_P, weight_CD)
+    total_TD = torch.zeros_like(hidden_TD, dtype=torch.float32)
+    arguments = total_TD, grad_BC, place_BC, start_P, weight_CD
+    sides = {
+        "rows": lambda: kernels.add_by_rows(*arguments, grad_BC.flatten().nonzero()[:, 0]),
+        "product": lambda: kernels.add_by_product(*arguments),
+    }
+    name = f"H = {hidden_TD.shape[1]}, gradient of the states in a chunk, share {share}"
+    return compare(name, sides, rounds)
+
+
+def main() -> None:
+    """Check that the sides agree, then time them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    rounds = parser.parse_args().rounds
+    if not torch.cuda.is_available():
+        raise SystemExit("This benchmark measures a GPU, and torch finds no CUDA here.")
+    device, comparisons = torch.device("cuda"), {}
+    for width in HIDDEN_SIZES:
+        sizes = inputs(width, device)
+        check(sizes)
+        comparisons[f"{width} forward"] = forward(sizes, rounds)
+        for trained, share in ((trained, share) for trained in (False, True) for share in SHARES):
+            name = f"{width} both, share {share}, weight {'trained' if trained else 'frozen'}"
+            comparisons[name] = both(sizes, share, trained, rounds)
+        for share in SHARES_BETWEEN:
+            comparisons[f"{width} ways, share {share}"] = ways(sizes, share, rounds)
+    length_B = lengths()
+    interleaved.write(
+        {"comparisons": comparisons},
+        checked="y and gradients of the released formulation in fp32, on 4,096 entries",
+        packages=["torch", "triton"],
+        facts={
+            "rounds": rounds,
+            "texts": TEXTS,
+            "tokens": int(length_B.sum()),
+            "longest text": int(length_B.max()),
+            "entries": ENTRIES,
+            "CUDA": torch.version.cuda,
+        },
+        device=torch.cuda.get_device_name(),
+    )
+
+
+if __name__ == "__main__":
+    main()
