@@ -20,10 +20,12 @@ MODELS = 1b,3b,8b
 GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
 PLAN_ARGS ?= ladder=full site.device=h100
 REPORT_ARGS ?=
+BENCHMARKS ?= sparse_head padding first_step sparse_search measures significance
+GPU_BENCHMARKS ?= sparse_head_gpu training_memory
 CHAOS_ARGS ?= --kills 30
 
 .PHONY: help setup demo plan status test test-slurm slurm-dev-up slurm-dev-down chaos lint format \
-  scaling-report bench clean
+  scaling-report bench bench-gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -80,8 +82,11 @@ format: .venv/done ## let ruff rewrite what it can
 scaling-report: .venv/done ## tables, figures and page from every result in outputs/
 	$(BIN)/python -m lion_sweep.report $(REPORT_ARGS)
 
-bench: .venv/done ## what the demo grid costs: seconds per stage, from its result files
-	$(BIN)/python -m benchmarks.grid_seconds
+bench: .venv/done ## measure this machine's CPU against fixed baselines, into benchmarks/results/
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit $$?; done
+
+bench-gpu: .venv/done ## the same on a CUDA device
+	@for name in $(GPU_BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit $$?; done
 
 clean: ## remove .venv and caches; outputs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Where the seconds of a finished grid went: `make bench`, from the result files alone."""
+"""Where the seconds of a finished grid went, from the result files alone."""
 
 import json
 import sys

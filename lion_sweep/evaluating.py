@@ -32,6 +32,8 @@ from lion_sweep.scoring import TREC, Scores, score, write_run
 from lion_sweep.stage import Stage, key_of, write_json
 from lion_sweep.training.embedding import Encoder
 
+PARTS = "parts"  # of vectors that are not whole yet
+
 
 @dataclass(frozen=True)
 class Tested:
@@ -128,10 +130,14 @@ class Evaluator:
                     kept_terms=self.evaluation.kept_terms,
                     meter=meter,
                     accelerator=self.accelerator,
+                    folder=partial / PARTS,
                     on_batch=self.workshop.progress.step,
+                    on_kept=self.workshop.progress.kept,
                 )
-            if self.accelerator.is_main_process:
-                encoding.save(partial / "vectors", vectors)
+            if vectors is None:  # another rank leads
+                return {}
+            encoding.save(partial / "vectors", vectors)
+            shutil.rmtree(partial / PARTS)
             planned = meter.texts(wanted.lengths(length), batch_tokens)
             facts: dict[str, Any] = {"planned": planned.as_dict(), "spent": spent.as_dict()}
             facts["parameters"] = sum(p.numel() for p in self.encoder.backbone.parameters())

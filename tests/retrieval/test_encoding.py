@@ -1,0 +1,118 @@
+"""Encoding goes on after what was kept, on any number of ranks, with the same vectors and costs."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from scipy import sparse
+from torch import Tensor
+
+from lion_sweep.data.tokens import Tokens
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.meter import Meter, Spending
+from lion_sweep.retrieval import encoding
+
+TEXTS, LONGEST, BATCH = 40, 12, 24
+METER = Meter.of_encoding(DecoderShape(8, 12, 2, 4, 2, 2, 30), LONGEST, sparse=True)
+
+
+class Sums:
+    """Vectors that tell which text they are of; fails at the call after `calls` of them."""
+
+    def __init__(self, calls: int = 10**9) -> None:
+        self.backbone, self.dimensions = torch.nn.Linear(1, 1), 3
+        self.left, self.made = calls, 0
+
+    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        self.made += len(ids_BL)
+        total_B = (ids_BL * mask_BL).sum(dim=1).float()
+        return torch.stack([total_B, total_B % 3, torch.zeros_like(total_B)], dim=1)
+
+    def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
+        return sparse.csr_matrix(self(ids_BL, mask_BL).numpy())
+
+
+def tokens() -> Tokens:
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, LONGEST + 1, TEXTS)
+    start = np.concatenate([[0], np.cumsum(lengths)])
+    return Tokens(random.integers(3, 1000, start[-1]).astype(np.int32), start)
+
+
+def encoded(
+    folder: Path, encoder: Sums, is_sparse: bool, rank: int = 0, ranks: int = 1
+) -> tuple[Any, Spending]:
+    accelerator: Any = Accelerator(cpu=True)
+    if ranks > 1:
+        accelerator = SimpleNamespace(
+            process_index=rank,
+            num_processes=ranks,
+            device=torch.device("cpu"),
+            autocast=accelerator.autocast,
+            wait_for_everyone=lambda: None,
+            is_main_process=rank == ranks - 1,  # the one that is last here
+        )
+    return encoding.encode(
+        encoder,  # type: ignore[arg-type]
+        tokens(),
+        LONGEST,
+        BATCH,
+        is_sparse=is_sparse,
+        meter=METER,
+        accelerator=accelerator,
+        folder=folder,
+        on_batch=lambda done, total: None,
+    )
+
+
+def dense(vectors: Any) -> np.ndarray:
+    return vectors.toarray() if sparse.issparse(vectors) else vectors
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_an_interrupted_encoding_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sparse: bool
+) -> None:
+    expected, cost = encoded(tmp_path / "whole", whole := Sums(), is_sparse)
+    sums = [int(tokens().text(row, LONGEST).sum()) for row in range(TEXTS)]
+    assert dense(expected)[:, 0].tolist() == sums
+    assert cost.tokens == tokens().lengths(LONGEST).sum()
+    assert whole.made == TEXTS
+    monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
+    made = 0
+    for calls in (3, 1, 4):
+        encoder = Sums(calls)
+        with pytest.raises(KeyboardInterrupt):
+            encoded(tmp_path / "parts", encoder, is_sparse)
+        made += encoder.made
+    last = Sums()
+    found, spent = encoded(tmp_path / "parts", last, is_sparse)
+    assert made + last.made == TEXTS
+    assert 0 < last.made < TEXTS
+    np.testing.assert_array_equal(dense(found), dense(expected))
+    assert spent == cost
+
+
+def test_ranks_share_the_texts_and_another_number_of_them_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, cost = encoded(tmp_path / "whole", Sums(), True)
+    monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        encoded(tmp_path / "parts", Sums(2), True)
+    made = []
+    for rank in range(3):
+        encoder = Sums()
+        found, spent = encoded(tmp_path / "parts", encoder, True, rank, 3)
+        made.append(encoder.made)
+        assert (found is None) is (rank < 2)
+    assert min(made) > 0
+    np.testing.assert_array_equal(dense(found), dense(expected))
+    assert spent == cost
