@@ -51,7 +51,7 @@ def represent(
     texts = [data.queries.text(row, lengths.query) for row in step.query_B.tolist()]
     texts += [data.passages.text(row, lengths.passage) for row in step.passage_BG.ravel().tolist()]
     embedding = Embedding(encoder, texts, tokens, accelerator, cached=data.cached)
-    queries, group = step.passage_BG.shape
+    (queries, group), sparse = step.passage_BG.shape, config.paradigm.name == "sparse"
     query_BD, passage_ND = embedding.vectors_ND[:queries], embedding.vectors_ND[queries:]
     teacher_BG = (
         torch.from_numpy(step.teacher_BG).to(accelerator.device) * config.paradigm.teacher_scale
@@ -59,8 +59,8 @@ def represent(
     representations = Representations(
         query_BD=query_BD,
         passage_BGD=passage_ND.unflatten(0, (queries, group)),
-        all_query_QD=gather(query_BD, accelerator),
-        candidate_CD=gather(passage_ND, accelerator),
+        all_query_QD=gather(query_BD, accelerator, sparse=sparse),
+        candidate_CD=gather(passage_ND, accelerator, sparse=sparse),
         offset=accelerator.process_index * len(passage_ND),
         temperature=config.paradigm.temperature,
         teacher_BG=teacher_BG,

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 import torch.multiprocessing as mp
 from accelerate import Accelerator
@@ -21,8 +22,11 @@ from lion_sweep.training.parallel import average_gradients, gather
 QUERIES, GROUP, INPUTS, DIMENSIONS = 8, 3, 5, 4
 
 
-def gradients(rank: int, world: int, folder: str, port: int) -> None:
-    """Gradients of one step on `world` ranks; rank 0 saves them."""
+def gradients(rank: int, world: int, folder: str, port: int, threshold: float) -> None:
+    """Gradients of one step on `world` ranks; rank 0 saves them, and how it gathered.
+
+    The higher the threshold, the fewer entries of the vectors are active.
+    """
     if world > 1:
         os.environ.update(
             MASTER_ADDR="127.0.0.1",
@@ -41,13 +45,13 @@ def gradients(rank: int, world: int, folder: str, port: int) -> None:
         rows, np.arange(QUERIES * GROUP).reshape(QUERIES, GROUP), np.zeros((QUERIES, GROUP))
     )
     part = share(step, accelerator)
-    query_BD: Tensor = layer(query_QI[part.query_B]).relu()
-    passage_ND: Tensor = layer(passage_NI[part.passage_BG.ravel()]).relu()
+    query_BD: Tensor = (layer(query_QI[part.query_B]) - threshold).relu()
+    passage_ND: Tensor = (layer(passage_NI[part.passage_BG.ravel()]) - threshold).relu()
     reps = Representations(
         query_BD=query_BD,
         passage_BGD=passage_ND.unflatten(0, part.passage_BG.shape),
-        all_query_QD=gather(query_BD, accelerator),
-        candidate_CD=gather(passage_ND, accelerator),
+        all_query_QD=gather(query_BD, accelerator, sparse=True),
+        candidate_CD=gather(passage_ND, accelerator, sparse=True),
         offset=rank * len(passage_ND),
         temperature=0.5,
     )
@@ -56,16 +60,22 @@ def gradients(rank: int, world: int, folder: str, port: int) -> None:
     accelerator.backward(loss)
     average_gradients(list(layer.parameters()), accelerator)
     if rank == 0:
-        torch.save([p.grad for p in layer.parameters()], Path(folder) / f"{world}.pt")
+        found = [p.grad for p in layer.parameters()], type(reps.candidate_CD.grad_fn).__name__
+        torch.save(found, Path(folder) / f"{world}.pt")
 
 
-def test_two_ranks_equal_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("threshold", "how"), [(0.0, "_GatherBackward"), (1.2, "_GatherSparseBackward")]
+)
+def test_two_ranks_equal_one(tmp_path: Path, threshold: float, how: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(gradients, args=(1, str(tmp_path), port), nprocs=1)
-    mp.spawn(gradients, args=(2, str(tmp_path), port), nprocs=2)
-    one, two = (torch.load(tmp_path / f"{world}.pt") for world in (1, 2))
+    mp.spawn(gradients, args=(1, str(tmp_path), port, threshold), nprocs=1)
+    mp.spawn(gradients, args=(2, str(tmp_path), port, threshold), nprocs=2)
+    (one, _), (two, gathered) = (torch.load(tmp_path / f"{world}.pt") for world in (1, 2))
+    assert gathered == how
+    assert all(grad.any() for grad in one)
     for alone, together in zip(one, two, strict=True):
         torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
