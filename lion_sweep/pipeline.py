@@ -78,11 +78,12 @@ class Pipeline:
 
     def adapt(self) -> Stage:
         """MNTP; the six cells of a size share it."""
-        recipe = self.config.recipe
 
         def work(folder: Path) -> dict[str, Any]:
+            fitting = self.training_plan().counts.tokens
+            recipe = replace(self.config.recipe, micro_batch_tokens=fitting)
             backbone = self.load(None)
-            tokens = "recipe.micro_batch_tokens", recipe.micro_batch_tokens, recipe.adapt.chunk
+            tokens = "recipe.micro_batch_tokens", fitting, recipe.adapt.chunk
             with enough_memory("adapt", lambda: halved(*tokens)):
                 facts = adapt.adapt(
                     backbone,
@@ -168,6 +169,7 @@ class Pipeline:
             self.passages,
             training.meter,
             plan,
+            training.counts.tokens,
             training.caches,
         )
 

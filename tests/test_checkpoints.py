@@ -134,11 +134,15 @@ def test_the_base_of_an_adapter_must_be_there(
         checkpoints.find("nobody/nothing", None, compose_cell(), None)
 
 
-@pytest.mark.parametrize("engine", ["lucene", "seismic"])
+@pytest.mark.parametrize(("engine", "where"), [("lucene", "anserini"), ("seismic", "seismic")])
 def test_an_engine_that_is_not_here_is_refused_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engine: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+    where: str,
 ) -> None:
-    module = importlib.import_module(f"lion_sweep.retrieval.{engine}")
+    module = importlib.import_module(f"lion_sweep.retrieval.{where}")
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
     words = ["checkpoint=nowhere", f"paths.root={tmp_path}", f"evaluation.sparse_engine={engine}"]

@@ -37,13 +37,10 @@ def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
 
 
 def _fitting(training: TrainingPlan, limit: float) -> str:
-    """The smallest change of the recipe with which the largest step fits."""
-    recipe, tokens = training.config.recipe, training.fitting(limit)
-    if tokens is None:
-        return "no recipe.micro_batch_tokens fits: take a larger device"
-    changes = [f"recipe.micro_batch_tokens={tokens}"] * (tokens != recipe.micro_batch_tokens)
-    changes += ["recipe.gradient_cache=always"] * (not training.caches)
-    return f"{' '.join(changes)} fits"
+    """What to change so that the largest step fits."""
+    if not training.caches and training.fitting(limit):
+        return "recipe.gradient_cache=auto fits"
+    return "not even one text at a time fits: take a larger device"
 
 
 @dataclass(frozen=True)

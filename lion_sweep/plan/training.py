@@ -3,7 +3,8 @@
 Shapes: S steps of a block, N texts of a step, L a length.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,22 +74,50 @@ class TrainingPlan:
     blueprint: Blueprint
     device: Device
     devices: int
-    counts: LengthCounts
+    counts: LengthCounts  # of micro-batches that fit
+    caches: bool  # gradients, rather than keep the graphs of a whole step
 
     @classmethod
     def of(
         cls, config: Config, blueprint: Blueprint, groups: Path, device: Device, devices: int
     ) -> "TrainingPlan":
         """`groups` is the file of training groups."""
-        recipe = config.recipe
-        counts = _length_counts(
-            (blueprint.queries, blueprint.passages),
-            sampler(config, groups),
-            (recipe.lengths.query, recipe.lengths.passage),
-            recipe.micro_batch_tokens,
-            devices,
-        )
-        return cls(config, blueprint, device, devices, counts)
+        lengths = config.recipe.lengths
+
+        def counts(tokens: int) -> LengthCounts:
+            return _length_counts(
+                (blueprint.queries, blueprint.passages),
+                sampler(config, groups),
+                (lengths.query, lengths.passage),
+                tokens,
+                devices,
+            )
+
+        return cls.settled(config, blueprint, device, devices, counts)
+
+    @classmethod
+    def settled(
+        cls,
+        config: Config,
+        blueprint: Blueprint,
+        device: Device,
+        devices: int,
+        counts: Callable[[int], LengthCounts],
+    ) -> "TrainingPlan":
+        """Decide what the device has memory for; `counts` of micro-batches of so many tokens.
+
+        Graphs of a whole step are kept where they fit; with cached gradients, micro-batches are
+        halved until one does.
+        """
+        asked, tokens = config.recipe.gradient_cache, config.recipe.micro_batch_tokens
+        usable = device.usable_bytes
+        whole = cls(config, blueprint, device, devices, counts(tokens), caches=False)
+        fits = usable is None or whole._memory(whole._first, tokens).total <= usable
+        if asked is GradientCache.never or (asked is GradientCache.auto and fits):
+            return whole
+        cached = replace(whole, caches=True)
+        fitting = None if usable is None else cached.fitting(usable)
+        return cached if fitting is None else replace(cached, counts=counts(fitting))
 
     @cached_property
     def spending(self) -> Spending:
@@ -105,16 +134,6 @@ class TrainingPlan:
             lora=self.config.recipe.lora,
             cached=self.caches,
         )
-
-    @cached_property
-    def caches(self) -> bool:
-        """Whether gradients are cached: asked for, or else the graphs of a step do not fit."""
-        recipe, usable = self.config.recipe, self.device.usable_bytes
-        if recipe.gradient_cache is not GradientCache.auto or usable is None:
-            return recipe.gradient_cache is GradientCache.always
-        # Of the first block's steps, as how many there will be depends on the prices.
-        first = self.counts.sampler.steps_per_block
-        return self._memory(first, recipe.micro_batch_tokens, cached=False).total > usable
 
     @property
     def epochs(self) -> float:
@@ -138,20 +157,24 @@ class TrainingPlan:
             first += len(padded_S)
         return found
 
+    @property
+    def _first(self) -> int:
+        """Steps of the first block: what is decided by them holds before their number is known."""
+        return self.counts.sampler.steps_per_block
+
     @cached_property
     def memory(self) -> Memory:
         """The most that a device holds at once, in the step with the most padded tokens."""
-        tokens = self.config.recipe.micro_batch_tokens
-        return self._memory(self.spending.steps, tokens, self.caches)
+        return self._memory(self.spending.steps, self.counts.tokens)
 
     def fitting(self, limit: float) -> int | None:
         """The largest halving of `recipe.micro_batch_tokens` that takes no more bytes than that.
 
         None where not even one text of the longest fits.
         """
-        tokens = self.config.recipe.micro_batch_tokens
+        tokens, cached = self.counts.tokens, replace(self, caches=True)
         while tokens >= self.counts.longest:
-            if self._memory(self.spending.steps, tokens, cached=True).total <= limit:
+            if cached._memory(self._first, tokens).total <= limit:
                 return tokens
             tokens //= 2
         return None
@@ -163,7 +186,7 @@ class TrainingPlan:
         tokens = self.fitting(0.8 * self.memory.total)
         return None if tokens is None else f"recipe.micro_batch_tokens={tokens}"
 
-    def _memory(self, steps: int, tokens: int, cached: bool) -> Memory:
+    def _memory(self, steps: int, tokens: int) -> Memory:
         step = self.counts.sampler.step(self._largest_step(steps))
         parts = (self.counts.lengths(part) for part in step.split(self.devices))
         return max(
@@ -178,7 +201,7 @@ class TrainingPlan:
                     sparse=self.config.paradigm.name == "sparse",
                     lora=self.config.recipe.lora,
                     bf16=self.bf16,
-                    cached=cached,
+                    cached=self.caches,
                 )
                 for length_N in parts
             ),
@@ -189,13 +212,14 @@ class TrainingPlan:
         """What a measured step time holds for: all that changes what a step computes, and where."""
         config = self.config
         recipe = plain(asdict(config.recipe))
-        kept = ("lengths", "micro_batch_tokens")
+        kept = ("lengths", "precision", "lora")
         return {
             "source": Path(self.blueprint.source).name,
             "tokens": [self.blueprint.queries.name, self.blueprint.passages.name],
             "paradigm": config.paradigm.name,
             "loss": plain(asdict(config.loss)),
-            "recipe": {key: recipe[key] for key in (*kept, "precision", "lora")},
+            "recipe": {key: recipe[key] for key in kept},
+            "micro_batch_tokens": self.counts.tokens,
             "rows_train": bool(config.recipe.embedding_rate),
             "cached": self.caches,
             "device": self.device.name,

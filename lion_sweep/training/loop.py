@@ -40,6 +40,7 @@ class TrainingData:
     passages: Tokens
     meter: Meter
     plan: Spending
+    micro_batch_tokens: int  # padded ones, at most
     cached: bool  # gradients, see embedding.py
 
 
@@ -47,10 +48,10 @@ def represent(
     encoder: Encoder, step: Step, data: TrainingData, config: Config, accelerator: Accelerator
 ) -> tuple[Representations, Embedding]:
     """What losses read of this rank's share of a step, and the embedding that it is made of."""
-    lengths, tokens = config.recipe.lengths, config.recipe.micro_batch_tokens
+    lengths = config.recipe.lengths
     texts = [data.queries.text(row, lengths.query) for row in step.query_B.tolist()]
     texts += [data.passages.text(row, lengths.passage) for row in step.passage_BG.ravel().tolist()]
-    embedding = Embedding(encoder, texts, tokens, accelerator, cached=data.cached)
+    embedding = Embedding(encoder, texts, data.micro_batch_tokens, accelerator, cached=data.cached)
     (queries, group), sparse = step.passage_BG.shape, config.paradigm.name == "sparse"
     query_BD, passage_ND = embedding.vectors_ND[:queries], embedding.vectors_ND[queries:]
     teacher_BG = (

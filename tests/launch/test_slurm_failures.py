@@ -94,6 +94,7 @@ def test_each_failure_is_named_and_spares_the_others(
 
 def test_cells_of_a_failed_preparation_are_blocked(slurm: Shell, tmp_path: Path) -> None:
     words = ["-m", "loss=cl,kd", *SMALL, f"paths.root={tmp_path}", "recipe.adapt.chunk=100000000"]
+    words += ["recipe.micro_batch_tokens=100000000"]
     code, printed = slurm.run(*words)
     assert code == 0, printed
     code, printed = slurm.run(*words)

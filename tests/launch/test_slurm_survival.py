@@ -126,6 +126,8 @@ def test_the_end_is_that_of_an_undisturbed_run(
     hit: dict[str, Path], undisturbed: tuple[Any, Any, Any], name: str
 ) -> None:
     (folder,) = hit[name].glob("cells/*/")
+    # A job writes how it ended after the result that followers wait for.
+    wait_for(lambda: attempts(folder)[-1]["outcome"] != "running", "the last attempt to end")
     records = attempts(folder)
     assert len(records) >= 2
     assert records[-1]["outcome"] == "finished"

@@ -41,17 +41,15 @@ def training(config: Config, machine: Device) -> TrainingPlan:
         negative_score_PM=np.zeros((PAIRS, 40), dtype=np.float32),
     )
     sampler = Sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
-    recipe, devices = config.recipe, config.site.devices or 1
-    counts = LengthCounts(
-        sampler,
-        *LENGTH_N,
-        micro_batch_tokens=recipe.micro_batch_tokens,
-        parts=devices,
-    )
+    devices = config.site.devices or 1
+
+    def counts(tokens: int) -> LengthCounts:
+        return LengthCounts(sampler, *LENGTH_N, micro_batch_tokens=tokens, parts=devices)
+
     blueprint = Blueprint(
         "llama", "llama", "pretrained", LLAMA_1B, True, "llama", Path("queries"), Path("passages")
     )
-    return TrainingPlan(config, blueprint, machine, devices, counts)
+    return TrainingPlan.settled(config, blueprint, machine, devices, counts)
 
 
 @pytest.fixture
@@ -125,20 +123,30 @@ def test_where_no_peak_is_known_time_is_missing(full: Compose) -> None:
     assert row["fits"]
 
 
-@pytest.mark.parametrize("how", ["auto", "never"])
-def test_what_does_not_fit_is_named_with_the_nearest_setting_that_does(
-    full: Compose, how: str
-) -> None:
-    config = full("paradigm=dense", f"recipe.gradient_cache={how}")
-    small = Device("small", 1e14, 12 * GIB)
+def test_micro_batches_are_halved_until_one_fits(full: Compose) -> None:
+    large, small = (
+        training(full("paradigm=dense"), Device("own", 1e14, size * GIB)) for size in (60, 12)
+    )
+    assert large.caches and small.caches
+    assert large.counts.tokens == 16384
+    assert small.counts.tokens in (1024, 2048, 4096, 8192)
+    assert small.memory.total < 0.94 * 12 * GIB < large.memory.total
+    assert large.fitting(0.94 * 12 * GIB) == small.counts.tokens
+    assert large.fitting(small.memory.total - 1) == small.counts.tokens // 2
+    assert small.spending.useful_flops == large.spending.useful_flops
+    assert small.lighter() == f"recipe.micro_batch_tokens={small.counts.tokens // 2}"
+    assert training(full(), Device("own", 1e14, 600 * GIB)).lighter() == (
+        "recipe.gradient_cache=always"
+    )
+
+
+def test_what_does_not_fit_is_named_with_the_setting_that_does(full: Compose) -> None:
+    config, small = full("recipe.gradient_cache=never"), Device("small", 1e14, 24 * GIB)
     (obstacle,) = CellPlan(training(config, small), Spending()).obstacles
-    assert "GiB of small's 11.3: " in obstacle
-    changes = obstacle.split(": ")[1].removesuffix(" fits").split()
-    assert ("recipe.gradient_cache=always" in changes) is (how == "never")
-    assert any(change.startswith("recipe.micro_batch_tokens=") for change in changes)
-    fitting = CellPlan(training(full("paradigm=dense", *changes), small), Spending())
+    assert "GiB of small's 22.6: recipe.gradient_cache=auto fits" in obstacle
+    fitting = CellPlan(training(full(), small), Spending())
     assert not fitting.obstacles
-    with pytest.raises(UserError, match=r"1b-dense-cl needs .* fits"):
+    with pytest.raises(UserError, match=r"1b-sparse-cl needs .* fits"):
         preflight.refuse_misfits([CellPlan(training(config, small), Spending())])
     preflight.refuse_misfits([fitting])
 
