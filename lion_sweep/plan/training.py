@@ -46,7 +46,7 @@ def _groups(path: Path) -> Groups:
     return Groups.load(path)
 
 
-@lru_cache(maxsize=8)  # the cells of a grid share their steps
+@lru_cache(maxsize=32)  # the cells of a grid share their steps
 def _length_counts(
     folders: tuple[Path, Path],
     sampler: Sampler,
