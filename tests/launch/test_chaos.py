@@ -12,15 +12,24 @@ from launch.devcluster.chaos import Chaos, differences, unleash
 
 pytestmark = pytest.mark.slurm
 
-GRID = ["-m", "paradigm=dense", "loss=cl,kd", "budget=steps", "budget.steps=60"]
+GRID = ["-m", "paradigm=dense,sparse", "loss=drawn_out", "budget=steps", "budget.steps=60"]
 KILLS = 4
 
 
-def test_a_slice_of_chaos(laptop: Shell, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_slice_of_chaos(
+    laptop: Shell,
+    cluster: Cluster,
+    drawn_out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     quiet, stormy = tmp_path / "quiet", tmp_path / "stormy"
-    grid = laptop.words(*GRID, "recipe.checkpoint_every=5", "site.cpus=1")
+    monkeypatch.setenv("PYTHONPATH", str(drawn_out))
+    grid = ["--config-dir", str(drawn_out), *GRID, "recipe.checkpoint_every=5", "site.cpus=1"]
+    grid = laptop.words(*grid)
     code, printed = laptop.run(*grid, f"paths.root={quiet}")
     assert code == 0, printed
+    monkeypatch.setenv("PAUSE_SECONDS", "0.5")  # so that cells outlive the kills
     chaos = Chaos(cluster, stormy, random.Random(3))
     more = ["site=slurm", "site.retry=failed", "site.attempts=1000", f"paths.root={stormy}"]
     try:
@@ -31,4 +40,4 @@ def test_a_slice_of_chaos(laptop: Shell, cluster: Cluster, tmp_path: Path) -> No
     assert len(list(quiet.glob("cells/*/result.json"))) == 2
     assert differences(quiet, stormy) == []
     tries = len(list(stormy.glob("*/*/attempts/*.json")))
-    assert tries > 4  # of two cells, adapt and teacher: some were tried again
+    assert tries > 3  # of two cells and what they share: some were tried again

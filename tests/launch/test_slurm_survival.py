@@ -17,25 +17,6 @@ pytestmark = pytest.mark.slurm
 STEPS, PAUSE_SECONDS = 120, 0.5
 LONG = ["-m", "paradigm=dense", "budget=steps", f"budget.steps={STEPS}", "loss=drawn_out"]
 LONG += ["recipe.checkpoint_every=10"]
-PAUSE = """
-import os, time
-
-class Pause:
-    needs_teacher = needs_negatives = False
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
-    def __call__(self, step):
-        time.sleep(float(os.environ.get("PAUSE_SECONDS", 0)))
-        return step.query_BD.sum() * 0.0
-"""
-LOSS = """
-name: drawn_out
-batch_size: 8
-negatives: 2
-terms:
-  cl: {_target_: lion_sweep.losses.contrastive.Contrastive, weight: 1.0}
-  pause: {_target_: pause.Pause, weight: 1.0}
-"""
 # Each of the cells on a node of its own, so that what befalls one spares the others.
 ALONE = ["+site.slurm.sbatch.exclusive=true"]
 HITS = ("limit", "preempted", "node")
@@ -67,23 +48,13 @@ def outcome(root: Path) -> tuple[Any, Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the loss that can be drawn out, and its class."""
-    folder = tmp_path_factory.mktemp("options")
-    (folder / "pause.py").write_text(PAUSE)
-    (folder / "loss").mkdir()
-    (folder / "loss" / "drawn_out.yaml").write_text(LOSS)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def undisturbed(
-    laptop: Shell, options: Path, tmp_path_factory: pytest.TempPathFactory
+    laptop: Shell, drawn_out: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Any, Any]:
     """What the cell comes to when nothing happens to it."""
     root = tmp_path_factory.mktemp("undisturbed")
-    shell = Shell(laptop.environment | {"PYTHONPATH": str(options)}, laptop.collection)
-    code, printed = shell.run("--config-dir", str(options), *LONG, f"paths.root={root}")
+    shell = Shell(laptop.environment | {"PYTHONPATH": str(drawn_out)}, laptop.collection)
+    code, printed = shell.run("--config-dir", str(drawn_out), *LONG, f"paths.root={root}")
     assert code == 0, printed
     return outcome(root)
 
@@ -92,14 +63,14 @@ def undisturbed(
 def hit(
     slurm: Shell,
     cluster: Cluster,
-    options: Path,
+    drawn_out: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
     """The same cell three times, each in a folder of its own, each hit by something else."""
     roots = {name: tmp_path_factory.mktemp(name) for name in HITS}
-    own = {"PYTHONPATH": str(options), "PAUSE_SECONDS": str(PAUSE_SECONDS)}
+    own = {"PYTHONPATH": str(drawn_out), "PAUSE_SECONDS": str(PAUSE_SECONDS)}
     shell = Shell(slurm.environment | own, slurm.collection)
-    common = ["--config-dir", str(options), *LONG, *ALONE]
+    common = ["--config-dir", str(drawn_out), *LONG, *ALONE]
     words = {name: [*common, *WORDS[name], f"paths.root={roots[name]}"] for name in HITS}
     for name in HITS:
         code, printed = shell.run(*words[name])
