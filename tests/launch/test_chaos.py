@@ -29,7 +29,7 @@ def test_a_slice_of_chaos(
     grid = laptop.words(*grid)
     code, printed = laptop.run(*grid, f"paths.root={quiet}")
     assert code == 0, printed
-    monkeypatch.setenv("PAUSE_SECONDS", "0.5")  # so that cells outlive the kills
+    monkeypatch.setenv("PAUSE_SECONDS", "0.3")  # so that cells outlive the kills
     chaos = Chaos(cluster, stormy, random.Random(3))
     more = ["site=slurm", "site.retry=failed", "site.attempts=1000", f"paths.root={stormy}"]
     try:
