@@ -2,7 +2,7 @@
 
 `python -m benchmarks.first_step`. Commands of their own, in a fresh folder per round: the first
 derives the collection, builds the stand-in, tokenises and adapts; the second, of the same size and
-with another loss, finds all that. Seconds run from the command to the step in the log.
+the other paradigm, finds all that. Seconds run from the command to the step in the log.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from benchmarks import interleaved
 
-CELL = ["model=1b", "paradigm=sparse", "budget=steps", "budget.steps=1", "tracking=none"]
+CELL = ["model=1b", "loss=cl", "budget=steps", "budget.steps=1", "tracking=none"]
 
 
-def first_step(root: Path, loss: str) -> tuple[float, str]:
+def first_step(root: Path, paradigm: str) -> tuple[float, str]:
     """(seconds, what the log says of the step)."""
-    words = [*CELL, f"loss={loss}", f"paths.root={root}", "budget.tolerance=null"]
+    words = [*CELL, f"paradigm={paradigm}", f"paths.root={root}", "budget.tolerance=null"]
     start = time.perf_counter()
     command = subprocess.Popen(
         [sys.executable, "-m", "lion_sweep", *words],
@@ -28,7 +28,7 @@ def first_step(root: Path, loss: str) -> tuple[float, str]:
     )
     try:
         while True:
-            for log in root.glob(f"cells/1b-sparse-{loss}-*/log.txt"):
+            for log in root.glob(f"cells/1b-{paradigm}-cl-*/log.txt"):
                 for line in log.read_text(encoding="utf-8").splitlines():
                     if " train 1/1 " in line:
                         return time.perf_counter() - start, line.split(" train 1/1 ")[1]
@@ -47,11 +47,11 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"second cell": [], "first cell": []}
     said = set()
     with tempfile.TemporaryDirectory() as folder:
-        said.add(first_step(Path(folder) / "alone", "clkd")[1])
+        said.add(first_step(Path(folder) / "alone", "dense")[1])
         for number in range(rounds):
             root = Path(folder) / str(number)
-            seconds["first cell"].append(first_step(root, "cl")[0])
-            second, step = first_step(root, "clkd")
+            seconds["first cell"].append(first_step(root, "sparse")[0])
+            second, step = first_step(root, "dense")
             seconds["second cell"].append(second)
             said.add(step)
     if len(said) > 1:
@@ -60,7 +60,7 @@ def main() -> None:
         seconds,
         checked="the second cell's first losses are those of the cell in a fresh folder",
         packages=["torch", "transformers", "hydra-core"],
-        facts={"rounds": rounds, "cells": "1b sparse CL, then 1b sparse CL+KD"},
+        facts={"rounds": rounds, "cells": "1b sparse CL, then 1b dense CL"},
     )
 
 
