@@ -17,7 +17,7 @@ from lion_sweep.retrieval.anserini import lucene_available
 from lion_sweep.retrieval.seismic import seismic_available
 
 LEAST_FREE_BYTES = 1 << 30
-PING_SECONDS = 10
+PING_SECONDS = 30
 
 
 def world_size() -> int:
@@ -49,15 +49,24 @@ def choose(asked: SiteName) -> tuple[SiteName, str]:
 
 
 def controller() -> str:
-    """What SLURM's controller answers; empty where none does, whatever commands lie around."""
+    """What SLURM's controller answers; empty where none does, whatever commands lie around.
+
+    Raises `UserError` where it takes too long: there is a cluster, and this may be its login node,
+    where nothing should be trained by mistake.
+    """
     if not shutil.which("sbatch"):
         return ""
     try:
         asked = subprocess.run(
             ["scontrol", "ping"], capture_output=True, text=True, timeout=PING_SECONDS
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return ""
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"SLURM's controller has not answered `scontrol ping` for {PING_SECONDS} s: give the "
+            "command again later, or say site=laptop or site=gpu to run on this machine."
+        ) from None
     up = [line.strip() for line in asked.stdout.splitlines() if line.strip().endswith("is UP")]
     return up[0] if up else ""
 
