@@ -116,6 +116,7 @@ class Evaluator:
         def work(partial: Path) -> dict[str, Any]:
             cached = tokens.read(folder)
             wanted = cached if rows is None else cached.subset(rows)
+            wanted.check_within(self.encoder.backbone.language_model.config.vocab_size, self.source)
             meter = self._meter(length)
             batch_tokens = self.evaluation.batch_tokens
             with enough_memory(

@@ -64,6 +64,8 @@ class Pipeline:
         # Frozen weights need no more precision than the products they are used in.
         frozen = lora is not None and self.accelerator.mixed_precision == "bf16"
         backbone = Backbone.load(source, torch.bfloat16 if frozen else torch.float32)
+        for texts in (self.queries, self.passages):
+            texts.check_within(len(backbone.head_VD), self.source)
         if lora and weights is not None:
             backbone = backbone.with_adapter(weights / WEIGHTS)
         elif lora:

@@ -54,8 +54,9 @@ def controller() -> str:
     Raises `UserError` where it takes too long: there is a cluster, and this may be its login node,
     where nothing should be trained by mistake.
     """
-    if not shutil.which("sbatch"):
-        return ""
+    settings = os.environ.get("SLURM_CONF")
+    if not shutil.which("sbatch") or (settings and not Path(settings).exists()):
+        return ""  # scontrol would wait a minute for its file to appear
     try:
         asked = subprocess.run(
             ["scontrol", "ping"], capture_output=True, text=True, timeout=PING_SECONDS

@@ -98,6 +98,7 @@ def test_a_controller_that_answers_is_taken_but_not_from_inside_a_job(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("SLURM_CONF", raising=False)
     command(tmp_path, "sbatch", "exit 1")
     command(tmp_path, "scontrol", "echo 'Slurmctld(primary) at head is UP'")
     assert choose(SiteName.auto) == (SiteName.slurm, "Slurmctld(primary) at head is UP")
@@ -110,11 +111,14 @@ def test_a_controller_that_is_slow_to_answer_is_no_reason_to_train_on_a_login_no
 ) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setattr(site, "PING_SECONDS", 0.2)
     command(tmp_path, "sbatch", "exit 1")
     command(tmp_path, "scontrol", "exec sleep 60")
     with pytest.raises(UserError, match=r"not answered .* or say site=laptop"):
         choose(SiteName.auto)
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "gone"))
+    assert choose(SiteName.auto)[0] in (SiteName.laptop, SiteName.gpu)
 
 
 LUCENE = {"sparse_engine": "exact", "bm25_engine": "bm25s"}

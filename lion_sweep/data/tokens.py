@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.data import arrays
+from lion_sweep.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,6 +43,15 @@ class Tokens:
     def lengths(self, length: int) -> NDArray[np.int64]:
         """Tokens of every text when cut at `length`, [N]."""
         return np.minimum(np.diff(self.start_N), length)
+
+    def check_within(self, vocabulary: int, source: str) -> None:
+        """Refuse ids that have no row in the embedding table of `source`."""
+        largest = int(self.ids_T.max(initial=-1))
+        if largest >= vocabulary:
+            raise UserError(
+                f"{source}: its tokenizer makes token {largest}, but its embeddings have only "
+                f"{vocabulary} rows: give the backbone the tokenizer that it was trained with."
+            )
 
 
 def write(

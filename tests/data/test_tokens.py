@@ -4,8 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lion_sweep.data.tokens import Tokens
+from lion_sweep.errors import UserError
 from lion_sweep.models.proxy import train_tokenizer
 from lion_sweep.prepare import tokenizer_key
 
@@ -37,3 +40,11 @@ def test_the_key_needs_no_tokenizer(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_tokens_without_a_row_in_the_embeddings_are_refused() -> None:
+    found = Tokens(np.array([1, 7, 3], dtype=np.int32), np.array([0, 2, 3]))
+    found.check_within(8, "mine")
+    with pytest.raises(UserError, match=r"mine: its tokenizer makes token 7, .* only 7 rows"):
+        found.check_within(7, "mine")
+    Tokens(np.empty(0, dtype=np.int32), np.zeros(1, dtype=np.int64)).check_within(7, "mine")
