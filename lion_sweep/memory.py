@@ -19,7 +19,7 @@ FP32, BF16, INT16, INT64 = 4, 2, 2, 8
 CHUNK = 16384  # vocabulary entries that the sparse head has in work at once on CUDA
 # Of sharded layers, so many are whole at FSDP2's worst moment: in a forward pass the buffers of two
 # gathers, and the weights copied out of one. In a backward pass it is the layer that runs and the
-# next, gathered ahead; with several graphs also the first layer, which is kept up to the last one's.
+# next, gathered ahead; with several graphs also the first layer, kept until the last one's is done.
 GATHERED = 3
 
 
