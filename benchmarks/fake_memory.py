@@ -12,9 +12,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -26,6 +29,20 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.bytes: dict[int, int] = {}
         self.now = self.peak = 0
+        self._resize = torch.UntypedStorage.resize_
+        resized = self._resized
+        self._watch = patch.object(
+            torch.UntypedStorage, "resize_", lambda storage, size: resized(storage, size)
+        )
+
+    def __enter__(self) -> "LiveBytes":
+        self._watch.start()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._watch.stop()
 
     def add(self, tensor: Tensor) -> None:
         """Count a tensor's storage until it is freed, once."""
@@ -36,6 +53,14 @@ class LiveBytes(TorchDispatchMode):
             self.now += storage.nbytes()
             self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._remove, key)
+
+    def _resized(self, storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
+        """FSDP2 frees and refills gathered weights without a dispatch."""
+        if storage._cdata in self.bytes:
+            self.now += size - self.bytes[storage._cdata]
+            self.bytes[storage._cdata] = size
+            self.peak = max(self.peak, self.now)
+        return self._resize(storage, size)
 
     def _remove(self, key: int) -> None:
         self.now -= self.bytes.pop(key)
@@ -79,6 +104,12 @@ def fake_cuda() -> Iterator[None]:
         patch.object(Tensor, "nonzero", _nonzero),
     ):
         yield
+
+
+def fake_ranks(count: int) -> DeviceMesh:
+    """A mesh of as many ranks, of which this process is the first; nothing is communicated."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
+    return init_device_mesh("cpu", (count,))
 
 
 def materialise(module: nn.Module) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.fake_memory import LiveBytes, fake_cuda, materialise
+from benchmarks.fake_memory import LiveBytes, fake_cuda, fake_ranks, materialise
 from benchmarks.study_compute import LORA, REAL, SHAPES
 from lion_sweep.config import Lora
 from lion_sweep.data.batches import micro_batches
@@ -28,6 +29,7 @@ from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.training.embedding import Embedding
+from lion_sweep.training.sharding import shard
 
 MICRO_BATCH_TOKENS = 16384
 TIED = {"1b": True, "3b": True, "8b": False}
@@ -48,6 +50,7 @@ class Setting:
     bf16: bool = True
     lengths: tuple[int, int] = REAL
     micro_batch_tokens: int = MICRO_BATCH_TOKENS
+    shards: int = 1  # ranks that frozen layers are spread over; on fake tensors alone
 
     @property
     def lengths_N(self) -> np.ndarray:
@@ -83,6 +86,7 @@ class Setting:
             lora=self.lora,
             bf16=self.bf16,
             cached=self.cached,
+            shards=self.shards,
         )
 
 
@@ -111,10 +115,11 @@ def build(setting: Setting, device: str) -> Backbone:
 
 @dataclass(frozen=True)
 class Device:
-    """What `embed` reads of an accelerator; a process may have several of different precision."""
+    """What `Embedding` reads of an accelerator; a process may have several."""
 
     device: torch.device
     bf16: bool
+    num_processes: int = 1
 
     def autocast(self) -> torch.autocast:
         """Matrix products in bf16, or nothing."""
@@ -176,11 +181,15 @@ class Trainer:
 def fake_peak(setting: Setting) -> int:
     """Bytes alive at the peak of a step with AdamW's moments in place, on fake tensors."""
     backbone = build(setting, "meta")
+    ranks = fake_ranks(setting.shards) if setting.shards > 1 else None
     with fake_cuda():
         materialise(backbone)
+        if ranks:
+            shard(backbone, ranks)
+            gc.collect()
         with LiveBytes() as live:
             for tensor in [*backbone.parameters(), *backbone.buffers()]:
-                live.add(tensor)
+                live.add(tensor.to_local() if isinstance(tensor, DTensor) else tensor)
             trainer = Trainer(setting, backbone, "cpu")
             trainer.make_moments()
             live.peak = live.now

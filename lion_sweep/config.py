@@ -14,7 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from lion_sweep.config_data import Data, Evaluation
-from lion_sweep.config_site import Site
+from lion_sweep.config_site import Site, When
 from lion_sweep.errors import UserError
 
 AXES = ("model", "paradigm", "loss")
@@ -214,14 +214,6 @@ class SparseRecipe:
     flops_ramp: float = MISSING
 
 
-class GradientCache(Enum):
-    """Whether a step's texts are encoded a second time for their gradients."""
-
-    auto = "auto"
-    always = "always"
-    never = "never"
-
-
 @dataclass
 class Recipe:
     """How training runs; one option per ladder."""
@@ -234,7 +226,7 @@ class Recipe:
     negatives: PerLoss = MISSING
     negative_depth: int = MISSING
     micro_batch_tokens: int = MISSING
-    gradient_cache: GradientCache = MISSING
+    gradient_cache: When = MISSING
     learning_rate: float = MISSING
     embedding_rate: float | None = None
     warmup: float = MISSING

@@ -16,6 +16,14 @@ class SiteName(Enum):
     slurm = "slurm"
 
 
+class When(Enum):
+    """Where something is done that costs time and saves memory; auto: where nothing else fits."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
 class Retry(Enum):
     """What a command given again does with cells that failed."""
 
@@ -75,6 +83,7 @@ class Site:
     memory: float | None = None
     peak_tflops: float | None = None
     memory_gib: float | None = None
+    shard: When = MISSING
     efficiency: float = MISSING
     price: float | None = None
     time_limit: float | None = None

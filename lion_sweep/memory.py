@@ -17,13 +17,17 @@ from lion_sweep.ledger import DecoderShape
 
 FP32, BF16, INT16, INT64 = 4, 2, 2, 8
 CHUNK = 16384  # vocabulary entries that the sparse head has in work at once on CUDA
+# Of sharded layers, so many are whole at FSDP2's worst moment: in a forward pass the buffers of two
+# gathers, and the weights copied out of one. In a backward pass it is the layer that runs and the
+# next, gathered ahead; with several graphs also the first layer, kept until the last one's is done.
+GATHERED = 3
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes at the worst moment of a step."""
 
-    weights: int  # base and adapters
+    weights: int  # base and adapters; of sharded layers a share, and what is gathered of them
     activations: int  # kept for the decoder's backward pass, and what a layer needs while it runs
     head: int  # logits, pooled vectors, their gradients and copies
     optimiser: int  # gradients, AdamW's two moments, and at its own peak what its update computes
@@ -142,6 +146,19 @@ def parameters(shape: DecoderShape, *, tied: bool) -> int:
     return shape.linear_parameters + norms + shape.head_parameters * (1 if tied else 2)
 
 
+def weight_bytes(decoder: Decoder, *, tied: bool, shards: int = 1) -> int:
+    """Base and adapters on a device, frozen layers sharded over so many."""
+    shape = decoder.shape
+    base, adapters = parameters(shape, tied=tied), 0
+    if decoder.lora:
+        adapters = FP32 * shape.lora_parameters(decoder.lora.rank, decoder.lora.targets)
+    if shards > 1:
+        layer = shape.linear_parameters // shape.layers + 2 * shape.hidden_size
+        base -= layer * shape.layers
+        base += -(-layer // shards) * shape.layers + layer * min(GATHERED, shape.layers)
+    return base * decoder.stream + adapters
+
+
 def training_memory(
     shape: DecoderShape,
     batches: Sequence[tuple[int, int]],
@@ -151,21 +168,23 @@ def training_memory(
     lora: Lora | None,
     bf16: bool,
     cached: bool,
+    shards: int = 1,
 ) -> Memory:
     """The worst moment of a step whose micro-batches are (rows, padded length), longest first.
 
     With `cached` gradients only one micro-batch has its graph at a time; without, all have, and
     the backward pass frees them from the last to the first. With `lora` the base is frozen, in bf16
-    if `bf16`, under fp32 adapters; without, every weight trains, in fp32. Vocabulary entries are
-    taken to be all active, which an untrained sparse head comes close to, and losses to be
-    contrastive and distilling.
+    if `bf16`, under fp32 adapters; without, every weight trains, in fp32. `shards` is over how many
+    devices frozen layers are spread. Vocabulary entries are taken to be all active, which an
+    untrained sparse head comes close to, and losses to be contrastive and distilling.
     """
     decoder = Decoder(shape, lora, bf16)
-    base = parameters(shape, tied=tied)
-    trained = shape.lora_parameters(lora.rank, lora.targets) if lora else base
+    weights = weight_bytes(decoder, tied=tied, shards=shards)
+    trained = (
+        shape.lora_parameters(lora.rank, lora.targets) if lora else parameters(shape, tied=tied)
+    )
     if not (lora or sparse or tied):
         trained -= shape.head_parameters  # no gradient ever reaches them
-    weights = base * decoder.stream + (trained * FP32 if lora else 0)
     # Gradients are there from the first backward pass to the end of the step.
     early, full = 2 * FP32 * trained, 3 * FP32 * trained  # two moments; with gradients
     # AdamW updates all weights at once, which takes a square root for each.

@@ -1,5 +1,6 @@
 """A cell's stages up to its trained weights, each skipped where its result is on disk already."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from hydra.utils import instantiate
+from torch.distributed.device_mesh import init_device_mesh
 
 from lion_sweep import prepare
 from lion_sweep.blueprint import blueprint
@@ -25,6 +27,7 @@ from lion_sweep.prepare import Workshop
 from lion_sweep.site import precision
 from lion_sweep.stage import Stage, write_json
 from lion_sweep.training import adapt, loop
+from lion_sweep.training.sharding import shard
 
 WEIGHTS = "weights"
 MEANT_FOR = "lion_sweep.json"  # beside the weights: what vectors they make
@@ -57,8 +60,13 @@ class Pipeline:
         """Whether vectors are over the vocabulary."""
         return self.config.paradigm.name == "sparse"
 
-    def load(self, weights: Path | None) -> Backbone:
-        """The backbone as a finished stage left it (None: as it came), on this cell's device."""
+    def load(self, weights: Path | None, *, sharded: bool = False) -> Backbone:
+        """The backbone as a finished stage left it (None: as it came), on this cell's device.
+
+        `sharded`: its frozen layers over the devices of all ranks, for training alone.
+        """
+        # FSDP2's hooks and modules hold each other; the weights of the last stage have to go first.
+        gc.collect()
         lora = self.config.recipe.lora
         source = self.source if weights is None or lora else weights / WEIGHTS
         # Frozen weights need no more precision than the products they are used in.
@@ -70,6 +78,9 @@ class Pipeline:
             backbone = backbone.with_adapter(weights / WEIGHTS)
         elif lora:
             backbone = backbone.with_lora(lora)
+        if sharded:  # before the rest moves: the whole may not fit
+            ranks = (self.accelerator.num_processes,)
+            shard(backbone, init_device_mesh(self.accelerator.device.type, ranks))
         backbone.to(self.accelerator.device)
         return backbone
 
@@ -82,9 +93,10 @@ class Pipeline:
         """MNTP; the six cells of a size share it."""
 
         def work(folder: Path) -> dict[str, Any]:
-            fitting = self.training_plan().counts.tokens
+            training = self.training_plan()
+            fitting = training.counts.tokens
             recipe = replace(self.config.recipe, micro_batch_tokens=fitting)
-            backbone = self.load(None)
+            backbone = self.load(None, sharded=training.sharded)
             tokens = "recipe.micro_batch_tokens", fitting, recipe.adapt.chunk
             with enough_memory("adapt", lambda: halved(*tokens)):
                 facts = adapt.adapt(
@@ -114,8 +126,8 @@ class Pipeline:
         groups = prepare.taught_groups(self.workshop, self.texts)
 
         def work(folder: Path) -> dict[str, Any]:
-            encoder = self.encoder(self.load(adapted.folder))
             training, kept = self.training_plan(), self.workshop.progress.kept
+            encoder = self.encoder(self.load(adapted.folder, sharded=training.sharded))
             plan = training.spending
             data = self.training_data(groups, plan)
             with enough_memory("train", training.lighter):

@@ -7,6 +7,7 @@ from hydra.utils import get_class
 
 from lion_sweep.config import BudgetKind, Config, LadderName, Loss
 from lion_sweep.config_data import DataKind
+from lion_sweep.config_site import When
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
 
@@ -144,6 +145,11 @@ def validate(config: Config) -> None:
         not (recipe.lora and recipe.embedding_rate),
         "recipe.embedding_rate trains embedding rows, which recipe.lora freezes: "
         "set recipe.embedding_rate=null or recipe.lora=null.",
+    )
+    _require(
+        recipe.lora is not None or config.site.shard is not When.always,
+        "site.shard=always shards what recipe.lora freezes, and recipe.lora=null trains every "
+        "weight: set site.shard=auto, or take a recipe with lora.",
     )
     if config.model.backbone is None:
         described = config.model.proxy if config.ladder is LadderName.proxy else config.model.full

@@ -17,6 +17,7 @@ Compose = Callable[..., Config]
     "override",
     [
         "site=gpu",
+        "site.shard=always",
         "tracking=none",
         "tracking.project=other",
         "tracking.group=mine",

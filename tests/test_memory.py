@@ -2,9 +2,12 @@
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,7 +18,7 @@ from benchmarks.study_compute import SHAPES
 from benchmarks.training_memory import Setting, fake_peak
 from lion_sweep.config import Lora
 from lion_sweep.ledger import DecoderShape
-from lion_sweep.memory import Decoder, parameters, pooling, training_memory
+from lion_sweep.memory import BF16, Decoder, parameters, pooling, training_memory
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
@@ -199,6 +202,24 @@ def test_peak_of_a_step_on_fake_tensors(
     lora = adapters(targets, dropout=0.05)
     setting = Setting(width, 4, 9, True, sparse, lora, cached, bf16, micro_batch_tokens=2048)
     assert setting.predicted().total == pytest.approx(fake_peak(setting), rel=0.1)
+
+
+def sharded_peak(rank: int, setting: Setting, path: str) -> None:
+    """In a process of its own, which is then one of several ranks for good."""
+    Path(path).write_text(str(fake_peak(setting)))
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
+def test_peak_of_a_sharded_step_on_fake_tensors(tmp_path: Path, cached: bool) -> None:
+    """What is gathered, to less than a layer; how much sharding saves, to the byte."""
+    width, lora = DecoderShape(2048, 8192, 4, 32, 8, 64, 4096), adapters(TARGETS, dropout=0.05)
+    setting = Setting(width, 2, 3, True, False, lora, cached, micro_batch_tokens=256, shards=8)
+    assert len(setting.batches) > 1
+    mp.spawn(sharded_peak, args=(setting, str(tmp_path / "peak")))
+    layer = BF16 * (width.linear_parameters // width.layers + 2 * width.hidden_size)
+    predicted, whole = setting.predicted().total, replace(setting, shards=1).predicted().total
+    assert 0 <= predicted - int((tmp_path / "peak").read_text()) < layer
+    assert whole - predicted == 4 * layer * 7 // 8 - 3 * layer
 
 
 def test_peak_of_the_8b_decoder_on_fake_tensors() -> None:

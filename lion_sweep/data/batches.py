@@ -132,9 +132,26 @@ def micro_batches(lengths_N: NDArray[np.int64], tokens: int) -> Iterator[NDArray
         first += count
 
 
-def pad(texts: list[NDArray[np.int32]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """(ids, mask), both [N, L], padded on the right to the longest text."""
-    longest = max(len(text) for text in texts)
+def as_many(batches: list[NDArray[np.int64]], count: int) -> list[NDArray[np.int64]]:
+    """The batches, in order, those of most rows halved until there are `count` of them.
+
+    Raises `ValueError` where there are not so many rows.
+    """
+    batches = list(batches)
+    while len(batches) < count:
+        place = max(range(len(batches)), key=lambda number: len(batches[number]))
+        rows = batches[place]
+        if len(rows) == 1:
+            raise ValueError(f"{len(batches)} rows cannot be cut into {count} batches")
+        batches[place : place + 1] = np.array_split(rows, 2)
+    return batches
+
+
+def pad(
+    texts: list[NDArray[np.int32]], device: torch.device, length: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """(ids, mask), both [N, L], padded on the right to the longest text, or to `length`."""
+    longest = length or max(len(text) for text in texts)
     ids_NL = np.zeros((len(texts), longest), dtype=np.int64)
     mask_NL = np.zeros((len(texts), longest), dtype=np.int64)
     for row, text in enumerate(texts):

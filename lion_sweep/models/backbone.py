@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lion_sweep.config import Lora
@@ -51,7 +52,12 @@ class Backbone(nn.Module):
         self.model.save_pretrained(str(folder))
 
     def merged(self) -> "Backbone":
-        """The same function with adapters folded into the weights, for encoding."""
+        """The same function with adapters folded into the weights, for encoding.
+
+        Raises `ValueError` for a sharded decoder, no rank of which has the weights.
+        """
+        if self.sharded:
+            raise ValueError("a sharded decoder cannot be merged: save it, and load it whole")
         if isinstance(self.model, PeftModel):
             return Backbone(self.model.merge_and_unload())
         return self
@@ -64,6 +70,18 @@ class Backbone(nn.Module):
         return inner
 
     @property
+    def decoder(self) -> nn.Module:
+        """The language model without its head."""
+        decoder = getattr(self.language_model, self.language_model.base_model_prefix)
+        assert isinstance(decoder, nn.Module)
+        return decoder
+
+    @property
+    def sharded(self) -> bool:
+        """Whether layers are spread over the ranks, see training/sharding.py."""
+        return isinstance(self.decoder, FSDPModule)
+
+    @property
     def head_VD(self) -> Tensor:
         """Weight of the language-model head."""
         weight = self.language_model.get_output_embeddings().weight
@@ -72,10 +90,9 @@ class Backbone(nn.Module):
 
     def hidden_states(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Last hidden states, [B, L, D], after the final norm; rows of padding are arbitrary."""
-        decoder = getattr(self.language_model, self.language_model.base_model_prefix)
         # Positions count real tokens, so that left and right padding give the same states.
         position_BL = (mask_BL.cumsum(dim=1) - 1).clamp(min=0)
-        states: Tensor = decoder(
+        states: Tensor = self.decoder(
             input_ids=ids_BL, attention_mask=mask_BL, position_ids=position_BL, use_cache=False
         ).last_hidden_state
         return states

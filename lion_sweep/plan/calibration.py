@@ -37,7 +37,7 @@ def calibrate(planner: Planner, config: Config) -> None:
 
     def work(folder: Path) -> dict[str, Any]:
         quiet = replace(config, recipe=replace(config.recipe, checkpoint_every=1 << 30))
-        encoder = pipeline.encoder(pipeline.load(None))
+        encoder = pipeline.encoder(pipeline.load(None, sharded=training.sharded))
         groups = prepare.groups(workshop, texts)  # whose scores are as good as any here
         data = pipeline.training_data(groups, Spending(steps=WARM_UP + MEASURED))
         if torch.cuda.is_available():

@@ -1,12 +1,13 @@
 """The rows of a plan: what every cell takes, what cells share, and whether it fits."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from lion_sweep.cell import axes
 from lion_sweep.config import LadderName
+from lion_sweep.config_site import When
 from lion_sweep.meter import Spending
 from lion_sweep.plan.training import TrainingPlan
 from lion_sweep.progress import duration
@@ -22,7 +23,12 @@ def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
     if full and not device.gpu:
         found.append("needs a GPU: site.device=h200, say, or ladder=proxy")
     needed, limit = training.memory.total, device.usable_bytes
-    if limit is not None and needed > limit:
+    if limit is not None and training.weights > limit:
+        found.append(
+            f"has weights of {training.weights / 2**30:.1f} GiB, which encoding holds whole on "
+            f"every {device.name} of {limit / 2**30:.1f}: take a larger device"
+        )
+    elif limit is not None and needed > limit:
         found.append(
             f"needs {needed / 2**30:.1f} GiB of {device.name}'s {limit / 2**30:.1f}: "
             f"{_fitting(training, limit)}"
@@ -38,8 +44,18 @@ def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
 
 def _fitting(training: TrainingPlan, limit: float) -> str:
     """What to change so that the largest step fits."""
-    if not training.caches and training.fitting(limit):
-        return "recipe.gradient_cache=auto fits"
+    cached, config = replace(training, caches=True), training.config
+    changes = [] if training.caches else ["recipe.gradient_cache=auto"]
+    if changes and cached.fitting(limit):
+        return f"{changes[0]} fits"
+    if config.site.shard is When.never:
+        changes.append("site.shard=auto")
+    devices = training.devices
+    while config.recipe.lora and config.loss.batch_size % devices == 0:
+        more = [f"site.devices={devices}"] if devices > training.devices else []
+        if devices > 1 and replace(cached, sharded=True, devices=devices).fitting(limit):
+            return f"{' '.join([*more, *changes])} fits"
+        devices *= 2
     return "not even one text at a time fits: take a larger device"
 
 
@@ -83,6 +99,7 @@ class CellPlan:
             "memory_measured_bytes": measured.facts["peak_memory"] if measured else None,
             "device": training.device.name,
             "devices": training.devices,
+            "sharded": training.sharded,
             "step_seconds": None if seconds is None else seconds / spending.steps,
             "train_seconds": seconds,
             "seconds": training.seconds(self.work),

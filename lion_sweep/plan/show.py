@@ -102,6 +102,11 @@ def _below(whole: dict[str, Any]) -> list[str]:
         f"devices of a cell: {', '.join(devices)}; step time: {', '.join(rates)}; "
         "time, GPU-hours and cost are of training and encoding; GiB are a device's, predicted",
     ]
+    if sharded := ["-".join(row["axes"].values()) for row in cells if row["sharded"]]:
+        lines.append(
+            f"frozen layers are sharded over a cell's devices in {', '.join(sharded)}; times are "
+            "without gathering them unless measured"
+        )
     lines += dict.fromkeys(row["estimate"] for row in cells if row["estimate"])
     lines += [
         f"{'-'.join(row['axes'].values())} does not fit: {'; '.join(row['obstacles'])}"

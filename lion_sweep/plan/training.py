@@ -6,6 +6,7 @@ Shapes: S steps of a block, N texts of a step, L a length.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,23 @@ import numpy as np
 from lion_sweep import stage
 from lion_sweep.blueprint import Blueprint
 from lion_sweep.cell import plain
-from lion_sweep.config import Config, GradientCache
-from lion_sweep.config_site import SiteName
+from lion_sweep.config import Config
+from lion_sweep.config_site import SiteName, When
 from lion_sweep.data import tokens
 from lion_sweep.data.batches import Sampler, micro_batches
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.devices import Device
 from lion_sweep.errors import UserError
-from lion_sweep.memory import Memory, training_memory
+from lion_sweep.memory import Decoder, Memory, training_memory, weight_bytes
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.progress import duration
 from lion_sweep.site import precision
 from lion_sweep.training.budget import plan
 
 CALIBRATION = "calibrate"
+# What to try, in this order.
+CHOICES = {When.auto: (False, True), When.always: (True,), When.never: (False,)}
 
 
 def sampler(config: Config, groups: Path) -> Sampler:
@@ -76,6 +79,7 @@ class TrainingPlan:
     devices: int
     counts: LengthCounts  # of micro-batches that fit
     caches: bool  # gradients, rather than keep the graphs of a whole step
+    sharded: bool = False  # whether frozen layers are spread over the devices
 
     @classmethod
     def of(
@@ -107,17 +111,28 @@ class TrainingPlan:
         """Decide what the device has memory for; `counts` of micro-batches of so many tokens.
 
         Graphs of a whole step are kept where they fit; with cached gradients, micro-batches are
-        halved until one does.
+        halved until one does. Where none does, layers are sharded. If nothing fits it is the last
+        of these. Raises `UserError` where sharding is asked for on one device.
         """
-        asked, tokens = config.recipe.gradient_cache, config.recipe.micro_batch_tokens
-        usable = device.usable_bytes
-        whole = cls(config, blueprint, device, devices, counts(tokens), caches=False)
-        fits = usable is None or whole._memory(whole._first, tokens).total <= usable
-        if asked is GradientCache.never or (asked is GradientCache.auto and fits):
-            return whole
-        cached = replace(whole, caches=True)
-        fitting = None if usable is None else cached.fitting(usable)
-        return cached if fitting is None else replace(cached, counts=counts(fitting))
+        tokens, usable = config.recipe.micro_batch_tokens, device.usable_bytes
+        plan = cls(config, blueprint, device, devices, counts(tokens), caches=False)
+        if config.site.shard is When.always and not plan.shardable:
+            raise UserError(
+                "site.shard=always spreads layers over the devices of a cell, which has one: "
+                "set site.devices=2 or more, or site.shard=auto."
+            )
+        shard = config.site.shard if plan.shardable else When.never
+        for sharded, caches in product(CHOICES[shard], CHOICES[config.recipe.gradient_cache]):
+            plan = replace(plan, sharded=sharded, caches=caches)
+            fitting = tokens if usable is None else plan.fitting(usable)
+            if fitting is not None:
+                return replace(plan, counts=counts(fitting))
+        return plan
+
+    @property
+    def shardable(self) -> bool:
+        """Whether there are frozen layers, and devices to spread them over."""
+        return self.config.recipe.lora is not None and self.devices > 1
 
     @cached_property
     def spending(self) -> Spending:
@@ -167,15 +182,24 @@ class TrainingPlan:
         """The most that a device holds at once, in the step with the most padded tokens."""
         return self._memory(self.spending.steps, self.counts.tokens)
 
-    def fitting(self, limit: float) -> int | None:
-        """The largest halving of `recipe.micro_batch_tokens` that takes no more bytes than that.
+    @property
+    def weights(self) -> int:
+        """Bytes of the whole weights, which encoding loads on every device."""
+        decoder = Decoder(self.blueprint.shape, self.config.recipe.lora, self.bf16)
+        return weight_bytes(decoder, tied=self.blueprint.tied)
 
-        None where not even one text of the longest fits.
+    def fitting(self, limit: float) -> int | None:
+        """Tokens of micro-batches with which a step takes no more bytes than that.
+
+        The largest halving where gradients are cached; otherwise it saves nothing. None where not
+        even one text of the longest fits, or one chunk of MNTP, which takes as many at least.
         """
-        tokens, cached = self.counts.tokens, replace(self, caches=True)
-        while tokens >= self.counts.longest:
-            if cached._memory(self._first, tokens).total <= limit:
+        tokens, adapt = self.counts.tokens, self.config.recipe.adapt
+        while tokens >= max(self.counts.longest, adapt.chunk if adapt.steps else 0):
+            if self._memory(self._first, tokens).total <= limit:
                 return tokens
+            if not self.caches:
+                return None
             tokens //= 2
         return None
 
@@ -183,8 +207,9 @@ class TrainingPlan:
         """The overrides with which a step that ran out of memory takes clearly less, or None."""
         if not self.caches:
             return "recipe.gradient_cache=always"
-        tokens = self.fitting(0.8 * self.memory.total)
-        return None if tokens is None else f"recipe.micro_batch_tokens={tokens}"
+        if tokens := self.fitting(0.8 * self.memory.total):
+            return f"recipe.micro_batch_tokens={tokens}"
+        return "site.shard=always" if self.shardable and not self.sharded else None
 
     def _memory(self, steps: int, tokens: int) -> Memory:
         step = self.counts.sampler.step(self._largest_step(steps))
@@ -202,6 +227,7 @@ class TrainingPlan:
                     lora=self.config.recipe.lora,
                     bf16=self.bf16,
                     cached=self.caches,
+                    shards=self.devices if self.sharded else 1,
                 )
                 for length_N in parts
             ),
@@ -222,6 +248,7 @@ class TrainingPlan:
             "micro_batch_tokens": self.counts.tokens,
             "rows_train": bool(config.recipe.embedding_rate),
             "cached": self.caches,
+            "sharded": self.sharded,
             "device": self.device.name,
             "devices": self.devices,
         }

@@ -6,6 +6,9 @@ alone, the losses' gradients stop at them, and a second pass encodes each micro-
 the dropout it had, to carry on. That gives the same gradients for one more forward pass, and no
 more memory than one micro-batch takes, whatever the losses compare.
 
+Where layers are sharded all ranks gather them together, so every rank takes as many micro-batches
+as the one with most. What is cut for that keeps its padding, which the plan has counted.
+
 Shapes: N texts, L tokens (padded), D dimensions.
 """
 
@@ -18,9 +21,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from lion_sweep.data.batches import micro_batches, pad
+from lion_sweep.data.batches import as_many, micro_batches, pad
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.training.parallel import most
 
 
 class Encoder(Protocol):
@@ -73,11 +77,17 @@ class Embedding:
         )
         self.lengths_N = np.array([len(text) for text in texts])
         self.batches = list(micro_batches(self.lengths_N, tokens))
+        self.padded_N = np.empty_like(self.lengths_N)
+        for batch in self.batches:
+            self.padded_N[batch] = self.lengths_N[batch].max()
+        if encoder.backbone.sharded:
+            self.batches = as_many(self.batches, most(len(self.batches), accelerator))
         self.generators: list[Tensor] = []  # as they were before each micro-batch
         self.vectors_ND = self._first_pass() if cached else self._with_graphs()
 
     def _encode(self, batch: NDArray[np.int64]) -> Tensor:
-        ids, mask = pad([self.texts[row] for row in batch], self.accelerator.device)
+        texts, padded = [self.texts[row] for row in batch], int(self.padded_N[batch[0]])
+        ids, mask = pad(texts, self.accelerator.device, padded)
         with self.accelerator.autocast():
             return self.encoder(ids, mask)
 
@@ -110,8 +120,7 @@ class Embedding:
         """What the texts cost, forward and backward."""
         spent = Spending()
         for batch in self.batches:
-            lengths_B = self.lengths_N[batch]
-            spent += meter.micro_batch(lengths_B, int(lengths_B.max()))
+            spent += meter.micro_batch(self.lengths_N[batch], int(self.padded_N[batch[0]]))
         return spent
 
 

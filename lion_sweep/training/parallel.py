@@ -89,6 +89,15 @@ def average_gradients(parameters: list[torch.nn.Parameter], accelerator: Acceler
             parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
 
 
+def most(count: int, accelerator: Accelerator) -> int:
+    """The largest of the ranks' counts."""
+    if accelerator.num_processes == 1:
+        return count
+    largest = torch.tensor(count, device=accelerator.device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def over_ranks(spent: Spending, accelerator: Accelerator) -> Spending:
     """What all ranks together spent."""
     if accelerator.num_processes == 1:

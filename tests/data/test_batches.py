@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from lion_sweep.data import tokens
-from lion_sweep.data.batches import Sampler, Step, micro_batches, pad
+from lion_sweep.data.batches import Sampler, Step, as_many, micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.errors import UserError
 
@@ -151,12 +151,36 @@ def test_micro_batches(lengths: list[int], limit: int) -> None:
             assert (len(batch) + 1) * longest > limit
 
 
+def test_batches_are_halved_until_there_are_so_many() -> None:
+    batches = [np.array([7, 2]), np.array([0, 5, 1, 4, 3]), np.array([6])]
+    cut = [batch.tolist() for batch in as_many(batches, 5)]
+    assert cut == [[7, 2], [0, 5], [1], [4, 3], [6]]
+    assert [batch.tolist() for batch in as_many(batches, 8)] == [
+        [7],
+        [2],
+        [0],
+        [5],
+        [1],
+        [4],
+        [3],
+        [6],
+    ]
+    assert [batch.tolist() for batch in as_many(batches, 2)] == [
+        batch.tolist() for batch in batches
+    ]
+    with pytest.raises(ValueError, match="8 rows cannot be cut into 9"):
+        as_many(batches, 9)
+
+
 def test_pad() -> None:
     texts = [np.array(text, dtype=np.int32) for text in ([4, 5, 6], [7], [8, 9])]
     ids_NL, mask_NL = pad(texts, torch.device("cpu"))
     assert ids_NL.dtype == mask_NL.dtype == torch.int64
     assert ids_NL.tolist() == [[4, 5, 6], [7, 0, 0], [8, 9, 0]]
     assert mask_NL.tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
+    longer = pad(texts, torch.device("cpu"), 5)
+    assert [part_NL[:, 3:].tolist() for part_NL in longer] == [[[0, 0]] * 3] * 2
+    assert torch.equal(longer[0][:, :3], ids_NL)
 
 
 @pytest.fixture

@@ -21,17 +21,19 @@ from lion_sweep.ledger import DecoderShape
 from lion_sweep.memory import training_memory
 from lion_sweep.meter import Spending
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
+from lion_sweep.plan.show import as_table
 from lion_sweep.plan.training import TrainingPlan, settle
 
 Compose = Callable[..., Config]
 LLAMA_1B = DecoderShape(2048, 8192, 16, 32, 8, 64, 128256)
+LLAMA_8B = DecoderShape(4096, 14336, 32, 32, 8, 128, 128256)
 PAIRS = 300
 rng = np.random.default_rng(3)
 LENGTH_N = (rng.integers(4, 20, PAIRS), rng.integers(20, 128, 2000))
 
 
 def training(config: Config, machine: Device) -> TrainingPlan:
-    """The 1b decoder on random lengths."""
+    """The 1b or 8b decoder on random lengths."""
     draw = np.random.default_rng(4)
     groups = Groups(
         query_P=np.arange(PAIRS, dtype=np.int32),
@@ -46,8 +48,10 @@ def training(config: Config, machine: Device) -> TrainingPlan:
     def counts(tokens: int) -> LengthCounts:
         return LengthCounts(sampler, *LENGTH_N, micro_batch_tokens=tokens, parts=devices)
 
+    large = config.model.name == "8b"
+    shape, tied = LLAMA_8B if large else LLAMA_1B, not large
     blueprint = Blueprint(
-        "llama", "llama", "pretrained", LLAMA_1B, True, "llama", Path("queries"), Path("passages")
+        "llama", "llama", "pretrained", shape, tied, "llama", Path("queries"), Path("passages")
     )
     return TrainingPlan.settled(config, blueprint, machine, devices, counts)
 
@@ -138,6 +142,13 @@ def test_micro_batches_are_halved_until_one_fits(full: Compose) -> None:
     assert training(full(), Device("own", 1e14, 600 * GIB)).lighter() == (
         "recipe.gradient_cache=always"
     )
+    least = ["paradigm=dense", "recipe.micro_batch_tokens=512", "recipe.gradient_cache=always"]
+    for words, change in (
+        (["site.devices=4"], "site.shard=always"),
+        (["site.devices=4", "site.shard=always"], None),
+        ([], None),
+    ):
+        assert training(full(*least, *words), H200).lighter() == change
 
 
 def test_what_does_not_fit_is_named_with_the_setting_that_does(full: Compose) -> None:
@@ -151,9 +162,90 @@ def test_what_does_not_fit_is_named_with_the_setting_that_does(full: Compose) ->
     preflight.refuse_misfits([fitting])
 
 
-def test_nothing_fits_a_device_below_the_weights(full: Compose) -> None:
-    (obstacle,) = CellPlan(training(full(), Device("tiny", 1e12, GIB)), Spending()).obstacles
+def test_weights_that_encoding_cannot_load_need_a_larger_device(full: Compose) -> None:
+    """However little sharded training takes."""
+    config = full("model=8b", "paradigm=dense", "site.devices=8")
+    plan = training(config, Device("small", 1e14, 15 * GIB))
+    assert plan.memory.total < 0.94 * 15 * GIB
+    (obstacle,) = CellPlan(plan, Spending()).obstacles
+    assert obstacle == (
+        "has weights of 15.1 GiB, which encoding holds whole on every small of 14.1: "
+        "take a larger device"
+    )
+
+
+def own(gib: float) -> Device:
+    return Device("own", 1e14, int(gib * GIB))
+
+
+def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> None:
+    def eight(gib: float, *more: str) -> TrainingPlan:
+        return training(full("model=8b", "paradigm=dense", "site.devices=8", *more), own(gib))
+
+    small, large = eight(20), eight(22)
+    assert (small.sharded, large.sharded) == (True, False)
+    assert small.memory.total < 0.94 * 20 * GIB < large.memory.total < 0.94 * 22 * GIB
+    # A share of 32 layers, three whole ones, two tables, final norm, adapters.
+    layer = LLAMA_8B.linear_parameters // 32 + 2 * 4096
+    base = 32 * layer // 8 + 3 * layer + 2 * 4096 * 128256 + 4096
+    lora = small.config.recipe.lora
+    assert lora is not None
+    adapters = 4 * LLAMA_8B.lora_parameters(lora.rank, lora.targets)
+    assert small.memory.weights == 2 * base + adapters
+    assert large.memory.weights == large.weights
+    assert small.spending.useful_flops == large.spending.useful_flops
+    assert [plan.calibration()["sharded"] for plan in (small, large)] == [True, False]
+    assert eight(80, "site.shard=always").sharded
+    assert not eight(20, "site.shard=never").sharded
+    assert not eight(20, "recipe.lora=null").sharded
+    unknown = Device("own", None, None)
+    assert not training(small.config, unknown).sharded
+
+
+def test_what_sharding_would_make_fit_is_named(full: Compose) -> None:
+    def obstacles(*words: str) -> list[str]:
+        plan = training(full("model=8b", "paradigm=dense", *words), own(20))
+        return CellPlan(plan, Spending()).obstacles
+
+    assert not obstacles("site.devices=8")
+    for words, change in (
+        (["site.devices=8", "site.shard=never"], "site.shard=auto"),
+        (["site.devices=1"], "site.devices=2"),
+        (
+            ["site.shard=never", "recipe.gradient_cache=never"],
+            "site.devices=2 recipe.gradient_cache=auto site.shard=auto",
+        ),
+    ):
+        (obstacle,) = obstacles(*words)
+        assert obstacle.endswith(f": {change} fits")
+        changed = {word.split("=")[0]: word for word in [*words, *change.split()]}
+        assert not obstacles(*changed.values())
+    (obstacle,) = obstacles("site.devices=1", "recipe.lora=null", "recipe.precision=bf16")
     assert "take a larger device" in obstacle
+
+
+def test_sharding_is_refused_on_one_device(full: Compose) -> None:
+    with pytest.raises(UserError, match=r"site\.shard=always .* set site\.devices=2 or more"):
+        training(full("site.shard=always"), H200)
+
+
+def test_a_plan_tells_which_cells_are_sharded(full: Compose) -> None:
+    cells = [
+        CellPlan(training(full(f"model={model}", "site.devices=8"), own(18)), Spending())
+        for model in ("1b", "8b")
+    ]
+    assert [cell.as_dict()["sharded"] for cell in cells] == [False, True]
+    assert "are sharded over a cell's devices in 8b-sparse-cl;" in as_table(GridPlan(cells, []))
+    assert "sharded over" not in as_table(GridPlan(cells[:1], []))
+
+
+def test_a_micro_batch_holds_a_chunk_of_the_adaptation(full: Compose) -> None:
+    small = training(full("paradigm=dense"), own(12))
+    chunk = f"recipe.adapt.chunk={2 * small.counts.tokens}"
+    (obstacle,) = CellPlan(training(full("paradigm=dense", chunk), own(12)), Spending()).obstacles
+    assert obstacle.startswith("needs")
+    adapted = training(full("paradigm=dense", chunk, "recipe.adapt.steps=0"), own(12))
+    assert adapted.counts.tokens == small.counts.tokens
 
 
 def test_a_time_limit_and_a_missing_gpu_are_obstacles(full: Compose) -> None:

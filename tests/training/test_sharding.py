@@ -1,0 +1,280 @@
+"""Two ranks that share a decoder's layers must take the steps of two that hold it whole.
+
+Shapes: P training pairs, M mined negatives, N texts, T tokens of all texts.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from accelerate import Accelerator
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+from transformers import LlamaForCausalLM
+
+from lion_sweep import config as configuration
+from lion_sweep.config import Config
+from lion_sweep.data.batches import Sampler
+from lion_sweep.data.groups import Groups
+from lion_sweep.data.lengths import LengthCounts
+from lion_sweep.data.tokens import Tokens
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.meter import Meter
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.training import embedding, loop
+from lion_sweep.training.adapt import adapt
+from lion_sweep.training.budget import plan
+from lion_sweep.training.sharding import shard
+
+RANKS, STEPS, PAIRS, PASSAGES = 2, 4, 12, 60
+TOKENS = 24  # of a micro-batch
+SMALL = [
+    "ladder=full",
+    "budget=steps",
+    f"budget.steps={STEPS}",
+    "loss=cl",
+    "loss.batch_size=4",
+    "loss.negatives=2",
+    "recipe.lora.rank=4",
+    "recipe.learning_rate=1e-2",
+    "recipe.epsilon=1e-2",  # of AdamW: it would make of rounding around 0 a whole step
+    "recipe.checkpoint_every=2",
+    "recipe.adapt.steps=3",
+    "recipe.adapt.batch_size=8",
+    "recipe.adapt.chunk=8",
+    "recipe.adapt.learning_rate=1e-2",
+    f"recipe.micro_batch_tokens={TOKENS}",
+]
+# Precision, dropout, and whether texts have different lengths, so that ranks cut them differently.
+SETTINGS = {"fp32": ("no", 0.0, True), "bf16": ("bf16", 0.3, False)}
+MakeModel = Callable[..., LlamaForCausalLM]
+Found = tuple[str, Path, list[dict[str, Any]]]
+
+
+def data(config: Config, uneven: bool) -> tuple[Sampler, Tokens, Tokens]:
+    """Random texts in random groups."""
+    rng = np.random.default_rng(2)
+
+    def texts(count: int) -> Tokens:
+        length_N = rng.integers(1, 17, count) if uneven else np.full(count, 8)
+        start_N = np.concatenate([[0], np.cumsum(length_N)])
+        return Tokens(rng.integers(3, 97, start_N[-1]).astype(np.int32), start_N)
+
+    groups = Groups(
+        query_P=np.arange(PAIRS, dtype=np.int32),
+        positive_P=np.arange(PAIRS, dtype=np.int32),
+        negative_PM=rng.integers(PAIRS, PASSAGES, (PAIRS, 5)).astype(np.int32),
+        positive_score_P=np.zeros(PAIRS, dtype=np.float32),
+        negative_score_PM=np.zeros((PAIRS, 5), dtype=np.float32),
+    )
+    sampler = Sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
+    return sampler, texts(PAIRS), texts(PASSAGES)
+
+
+class Two:
+    """What one of the two ranks does, and what it found."""
+
+    def __init__(self, folder: Path, configs: dict[str, Config], setting: str) -> None:
+        precision, _, self.uneven = SETTINGS[setting]
+        self.accelerator = Accelerator(cpu=True, mixed_precision=precision)
+        self.folder, self.configs, self.setting = folder, configs, setting
+        self.found: dict[str, Any] = {}
+
+    def backbone(self, config: Config, *, sharded: bool) -> Backbone:
+        dtype = torch.bfloat16 if self.setting == "bf16" else torch.float32
+        torch.manual_seed(1)
+        backbone = Backbone.load(self.folder / "base", dtype).with_lora(config.recipe.lora)
+        for parameter in backbone.trainable().values():
+            torch.nn.init.normal_(parameter, std=0.1)
+        if sharded:
+            shard(backbone, init_device_mesh("cpu", (RANKS,)))
+        return backbone
+
+    def train(self, paradigm: str, *, cached: bool, sharded: bool, killed: int = 0) -> Backbone:
+        config = self.configs[paradigm]
+        backbone = self.backbone(config, sharded=sharded)
+        sampler, queries, passages = data(config, self.uneven)
+        shape = DecoderShape.of(backbone.language_model.config)
+        lengths = LengthCounts(
+            sampler, queries.lengths(64), passages.lengths(64), micro_batch_tokens=TOKENS, parts=2
+        )
+        sparse, lora = paradigm == "sparse", config.recipe.lora
+        meter = Meter.of_training(shape, lengths.longest, sparse=sparse, lora=lora, cached=cached)
+        planned = plan(config.budget, lengths, meter)
+        batches: list[int] = []
+
+        class Counted(embedding.Embedding):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                batches.append(len(self.batches))
+
+        def on_step(done: int, *_: object) -> None:
+            if done == killed:
+                raise KeyboardInterrupt
+
+        loop.Embedding = Counted
+        folder = self.folder / f"{paradigm}-{cached}-{sharded}"
+        folder.mkdir(exist_ok=True)
+        steps = loop.TrainingData(sampler, queries, passages, meter, planned, TOKENS, cached)
+        encoder = instantiate(config.paradigm.encoder, backbone=backbone)
+        facts = loop.train(encoder, steps, config, self.accelerator, folder, on_step)
+        self.note(f"{paradigm} {cached} {sharded}", backbone)
+        self.found[f"{paradigm} {cached} {sharded}"] |= {
+            "loss": facts["loss"],
+            "spent": facts["spent"],
+            "planned": planned.as_dict(),
+            "batches": batches,
+        }
+        return backbone
+
+    def adapt(self, *, sharded: bool) -> None:
+        config = self.configs["dense"]
+        backbone = self.backbone(config, sharded=sharded)
+        ids_T, tokenizer = data(config, True)[2].ids_T, SimpleNamespace(mask_token_id=1)
+        folder = self.folder / f"adapt-{sharded}"
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(7 + self.accelerator.process_index)
+        facts = adapt(
+            backbone, ids_T, tokenizer, config.recipe, 3, self.accelerator, folder, lambda *_: None
+        )
+        self.note(f"adapt {sharded}", backbone)
+        self.found[f"adapt {sharded}"]["loss"] = [facts["first_loss"], facts["last_loss"]]
+
+    def note(self, title: str, backbone: Backbone) -> None:
+        weights = {name: p.detach().clone() for name, p in backbone.trainable().items()}
+        self.found[title] = {"weights": weights}
+
+
+def work(rank: int, port: int, folder: Path, configs: dict[str, Config], setting: str) -> None:
+    """Everything that takes two ranks; each saves what it found."""
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(RANKS),
+    )
+    two = Two(folder, configs, setting)
+    for paradigm, cached in (("dense", False), ("sparse", True)):
+        for sharded in (False, True):
+            backbone = two.train(paradigm, cached=cached, sharded=sharded)
+    for sharded in (False, True):
+        two.adapt(sharded=sharded)
+    # The last one is sharded.
+    kept = {name: p for name, p in backbone.named_parameters() if isinstance(p, DTensor)}
+    two.found["sharded"] = {name: p.to_local().numel() / p.numel() for name, p in kept.items()}
+    if rank == 0:
+        backbone.save(folder / "adapter")
+    with pytest.raises(ValueError, match="cannot be merged"):
+        backbone.merged()
+    # Once more, from the checkpoint of step 2 on.
+    (folder / "sparse-True-True" / "checkpoint.pt").unlink(missing_ok=True)
+    whole = two.found.pop("sparse True True")
+    two.accelerator.wait_for_everyone()
+    with pytest.raises(KeyboardInterrupt):
+        two.train("sparse", cached=True, sharded=True, killed=3)
+    two.train("sparse", cached=True, sharded=True)
+    two.found |= {"resumed": two.found["sparse True True"], "sparse True True": whole}
+    torch.save(two.found, folder / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def found(
+    request: pytest.FixtureRequest,
+    make_model: MakeModel,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Found:
+    """(setting, folder, what each of two ranks found)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    make_model(num_hidden_layers=3).save_pretrained(folder / "base")
+    dropout = f"recipe.lora.dropout={SETTINGS[request.param][1]}"
+    configuration.register()
+    with initialize_config_dir(str(configuration.config_folder()), version_base="1.3"):
+        composed = {
+            name: compose("config", overrides=[*SMALL, dropout, f"paradigm={name}"])
+            for name in ("dense", "sparse")
+        }
+    configs = {name: configuration.resolve(config) for name, config in composed.items()}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(work, args=(port, folder, configs, request.param), nprocs=RANKS)
+    return request.param, folder, [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+
+
+def same(one: dict[str, Any], other: dict[str, Any], *, exactly: bool) -> None:
+    """Equal losses and adapters, to fp32 rounding or to the bit."""
+    assert one["weights"].keys() == other["weights"].keys()
+    rtol, atol = (0.0, 0.0) if exactly else (1e-4, 1e-6)
+    assert one["loss"] == pytest.approx(other["loss"], rel=rtol, abs=0 if exactly else 2e-6)
+    torch.testing.assert_close(one["weights"], other["weights"], rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("title", ["dense False", "sparse True", "adapt"])
+def test_sharded_layers_change_no_step(found: Found, title: str) -> None:
+    """Graphs kept and gradients cached, as many micro-batches on both ranks and not, and MNTP."""
+    setting, _, ranks = found
+    for rank in ranks:
+        whole, sharded = rank[f"{title} False"], rank[f"{title} True"]
+        # Texts that are cut as before are in the same products, with the same dropout.
+        same(sharded, whole, exactly=setting == "bf16" or title == "adapt")
+        assert len(set(whole["loss"])) > 1
+    same(
+        ranks[0][f"{title} True"] | {"loss": 0},
+        ranks[1][f"{title} True"] | {"loss": 0},
+        exactly=True,
+    )
+
+
+def test_ranks_take_as_many_micro_batches(found: Found) -> None:
+    setting, _, ranks = found
+    whole, sharded = (
+        [rank[f"dense False {how}"]["batches"] for rank in ranks] for how in (False, True)
+    )
+    assert (whole[0] == whole[1]) is (setting == "bf16")
+    assert sharded[0] == sharded[1] == [max(counts) for counts in zip(*whole, strict=True)]
+
+
+def test_what_is_spent_is_what_was_planned(found: Found) -> None:
+    for rank in found[2]:
+        for title in ("dense False True", "sparse True True"):
+            assert rank[title]["spent"] == rank[title]["planned"]
+
+
+def test_a_killed_run_goes_on_sharded(found: Found) -> None:
+    for rank in found[2]:
+        resumed, whole = rank["resumed"], rank["sparse True True"]
+        assert len(resumed["batches"]) == STEPS - 2
+        # A checkpoint's losses are those of the first rank.
+        last = [result | {"loss": result["loss"][2:]} for result in (resumed, whole)]
+        same(*last, exactly=True)
+        assert resumed["spent"] == whole["spent"]
+
+
+def test_of_frozen_layers_a_rank_keeps_its_share(found: Found, make_model: MakeModel) -> None:
+    layer = make_model().model.layers[0]
+    for rank in found[2]:
+        assert len(rank["sharded"]) == 3 * len(list(layer.parameters()))
+        assert set(rank["sharded"].values()) == {1 / RANKS}
+        assert all(".layers." in name and "lora" not in name for name in rank["sharded"])
+
+
+def test_the_adapter_of_a_sharded_decoder_is_whole(found: Found) -> None:
+    _, folder, ranks = found
+    again = Backbone.load(folder / "base").with_adapter(folder / "adapter")
+    saved = {name: p.detach() for name, p in again.trainable().items()}
+    torch.testing.assert_close(saved, ranks[0]["sparse True True"]["weights"], rtol=0, atol=0)
+
+
+def test_a_layer_that_trains_is_not_sharded(make_model: MakeModel) -> None:
+    with pytest.raises(ValueError, match="every weight of a layer trains"):
+        shard(Backbone(make_model()), SimpleNamespace())
