@@ -75,6 +75,7 @@ class Site:
     memory: float | None = None
     peak_tflops: float | None = None
     memory_gib: float | None = None
+    compile: bool = MISSING
     efficiency: float = MISSING
     price: float | None = None
     time_limit: float | None = None

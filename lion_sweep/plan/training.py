@@ -222,6 +222,7 @@ class TrainingPlan:
             "micro_batch_tokens": self.counts.tokens,
             "rows_train": bool(config.recipe.embedding_rate),
             "cached": self.caches,
+            "compile": config.site.compile,
             "device": self.device.name,
             "devices": self.devices,
         }
