@@ -84,6 +84,7 @@ class Site:
     peak_tflops: float | None = None
     memory_gib: float | None = None
     shard: When = MISSING
+    compile: bool = MISSING
     efficiency: float = MISSING
     price: float | None = None
     time_limit: float | None = None

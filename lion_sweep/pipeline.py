@@ -1,7 +1,8 @@
 """A cell's stages up to its trained weights, each skipped where its result is on disk already."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from lion_sweep.devices import device, enough_memory, halved
 from lion_sweep.evaluating import Evaluator
 from lion_sweep.meter import Spending
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.compiled import compiled
 from lion_sweep.plan.training import TrainingPlan, sampler
 from lion_sweep.prepare import Workshop
+from lion_sweep.progress import duration
 from lion_sweep.site import precision
 from lion_sweep.stage import Stage, write_json
 from lion_sweep.training import adapt, loop
@@ -84,6 +87,23 @@ class Pipeline:
         backbone.to(self.accelerator.device)
         return backbone
 
+    @contextmanager
+    def compiled(self, work: str, backbone: Backbone) -> Iterator[dict[str, Any]]:
+        """Layers compiled while the context lasts, where the site asks for it.
+
+        Gives the facts of it, which are complete at the end: none, or graphs and seconds.
+        """
+        facts: dict[str, Any] = {}
+        if not self.config.site.compile:
+            yield facts
+            return
+        with compiled(backbone) as taken:
+            yield facts
+        facts["compile"] = asdict(taken)
+        self.workshop.progress.say(
+            f"{work}: compiled {taken.graphs} graphs in {duration(taken.seconds)}"
+        )
+
     def _save(self, backbone: Backbone, folder: Path) -> None:
         if self.leads:
             backbone.save(folder / WEIGHTS)
@@ -98,7 +118,10 @@ class Pipeline:
             recipe = replace(self.config.recipe, micro_batch_tokens=fitting)
             backbone = self.load(None, sharded=training.sharded)
             tokens = "recipe.micro_batch_tokens", fitting, recipe.adapt.chunk
-            with enough_memory("adapt", lambda: halved(*tokens)):
+            with (
+                enough_memory("adapt", lambda: halved(*tokens)),
+                self.compiled("adapt", backbone) as compiling,
+            ):
                 facts = adapt.adapt(
                     backbone,
                     self.passages.ids_T,
@@ -111,7 +134,7 @@ class Pipeline:
                     self.workshop.progress.kept,
                 )
             self._save(backbone, folder)
-            return facts
+            return facts | compiling
 
         return self.workshop.run(
             "adapt",
@@ -127,15 +150,19 @@ class Pipeline:
 
         def work(folder: Path) -> dict[str, Any]:
             training, kept = self.training_plan(), self.workshop.progress.kept
-            encoder = self.encoder(self.load(adapted.folder, sharded=training.sharded))
+            backbone = self.load(adapted.folder, sharded=training.sharded)
+            encoder = self.encoder(backbone)
             plan = training.spending
             data = self.training_data(groups, plan)
-            with enough_memory("train", training.lighter):
+            with (
+                enough_memory("train", training.lighter),
+                self.compiled("train", backbone) as compiling,
+            ):
                 facts = loop.train(encoder, data, config, self.accelerator, folder, on_step, kept)
-            self._save(encoder.backbone, folder)
+            self._save(backbone, folder)
             if self.leads:
                 write_json(folder / WEIGHTS / MEANT_FOR, self._meant_for())
-            return {"planned": plan.as_dict(), **facts}
+            return {"planned": plan.as_dict(), **facts, **compiling}
 
         return self.workshop.run(
             "train",

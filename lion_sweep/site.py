@@ -154,6 +154,10 @@ def check(config: Config, site: SiteName) -> None:
             f"site.devices={ranks} to run here (python -m lion_sweep.plan plans for any number)."
         )
     check_engines(config.evaluation)
+    if config.site.compile and site is not SiteName.slurm:
+        from lion_sweep.models.compiled import check_compiler
+
+        check_compiler(torch.device("cuda" if site is SiteName.gpu else "cpu"))
     backbone = config.model.backbone
     if backbone is None and config.ladder is LadderName.proxy:
         return

@@ -37,12 +37,14 @@ def calibrate(planner: Planner, config: Config) -> None:
 
     def work(folder: Path) -> dict[str, Any]:
         quiet = replace(config, recipe=replace(config.recipe, checkpoint_every=1 << 30))
-        encoder = pipeline.encoder(pipeline.load(None, sharded=training.sharded))
+        backbone = pipeline.load(None, sharded=training.sharded)
+        encoder = pipeline.encoder(backbone)
         groups = prepare.groups(workshop, texts)  # whose scores are as good as any here
         data = pipeline.training_data(groups, Spending(steps=WARM_UP + MEASURED))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        loop.train(encoder, data, quiet, pipeline.accelerator, folder, on_step)
+        with pipeline.compiled("calibration", backbone):
+            loop.train(encoder, data, quiet, pipeline.accelerator, folder, on_step)
         _, padded_SL = training.counts.block(0)
         flops_S = padded_SL @ training.meter.hardware_L
         # The median, because a step with shapes that are new to the libraries can take seconds.

@@ -249,6 +249,7 @@ class TrainingPlan:
             "rows_train": bool(config.recipe.embedding_rate),
             "cached": self.caches,
             "sharded": self.sharded,
+            "compile": config.site.compile,
             "device": self.device.name,
             "devices": self.devices,
         }
