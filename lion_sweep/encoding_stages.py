@@ -10,7 +10,6 @@ Shapes: N texts.
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -95,10 +94,10 @@ class EncodingStages:
             if asked.shards == 1:
                 self._encode(asked, 0, folders[0], asked.title)
             else:
-                self._take(asked)  # what nobody is at, before waiting for others
-                shards = [self._shard(asked, number) for number in range(asked.shards)]
+                taken = self._take(asked)  # before waiting for others
+                shards = [done or self._shard(asked, number) for number, done in enumerate(taken)]
                 folders = [shard.folder / PARTS for shard in shards]
-                facts["seconds"] = sum(shard.seconds for shard in shards)
+                facts["seconds"] = round(sum(shard.seconds for shard in shards), 3)
             if not self.accelerator.is_main_process:
                 return {}
             lengths_N = asked.lengths_N
@@ -125,7 +124,9 @@ class EncodingStages:
         Texts that make one shard are left to `whole`.
         """
         asked = self._asked(texts, None, length, shown)
-        return self._take(asked) if asked.shards > 1 else 0
+        if asked.shards == 1:
+            return 0
+        return sum(not shard.reused for shard in self._take(asked) if shard)
 
     def _asked(self, texts: Texts, ids: list[str] | None, length: int, shown: str) -> _Asked:
         folder = prepare.tokenised(
@@ -144,15 +145,17 @@ class EncodingStages:
         shards = int(asked.lengths_N.sum()) // self.workshop.config.site.shard_tokens
         return replace(asked, shards=max(1, shards))
 
-    def _take(self, asked: _Asked) -> int:
-        """Encode the shards that nobody else is at; returns how many."""
-        taken = 0
+    def _take(self, asked: _Asked) -> list[Stage | None]:
+        """Encode the shards that nobody is at; returns all, with None for those somebody is at."""
+        shards: list[Stage | None] = []
         for number in range(asked.shards):
             if self.workshop.finished(NAME, asked.specification):
-                break  # and the shards are gone, or about to go
-            with suppress(Busy):
-                taken += not self._shard(asked, number, wait=False).reused
-        return taken
+                break  # and its shards are gone, or about to go
+            try:
+                shards.append(self._shard(asked, number, wait=False))
+            except Busy:
+                shards.append(None)
+        return shards
 
     def _shard(self, asked: _Asked, number: int, wait: bool = True) -> Stage:
         specification, title = asked.shard(number)

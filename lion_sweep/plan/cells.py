@@ -62,7 +62,7 @@ class CellPlan:
 
     @property
     def longest_job(self) -> float | None:
-        """Seconds of the cell's one job or, with encoding jobs, of training or a share of encoding."""
+        """Seconds of the cell's one job; with encoding jobs, of training or a share of encoding."""
         jobs = self.training.config.site.encode_jobs
         whole, train, encode = map(
             self.training.seconds, (self.work, self.training.spending, self.encoding)

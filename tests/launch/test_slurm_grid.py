@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from support import GRID, TWIN_BUDGET, Shell, attempts, by_axes, results
+from support import GRID, TWIN_BUDGET, Shell, attempts, by_axes, results, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -67,18 +69,48 @@ def report(cells: Path, root: Path) -> str:
     return (root / "reports" / "scaling" / "scaling.md").read_text().split("### Details")[0]
 
 
-def test_two_ranks_train_and_encode_one_cell(slurm: Shell, tmp_path: Path) -> None:
-    words = ["-m", "paradigm=dense", "budget=steps", "budget.steps=3", "site.devices=2"]
-    words += ["++site.stages.adapt={devices:1}"]
-    assert slurm.run(*words, f"paths.root={tmp_path}")[0] == 0
-    code, printed = slurm.run(*words, f"paths.root={tmp_path}")
-    assert code == 0, printed
-    (result,) = results(tmp_path).values()
-    assert result["device"]["count"] == 2
+def test_two_jobs_of_two_ranks_encode_one_cell(slurm: Shell, tmp_path: Path) -> None:
+    words = ["-m", "paradigm=dense", "budget=steps", "budget.steps=3", f"paths.root={tmp_path}"]
+    words += ["site.devices=2", "++site.stages.adapt={devices:1}"]
+    words += ["evaluation.batch_tokens=512", "site.shard_tokens=1000"]
+
+    def result(*more: str) -> dict[str, Any]:
+        code, printed = slurm.run(*words, *more)
+        assert code == 0, printed
+        (found,) = wait_for(lambda: results(tmp_path).values(), "the result")
+        assert isinstance(found, dict)
+        return found
+
+    shared = result("site.encode_jobs=2")
+    assert shared["device"]["count"] == 2
     for work in ("train", "encode"):
-        ledger = result["ledger"][work]
+        ledger = shared["ledger"][work]
         assert ledger["planned"]["useful_flops"] == ledger["spent"]["useful_flops"]
+    # Both jobs together, trained and untrained: the cell's own job has found all shards.
+    done = [json.loads(path.read_text()) for path in tmp_path.glob("stages/encoding-*/done.json")]
+    (tokens,) = (
+        np.load(tmp_path / "stages" / stage["folder"] / "start.npy")[-1]
+        for title, stage in shared["stages"].items()
+        if title == "passages twin tokens"
+    )
+    assert sum(job["facts"]["shards"] for job in done) == 2 * (tokens // 1000) >= 10
+    assert not list(tmp_path.glob("stages/*shard-*"))
+
+    code, rows = slurm.status(tmp_path)
+    assert (code, {row["state"] for row in rows}) == (0, {"finished"})
+    assert [row["kind"] for row in rows] == ["adapt", "train", "encode", "encode", "cell"]
+    assert {row["attempts"] for row in rows} == {1}
+    train, first, second, cell = (row["job"] for row in rows[1:])
+    assert int(train) < int(first.removesuffix("_0")) < int(cell)
+    assert second == first.replace("_0", "_1")
+
+    for folder in [tmp_path / "cells", *tmp_path.glob("stages/encod*")]:
+        shutil.rmtree(folder)
+    alone = result()
+    for numbers in NUMBERS:
+        assert alone[numbers] == shared[numbers], numbers
     assert len(list(tmp_path.glob("cells/*/attempts/*.json"))) == 1
+    assert not list(tmp_path.glob("stages/*shard-*"))
 
 
 def test_processes_of_one_machine(laptop: Shell, twin: Path, tmp_path: Path) -> None:
