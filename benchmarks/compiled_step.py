@@ -1,7 +1,7 @@
 """Decoder layers compiled by torch.compile, against the same layers as they are.
 
 `python -m benchmarks.compiled_step`: forward and backward passes of a training step, on the CPU of
-a small decoder of which every weight trains, in fp32. `--size 1b` (3b, 8b) is what a GPU trains: LoRA
+a small decoder of which every weight trains, in fp32. `--size 1b` (3b, 8b) is what a GPU trains:
 with dropout in bf16, gradients cached. `--encode` encodes the texts instead. Texts have many
 lengths, so micro-batches differ in shape; ours compiles once for all. `--multiple 32` adds a side that
 compiles for every shape, and has few of them: lengths are padded to that multiple, rows to a power

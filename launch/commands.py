@@ -20,7 +20,7 @@ from lion_sweep.config import Config, StatusFormat
 from lion_sweep.errors import UserError
 from lion_sweep.grid import IMPOSSIBLE, refuse
 from lion_sweep.status import Status
-from lion_sweep.tasks import Task, all_tasks
+from lion_sweep.tasks import CELL, ENCODE, TRAIN, Task, all_tasks
 
 CLEAR = "\x1b[H\x1b[2J"
 WATCH_SECONDS = 5
@@ -58,7 +58,10 @@ def survey(tasks: list[Task]) -> list[Status]:
 
 
 def _tasks(config: Config, names: list[str]) -> list[Task]:
-    """Tasks below paths.root whose name or label one of `names` begins; all without names."""
+    """Tasks below paths.root whose name or label one of `names` begins; all without names.
+
+    A cell's training and encoding jobs come with it, unless another cell needs them as well.
+    """
     root = Path(config.paths.root)
     tasks = all_tasks(root)
     if not tasks:
@@ -69,7 +72,15 @@ def _tasks(config: Config, names: list[str]) -> list[Task]:
     if not chosen:
         known = ", ".join(task.label for task in tasks)
         raise UserError(f"No cell is called {', '.join(names)}: there are {known}.")
-    return chosen
+    others = [task for task in tasks if task.kind == CELL and task not in chosen]
+    needed, elsewhere = (
+        {name for task in of_cells for name in task.needs} for of_cells in (chosen, others)
+    )
+    return [
+        task
+        for task in tasks
+        if task in chosen or (task.kind in (TRAIN, ENCODE) and task.name in needed - elsewhere)
+    ]
 
 
 def _status(config: Config, words: list[str]) -> int:

@@ -50,15 +50,26 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
     wanted = set(jobs)
     if not wanted:
         return {}
-    found: dict[str, JobState] = {}
+    rows: dict[str, JobState] = {}
     for line in ask("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r|%N").splitlines():
         job, state, reason, nodes = line.split("|")
-        if job in wanted:
-            found[job] = JobState(state, reason, nodes)
+        rows[job] = JobState(state, reason, nodes)
+    found = _chosen(wanted, rows)
     missing = wanted - set(found)
     if missing:
         found |= _accounted(missing)
     return found
+
+
+def _chosen(wanted: set[str], rows: dict[str, JobState]) -> dict[str, JobState]:
+    """Of the rows, those of some jobs.
+
+    Elements of an array that ended before they began have one row together: squeue's 123, sacct's
+    123_[0-5].
+    """
+    rows = {job.split("_[")[0]: row for job, row in rows.items()}
+    found = {job: rows.get(job) or rows.get(job.split("_")[0]) for job in wanted}
+    return {job: row for job, row in found.items() if row}
 
 
 def _accounted(jobs: set[str]) -> dict[str, JobState]:
@@ -73,12 +84,11 @@ def _accounted(jobs: set[str]) -> dict[str, JobState]:
         if "accounting storage is disabled" in str(error).lower():
             return {}
         raise
-    found = {}
+    rows = {}
     for line in table.splitlines():
         job, state, code, nodes = line.split("|")
-        if job in jobs:
-            found[job] = JobState(state.split()[0], code, nodes)
-    return found
+        rows[job] = JobState(state.split()[0], code, nodes)
+    return _chosen(jobs, rows)
 
 
 def jobs_named(name: str) -> list[str]:

@@ -1,8 +1,8 @@
 """SLURM: the cells of a command as job arrays, each with its own resources, submitted once.
 
 Order of things: everything that SLURM could refuse is tried with `sbatch --test-only`, then shared
-stages are submitted, then the cells that depend on them. Every submission is written down before
-and after it is made, see records.py.
+stages are submitted, then what depends on them, the cells last. Every submission is written down
+before and after it is made, see records.py.
 """
 
 import os
@@ -27,7 +27,7 @@ from lion_sweep import status
 from lion_sweep.config_site import Retry, Site
 from lion_sweep.stage import locked
 from lion_sweep.status import Standing, Status
-from lion_sweep.tasks import CELL, Task
+from lion_sweep.tasks import KINDS, Task
 
 NAME = "slurm"
 SUBMIT_TRIES = 5
@@ -77,7 +77,6 @@ def survey(tasks: list[Task]) -> list[Status]:
         name: record.job for name, record in records.items() if record and record.launcher == NAME
     }
     found = queue.job_states(job for job in jobs.values() if job)
-    shared = {task.name: task for task in tasks}
     statuses: dict[str, Status] = {}
     for task in tasks:
         job = jobs.get(task.name) or ""
@@ -87,13 +86,10 @@ def survey(tasks: list[Task]) -> list[Status]:
         if told is None and job and not task.complete:
             told = Standing(status.FAILED, f"SLURM has forgotten job {job}", "lost")
         if told and told.state == status.CANCELLED:
-            broken = [
-                shared[need].label
-                for need in task.needs
-                if need in statuses and statuses[need].state in (status.FAILED, status.BLOCKED)
-            ]
-            if broken:
-                told = Standing(status.BLOCKED, f"{', '.join(broken)} failed")
+            needs = [statuses[need] for need in task.needs if need in statuses]
+            failed = [need.task.label for need in needs if need.state == status.FAILED]
+            if failed:
+                told = Standing(status.BLOCKED, f"{', '.join(failed)} failed")
         statuses[task.name] = status.status_of(task, job, told)
     return list(statuses.values())
 
@@ -157,21 +153,18 @@ class SlurmLauncher:
             (task.folder / SUBMISSION).unlink()
 
     def _submit(self, wanted: list[Task], before: dict[str, Status]) -> None:
-        shared = [task for task in wanted if task.kind != CELL]
         requests = {task.name: request(task, _failures(before[task.name])) for task in wanted}
         for asked in dict.fromkeys(requests.values()):
             rehearse(asked, next(task for task in wanted if requests[task.name] == asked))
         for task in wanted:
             task.freeze()
-        for task in shared:
-            if not task.complete:
-                self._submit_array([task], requests[task.name], [])
-        arrays: dict[tuple[Request, tuple[str, ...]], list[Task]] = defaultdict(list)
-        for task in wanted:
-            if task.kind == CELL:
-                arrays[requests[task.name], self._jobs_before(task)].append(task)
-        for (asked, needed), cells in arrays.items():
-            self._submit_array(cells, asked, list(needed))
+        for kind in KINDS:
+            arrays: dict[tuple[Request, tuple[str, ...]], list[Task]] = defaultdict(list)
+            for task in wanted:
+                if task.kind == kind and not task.complete:
+                    arrays[requests[task.name], self._jobs_before(task)].append(task)
+            for (asked, needed), alike in arrays.items():
+                self._submit_array(alike, asked, list(needed))
 
     def _jobs_before(self, task: Task) -> tuple[str, ...]:
         """Jobs that have to end well before the task's may start."""

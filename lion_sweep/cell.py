@@ -59,6 +59,29 @@ def specification(config: Config) -> dict[str, Any]:
     return kept
 
 
+def training_specification(config: Config, adapted: str, checksum: str) -> dict[str, Any]:
+    """All that changes what training makes of the stage `adapted`: the specification of `train`.
+
+    `checksum` is that of the collection which is trained on.
+    """
+    specified = specification(config)
+    return {
+        "adapt": adapted,
+        "paradigm": plain(asdict(config.paradigm)),
+        "loss": plain(asdict(config.loss)),
+        "recipe": {
+            name: value
+            for name, value in specified["recipe"].items()
+            if not name.startswith("evaluation")
+        },
+        "budget": specified["budget"],
+        "teacher": plain(asdict(config.teacher)),
+        "split": config.data.train_split,
+        "collection": checksum,
+        "seed": config.seed,
+    }
+
+
 def write_config(config: Config, folder: Path, on_top: dict[str, Any]) -> None:
     """Write `config.yaml` atomically: `on_top`, then every key of the configuration."""
     frozen = on_top | plain(asdict(config))

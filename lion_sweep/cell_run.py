@@ -1,8 +1,13 @@
-"""A cell from its configuration to its result: adapt, train, encode, search, score."""
+"""A cell from its configuration to its result: adapt, train, encode, search, score.
+
+On a cluster its training and a share of its encoding may be jobs of their own; the cell's job finds
+what they have done, and does what they have not.
+"""
 
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from lion_sweep import prepare
@@ -16,24 +21,58 @@ from lion_sweep.pipeline import Pipeline
 from lion_sweep.prepare import Workshop
 from lion_sweep.scoring import bm25
 from lion_sweep.stage import Stage
-from lion_sweep.tracking import NoTracker, tracker
+from lion_sweep.tasks import ENCODING, encoding_job
+from lion_sweep.tracking import NoTracker, Tracker, tracker
 
 VERSIONS = ("torch", "transformers", "peft", "numpy", "numba", "bm25s", "ranx", "wordllama")
+
+
+def train(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> None:
+    """A cell up to its trained weights."""
+    pipeline = Pipeline(cell.config, site, workshop, texts)
+    with _tracker(cell, pipeline) as track:
+        _train(pipeline, track)
+
+
+def encode(cell: Cell, number: int, site: SiteName, workshop: Workshop, texts: Collection) -> None:
+    """An encoding job of a trained cell: the passages that no other job is at."""
+    pipeline = Pipeline(cell.config, site, workshop, texts)
+    adapted, trained = _train(pipeline, NoTracker())
+    sets = prepare.evaluation_sets(workshop)
+
+    def work(folder: Path) -> dict[str, Any]:
+        evaluator = pipeline.evaluator(trained)
+        taken = sum(evaluator.share_passages(collection) for collection, _ in sets.values())
+        del evaluator  # its weights, before others are loaded
+        own, _ = sets[cell.config.data.name]
+        taken += pipeline.evaluator(adapted, "untrained ").share_passages(own)
+        return {"shards": taken}
+
+    workshop.run(ENCODING, encoding_job(cell, number), work, together=True)
+
+
+def _tracker(cell: Cell, pipeline: Pipeline) -> Tracker:
+    settings = plain(axes(cell.config)) | {"ladder": cell.config.ladder.name}
+    return tracker(cell.config, cell.id, settings) if pipeline.leads else NoTracker()
+
+
+def _train(pipeline: Pipeline, track: Tracker) -> tuple[Stage, Stage]:
+    """The adapted weights and the trained ones."""
+
+    def on_step(done: int, total: int, values: dict[str, float]) -> None:
+        pipeline.workshop.progress.step(done, total, values)
+        track.log(values, done)
+
+    adapted = pipeline.adapt()
+    return adapted, pipeline.train(adapted, on_step)
 
 
 def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> dict[str, Any]:
     """All stages of a cell; writes its runs and per-query values, returns its result."""
     config = cell.config
     pipeline = Pipeline(config, site, workshop, texts)
-    settings = plain(axes(config)) | {"ladder": config.ladder.name}
-    with tracker(config, cell.id, settings) if pipeline.leads else NoTracker() as track:
-
-        def on_step(done: int, total: int, values: dict[str, float]) -> None:
-            workshop.progress.step(done, total, values)
-            track.log(values, done)
-
-        adapted = pipeline.adapt()
-        trained = pipeline.train(adapted, on_step)
+    with _tracker(cell, pipeline) as track:
+        adapted, trained = _train(pipeline, track)
         sets = prepare.evaluation_sets(workshop)
         before = pipeline.evaluator(adapted, "untrained ").on(*sets[config.data.name])
         evaluator = pipeline.evaluator(trained)
@@ -53,7 +92,8 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             "device": {
                 "name": pipeline.device.name,
                 "peak_flops": pipeline.device.peak_flops,
-                "count": pipeline.accelerator.num_processes,
+                # Those that trained; earlier versions have not written them down.
+                "count": trained.facts.get("devices", pipeline.accelerator.num_processes),
                 "train_seconds": trained.facts["seconds"],
             },
             "backbone": {
@@ -67,7 +107,7 @@ def run(cell: Cell, site: SiteName, workshop: Workshop, texts: Collection) -> di
             "gain": {config.data.name: _gain(cell, tested[config.data.name], before)},
             "bm25": {name: mean(scores) for name, scores in references.items()},
             "efficiency": {name: found.efficiency() for name, found in tested.items()},
-            "ledger": _ledger(workshop.stages) | {"encode": evaluator.ledger()},
+            "ledger": _ledger(workshop.stages) | {"encode": evaluator.vectors.ledger()},
             "stages": {
                 title: {"seconds": done.seconds, "reused": done.reused, "folder": done.folder.name}
                 for title, done in workshop.stages.items()

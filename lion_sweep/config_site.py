@@ -89,6 +89,8 @@ class Site:
     price: float | None = None
     time_limit: float | None = None
     parallel: int | None = None
+    encode_jobs: int = 1
+    shard_tokens: int = 1 << 24
     attempts: int = MISSING
     retry: Retry = MISSING
     resources: LadderResources = MISSING

@@ -25,5 +25,9 @@ class Interrupted(Exception):
     """A signal asked the process to stop; what it has done is kept, and it can go on."""
 
 
+class Busy(Exception):
+    """Another process is at it, and nobody wanted to wait."""
+
+
 class Superseded(Exception):
     """Another attempt has taken over; this one must not write any more."""

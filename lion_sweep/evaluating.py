@@ -6,22 +6,15 @@ Vectors are found by the texts they are of, so collections with equal texts are 
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from scipy import sparse
 
-from lion_sweep import prepare
 from lion_sweep.config_data import DensePrecision, SparseEngine
-from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
-from lion_sweep.data.texts import Texts
-from lion_sweep.devices import enough_memory, halved
-from lion_sweep.ledger import DecoderShape
-from lion_sweep.meter import Meter, Spending
-from lion_sweep.models.backbone import Backbone
+from lion_sweep.encoding_stages import EncodingStages
 from lion_sweep.prepare import Workshop
 from lion_sweep.retrieval import encoding
 from lion_sweep.retrieval.dense import DenseIndex, device_for
@@ -29,10 +22,8 @@ from lion_sweep.retrieval.lucene import LuceneImpactIndex
 from lion_sweep.retrieval.seismic import SeismicIndex
 from lion_sweep.retrieval.sparse import SparseIndex
 from lion_sweep.scoring import TREC, Scores, score, write_run
-from lion_sweep.stage import Stage, key_of, write_json
+from lion_sweep.stage import Stage, write_json
 from lion_sweep.training.embedding import Encoder
-
-PARTS = "parts"  # of vectors that are not whole yet
 
 
 @dataclass(frozen=True)
@@ -45,12 +36,18 @@ class Tested:
     queries: Stage
 
     def efficiency(self) -> dict[str, float]:
-        """What search needs: the index's figures, and seconds of encoding and of search."""
+        """What search needs: the index's figures, and seconds of encoding and of search.
+
+        Those of encoding are the wall-clock time of one job; of several, of all added up.
+        """
         found: dict[str, float] = dict(self.searched.facts)
         if "L0" in self.passages.facts:
             found["L0_documents"] = self.passages.facts["L0"]
             found["L0_queries"] = self.queries.facts["L0"]
-        found["encode_seconds"] = self.passages.seconds + self.queries.seconds
+        found["encode_seconds"] = sum(
+            encoded.facts.get("seconds", encoded.seconds)
+            for encoded in (self.passages, self.queries)
+        )
         found["search_seconds"] = self.searched.seconds
         return found
 
@@ -85,85 +82,28 @@ class Evaluator:
     ) -> None:
         self.workshop, self.accelerator = workshop, accelerator
         self.evaluation = workshop.config.evaluation
-        self.source, self.load, self.identity = source, load, identity
-        self.is_sparse, self.title = is_sparse, title
-        self.encoded: dict[str, Stage] = {}  # by folder: what this encoder's vectors took
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The encoder with its weights."""
-        return self.load()
+        self.identity, self.is_sparse, self.title = identity, is_sparse, title
+        self.vectors = EncodingStages(
+            workshop, accelerator, source, load, identity, is_sparse=is_sparse, title=title
+        )
 
     def on(self, collection: Collection, split: str) -> "Tested":
         """Search and score a split of a collection."""
         name = collection.name
         query_length, passage_length = self.evaluation.lengths_of(name)
         documents, queries = collection.documents, collection.queries
-        passages = self.encode(documents, None, passage_length, f"passages {name}")
-        asked = self.encode(queries, collection.asked(split), query_length, f"queries {name}")
+        passages = self.vectors.whole(documents, None, passage_length, f"passages {name}")
+        ids = collection.asked(split)
+        asked = self.vectors.whole(queries, ids, query_length, f"queries {name}")
         searched = self.search(collection, split, passages, asked)
         measures = self.evaluation.measures_of(name)
         scores = score(self.workshop, collection, split, searched, measures, self.title)
         return Tested(scores, searched, passages, asked)
 
-    def encode(self, texts: Texts, ids: list[str] | None, length: int, shown: str) -> Stage:
-        """Vectors of these texts, in the order of `ids` (None: of all, in their order)."""
-        folder = prepare.tokenised(
-            self.workshop, f"{shown} tokens", self.source, texts, length, offline=False
-        )
-        rows = None if ids is None else texts.rows(ids)
-
-        def work(partial: Path) -> dict[str, Any]:
-            cached = tokens.read(folder)
-            wanted = cached if rows is None else cached.subset(rows)
-            wanted.check_within(self.encoder.backbone.language_model.config.vocab_size, self.source)
-            meter = self._meter(length)
-            batch_tokens = self.evaluation.batch_tokens
-            with enough_memory(
-                f"encode {shown}", lambda: halved("evaluation.batch_tokens", batch_tokens, length)
-            ):
-                vectors, spent = encoding.encode(
-                    self.encoder,
-                    wanted,
-                    length,
-                    batch_tokens,
-                    is_sparse=self.is_sparse,
-                    kept_terms=self.evaluation.kept_terms,
-                    meter=meter,
-                    accelerator=self.accelerator,
-                    folder=partial / PARTS,
-                    on_batch=self.workshop.progress.step,
-                    on_kept=self.workshop.progress.kept,
-                )
-            if vectors is None:  # another rank leads
-                return {}
-            encoding.save(partial / "vectors", vectors)
-            shutil.rmtree(partial / PARTS)
-            planned = meter.texts(wanted.lengths(length), batch_tokens)
-            facts: dict[str, Any] = {"planned": planned.as_dict(), "spent": spent.as_dict()}
-            facts["parameters"] = sum(p.numel() for p in self.encoder.backbone.parameters())
-            if self.is_sparse:
-                facts["L0"] = vectors.nnz / vectors.shape[0]
-            return facts
-
-        specification = self.identity | {
-            "tokens": folder.name,
-            "ids": ids and key_of(ids),
-            "length": length,
-            "batch_tokens": self.evaluation.batch_tokens,
-            "kept_terms": self.evaluation.kept_terms if self.is_sparse else None,
-        }
-        title = f"encode {self.title}{shown}"
-        done = self.workshop.run("encode", specification, work, title, together=True)
-        self.encoded[done.folder.name] = done
-        return done
-
-    def _meter(self, length: int) -> Meter:
-        backbone = self.encoder.backbone
-        if not isinstance(backbone, Backbone):  # somebody else's model, with an encoder's shape
-            return Meter.of_teacher(backbone.language_model.config, length)
-        shape = DecoderShape.of(backbone.language_model.config)
-        return Meter.of_encoding(shape, length, sparse=self.is_sparse)
+    def share_passages(self, collection: Collection) -> int:
+        """Encode what no other job is at of a large collection; returns how many shards it was."""
+        _, length = self.evaluation.lengths_of(collection.name)
+        return self.vectors.share(collection.documents, length, f"passages {collection.name}")
 
     def search(self, collection: Collection, split: str, vectors: Stage, asked: Stage) -> Stage:
         """Search by the chosen engine; writes the run as arrays and as a TREC file."""
@@ -213,15 +153,6 @@ class Evaluator:
         if evaluation.sparse_engine is SparseEngine.seismic:
             return SeismicIndex(ids, vectors, folder / "index", **asdict(evaluation.seismic))
         return SparseIndex(ids, vectors)
-
-    def ledger(self) -> dict[str, Any]:
-        """Planned and spent on all texts that this encoder was asked for, each counted once."""
-        return {
-            kind: sum(
-                (Spending(**done.facts[kind]) for done in self.encoded.values()), Spending()
-            ).as_dict()
-            for kind in ("planned", "spent")
-        }
 
 
 def flops(queries_QV: sparse.csr_matrix, documents_NV: sparse.csr_matrix) -> float:

@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from lion_sweep import prepare
 from lion_sweep.blueprint import blueprint
-from lion_sweep.cell import plain, specification
+from lion_sweep.cell import plain, training_specification
 from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.data import tokens
@@ -145,7 +145,7 @@ class Pipeline:
 
     def train(self, adapted: Stage, on_step: Callable[[int, int, dict[str, float]], None]) -> Stage:
         """The cell's own training."""
-        config, specified = self.config, specification(self.config)
+        config = self.config
         groups = prepare.taught_groups(self.workshop, self.texts)
 
         def work(folder: Path) -> dict[str, Any]:
@@ -162,25 +162,12 @@ class Pipeline:
             self._save(backbone, folder)
             if self.leads:
                 write_json(folder / WEIGHTS / MEANT_FOR, self._meant_for())
-            return {"planned": plan.as_dict(), **facts, **compiling}
+            devices = self.accelerator.num_processes
+            return {"planned": plan.as_dict(), "devices": devices, **facts, **compiling}
 
         return self.workshop.run(
             "train",
-            {
-                "adapt": adapted.folder.name,
-                "paradigm": plain(asdict(config.paradigm)),
-                "loss": plain(asdict(config.loss)),
-                "recipe": {
-                    name: value
-                    for name, value in specified["recipe"].items()
-                    if not name.startswith("evaluation")
-                },
-                "budget": specified["budget"],
-                "teacher": plain(asdict(config.teacher)),
-                "split": config.data.train_split,
-                "collection": self.texts.checksum,
-                "seed": config.seed,
-            },
+            training_specification(config, adapted.folder.name, self.texts.checksum),
             work,
             together=True,
         )

@@ -23,10 +23,10 @@ from lion_sweep.data.groups import MISSING, Groups, mine
 from lion_sweep.data.places import Place, place
 from lion_sweep.data.teacher import Encoder, encoder_source, teach
 from lion_sweep.data.texts import Texts
-from lion_sweep.errors import UserError
+from lion_sweep.errors import Busy, UserError
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.progress import Progress
-from lion_sweep.stage import Stage, Team, key_of
+from lion_sweep.stage import Alone, Stage, Team, key_of
 from lion_sweep.validation import needs_teacher
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Workshop:
     def __init__(
         self, config: Config, progress: Progress, owner: str = "", team: Team | None = None
     ) -> None:
-        self.config, self.owner, self.team = config, owner, team
+        self.config, self.owner, self.team = config, owner, team or Alone()
         self.root = Path(config.paths.root)
         self.progress = progress
         self.stages: dict[str, Stage] = {}
@@ -59,16 +59,37 @@ class Workshop:
         work: Callable[[Path], dict[str, Any]],
         shown: str = "",
         together: bool = False,
+        wait: bool = True,
     ) -> Stage:
-        """One stage; `shown` tells apart several of a name, `together` is work for all ranks."""
+        """One stage; `shown` tells apart several of a name, `together` is work for all ranks.
+
+        Raises what `stage.run` raises, so `Busy` where it is not to `wait` for another process.
+        """
         title = shown or name
         if interruption.requested():
             raise interruption.stop()
         self.progress.begin(title)
-        done = stage.run(self.root, name, specification, work, self.owner, self.team, together)
+        try:
+            done = stage.run(
+                self.root, name, specification, work, self.owner, self.team, together, wait
+            )
+        except Busy:
+            self.progress.leave(title)
+            raise
         self.progress.end(title, done.seconds, done.reused)
         self.stages[title] = done
         return done
+
+    def finished(self, name: str, specification: dict[str, Any]) -> bool:
+        """Whether a stage is finished, the same to all ranks."""
+        found: Stage | None = self.team.tell(stage.find(self.root, name, specification))
+        return found is not None
+
+    def remove(self, name: str, specification: dict[str, Any], shown: str) -> None:
+        """Delete a stage that nothing reads any more."""
+        self.stages.pop(shown, None)
+        if self.team.leads:
+            stage.remove(self.root, name, specification)
 
 
 @cache

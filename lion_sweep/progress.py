@@ -99,11 +99,18 @@ class Progress:
     def end(self, stage: str, seconds: float, reused: bool) -> None:
         """A stage is finished."""
         self.finished.append(stage)
+        self._leave(stage, f"{'reused' if reused else 'finished'} ({duration(seconds)})")
+
+    def leave(self, stage: str) -> None:
+        """Another process is at the stage."""
+        self._leave(stage, "left to another process")
+
+    def _leave(self, stage: str, said: str) -> None:
         self._open.remove(stage)
         if self._open:
             self._enter(self._open[-1])
         self._clear()
-        self._write(f"{stage} {'reused' if reused else 'finished'} ({duration(seconds)})")
+        self._write(f"{stage} {said}")
 
     def say(self, text: str) -> None:
         """A line for the person and the log."""

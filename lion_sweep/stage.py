@@ -15,12 +15,12 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lion_sweep.errors import FULL_DISK, Superseded
+from lion_sweep.errors import FULL_DISK, Busy, Superseded
 
 DONE = "done.json"
 GRACE_SECONDS = 1.0
@@ -70,11 +70,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def locked(path: Path, owner: str = "") -> Iterator[None]:
-    """Hold a file lock that names its owner; the system drops it when the process dies."""
+def locked(path: Path, owner: str = "", wait: bool = True) -> Iterator[None]:
+    """Hold a file lock that names its owner; the system drops it when the process dies.
+
+    Raises `Busy` where another process holds it and this one is not to `wait`.
+    """
     while True:
         with path.open("a+", encoding="utf-8") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise Busy(f"{path.name} is held by another process.") from None
             if not _same_file(handle.fileno(), path):
                 continue  # somebody took the lock away from whom we waited for
             handle.truncate(0)
@@ -151,17 +157,21 @@ def run(
     owner: str = "",
     team: Team | None = None,
     together: bool = False,
+    wait: bool = True,
 ) -> Stage:
     """Do `work(partial folder)` unless a stage of this specification is finished already.
 
     `work` returns facts to remember, as JSON. `seconds` sums over interrupted attempts only as far
     as the last one: it is the wall-clock time of the attempt that finished. `owner` names who can
     be fenced off. The leader of `team` does the work, the others too where it is done `together`.
-    Raises `Superseded`, whatever `work` raises, and for a full disk an `OSError` that says so.
+    Raises `Superseded`, whatever `work` raises, for a full disk an `OSError` that says so, and
+    `Busy` where another process is at it and this one is not to `wait`.
     """
     team = team or Alone()
     if not team.leads:
-        found: Stage | Path = team.tell(None)
+        found: Stage | Path | Busy = team.tell(None)
+        if isinstance(found, Busy):
+            raise found
         if isinstance(found, Stage):
             return found
         if together:
@@ -174,7 +184,12 @@ def run(
     if finished:
         team.tell(finished)
         return finished
-    with locked(folder.with_name(f".{folder.name}.lock"), owner):
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(_lock(folder), owner, wait))
+        except Busy as error:
+            team.tell(error)
+            raise
         finished = find(root, name, specification)  # another process may have done it meanwhile
         if finished:
             team.tell(finished)
@@ -201,6 +216,22 @@ def run(
         stage = Stage(folder, folder.name.removeprefix(f"{name}-"), facts, seconds, reused=False)
         team.tell(stage)
         return stage
+
+
+def remove(root: Path, name: str, specification: dict[str, Any]) -> None:
+    """Delete a stage, or what a killed process has left of it, unless somebody is at it."""
+    folder = root / "stages" / name_of(name, specification)
+    lock = _lock(folder)
+    if not lock.exists():  # it was never begun
+        return
+    with suppress(Busy), locked(lock, wait=False):
+        for left in [folder, *folder.parent.glob(f"{folder.name}.*partial")]:
+            shutil.rmtree(left, ignore_errors=True)
+        lock.unlink()
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def _claim(folder: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 from lion_sweep.attempts import WHEREABOUTS, read_attempts
 from lion_sweep.cell import axes
 from lion_sweep.progress import duration
-from lion_sweep.tasks import CELL, Task
+from lion_sweep.tasks import ADAPT, TEACHER, Task
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
 BLOCKED, CANCELLED, NEW = "blocked", "cancelled", "new"
@@ -49,7 +49,7 @@ class Status:
         return {
             "id": self.task.name,
             "kind": self.task.kind,
-            "axes": axes(self.task.config) if self.task.kind == CELL else None,
+            "axes": None if self.task.kind in (ADAPT, TEACHER) else axes(self.task.config),
             "state": self.state,
             "attempts": self.attempts,
             "job": self.job or None,

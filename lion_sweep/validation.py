@@ -38,6 +38,7 @@ def validate(config: Config) -> None:
         "evaluation.seismic.n_postings": config.evaluation.seismic.n_postings,
         "evaluation.seismic.query_cut": config.evaluation.seismic.query_cut,
         "site.attempts": config.site.attempts,
+        "site.encode_jobs": config.site.encode_jobs,
         "site.slurm.nodes": config.site.slurm.nodes,
         "site.slurm.signal": config.site.slurm.signal,
         "site.escalate.memory": config.site.escalate.memory,
@@ -92,6 +93,7 @@ def validate(config: Config) -> None:
     for key, tokens, longest in (
         ("recipe.micro_batch_tokens", recipe.micro_batch_tokens, trained),
         ("evaluation.batch_tokens", config.evaluation.batch_tokens, evaluated),
+        ("site.shard_tokens", config.site.shard_tokens, evaluated),
     ):
         _require(
             tokens >= longest,

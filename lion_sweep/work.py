@@ -12,7 +12,7 @@ from lion_sweep.errors import UserError
 from lion_sweep.prepare import Workshop
 from lion_sweep.progress import Progress
 from lion_sweep.stage import Alone, Team
-from lion_sweep.tasks import ADAPT, CELL, TEACHER, Task
+from lion_sweep.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task, encoding_name
 
 
 def machine() -> SiteName:
@@ -56,18 +56,22 @@ def _do(task: Task, site: SiteName, workshop: Workshop) -> None:
         prepare.taught_groups(workshop, texts)
     elif task.kind == ADAPT:
         pipeline.Pipeline(task.config, site, workshop, texts).adapt()
+    elif task.kind == TRAIN:
+        cell_run.train(_cell(task, workshop), site, workshop, texts)
+    elif task.kind == ENCODE:
+        cell_run.encode(_cell(task, workshop), task.number, site, workshop, texts)
     else:
         cell = _cell(task, workshop)
         result = cell_run.run(cell, site, workshop, texts)
-        if workshop.team is None or workshop.team.leads:
+        if workshop.team.leads:
             cell.write_result(result)
 
 
 def _cell(task: Task, workshop: Workshop) -> Cell:
     """The cell of a task, whose collections must not have changed meanwhile."""
-    assert task.kind == CELL
     cell = Cell(task.config, prepare.contents(workshop))
-    if cell.id != task.name:
+    names = {CELL: cell.id, ENCODE: encoding_name(cell, task.number)}
+    if names.get(task.kind, task.name) != task.name:
         raise UserError(
             f"{task.name} was submitted for another content of {', '.join(cell.contents)} than is "
             "there now: give the command again, which makes a new cell of it."

@@ -149,6 +149,8 @@ def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
         (["recipe.sparse.flops_ramp=-0.1"], "recipe.sparse.flops_ramp=-0.1"),
         (["recipe.micro_batch_tokens=63"], "recipe.micro_batch_tokens=63"),
         (["evaluation.batch_tokens=63"], "evaluation.batch_tokens=63"),
+        (["site.shard_tokens=63"], "site.shard_tokens=63"),
+        (["site.encode_jobs=0"], "site.encode_jobs=0"),
         (["evaluation.kept_terms=0"], "evaluation.kept_terms=0"),
         (["loss=cl", "loss.terms.contrastive.candidates=7"], "candidates=7"),
         (["loss.negatives=-1"], "loss.negatives=-1"),

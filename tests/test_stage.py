@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lion_sweep import stage
-from lion_sweep.errors import Superseded
+from lion_sweep.errors import Busy, Superseded
 
 SPECIFICATION = {"steps": 3, "of": ["a", "b"]}
 
@@ -223,3 +223,44 @@ def test_ranks_share_a_stage(tmp_path: Path, together: bool) -> None:
     reused = stage.run(tmp_path, "train", SPECIFICATION, work, team=again, together=together)
     assert again.said == [reused]
     assert stage.run(tmp_path, "train", SPECIFICATION, other, team=Listener([reused])) == reused
+
+
+def lock_of(root: Path) -> Path:
+    """The lock of the stage that all tests do."""
+    (root / "stages").mkdir(exist_ok=True)
+    return root / "stages" / f".{stage.name_of('train', SPECIFICATION)}.lock"
+
+
+def test_who_does_not_wait_hears_that_somebody_is_at_it(tmp_path: Path) -> None:
+    leader, work = Leader(), Work()
+    with stage.locked(lock_of(tmp_path), "another"), pytest.raises(Busy):
+        stage.run(tmp_path, "train", SPECIFICATION, work, team=leader, wait=False)
+    (said,) = leader.said
+    with pytest.raises(Busy):  # and so do the other ranks
+        stage.run(tmp_path, "train", SPECIFICATION, work, team=Listener([said]), wait=False)
+    assert work.calls == 0
+    assert lock_of(tmp_path).read_text() == "another"
+    stage.run(tmp_path, "train", SPECIFICATION, work, wait=False)
+    with stage.locked(lock_of(tmp_path), "another"):  # what is finished needs no lock
+        assert stage.run(tmp_path, "train", SPECIFICATION, work, wait=False).reused
+
+
+def test_a_removed_stage_leaves_nothing_and_one_in_work_is_left_alone(tmp_path: Path) -> None:
+    def fail(folder: Path) -> dict[str, Any]:
+        (folder / "checkpoint").touch()
+        stage.remove(tmp_path, "train", SPECIFICATION)  # somebody is at it
+        assert (folder / "checkpoint").exists()
+        raise RuntimeError("killed")
+
+    stage.remove(tmp_path, "train", SPECIFICATION)  # never begun
+    with pytest.raises(RuntimeError, match="killed"):
+        stage.run(tmp_path, "train", SPECIFICATION, fail)
+    stage.remove(tmp_path, "train", SPECIFICATION)
+    assert list((tmp_path / "stages").iterdir()) == []
+    stage.run(tmp_path, "train", SPECIFICATION, Work())
+    other = stage.run(tmp_path, "train", {"steps": 4}, Work())
+    stage.remove(tmp_path, "train", SPECIFICATION)
+    assert {path.name for path in (tmp_path / "stages").iterdir()} == {
+        other.folder.name,
+        f".{other.folder.name}.lock",
+    }

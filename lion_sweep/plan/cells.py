@@ -16,7 +16,7 @@ from lion_sweep.progress import duration
 def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
     """Why the cell cannot run on its site, with the nearest setting that can; empty where it can.
 
-    `seconds` is the wall-clock time of the whole cell.
+    `seconds` is the wall-clock time of the cell's longest job.
     """
     config, device, found = training.config, training.device, []
     full = config.ladder is LadderName.full and config.model.backbone is None
@@ -37,7 +37,7 @@ def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
     if hours is not None and seconds is not None and seconds > hours * 3600:
         found.append(
             f"takes {duration(seconds)} of site.time_limit={hours:g} hours: raise it, add "
-            "site.devices, or lower the budget"
+            "site.devices or site.encode_jobs, or lower the budget"
         )
     return found
 
@@ -74,7 +74,18 @@ class CellPlan:
     @cached_property
     def obstacles(self) -> list[str]:
         """Why it cannot run."""
-        return obstacles(self.training, self.training.seconds(self.work))
+        return obstacles(self.training, self.longest_job)
+
+    @property
+    def longest_job(self) -> float | None:
+        """Seconds of the cell's one job; with encoding jobs, of training or a share of encoding."""
+        jobs = self.training.config.site.encode_jobs
+        whole, train, encode = map(
+            self.training.seconds, (self.work, self.training.spending, self.encoding)
+        )
+        if jobs == 1 or train is None or encode is None:
+            return whole
+        return max(train, encode / jobs)
 
     def as_dict(self) -> dict[str, Any]:
         """The row of the JSON plan: FLOPs, bytes, seconds; null is unknown."""

@@ -5,7 +5,7 @@ Shapes: N texts, D dimensions.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -39,19 +39,25 @@ def encode(
     meter: Meter,
     accelerator: Accelerator,
     folder: Path,
+    shard: int = 0,
+    shards: int = 1,
     on_batch: Callable[[int, int], None],
     on_kept: Callable[[int], None] = lambda _: None,
-) -> tuple[Vectors | None, Spending]:
-    """Vectors of all texts in their order, [N, D], and what they cost; ranks share the work.
+) -> None:
+    """Vectors of the texts and what they cost, into `folder`, for `whole`; ranks share the work.
 
-    They are an array, or CSR without its zeros and, if given, of each the `kept_terms` largest
-    weights; None on ranks that do not lead. What is encoded is kept in `folder` every half minute,
-    so that a killed run goes on after it, on any number of ranks; `on_kept` hears how many texts.
+    They are arrays, or CSR without its zeros and, if given, of each the `kept_terms` largest
+    weights. What is encoded is kept every half minute, so that a killed run goes on after it, on
+    any number of ranks; `on_kept` hears how many texts. Of several shards, one is every so many-th
+    micro-batch: batches are the same ones however many shards there are, and so are the vectors,
+    and all shards cost about the same. Of other shards' texts nothing is encoded.
     """
     encoder.backbone.eval()
     lengths_N, parts = tokens.lengths(length), _Parts(folder, len(tokens))
+    batches = list(micro_batches(lengths_N, batch_tokens))[shard::shards]
+    texts = sum(map(len, batches))
     rank, ranks, seen = accelerator.process_index, accelerator.num_processes, 0
-    for number, batch in enumerate(micro_batches(lengths_N, batch_tokens)):
+    for number, batch in enumerate(batches):
         seen += len(batch)
         if number % ranks != rank or parts.done_N[batch].all():
             continue
@@ -63,7 +69,7 @@ def encode(
             else:
                 vectors = encoder(ids, mask).cpu().numpy()
         parts.add(batch, vectors, meter.micro_batch(lengths_N[batch], ids.shape[1]))
-        on_batch(seen, len(tokens))
+        on_batch(seen, texts)
         # Ranks take different numbers of batches, so they cannot agree on one to stop after.
         stopping = ranks == 1 and interruption.requested()
         if stopping or parts.seconds >= KEEP_SECONDS:
@@ -73,9 +79,31 @@ def encode(
             raise interruption.stop()
     parts.keep()
     accelerator.wait_for_everyone()
-    return (
-        _Parts(folder, len(tokens)).whole() if accelerator.is_main_process else (None, Spending())
-    )
+
+
+def whole(folders: Sequence[Path], texts: int) -> tuple[Vectors, Spending]:
+    """The vectors of N texts in their order, [N, D], and what they cost, from all shards' folders.
+
+    Raises `ValueError` where texts are missing.
+    """
+    spent, rows, csr = Spending(), [], []
+    dense_ND: NDArray[np.float32] | None = None
+    for file in sorted(file for folder in folders for file in folder.glob("*.npz")):
+        with np.load(file) as part:
+            rows.append(part["rows"])
+            spent += Spending(*part["spent"].tolist())
+            if "terms" in part:
+                entries = part["data"], part["indices"], part["indptr"]
+                csr.append(sparse.csr_matrix(entries, (len(rows[-1]), int(part["terms"]))))
+                continue
+            vectors = part["vectors"]
+        if dense_ND is None:  # filled part by part: memory may not hold the whole twice
+            dense_ND = np.empty((texts, vectors.shape[1]), vectors.dtype)
+        dense_ND[rows[-1]] = vectors
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    if len(order) != texts:
+        raise ValueError(f"{len(order)} of {texts} texts are encoded in {len(folders)} folders.")
+    return (dense_ND if dense_ND is not None else sparse.vstack(csr, format="csr")[order]), spent
 
 
 class _Parts:
@@ -84,8 +112,7 @@ class _Parts:
     def __init__(self, folder: Path, texts: int) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.done_N = folder, np.zeros(texts, dtype=bool)
-        self.files = sorted(folder.glob("*.npz"))
-        for file in self.files:
+        for file in folder.glob("*.npz"):
             with np.load(file) as part:
                 self.done_N[part["rows"]] = True
         self._rows: list[NDArray[np.int64]] = []
@@ -121,26 +148,6 @@ class _Parts:
             np.savez(file, **parts)  # type: ignore[arg-type]
         temporary.replace(self.folder / f"{rows[0]}.npz")  # no two parts begin with the same text
         self._rows, self._vectors, self._spent = [], [], Spending()
-
-    def whole(self) -> tuple[Vectors, Spending]:
-        """All vectors in the order of the texts, and what they cost."""
-        spent, rows, found = Spending(), [], []
-        for file in self.files:
-            with np.load(file) as part:
-                spent += Spending(*part["spent"].tolist())
-                rows.append(part["rows"])
-                found.append(
-                    sparse.csr_matrix(
-                        (part["data"], part["indices"], part["indptr"]),
-                        (len(part["rows"]), int(part["terms"])),
-                    )
-                    if "terms" in part
-                    else part["vectors"]
-                )
-        order = np.argsort(np.concatenate(rows), kind="stable")
-        if sparse.issparse(found[0]):
-            return sparse.vstack(found, format="csr")[order], spent
-        return np.concatenate(found)[order], spent
 
 
 def save(path: Path, vectors: Vectors) -> None:

@@ -61,6 +61,23 @@ def test_a_cluster_without_accounting(tmp_path: Path, monkeypatch: pytest.Monkey
     assert job_states(["7_0", "7_1"]) == expected
 
 
+@pytest.mark.parametrize("asked", ["squeue", "sacct"])
+def test_elements_that_ended_before_they_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """Of an array that was cancelled while it waited, one element had begun."""
+    told = {
+        "squeue": "echo '7_2|CANCELLED|None|n1'; echo '7|CANCELLED|Dependency|'",
+        "sacct": "echo '7_2|CANCELLED by 0|0:15|n1'; echo '7_[0-1]|CANCELLED by 0|0:0|None'",
+    }
+    commands(tmp_path, monkeypatch, **({"squeue": "true", "sacct": "true"} | {asked: told[asked]}))
+    found = job_states(["7_0", "7_1", "7_2", "8"])
+    assert found.keys() == {"7_0", "7_1", "7_2"}
+    assert {state.state for state in found.values()} == {"CANCELLED"}
+    assert [job for job, state in found.items() if state.nodes == "n1"] == ["7_2"]
+    assert found["7_0"] == found["7_1"]
+
+
 def test_accounting_that_fails_is_not_taken_for_jobs_that_are_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

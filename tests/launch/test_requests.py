@@ -6,7 +6,7 @@ import pytest
 
 from launch.requests import Request, request
 from lion_sweep.errors import UserError
-from lion_sweep.tasks import ADAPT, CELL, TEACHER, Task
+from lion_sweep.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task
 
 FULL = ["site=slurm", "ladder=full", "site.slurm.account=lab", "site.time_limit=24"]
 EVERY_CELL = {
@@ -46,6 +46,10 @@ def test_shared_stages_may_ask_for_something_else(compose_cell: Any) -> None:
     assert adapt == Request(8, 1, 8, 64, 384, 4)
     # The teacher is one process: it gets a device's share of GPUs and cores.
     assert request(Task(TEACHER, "teacher-1", config), []) == Request(1, 1, 1, 8, 384, 24)
+    # A cell's own training and encoding ask for what the cell does.
+    spread = compose_cell("model=8b", *FULL, "+site.stages.encode.devices=2")
+    assert request(Task(TRAIN, "train-1", spread), []) == Request(8, 1, 8, 64, 384, 24)
+    assert request(Task(ENCODE, "encoding-1", spread), []) == Request(2, 1, 2, 16, 384, 24)
     wrong = compose_cell("model=8b", *FULL, "+site.stages.adapt.gpu=4")
     with pytest.raises(UserError, match=r"site\.stages\.adapt\.gpu is not a key: cpus, devices"):
         request(Task(ADAPT, "adapt-1", wrong), [])

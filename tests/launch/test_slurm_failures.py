@@ -165,20 +165,20 @@ def test_a_launcher_killed_while_it_submits(slurm: Shell, tmp_path: Path, moment
 
 def test_logs_and_cancel(slurm: Shell, tmp_path: Path) -> None:
     words = ["budget=steps", "budget.steps=100000", "paradigm=dense", f"paths.root={tmp_path}"]
-    assert slurm.run(*words)[0] == 0
-    (cell,) = wait_for(lambda: list(tmp_path.glob("cells/*/")), "the cell")
-    wait_for(lambda: (cell / "progress.json").is_file(), "the cell to run")
+    assert slurm.run(*words, "site.encode_jobs=2")[0] == 0
+    wait_for(lambda: list(tmp_path.glob("shared/train-*/progress.json")), "the training to run")
     code, printed = slurm.run("1b-dense-cl", f"paths.root={tmp_path}", module="lion_sweep.logs")
     assert code == 0
     assert "backbone started" in printed and "log.txt <==" in printed
     code, printed = slurm.run("1b-dense-cl", f"paths.root={tmp_path}", module="lion_sweep.cancel")
     assert code == 0
-    assert "1b-dense-cl: cancelled job" in printed
+    jobs = ["train 1b-dense-cl", "encode 1b-dense-cl 1/2", "encode 1b-dense-cl 2/2", "1b-dense-cl"]
+    assert [line.split(":")[0] for line in printed.splitlines()] == jobs
 
-    def state() -> str:
-        return next(row["state"] for row in slurm.status(tmp_path)[1] if row["kind"] == "cell")
+    def states() -> list[str]:
+        return [row["state"] for row in slurm.status(tmp_path)[1]]
 
-    wait_for(lambda: state() == "cancelled", "the end of the job")
+    wait_for(lambda: states() == ["finished", *4 * ["cancelled"]], "the end of the jobs")
     code, printed = slurm.run("no-such-cell", f"paths.root={tmp_path}", module="lion_sweep.logs")
     assert code == 2
     assert "No cell is called no-such-cell" in printed

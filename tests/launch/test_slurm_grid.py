@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support import GRID, TWIN_BUDGET, Shell, attempts, by_axes, results
+from support import GRID, TWIN_BUDGET, Shell, attempts, by_axes, results, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -67,18 +68,50 @@ def report(cells: Path, root: Path) -> str:
     return (root / "reports" / "scaling" / "scaling.md").read_text().split("### Details")[0]
 
 
-def test_two_ranks_train_and_encode_one_cell(slurm: Shell, tmp_path: Path) -> None:
-    words = ["-m", "paradigm=dense", "budget=steps", "budget.steps=3", "site.devices=2"]
-    words += ["++site.stages.adapt={devices:1}"]
-    assert slurm.run(*words, f"paths.root={tmp_path}")[0] == 0
-    code, printed = slurm.run(*words, f"paths.root={tmp_path}")
+def test_two_jobs_of_two_ranks_encode_what_one_process_does(
+    slurm: Shell, laptop: Shell, tmp_path: Path
+) -> None:
+    words = ["paradigm=dense", "budget=steps", "budget.steps=3", "evaluation.batch_tokens=512"]
+    words += [f"paths.root={tmp_path}"]
+    more = ["site.devices=2", "++site.stages.adapt={devices:1}"]
+    more += ["site.encode_jobs=2", "site.shard_tokens=1000"]
+    code, printed = slurm.run(*words, *more)
     assert code == 0, printed
-    (result,) = results(tmp_path).values()
-    assert result["device"]["count"] == 2
+    (shared,) = wait_for(lambda: results(tmp_path).values(), "the result")
+    assert shared["device"]["count"] == 2
     for work in ("train", "encode"):
-        ledger = result["ledger"][work]
+        ledger = shared["ledger"][work]
         assert ledger["planned"]["useful_flops"] == ledger["spent"]["useful_flops"]
-    assert len(list(tmp_path.glob("cells/*/attempts/*.json"))) == 1
+    # Both jobs together, trained and untrained: the cell's own job has found all shards.
+    done = [json.loads(path.read_text()) for path in tmp_path.glob("stages/encoding-*/done.json")]
+    tokens = tmp_path / "stages" / shared["stages"]["passages twin tokens"]["folder"] / "start.npy"
+    expected = 2 * (np.load(tokens)[-1] // 1000)
+    assert sum(job["facts"]["shards"] for job in done) == expected >= 10
+    assert not list(tmp_path.glob("stages/*shard-*"))
+
+    code, rows = slurm.status(tmp_path)
+    assert (code, {row["state"] for row in rows}) == (0, {"finished"})
+    assert [row["kind"] for row in rows] == ["adapt", "train", "encode", "encode", "cell"]
+    assert {row["attempts"] for row in rows} == {1}
+    train, first, second, cell = (row["job"] for row in rows[1:])
+    assert int(train) < int(first.removesuffix("_0")) < int(cell)
+    assert second == first.replace("_0", "_1")
+
+    # The same weights again, encoded by one process.
+    shutil.rmtree(tmp_path / "cells")
+    vectors = {}
+    for folder in tmp_path.glob("stages/encode-*"):
+        vectors[folder.name] = (folder / "vectors.npy").read_bytes()
+        shutil.rmtree(folder)
+    code, printed = laptop.run(*words)
+    assert code == 0, printed
+    (alone,) = results(tmp_path).values()
+    for numbers in ("id", "device", *NUMBERS):
+        assert alone[numbers] == shared[numbers], numbers
+    assert alone["stages"].keys() == shared["stages"].keys()
+    assert len(vectors) == 4
+    for name, found in vectors.items():
+        assert (tmp_path / "stages" / name / "vectors.npy").read_bytes() == found
 
 
 def test_processes_of_one_machine(laptop: Shell, twin: Path, tmp_path: Path) -> None:

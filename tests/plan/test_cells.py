@@ -256,6 +256,23 @@ def test_a_time_limit_and_a_missing_gpu_are_obstacles(full: Compose) -> None:
     assert obstacle.startswith("needs a GPU")
 
 
+def test_encoding_jobs_share_what_one_job_has_no_time_for(full: Compose) -> None:
+    def plan(*words: str) -> CellPlan:
+        planned = training(full("site.time_limit=24", *words), H200)
+        assert planned.rate is not None
+        return CellPlan(planned, Spending(hardware_flops=int(planned.rate * 30 * 3600)))
+
+    (obstacle,) = plan().obstacles
+    assert "add site.devices or site.encode_jobs" in obstacle
+    shared = plan("site.encode_jobs=2")
+    assert shared.longest_job == pytest.approx(15 * 3600)
+    assert shared.obstacles == []
+    train = shared.training.seconds(shared.training.spending)
+    assert train is not None and train > 0
+    assert plan().longest_job == pytest.approx(30 * 3600 + train)
+    assert plan("site.encode_jobs=1000000000").longest_job == train
+
+
 def test_many_gpu_hours_are_to_be_confirmed(full: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = full("budget.confirm_gpu_hours=1", "site.price=2")
     cell = CellPlan(training(config, H200), Spending())

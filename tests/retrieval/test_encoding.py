@@ -47,8 +47,14 @@ def tokens() -> Tokens:
 
 
 def encoded(
-    folder: Path, encoder: Sums, is_sparse: bool, rank: int = 0, ranks: int = 1
-) -> tuple[Any, Spending]:
+    folder: Path,
+    encoder: Sums,
+    is_sparse: bool,
+    rank: int = 0,
+    ranks: int = 1,
+    shard: int = 0,
+    shards: int = 1,
+) -> None:
     accelerator: Any = Accelerator(cpu=True)
     if ranks > 1:
         accelerator = SimpleNamespace(
@@ -57,9 +63,8 @@ def encoded(
             device=torch.device("cpu"),
             autocast=accelerator.autocast,
             wait_for_everyone=lambda: None,
-            is_main_process=rank == ranks - 1,  # the one that is last here
         )
-    return encoding.encode(
+    encoding.encode(
         encoder,  # type: ignore[arg-type]
         tokens(),
         LONGEST,
@@ -68,8 +73,23 @@ def encoded(
         meter=METER,
         accelerator=accelerator,
         folder=folder,
+        shard=shard,
+        shards=shards,
         on_batch=lambda done, total: None,
     )
+
+
+def whole(*folders: Path) -> tuple[Any, Spending]:
+    return encoding.whole(folders, TEXTS)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Bit for bit, entries of CSR in the same order."""
+    assert type(found) is type(expected)
+    parts = ("data", "indices", "indptr") if sparse.issparse(expected) else ("real",)
+    for part in parts:
+        np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+        assert getattr(found, part).dtype == getattr(expected, part).dtype
 
 
 def dense(vectors: Any) -> np.ndarray:
@@ -80,11 +100,12 @@ def dense(vectors: Any) -> np.ndarray:
 def test_an_interrupted_encoding_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sparse: bool
 ) -> None:
-    expected, cost = encoded(tmp_path / "whole", whole := Sums(), is_sparse)
+    encoded(tmp_path / "whole", alone := Sums(), is_sparse)
+    expected, cost = whole(tmp_path / "whole")
     sums = [int(tokens().text(row, LONGEST).sum()) for row in range(TEXTS)]
     assert dense(expected)[:, 0].tolist() == sums
     assert cost.tokens == tokens().lengths(LONGEST).sum()
-    assert whole.made == TEXTS
+    assert alone.made == TEXTS
     monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
     made = 0
     for calls in (3, 1, 4):
@@ -93,26 +114,47 @@ def test_an_interrupted_encoding_goes_on(
             encoded(tmp_path / "parts", encoder, is_sparse)
         made += encoder.made
     last = Sums()
-    found, spent = encoded(tmp_path / "parts", last, is_sparse)
+    encoded(tmp_path / "parts", last, is_sparse)
+    found, spent = whole(tmp_path / "parts")
     assert made + last.made == TEXTS
     assert 0 < last.made < TEXTS
-    np.testing.assert_array_equal(dense(found), dense(expected))
+    assert_same(found, expected)
     assert spent == cost
 
 
 def test_ranks_share_the_texts_and_another_number_of_them_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, cost = encoded(tmp_path / "whole", Sums(), True)
+    encoded(tmp_path / "whole", Sums(), True)
+    expected, cost = whole(tmp_path / "whole")
     monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
         encoded(tmp_path / "parts", Sums(2), True)
     made = []
     for rank in range(3):
         encoder = Sums()
-        found, spent = encoded(tmp_path / "parts", encoder, True, rank, 3)
+        encoded(tmp_path / "parts", encoder, True, rank, 3)
         made.append(encoder.made)
-        assert (found is None) is (rank < 2)
+    found, spent = whole(tmp_path / "parts")
     assert min(made) > 0
-    np.testing.assert_array_equal(dense(found), dense(expected))
+    assert_same(found, expected)
     assert spent == cost
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_shards_make_the_whole(tmp_path: Path, is_sparse: bool) -> None:
+    encoded(tmp_path / "whole", Sums(), is_sparse)
+    expected, cost = whole(tmp_path / "whole")
+    folders, made, costs = [tmp_path / str(shard) for shard in range(4)], [], []
+    for shard, folder in reversed([*enumerate(folders)]):
+        encoded(folder, encoder := Sums(), is_sparse, shard=shard, shards=4)
+        made.append(encoder.made)
+        with np.load(next(folder.glob("*.npz"))) as part:
+            costs.append(Spending(*part["spent"].tolist()).useful_flops)
+    assert sum(made) == TEXTS
+    assert max(costs) < 1.4 * min(costs)  # so few micro-batches cannot be shared more evenly
+    found, spent = whole(*folders)
+    assert_same(found, expected)
+    assert spent == cost
+    with pytest.raises(ValueError, match=f"{TEXTS - made[0]} of {TEXTS} texts are encoded"):
+        whole(*folders[:-1])
