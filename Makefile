@@ -20,8 +20,11 @@ MODELS = 1b,3b,8b
 GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
 PLAN_ARGS ?= ladder=full site.device=h100
 REPORT_ARGS ?=
-BENCHMARKS ?= sparse_head padding first_step sparse_search measures significance
-GPU_BENCHMARKS ?= sparse_head_gpu training_memory
+BENCHMARKS ?= sparse_head padding gradient_cache encoding first_step index_build sparse_search \
+  measures significance
+GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
+  "training_step --size 8b --paradigm dense" "training_step --size 1b --paradigm sparse" \
+  "encoding --size 1b" "encoding --size 8b"
 CHAOS_ARGS ?= --kills 30
 
 .PHONY: help setup demo plan status test test-slurm slurm-dev-up slurm-dev-down chaos lint format \

@@ -76,11 +76,13 @@ def report(
     packages: list[str],
     facts: dict[str, Any],
     cases: dict[str, dict[str, list[float]]] | None = None,
+    device: str | None = None,
+    variant: str = "",
 ) -> None:
-    """Print the tables and write results/<module>.json.
+    """Print the tables and write results/<module>.json, or <module>_<variant>.json.
 
     `checked` says in what the sides were found equal before anything was timed. The result is known
-    by `measured`; `cases` are more of them by name.
+    by `measured`; `cases` are more of them by name. Without `device`, this machine's CPU is named.
     """
     for fact, value in facts.items():
         print(f"{fact}: {value}")
@@ -89,7 +91,14 @@ def report(
     for title, case in (cases or {}).items():
         print()
         results.setdefault("cases", {})[title] = compared(case, title)
-    write(results, checked=checked, packages=packages, facts=facts, device=_device())
+    write(
+        results,
+        checked=checked,
+        packages=packages,
+        facts=facts,
+        device=device or _device(),
+        variant=variant,
+    )
 
 
 def write(
@@ -99,8 +108,9 @@ def write(
     packages: list[str],
     facts: dict[str, Any],
     device: str,
+    variant: str = "",
 ) -> None:
-    """Write results/<module>.json."""
+    """Write results/<module>.json, or <module>_<variant>.json."""
     name = Path(sys.argv[0]).stem
     RESULTS.mkdir(exist_ok=True)
     written = (
@@ -116,4 +126,5 @@ def write(
         }
     )
     text = json.dumps(written, indent=2) + "\n"
-    (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+    file = f"{name}_{variant}.json" if variant else f"{name}.json"
+    (RESULTS / file).write_text(text, encoding="utf-8")

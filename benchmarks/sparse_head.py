@@ -1,8 +1,7 @@
 """The sparse head on the CPU, against the released formulation and sentence-transformers' pooling.
 
-`python -m benchmarks.sparse_head`. The released code makes all logits in fp32, scales them in
-place, adds -1e6 where padding is, takes the maximum over tokens and log(1 + relu) of it; it is
-written anew here and differentiated by autograd. sentence-transformers' side is its SpladePooling
+`python -m benchmarks.sparse_head`. The released formulation is `released.head`, differentiated by
+autograd. sentence-transformers' side is its SpladePooling
 on the same logits. The share of upstream gradients that are not zero is alpha. Peak memory is that
 of a fresh process per side, above what it had before.
 
@@ -20,7 +19,7 @@ import torch
 from sentence_transformers.sparse_encoder.modules import SpladePooling
 from torch import Tensor
 
-from benchmarks import interleaved
+from benchmarks import interleaved, released
 from lion_sweep.models.sparse_head import activations
 
 SHAPES = [(8, 64, 64, 128_256), (16, 64, 128, 32_768), (8, 128, 128, 32_768)]
@@ -31,14 +30,6 @@ Side = Callable[[Tensor, Tensor, Tensor], Tensor]
 def ours(hidden_BLH: Tensor, weight_VH: Tensor, mask_BL: Tensor) -> Tensor:
     """By chunks of the vocabulary, gradient through the argmax."""
     return activations(hidden_BLH, weight_VH, mask_BL, _scale(weight_VH), 0.0)
-
-
-def released(hidden_BLH: Tensor, weight_VH: Tensor, mask_BL: Tensor) -> Tensor:
-    """All logits in fp32, a masked copy, the maximum."""
-    logits_BLV = (hidden_BLH @ weight_VH.T).float()
-    logits_BLV *= _scale(weight_VH)
-    largest_BV = (logits_BLV + (1 - mask_BL)[:, :, None] * -1e6).max(dim=1).values
-    return torch.log(1 + torch.relu(largest_BV))
 
 
 POOLING = SpladePooling(pooling_strategy="max", activation_function="relu")
@@ -54,7 +45,7 @@ def pooled(hidden_BLH: Tensor, weight_VH: Tensor, mask_BL: Tensor) -> Tensor:
 
 SIDES: dict[str, Side] = {
     "chunks and argmax": ours,
-    "released formulation": released,
+    "released formulation": released.head,
     "SpladePooling": pooled,
 }
 
@@ -82,7 +73,7 @@ def check(shape: tuple[int, int, int, int]) -> None:
     """All sides agree in value and gradient."""
     hidden_BLH, weight_VH, mask_BL = inputs(shape)
     grad_BV = upstream(shape[0], shape[3], 1.0)
-    expected = released(hidden_BLH, weight_VH, mask_BL)
+    expected = released.head(hidden_BLH, weight_VH, mask_BL)
     (expected_grad,) = torch.autograd.grad(expected, hidden_BLH, grad_BV)
     for side in SIDES.values():
         found = side(hidden_BLH, weight_VH, mask_BL)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.fake_memory import LiveBytes, fake_cuda, fake_ranks, materialise
+from benchmarks.machine import Device
 from benchmarks.study_compute import LORA, REAL, SHAPES
+from benchmarks.workload import TIED, decoder
 from lion_sweep.config import Lora
 from lion_sweep.data.batches import micro_batches
 from lion_sweep.ledger import DecoderShape, executed_flops
@@ -32,7 +33,6 @@ from lion_sweep.training.embedding import Embedding
 from lion_sweep.training.sharding import shard
 
 MICRO_BATCH_TOKENS = 16384
-TIED = {"1b": True, "3b": True, "8b": False}
 GIB = 1 << 30
 
 
@@ -92,38 +92,9 @@ class Setting:
 
 def build(setting: Setting, device: str) -> Backbone:
     """A decoder with arbitrary weights, as the pipeline would load it."""
-    shape = setting.shape
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        head_dim=shape.head_dim,
-        tie_word_embeddings=setting.tied,
-        pad_token_id=0,
-        is_causal=False,
-    )
     dtype = torch.bfloat16 if setting.lora and setting.bf16 else torch.float32
-    with torch.device(device):
-        backbone = Backbone(LlamaForCausalLM._from_config(config, dtype=dtype))
-        if setting.lora:
-            backbone = backbone.with_lora(setting.lora)
-    return backbone.train()
-
-
-@dataclass(frozen=True)
-class Device:
-    """What `Embedding` reads of an accelerator; a process may have several."""
-
-    device: torch.device
-    bf16: bool
-    num_processes: int = 1
-
-    def autocast(self) -> torch.autocast:
-        """Matrix products in bf16, or nothing."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+    made = decoder(setting.shape, tied=setting.tied, lora=setting.lora, dtype=dtype, device=device)
+    return made.train()
 
 
 class Trainer:
