@@ -4,16 +4,20 @@ With CUDA the step runs and the allocator says what it took, and how fast it was
 same code runs at full size on fake tensors, whose live storages are summed up (`fake_memory`);
 workspaces of kernels and fragmentation are not in such a sum.
 
-Texts have lengths around the means of MS MARCO, so that micro-batches are padded.
+Texts have lengths around the means of MS MARCO, so that micro-batches are padded. A prediction that
+is off by more than a tenth ends the benchmark, and nothing is written.
 """
 
 import gc
+import statistics
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
+from benchmarks import interleaved
 from benchmarks.fake_memory import LiveBytes, fake_cuda, fake_ranks, materialise
 from benchmarks.machine import Device
 from benchmarks.study_compute import LORA, REAL, SHAPES
@@ -34,6 +38,7 @@ from lion_sweep.training.sharding import shard
 
 MICRO_BATCH_TOKENS = 16384
 GIB = 1 << 30
+TOLERANCE = 0.1  # of a prediction
 
 
 @dataclass(frozen=True)
@@ -184,47 +189,89 @@ def cuda_peak(setting: Setting, steps: int = 3) -> tuple[int, float]:
     return torch.cuda.max_memory_allocated(), min(seconds)
 
 
-def row(size: str, sparse: bool, queries: int, group: int, cuda: bool) -> list[str]:
-    """Cells of the table."""
-    setting = Setting(SHAPES[size], queries, group, TIED[size], sparse)
-    predicted = setting.predicted()
-    parts = (predicted.weights, predicted.activations, predicted.head, predicted.optimiser)
-    cells = [size, "sparse" if sparse else "dense", f"{queries} x {group}"]
-    cells += [f"{part / GIB:.2f}" for part in (*parts, predicted.total)]
-    try:
-        measured, seconds = cuda_peak(setting) if cuda else (fake_peak(setting), None)
-    except torch.cuda.OutOfMemoryError:
-        return [*cells, "out of memory", "-", "-", "-"]
-    cells += [f"{measured / GIB:.2f}", f"{predicted.total / measured:.3f}"]
-    if seconds is None:
-        return [*cells, "-", "-"]
-    flops = executed_flops(
-        setting.shape,
-        setting.padded_N,
-        sparse=sparse,
-        lora=setting.lora,
-        cached=setting.cached,
-    ).sum()
-    return [*cells, f"{seconds:.2f}", f"{flops / seconds / 1e12:.0f}"]
+@dataclass(frozen=True)
+class Found:
+    """A setting's peak in bytes and its seconds a step; None where that is not known."""
+
+    title: str
+    setting: Setting
+    measured: int | None
+    seconds: float | None
+
+    @classmethod
+    def of(cls, title: str, setting: Setting, cuda: bool) -> "Found":
+        """Measure."""
+        try:
+            measured, seconds = cuda_peak(setting) if cuda else (fake_peak(setting), None)
+        except torch.cuda.OutOfMemoryError:
+            measured = seconds = None
+        return cls(title, setting, measured, seconds)
+
+    @property
+    def ratio(self) -> float | None:
+        """Predicted to measured bytes."""
+        return self.measured and self.setting.predicted().total / self.measured
+
+    def row(self) -> list[str]:
+        """Cells of the table."""
+        setting, predicted = self.setting, self.setting.predicted()
+        parts = (predicted.weights, predicted.activations, predicted.head, predicted.optimiser)
+        cells = [self.title] + [f"{part / GIB:.2f}" for part in (*parts, predicted.total)]
+        if self.measured is None:
+            return [*cells, "out of memory", "-", "-", "-"]
+        cells += [f"{self.measured / GIB:.2f}", f"{self.ratio:.3f}"]
+        if self.seconds is None:
+            return [*cells, "-", "-"]
+        flops = executed_flops(
+            setting.shape,
+            setting.padded_N,
+            sparse=setting.sparse,
+            lora=setting.lora,
+            cached=setting.cached,
+        ).sum()
+        return [*cells, f"{self.seconds:.2f}", f"{flops / self.seconds / 1e12:.0f}"]
 
 
 def main() -> None:
-    """Print the table, and which check it was."""
+    """Print the table, say which check it was, and keep the ratios."""
     cuda = torch.cuda.is_available()
     if cuda:
-        print(f"Measured on {torch.cuda.get_device_name()}: torch.cuda.max_memory_allocated.\n")
+        device = f"{torch.cuda.get_device_name()}: torch.cuda.max_memory_allocated"
     else:
         torch.set_num_threads(1)
-        print("No CUDA device: storages of fake tensors are summed up; nothing ran, no time.\n")
-    columns = ["size", "paradigm", "texts", "weights", "activations", "head", "optimiser"]
+        device = "no CUDA device: storages of fake tensors are summed up; nothing ran, no time"
+    print(f"{device}\n")
+    columns = ["step", "weights", "activations", "head", "optimiser"]
     columns += ["predicted GiB", "measured GiB", "ratio", "s/step", "TFLOP/s"]
-    print(f"| {' | '.join(columns)} |\n|{' --- |' * 3}{' ---: |' * (len(columns) - 3)}", flush=True)
-    for size in SHAPES:
-        for sparse in (False, True):
-            for queries, group in ((16, 17), (112, 17), (512, 2)):
-                print(f"| {' | '.join(row(size, sparse, queries, group, cuda))} |", flush=True)
-                gc.collect()
-                torch.cuda.empty_cache()  # does nothing without CUDA
+    print(f"| {' | '.join(columns)} |\n| --- |{' ---: |' * (len(columns) - 1)}", flush=True)
+    steps = product(SHAPES, (False, True), ((16, 17), (112, 17), (512, 2)))
+    found = []
+    for size, sparse, (queries, group) in steps:
+        title = f"{size} {'sparse' if sparse else 'dense'} {queries} x {group}"
+        setting = Setting(SHAPES[size], queries, group, TIED[size], sparse)
+        found.append(Found.of(title, setting, cuda))
+        print(f"| {' | '.join(found[-1].row())} |", flush=True)
+        gc.collect()
+        torch.cuda.empty_cache()  # does nothing without CUDA
+    ratios = {step.title: step.ratio for step in found if step.ratio}
+    if off := [title for title, ratio in ratios.items() if abs(ratio - 1) > TOLERANCE]:
+        raise SystemExit(f"Predicted is not measured memory: {', '.join(off)}")
+    sides = {
+        step.title: {"predicted": step.setting.predicted().total, "measured": step.measured}
+        for step in found
+    }
+    values = sorted(ratios.values())
+    interleaved.write(
+        {
+            "sides": sides,
+            "unit": "bytes",
+            "ratio": {"median": statistics.median(values), "min": values[0], "max": values[-1]},
+        },
+        checked=f"predicted to measured bytes, to {TOLERANCE:.0%}",
+        packages=["torch", "transformers", "peft"],
+        facts={"seconds": {step.title: step.seconds for step in found}} if cuda else {},
+        device=device,
+    )
 
 
 if __name__ == "__main__":
