@@ -4,7 +4,7 @@
 `3b` or `8b` the same code runs Llama-3's shapes on CUDA in bf16, weights made there; only those
 figures say anything of a GPU.
 
-Ours is `retrieval.encoding.encode` as the pipeline calls it, the files that it keeps included. The
+Ours is `retrieval.encoding` as the pipeline calls it, the files that it keeps included. The
 study takes passages as they come, 64 at a time, padded to the longest of them; adapters stay beside
 the weights; of a sparse batch all logits and the rows [B, V] are made, then their active entries
 taken. Both sides have a threshold that leaves 1 % of the vocabulary active, without which random
@@ -32,7 +32,7 @@ from lion_sweep.meter import Meter
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.retrieval.encoding import Vectors, encode
+from lion_sweep.retrieval.encoding import Vectors, encode, whole
 from lion_sweep.training.embedding import Encoder
 
 BATCH, BATCH_TOKENS = 64, 16384  # the study's; evaluation.batch_tokens
@@ -46,7 +46,7 @@ def ours(
 ) -> Vectors:
     """[N, D], in a fresh folder."""
     with tempfile.TemporaryDirectory() as folder:
-        vectors, _ = encode(
+        encode(
             encoder,
             tokens,
             workload.ENCODED_MOST,
@@ -57,7 +57,7 @@ def ours(
             folder=Path(folder),
             on_batch=lambda *_: None,
         )
-    return vectors
+        return whole([Path(folder)], len(tokens))[0]
 
 
 @torch.no_grad()
