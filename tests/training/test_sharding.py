@@ -142,7 +142,6 @@ class Two:
         ids_T, tokenizer = data(config, True)[2].ids_T, SimpleNamespace(mask_token_id=1)
         folder = self.folder / f"adapt-{sharded}"
         folder.mkdir(exist_ok=True)
-        torch.manual_seed(7 + self.accelerator.process_index)
         facts = adapt(
             backbone, ids_T, tokenizer, config.recipe, 3, self.accelerator, folder, lambda *_: None
         )
