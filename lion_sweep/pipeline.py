@@ -80,7 +80,7 @@ class Pipeline:
         if lora and weights is not None:
             backbone = backbone.with_adapter(weights / WEIGHTS)
         elif lora:
-            backbone = backbone.with_lora(lora)
+            backbone = backbone.with_lora(lora, self.config.seed)
         if sharded:  # before the rest moves: the whole may not fit
             ranks = (self.accelerator.num_processes,)
             shard(backbone, init_device_mesh(self.accelerator.device.type, ranks))

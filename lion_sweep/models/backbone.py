@@ -32,8 +32,8 @@ class Backbone(nn.Module):
         config.is_causal = False
         return cls(AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype))
 
-    def with_lora(self, lora: Lora) -> "Backbone":
-        """Freeze every weight and add trainable adapters."""
+    def with_lora(self, lora: Lora, seed: int = 0) -> "Backbone":
+        """Freeze every weight and add trainable adapters, the same ones for the same `seed`."""
         settings = LoraConfig(
             r=lora.rank,
             lora_alpha=lora.alpha,
@@ -41,7 +41,10 @@ class Backbone(nn.Module):
             target_modules=list(lora.targets),
             bias="none",
         )
-        return Backbone(get_peft_model(self.model, settings))
+        # Ranks average gradients and nothing else, so that they have to start from equal weights.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return Backbone(get_peft_model(self.model, settings))
 
     def with_adapter(self, folder: Path) -> "Backbone":
         """Add a saved adapter and go on training it, as the study does after MNTP."""

@@ -98,6 +98,7 @@ def adapt(
     optimiser = optimizer(backbone, recipe, settings.learning_rate, settings.embedding_rate)
     schedule = linear_schedule(optimiser, settings.steps, recipe.warmup)
     checkpoint = Checkpoint(folder, backbone, optimiser, schedule)
+    torch.manual_seed(seed + accelerator.process_index)  # of dropout
     start, facts = checkpoint.load(accelerator.process_index)
     if start:
         on_kept(start)

@@ -6,8 +6,9 @@ alone, the losses' gradients stop at them, and a second pass encodes each micro-
 the dropout it had, to carry on. That gives the same gradients for one more forward pass, and no
 more memory than one micro-batch takes, whatever the losses compare.
 
-Where layers are sharded all ranks gather them together, so every rank takes as many micro-batches
-as the one with most. What is cut for that keeps its padding, which the plan has counted.
+Every rank takes as many micro-batches as the one with most, because sharded layers are gathered by
+all ranks together; also where none are, so that sharding does not even change dropout. What is cut
+for that keeps its padding, which the plan has counted.
 
 Shapes: N texts, L tokens (padded), D dimensions.
 """
@@ -76,12 +77,11 @@ class Embedding:
             cached,
         )
         self.lengths_N = np.array([len(text) for text in texts])
-        self.batches = list(micro_batches(self.lengths_N, tokens))
+        batches = list(micro_batches(self.lengths_N, tokens))
         self.padded_N = np.empty_like(self.lengths_N)
-        for batch in self.batches:
+        for batch in batches:
             self.padded_N[batch] = self.lengths_N[batch].max()
-        if encoder.backbone.sharded:
-            self.batches = as_many(self.batches, most(len(self.batches), accelerator))
+        self.batches = as_many(batches, most(len(batches), accelerator))
         self.generators: list[Tensor] = []  # as they were before each micro-batch
         self.vectors_ND = self._first_pass() if cached else self._with_graphs()
 

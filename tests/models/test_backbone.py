@@ -70,6 +70,20 @@ def test_lora_trains_adapters_only(make_model: MakeModel) -> None:
     torch.testing.assert_close(states(adapted, TEXT), plain, atol=1e-6, rtol=0)
 
 
+def test_adapters_start_from_their_seed(make_model: MakeModel) -> None:
+    """And from nothing else: the ranks of a cell have generators in different states."""
+    started = []
+    for state, seed in ((1, 3), (2, 3), (1, 4)):
+        backbone = Backbone(make_model())
+        torch.manual_seed(state)
+        expected = torch.rand(3, generator=torch.Generator().manual_seed(state))
+        started.append(backbone.with_lora(LORA, seed).trainable())
+        assert torch.equal(torch.rand(3), expected)
+    one, same, other = started
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not any(torch.equal(one[name], other[name]) for name in one if "lora_A" in name)
+
+
 def test_without_lora_everything_trains(backbone: Backbone) -> None:
     assert set(backbone.trainable()) == {name for name, _ in backbone.model.named_parameters()}
 

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaForCausalLM
 
-from lion_sweep.config import Config, Recipe
+from lion_sweep.config import Config, Lora, Recipe
 from lion_sweep.errors import UserError
 from lion_sweep.meter import Spending
 from lion_sweep.models.backbone import Backbone
@@ -168,6 +168,21 @@ def test_no_steps_change_nothing(
     assert run(backbone, recipe, accelerator, tmp_path) == {"planned": nothing, "spent": nothing}
     for name, value in make_model().state_dict().items():
         assert torch.equal(value, backbone.model.state_dict()[name])
+
+
+def test_dropout_depends_on_the_seed_alone(
+    make_model: MakeModel, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    lora = Lora(rank=4, alpha=8, dropout=0.3, targets=["q_proj", "up_proj"])
+    recipe.embedding_rate = None
+    found = []
+    for state in (1, 2):
+        backbone = Backbone(make_model()).with_lora(lora)
+        torch.manual_seed(state)
+        (tmp_path / str(state)).mkdir()
+        run(backbone, recipe, accelerator, tmp_path / str(state))
+        found.append(backbone.trainable())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_too_little_text_is_refused(
