@@ -20,11 +20,11 @@ MODELS = 1b,3b,8b
 GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
 PLAN_ARGS ?= ladder=full site.device=h100
 REPORT_ARGS ?=
-BENCHMARKS ?= sparse_head padding gradient_cache encoding first_step index_build sparse_search \
-  measures significance
+BENCHMARKS ?= sparse_head padding gradient_cache encoding compiled_step first_step index_build \
+  sparse_search measures significance
 GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
   "training_step --size 8b --paradigm dense" "training_step --size 1b --paradigm sparse" \
-  "encoding --size 1b" "encoding --size 8b"
+  "encoding --size 1b" "encoding --size 8b" "compiled_step --size 1b --queries 16"
 CHAOS_ARGS ?= --kills 30
 
 .PHONY: help setup demo plan status test test-slurm slurm-dev-up slurm-dev-down chaos lint format \
@@ -74,13 +74,13 @@ chaos: .venv/done ## the grid while jobs and nodes are killed; CHAOS_ARGS="--kil
 	  budget.flops=2e11 budget.tolerance=null site.memory=600
 
 lint: .venv/done ## ruff and mypy
-	$(BIN)/ruff check lion_sweep launch tests
-	$(BIN)/ruff format --check lion_sweep launch tests
+	$(BIN)/ruff check lion_sweep launch tests benchmarks
+	$(BIN)/ruff format --check lion_sweep launch tests benchmarks
 	$(BIN)/mypy
 
 format: .venv/done ## let ruff rewrite what it can
-	$(BIN)/ruff check --fix lion_sweep launch tests
-	$(BIN)/ruff format lion_sweep launch tests
+	$(BIN)/ruff check --fix lion_sweep launch tests benchmarks
+	$(BIN)/ruff format lion_sweep launch tests benchmarks
 
 scaling-report: .venv/done ## tables, figures and page from every result in outputs/
 	$(BIN)/python -m lion_sweep.report $(REPORT_ARGS)

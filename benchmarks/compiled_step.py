@@ -2,10 +2,10 @@
 
 `python -m benchmarks.compiled_step`: forward and backward passes of a training step, on the CPU of
 a small decoder of which every weight trains, in fp32. `--size 1b` (3b, 8b) is what a GPU trains:
-with dropout in bf16, gradients cached. `--encode` encodes the texts instead. Texts have many
-lengths, so micro-batches differ in shape; ours compiles once for all. `--multiple 32` adds a side that
-compiles for every shape, and has few of them: lengths are padded to that multiple, rows to a power
-of two or to as many as a micro-batch holds.
+LoRA with dropout in bf16, gradients cached. `--encode` encodes the texts instead. Texts have many
+lengths, so micro-batches differ in shape; ours compiles once for all. `--multiple 32` adds a side
+that compiles for every shape, and has few of them: lengths are padded to that multiple, rows to a
+power of two or to as many as a micro-batch holds.
 
 What compiling took is among the facts, and how many passes its seconds come to; nothing is reused
 from earlier runs. Sides agree in loss and gradients (dropout included) or in vectors, to a share of
@@ -24,12 +24,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import interleaved
 from benchmarks.study_compute import SHAPES
-from benchmarks.training_memory import MICRO_BATCH_TOKENS, TIED, Device, Setting, build
+from benchmarks.machine import Device
+from benchmarks.training_memory import MICRO_BATCH_TOKENS, Setting, build
+from benchmarks.workload import TIED
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.ledger import DecoderShape
 from lion_sweep.losses.contrastive import Contrastive
@@ -169,6 +172,7 @@ def main() -> None:
         few = FewShapes(backbone(), "mean")
         few.multiple, few.tokens = options.multiple, setting.micro_batch_tokens
         encoders[f"compiled, lengths in multiples of {options.multiple}"] = few
+        torch._dynamo.config.recompile_limit = 64  # past it layers run uncompiled
         for layer in few.backbone.language_model.model.layers:
             layer.compile(dynamic=False, options=EAGER_RANDOM)
     kind = encoding if options.encode else training

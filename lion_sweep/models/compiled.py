@@ -84,8 +84,7 @@ def compiled(backbone: "Backbone") -> Iterator[Compilation]:
     torch.compiler.reset()
     callback_handler.register_start_callback(start)
     callback_handler.register_end_callback(end)
-    model = backbone.language_model
-    for layer in getattr(model, model.base_model_prefix).get_submodule("layers").children():
+    for layer in backbone.decoder.get_submodule("layers").children():
         layer.compile(dynamic=True, options=EAGER_RANDOM)
     try:
         yield taken
