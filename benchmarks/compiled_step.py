@@ -29,8 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import interleaved
-from benchmarks.study_compute import SHAPES
 from benchmarks.machine import Device
+from benchmarks.study_compute import SHAPES
 from benchmarks.training_memory import MICRO_BATCH_TOKENS, Setting, build
 from benchmarks.workload import TIED
 from lion_sweep.data.batches import micro_batches, pad
@@ -198,10 +198,11 @@ def main() -> None:
             **vars(options),
             "tokens": setting.micro_batch_tokens,
             "micro-batches (rows, length)": setting.batches,
-            "gpu": torch.cuda.get_device_name() if cuda else None,
             "threads": torch.get_num_threads(),
             **spent,
         },
+        device=torch.cuda.get_device_name() if cuda else None,
+        variant="" if small else options.size,
     )
 
 
