@@ -5,9 +5,9 @@ backward pass comes to it; no gradient of it is ever reduced. Adapters are left 
 on every rank, in fp32, and their optimiser, averaging and checkpoints know nothing of sharding. So
 do embeddings, final norm and head, which losses read outside of any forward pass of the decoder.
 
-`fully_shard` is called directly. accelerate's plugin takes several GPUs and nothing else, so that
-no test could run it here; it wants model and optimiser prepared together, before the plan has
-decided, and with bf16 it casts what the decoder returns.
+`fully_shard` is called directly. accelerate's plugin is ignored on the CPU, so that no test without
+GPUs could run it; it has to be there before the plan, which counts the ranks, can decide; it wants
+model and optimiser prepared together; and with bf16 it casts what the decoder returns.
 """
 
 from torch.distributed.device_mesh import DeviceMesh
