@@ -57,11 +57,13 @@ plan: .venv/done ## what the full-size grid would take; PLAN_ARGS="ladder=full s
 status: .venv/done ## where every cell is: queued, running, finished, failed
 	$(BIN)/python -m lion_sweep.status
 
+# One thread for each process: tests run side by side, and threads that wait for each other do so at
+# full speed.
 test: .venv/done ## every test; those of SLURM start a private cluster
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-slurm: .venv/done ## the tests of SLURM alone, with what they need installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/launch
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/launch
 
 slurm-dev-up: .venv/done ## a private SLURM of four nodes on this machine, in .slurm/
 	$(BIN)/python -m launch.devcluster up .slurm
