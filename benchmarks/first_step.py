@@ -42,7 +42,7 @@ def first_step(root: Path, paradigm: str) -> tuple[float, str]:
 def main() -> None:
     """Check that the second cell's step is what it is in a fresh folder, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     rounds = parser.parse_args().rounds
     seconds: dict[str, list[float]] = {"second cell": [], "first cell": []}
     said = set()
