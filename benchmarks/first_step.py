@@ -59,7 +59,7 @@ def step(root: Path, paradigm: str, process: "subprocess.Popen[bytes]") -> str:
 def main() -> None:
     """Check that the second cell's step is what it is in a fresh folder, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     rounds = parser.parse_args().rounds
     together: dict[str, list[float]] = {"second cell": [], "first cell": []}
     apart: dict[str, list[float]] = {"second cell": [], "first cell": []}

@@ -67,7 +67,7 @@ def check(index: SparseIndex, postings: Postings, documents: int, terms: int) ->
 def main() -> None:
     """Check that both indexes hold the same, then time how they are built."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=50_000)
+    parser.add_argument("--documents", type=int, default=25_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     vectors_NV = synthetic(np.random.default_rng(0), options.documents, 60, 120)

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=6_980)
     parser.add_argument("--hits", type=int, default=1_000)
     parser.add_argument("--documents", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     run, qrels = synthetic(options.queries, options.hits, options.documents)
     ours, theirs = evaluate(run, qrels, list(TREC_NAMES)), by_pytrec_eval(run, qrels)
