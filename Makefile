@@ -20,7 +20,7 @@ MODELS = 1b,3b,8b
 GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
 PLAN_ARGS ?= ladder=full site.device=h100
 REPORT_ARGS ?=
-BENCHMARKS ?= sparse_head padding gradient_cache encoding compiled_step first_step index_build \
+BENCHMARKS ?= sparse_head padding gradient_cache encoding first_step index_build \
   sparse_search measures significance
 GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
   "training_step --size 8b --paradigm dense" "training_step --size 1b --paradigm sparse" \
