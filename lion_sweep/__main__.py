@@ -17,9 +17,10 @@ transformers.logging.set_verbosity_error()
     version_base="1.3", config_path=str(configuration.config_folder()), config_name="config"
 )
 def main(_: DictConfig) -> None:
-    """Never reached: the grid's callback runs all cells, and leaves."""
+    """Not reached, as the grid's callback leaves, unless it failed: Hydra only warns of that."""
+    raise SystemExit(grid.IMPOSSIBLE)
 
 
 if __name__ == "__main__":
     grid.SESSION = grid.Session(launcher_for)
-    main()
+    grid.start(main)

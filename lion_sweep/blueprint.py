@@ -6,8 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from lion_sweep.cell import plain
-from lion_sweep.config import Config, FullShape, LadderName
+from lion_sweep.config import Config, FullShape, LadderName, plain
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape

@@ -8,7 +8,6 @@ defaults, so that a changed default gives a new id.
 import json
 import os
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,12 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep.config import AXES, Config
+from lion_sweep.config import AXES, Config, plain
 from lion_sweep.errors import UserError
 from lion_sweep.stage import key_of, write_json
 
 CONFIG = "config.yaml"
 LEFT_OUT = ("site", "tracking", "paths", "plan", "status", "confirm")
-
-
-def plain(value: Any) -> Any:
-    """Enumerations by name, everything else as JSON has it."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value.name if isinstance(value, Enum) else value
 
 
 def axes(config: Config) -> dict[str, str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep import prepare
-from lion_sweep.cell import Cell, axes, plain
+from lion_sweep.cell import Cell, axes
+from lion_sweep.config import plain
 from lion_sweep.config_site import SiteName
 from lion_sweep.data.collection import Collection
 from lion_sweep.evaluating import Tested, keep

@@ -1,15 +1,18 @@
 """From the words of a command line to the configurations of its cells, through Hydra."""
 
-import copy
+import pickle
 from collections.abc import Sequence
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.config_source import ConfigResult
 
 from lion_sweep.config import AXES, Config, resolve
+from lion_sweep.errors import UserError
+
+NULL_SECTION = (AssertionError, AttributeError)  # what OmegaConf raises there
 
 
 class _ReadOnce(CachingConfigRepository):
@@ -18,12 +21,20 @@ class _ReadOnce(CachingConfigRepository):
     Hydra copies its repository for every cell, and changes what it gets from it.
     """
 
+    def __init__(self, delegate: IConfigRepository) -> None:
+        super().__init__(delegate)
+        self._pickled: dict[str, bytes] = {}  # copied in half the time that deepcopy takes
+
     def __deepcopy__(self, memo: object) -> "_ReadOnce":
         return self
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """A copy of the file's content that its reader may change."""
-        return copy.deepcopy(super().load_config(config_path=config_path))
+        if config_path not in self._pickled:
+            read = super().load_config(config_path=config_path)
+            self._pickled[config_path] = pickle.dumps(read)
+        found: ConfigResult | None = pickle.loads(self._pickled[config_path])
+        return found
 
 
 def compose_cells(
@@ -43,7 +54,23 @@ def compose_cells(
 
 def compose(overrides: Sequence[str]) -> Config:
     """The configuration of one cell."""
-    return resolve(hydra.compose("config", overrides=list(overrides)))
+    try:
+        composed = hydra.compose("config", overrides=list(overrides))
+    except NULL_SECTION as error:
+        raise inside_null(error, overrides) from None
+    return resolve(composed)
+
+
+def inside_null(error: Exception, words: Sequence[str]) -> Exception:
+    """What to do where OmegaConf fails to change a section that is null, or the error itself."""
+    deep = [word for word in words if "=" in word and "." in word.split("=")[0]]
+    known = any(said in str(error) for said in ("root: NoneType", "'NoneType' object has no"))
+    if not (known and deep):
+        return error
+    return UserError(
+        f"{' or '.join(deep)} changes a section that is null: choose the option of its group "
+        "that has one, as in budget=anchor for budget.anchor."
+    )
 
 
 def reference(config: Config, overrides: Sequence[str]) -> Config | None:

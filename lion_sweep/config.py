@@ -4,7 +4,8 @@ Hydra merges every chosen option into these classes, so an unknown key or a wron
 while composing. What no single key shows to be wrong is refused in validation.py.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ class Lengths:
 
 @dataclass
 class Lora:
-    """Low-rank adapters; everything else is frozen."""
+    """Low-rank adapters; everything else is frozen. `resolve` makes None of rank 0."""
 
     rank: int = MISSING
     alpha: int = MISSING
@@ -317,15 +318,41 @@ def config_folder() -> Path:
 
 
 def resolve(composed: DictConfig) -> Config:
-    """A typed `Config` with every interpolation resolved, or `UserError` for a missing value."""
+    """A typed `Config` with every interpolation resolved.
+
+    Raises `UserError` for a missing value, and for a key of no section's declaration.
+    """
     try:
-        # The merge below refuses keys that were added with +key, which a direct way out would not.
-        cell = OmegaConf.create(
-            OmegaConf.to_container(composed, resolve=True, throw_on_missing=True, enum_to_str=True)
-        )
+        config = OmegaConf.to_object(composed)
     except MissingMandatoryValue as error:
-        key = str(error).rsplit(": ", 1)[-1].strip()
+        key = error.full_key
         raise UserError(f"{key} has no value: give it one with {key}=VALUE.") from None
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), cell))
     assert isinstance(config, Config)
+    for path, section in _sections(config):
+        declared = {field.name for field in fields(section)}
+        for name, value in list(vars(section).items()):
+            if name not in declared:
+                key = path + name
+                raise UserError(f"{key} is no setting: leave +{key} out, or correct its name.")
+            if isinstance(value, dict):  # which interpolations bring enumerations into
+                setattr(section, name, plain(value))
+    if config.recipe.lora and config.recipe.lora.rank == 0:
+        config.recipe.lora = None
     return config
+
+
+def _sections(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(what its keys begin with, section) of a section and of all below it."""
+    yield path, section
+    for name, value in vars(section).items():
+        if is_dataclass(value):
+            yield from _sections(value, f"{path}{name}.")
+
+
+def plain(value: Any) -> Any:
+    """Enumerations by name, as files have them, everything else as JSON has it."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else value

@@ -23,9 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lion_sweep import checkpoints, prepare, site
 from lion_sweep import config as configuration
-from lion_sweep.cell import plain
 from lion_sweep.checkpoints import Checkpoint
-from lion_sweep.config import Config
+from lion_sweep.config import Config, plain
 from lion_sweep.config_site import SiteName
 from lion_sweep.data.collection import Collection
 from lion_sweep.errors import UserError

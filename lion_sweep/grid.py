@@ -4,6 +4,8 @@ Hydra's callbacks are the seam: they see the whole grid before its first cell, a
 themselves. Hydra's own loop would compose every cell twice more, from files that may have changed.
 """
 
+import gc
+import os
 import sys
 import time
 import traceback
@@ -15,12 +17,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lion_sweep import preflight
 from lion_sweep.cell import Cell, label
-from lion_sweep.composing import compose_cells
+from lion_sweep.composing import NULL_SECTION, compose_cells, inside_null
 from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
 from lion_sweep.errors import UserError
@@ -164,20 +166,42 @@ def refuse(error: Exception) -> NoReturn:
     raise SystemExit(IMPOSSIBLE)
 
 
+def start(main: Callable[[], None]) -> None:
+    """A command of Hydra's; what it refuses before the grid is known is said in plain words too."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # have it raise, where it would print and leave
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        refuse(error)
+    except NULL_SECTION as error:
+        told = inside_null(error, sys.argv[1:])
+        if told is error:
+            raise
+        refuse(told)
+
+
+def _words(config: DictConfig) -> list[str]:
+    """The overrides as they were given: interpolations in them are the cell's."""
+    words = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    assert isinstance(words, list)
+    return words
+
+
 class GridCallback(Callback):
     """Checks the grid before its first cell, then runs it."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """One cell was asked for."""
-        self._start([list(config.hydra.overrides.task)])
+        self._start([_words(config)])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """A grid was asked for."""
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        overrides = OverridesParser.create().parse_overrides(_words(config))
         (cells,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         self._start(cells)
 
     def _start(self, cells: list[list[str]]) -> NoReturn:
+        gc.freeze()  # modules never become garbage: looking takes a second at the exit alone
         try:
             SESSION.prepare(*compose_cells(cells))
             SESSION.run()

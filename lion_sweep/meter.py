@@ -81,7 +81,7 @@ class Meter:
         """What N texts cost in micro-batches of at most `tokens` padded tokens."""
         longest = len(self.useful_L) - 1
         real_L = np.bincount(length_N, minlength=longest + 1)
-        return self._counted(0, real_L, padded_counts(length_N[None], tokens, longest)[0])
+        return self._counted(0, real_L, padded_counts(real_L[None], tokens)[0])
 
     def steps(self, real_SL: NDArray[np.int64], padded_SL: NDArray[np.int64]) -> Spending:
         """What S steps cost whose texts have these lengths, see `LengthCounts`."""

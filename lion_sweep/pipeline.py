@@ -14,8 +14,8 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from lion_sweep import prepare
 from lion_sweep.blueprint import blueprint
-from lion_sweep.cell import plain, training_specification
-from lion_sweep.config import Config
+from lion_sweep.cell import training_specification
+from lion_sweep.config import Config, plain
 from lion_sweep.config_site import SiteName
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection

@@ -63,11 +63,15 @@ class Workshop:
     ) -> Stage:
         """One stage; `shown` tells apart several of a name, `together` is work for all ranks.
 
+        What this workshop has had before is not looked up, nor logged, again.
         Raises what `stage.run` raises, so `Busy` where it is not to `wait` for another process.
         """
         title = shown or name
         if interruption.requested():
             raise interruption.stop()
+        known = self.stages.get(title)
+        if known and known.folder.name == stage.name_of(name, specification):
+            return known
         self.progress.begin(title)
         try:
             done = stage.run(

@@ -144,9 +144,14 @@ def validate(config: Config) -> None:
             "budget.steps=100.",
         )
     _require(
+        recipe.lora is None or recipe.lora.rank > 0,
+        f"recipe.lora.rank={recipe.lora and recipe.lora.rank}: set recipe.lora.rank=0 for full "
+        "fine-tuning, or a positive rank.",
+    )
+    _require(
         not (recipe.lora and recipe.embedding_rate),
         "recipe.embedding_rate trains embedding rows, which recipe.lora freezes: "
-        "set recipe.embedding_rate=null or recipe.lora=null.",
+        "set recipe.embedding_rate=null or recipe.lora.rank=0.",
     )
     _require(
         recipe.lora is not None or config.site.shard is not When.always,

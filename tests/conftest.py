@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from support import GRID, TWIN_BUDGET, Shell
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lion_sweep import config as configuration
+from lion_sweep.composing import compose
 from lion_sweep.config import Config
 from lion_sweep.data import pydoc
 from lion_sweep.data.collection import write
@@ -21,6 +22,12 @@ from lion_sweep.stage import locked
 MakeModel = Callable[..., LlamaForCausalLM]
 Compose = Callable[..., Config]
 Once = Callable[[str, Callable[[Path], object]], Path]
+SLOWEST = ("launch", "system")  # folders
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files begin first, lest one process is left with them at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in SLOWEST)
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +112,7 @@ def compose_cell() -> Iterator[Compose]:
     configuration.register()
     folder = str(configuration.config_folder())
     with initialize_config_dir(config_dir=folder, version_base="1.3"):
-        yield lambda *overrides: configuration.resolve(compose("config", overrides=[*overrides]))
+        yield lambda *overrides: compose(overrides)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,8 @@ class Plan(grid.Session):
     version_base="1.3", config_path=str(configuration.config_folder()), config_name="config"
 )
 def main(_: DictConfig) -> None:
-    """Never reached: the grid's callback hands all cells to `Plan.prepare`, which leaves."""
+    """Not reached, as the grid's callback leaves, unless it failed: Hydra only warns of that."""
+    raise SystemExit(grid.IMPOSSIBLE)
 
 
 if __name__ == "__main__":
@@ -81,4 +82,4 @@ if __name__ == "__main__":
         place = overrides[0] if overrides else len(words)
         sys.argv = [*words[:place], "plan.calibrate=true", *words[place:]]
     grid.SESSION = Plan()
-    main()
+    grid.start(main)

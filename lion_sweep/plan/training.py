@@ -14,8 +14,7 @@ import numpy as np
 
 from lion_sweep import stage
 from lion_sweep.blueprint import Blueprint
-from lion_sweep.cell import plain
-from lion_sweep.config import Config
+from lion_sweep.config import Config, plain
 from lion_sweep.config_site import SiteName, When
 from lion_sweep.data import tokens
 from lion_sweep.data.batches import Sampler, micro_batches
