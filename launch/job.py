@@ -22,8 +22,10 @@ from lion_sweep.stage import Alone, Team
 from lion_sweep.tasks import Task
 
 TERMINATED = 128 + signal.SIGTERM
-# A job that is being preempted counts as failed when it leaves before it is killed.
+# A job counts as failed when one of its ranks leaves before SLURM has put it back into the queue.
 GRACE_SECONDS = 600
+# A controller that is busy or restarts does not answer; then it is asked again.
+RETRY_SECONDS = 5
 # Of the time between the signal and the limit, what a step may take to reach its end.
 PATIENCE_SHARE = 0.7
 # A shared file system may show a node what was written before its job was submitted only now.
@@ -63,10 +65,10 @@ class Job:
             work.do(task, work.machine(), environment.job_id, team)
         except Interrupted as error:
             print(error, flush=True)
-            if slurm and interruption.received() == signal.SIGTERM:
-                time.sleep(GRACE_SECONDS)
-            elif slurm and leads:
+            if slurm and leads and interruption.received() != signal.SIGTERM:
                 _requeue(environment.job_id)
+            elif slurm:
+                time.sleep(GRACE_SECONDS)
             sys.exit(TERMINATED)
         except Superseded as error:
             print(error, flush=True)
@@ -112,6 +114,13 @@ def _watch(job: str, patience: float) -> None:
 
 def _requeue(job: str) -> None:
     """Back into the queue; SLURM then ends this attempt."""
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-    if done.returncode:
-        print(f"scontrol requeue failed: {done.stderr.strip()}", flush=True)
+    end = time.monotonic() + GRACE_SECONDS
+    while True:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        said = done.stderr.strip() or done.stdout.strip()
+        print(f"scontrol requeue failed: {said}", flush=True)
+        if time.monotonic() > end:
+            sys.exit(TERMINATED)
+        time.sleep(RETRY_SECONDS)

@@ -24,6 +24,7 @@ from launch.queue import JobState, SlurmError
 from launch.records import SUBMISSION, Submission, job_log, read_submission
 from launch.requests import OUT_OF_MEMORY, TIME_LIMIT, Request, request
 from lion_sweep import status
+from lion_sweep.attempts import read_attempts
 from lion_sweep.config_site import Retry, Site
 from lion_sweep.stage import locked
 from lion_sweep.status import Standing, Status
@@ -44,6 +45,8 @@ FAILURES = {
     "BOOT_FAIL": "node failure",
     "PREEMPTED": "preempted",
 }
+# Failures that are none of the task's; the command given again submits it again.
+LOST, INTERRUPTED = "lost", "interrupted"
 # What slurmstepd prints where it, or the kernel's cgroup, kills for lack of memory.
 MEMORY_WORDS = re.compile(r"memory limit|oom[-_ ]kill|out of memory", re.IGNORECASE)
 LOG_TAIL_BYTES = 4096
@@ -83,8 +86,10 @@ def survey(tasks: list[Task]) -> list[Status]:
         told = standing(found[job]) if job in found else None
         if told and told.state == status.FAILED and not told.failure and _outgrew(task, job):
             told = Standing(told.state, told.reason, OUT_OF_MEMORY)
+        if told and told.state == status.FAILED and _stopped(task):
+            told = Standing(told.state, f"stopped as asked, then {told.reason}", INTERRUPTED)
         if told is None and job and not task.complete:
-            told = Standing(status.FAILED, f"SLURM has forgotten job {job}", "lost")
+            told = Standing(status.FAILED, f"SLURM has forgotten job {job}", LOST)
         if told and told.state == status.CANCELLED:
             needs = [statuses[need] for need in task.needs if need in statuses]
             failed = [need.task.label for need in needs if need.state == status.FAILED]
@@ -92,6 +97,12 @@ def survey(tasks: list[Task]) -> list[Status]:
                 told = Standing(status.BLOCKED, f"{', '.join(failed)} failed")
         statuses[task.name] = status.status_of(task, job, told)
     return list(statuses.values())
+
+
+def _stopped(task: Task) -> bool:
+    """Whether the last attempt kept what it had, and ended because it was asked to."""
+    records = read_attempts(task.folder)
+    return bool(records) and records[-1].get("outcome") == "interrupted"
 
 
 def _outgrew(task: Task, job: str) -> bool:
@@ -133,8 +144,8 @@ class SlurmLauncher:
         if found.state in (status.NEW, status.CANCELLED):
             return True
         failed = found.state in (status.FAILED, status.BLOCKED)
-        lost = found.failure is not None and found.failure["class"] == "lost"
-        return failed and (lost or self.site.retry is Retry.failed)
+        blameless = found.failure is not None and found.failure["class"] in (LOST, INTERRUPTED)
+        return failed and (blameless or self.site.retry is Retry.failed)
 
     def _withdraw_lost(self, tasks: list[Task]) -> None:
         """Cancel jobs of a launcher that died before it could write down their ids."""

@@ -25,3 +25,25 @@ def test_a_job_whose_task_another_has(
     if written:
         Submission(written, "slurm").write(tmp_path)
     assert not Job(tmp_path, "token").has_the_task()
+
+
+def test_a_controller_that_does_not_answer_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who left instead would count as failed."""
+    asked = tmp_path / "asked"
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(
+        f'#!/bin/sh\necho "$*" >> {asked}\n'
+        f"[ $(wc -l < {asked}) -gt 2 ] || {{ echo no answer >&2; exit 1; }}\n"
+    )
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(job, "RETRY_SECONDS", 0)
+    job._requeue("7_1")
+    assert asked.read_text() == "requeue 7_1\n" * 3
+    assert capsys.readouterr().out == "scontrol requeue failed: no answer\n" * 2
+    asked.unlink()
+    monkeypatch.setattr(job, "GRACE_SECONDS", -1)
+    with pytest.raises(SystemExit):  # it never answers: the job has to end
+        job._requeue("7_1")

@@ -1,12 +1,17 @@
 """SLURM's words in ours."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launch import slurm
 from launch.queue import JobState, SlurmError, _hours, job_states
+from launch.records import Submission
+from lion_sweep.attempts import Attempt
+from lion_sweep.errors import Interrupted
 from lion_sweep.status import BLOCKED, CANCELLED, FAILED, FINISHED, QUEUED, RUNNING
+from lion_sweep.tasks import CELL, Task
 
 
 @pytest.mark.parametrize(
@@ -85,3 +90,23 @@ def test_accounting_that_fails_is_not_taken_for_jobs_that_are_gone(
     commands(tmp_path, monkeypatch, squeue="true", sacct="echo no database >&2; exit 1")
     with pytest.raises(SlurmError, match="sacct failed: no database"):
         job_states(["7"])
+
+
+def test_a_job_that_stopped_as_asked_has_not_failed_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose_cell: Any
+) -> None:
+    """It was to go on, and does when the command is given again, whatever site.retry says."""
+    config = compose_cell(f"paths.root={tmp_path}", "site.retry=none")
+    task = Task(CELL, "cell", config)
+    attempt = Attempt.begin(task.folder, "7", limit=3)
+    Submission("token", slurm.NAME, "7").write(task.folder)
+    commands(tmp_path, monkeypatch, squeue="echo '7|FAILED|NonZeroExitCode|n1'")
+    launcher = slurm.SlurmLauncher(config.site)
+    (killed,) = slurm.survey([task])
+    assert killed.failure == {"class": "killed", "message": "SLURM says FAILED NonZeroExitCode"}
+    assert not launcher._wants(killed)
+    attempt.end(Interrupted("stopped by SIGUSR2"))
+    (stopped,) = slurm.survey([task])
+    assert (stopped.state, stopped.failure["class"]) == (FAILED, "interrupted")
+    assert "NonZeroExitCode" in stopped.failure["message"]
+    assert launcher._wants(stopped)
