@@ -47,6 +47,12 @@ class Job:
         task = Task.thaw(self.folder)
         slurm = environment.cluster == "slurm"
         leads = environment.global_rank == 0
+        interruption.listen(signal.SIGUSR2, signal.SIGTERM)
+        if slurm and leads:
+            patience = PATIENCE_SHARE * task.config.site.slurm.signal
+            watch = threading.Thread(target=_watch, args=(environment.job_id, patience))
+            watch.daemon = True
+            watch.start()
         team: Team = Alone()
         if environment.num_tasks > 1:
             _join(environment)
@@ -55,12 +61,6 @@ class Job:
             team = Ranks(cpu=work.machine() is not SiteName.gpu)
         if cores := os.environ.get("SLURM_CPUS_PER_TASK"):
             torch.set_num_threads(int(cores))  # a node may be shared, and not confine its jobs
-        interruption.listen(signal.SIGUSR2, signal.SIGTERM)
-        if slurm and leads:
-            patience = PATIENCE_SHARE * task.config.site.slurm.signal
-            watch = threading.Thread(target=_watch, args=(environment.job_id, patience))
-            watch.daemon = True
-            watch.start()
         try:
             work.do(task, work.machine(), environment.job_id, team)
         except Interrupted as error:
@@ -83,10 +83,6 @@ class Job:
             if time.monotonic() > end:
                 return False
             time.sleep(POLL_SECONDS)
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """For a signal that comes before this has begun to listen: the same job again."""
-        return submitit.helpers.DelayedSubmission(self)
 
 
 def _join(environment: submitit.JobEnvironment) -> None:

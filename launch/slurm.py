@@ -7,7 +7,9 @@ before and after it is made, see records.py.
 
 import os
 import re
+import shlex
 import subprocess
+import sys
 import time
 import uuid
 from collections import defaultdict
@@ -31,6 +33,13 @@ from lion_sweep.status import Standing, Status
 from lion_sweep.tasks import KINDS, Task
 
 NAME = "slurm"
+# Imports take seconds, in which a signal would end the process: a job holds back those that ask it
+# to stop, from its first moment until `interruption.listen` takes them.
+DEAF_PYTHON = (
+    "import os, signal, sys; "
+    "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2, signal.SIGTERM]); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 SUBMIT_TRIES = 5
 ALL_AT_ONCE = 1000
 
@@ -230,7 +239,8 @@ def _name(token: str) -> str:
 
 
 def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecutor:
-    executor = submitit.SlurmExecutor(folder=root / "jobs" / "%j", max_num_timeout=1_000_000)
+    python = f"{shlex.quote(sys.executable)} -c {shlex.quote(DEAF_PYTHON)}"
+    executor = submitit.SlurmExecutor(folder=root / "jobs" / "%j", python=python)
     name = parameters.pop("name")
     executor.update_parameters(
         job_name=name, **{key: value for key, value in parameters.items() if value is not None}

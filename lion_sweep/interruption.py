@@ -16,9 +16,10 @@ _received: int | None = None
 
 
 def listen(*signals: int) -> None:
-    """From now on, note these signals instead of dying of them."""
+    """From now on, note these signals instead of dying of them; those held back come now."""
     for number in signals:
         signal.signal(number, _note)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def _note(number: int, _: FrameType | None) -> None:
