@@ -22,7 +22,7 @@ LONG += ["recipe.checkpoint_every=10"]
 ALONE = ["+site.slurm.sbatch.exclusive=true"]
 HITS = ("limit", "preempted", "node")
 WORDS = {
-    # Two minutes, signalled a minute earlier, or up to 30 s before that: SLURM looks twice a minute.
+    # Two minutes, signalled one minute earlier or up to 30 s before: SLURM looks twice a minute.
     "limit": ["site.time_limit=0.034", "site.slurm.signal=60"],
     "preempted": ["site.slurm.partition=preempt"],
     "node": [],
