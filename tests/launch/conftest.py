@@ -56,7 +56,7 @@ def free_ports(count: int) -> int:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Four nodes with accounting; started once."""
     folder = tmp_path_factory.mktemp("slurm")
-    with Cluster(folder, nodes=NODES, port=free_ports(PORTS), slurmd_timeout=10) as cluster:
+    with Cluster(folder, nodes=NODES, port=free_ports(PORTS)) as cluster:
         yield cluster
 
 
