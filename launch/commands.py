@@ -17,8 +17,7 @@ from launch.records import job_log, read_submission
 from lion_sweep import config as configuration
 from lion_sweep import status
 from lion_sweep.config import Config, StatusFormat
-from lion_sweep.errors import UserError
-from lion_sweep.grid import IMPOSSIBLE, refuse
+from lion_sweep.errors import IMPOSSIBLE, UserError, refuse
 from lion_sweep.status import Status
 from lion_sweep.tasks import CELL, ENCODE, TRAIN, Task, all_tasks
 

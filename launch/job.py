@@ -12,10 +12,9 @@ import time
 from pathlib import Path
 
 import submitit
-import torch
 
 from launch.records import read_submission
-from lion_sweep import interruption, work
+from lion_sweep import interruption
 from lion_sweep.config_site import SiteName
 from lion_sweep.errors import Interrupted, Superseded
 from lion_sweep.stage import Alone, Team
@@ -53,6 +52,10 @@ class Job:
             watch = threading.Thread(target=_watch, args=(environment.job_id, patience))
             watch.daemon = True
             watch.start()
+        import torch  # here, as launchers need not wait for all that a job imports
+
+        from lion_sweep import work
+
         team: Team = Alone()
         if environment.num_tasks > 1:
             _join(environment)

@@ -6,7 +6,6 @@ import uuid
 
 import psutil
 import submitit
-import torch
 
 from launch.job import Job
 from launch.records import Submission, read_submission
@@ -52,6 +51,8 @@ class LocalLauncher:
     """Keeps `site.parallel` processes busy until every task has ended."""
 
     def __init__(self, site: Site) -> None:
+        import torch  # here, as `survey` needs none of it
+
         self.parallel = site.parallel or 1
         self.gpus = torch.cuda.device_count()
 

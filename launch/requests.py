@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from lion_sweep import site
 from lion_sweep.config import Config
 from lion_sweep.errors import UserError
+from lion_sweep.resources import resources
 from lion_sweep.tasks import CELL, Task
 
 OUT_OF_MEMORY, TIME_LIMIT = "out of memory", "time limit"
@@ -54,7 +54,7 @@ class Request:
 def request(task: Task, failures: list[str]) -> Request:
     """What the task asks for, after it has failed in these ways before."""
     config = task.config
-    found = site.resources(config)
+    found = resources(config)
     asked = Request(
         nodes=config.site.slurm.nodes, time_limit=config.site.time_limit, **asdict(found)
     )

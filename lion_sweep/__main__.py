@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from launch import launcher_for
 from lion_sweep import config as configuration
 from lion_sweep import grid
+from lion_sweep.errors import IMPOSSIBLE
 
 configuration.register()
 transformers.logging.disable_progress_bar()
@@ -18,7 +19,7 @@ transformers.logging.set_verbosity_error()
 )
 def main(_: DictConfig) -> None:
     """Not reached, as the grid's callback leaves, unless it failed: Hydra only warns of that."""
-    raise SystemExit(grid.IMPOSSIBLE)
+    raise SystemExit(IMPOSSIBLE)
 
 
 if __name__ == "__main__":

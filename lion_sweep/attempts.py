@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lion_sweep.errors import (
     FULL_DISK,
     Interrupted,
@@ -29,6 +27,8 @@ WHEREABOUTS = "progress.json"
 
 def failure_class(error: BaseException) -> str:
     """What kind of failure an exception is, in the words of the status table."""
+    import torch  # here, as who only reads records need not wait for it
+
     if isinstance(error, NotFinite):
         return "NaN"
     if isinstance(error, NoProgress):

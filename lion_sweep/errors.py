@@ -1,7 +1,10 @@
 """Errors that are shown as a plain sentence, without a traceback, and what else ends a cell."""
 
 import errno
+import sys
+from typing import NoReturn
 
+IMPOSSIBLE = 2  # exit status of a command that was refused
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -31,3 +34,9 @@ class Busy(Exception):
 
 class Superseded(Exception):
     """Another attempt has taken over; this one must not write any more."""
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Say in plain words what was wrong, and stop."""
+    print(f"lion_sweep: {str(error).strip()}", file=sys.stderr, flush=True)
+    raise SystemExit(IMPOSSIBLE)

@@ -25,12 +25,13 @@ from lion_sweep.cell import Cell, label
 from lion_sweep.composing import NULL_SECTION, compose_cells, inside_null
 from lion_sweep.config import Config
 from lion_sweep.config_site import SiteName
-from lion_sweep.errors import UserError
+from lion_sweep.errors import IMPOSSIBLE, UserError, refuse
 from lion_sweep.plan.planner import Planner
+from lion_sweep.prepare import taught_name
 from lion_sweep.progress import duration
 from lion_sweep.tasks import CELL, Task, tasks_of
 
-COMPLETE, IMPOSSIBLE, HOLES = 0, 2, 3
+COMPLETE, HOLES = 0, 3
 
 
 class Launcher(Protocol):
@@ -88,7 +89,8 @@ class Session:
         cells = [self.planner.cell(config) for config in self.configs]
         launcher = self.launcher_for(self.configs[0], self.site)
         if launcher and not all(cell.complete for cell in cells):
-            raise SystemExit(launcher(tasks_of(cells, self.planner.adapted)))
+            tasks = tasks_of(cells, self.planner.adapted, taught_name)
+            raise SystemExit(launcher(tasks))
         for cell in cells:
             self._run(cell)
         self.finish()
@@ -158,12 +160,6 @@ def summary(outcomes: list[Outcome], seconds: float) -> str:
 
 
 SESSION = Session()
-
-
-def refuse(error: Exception) -> NoReturn:
-    """Say in plain words what was wrong, and stop."""
-    print(f"lion_sweep: {str(error).strip()}", file=sys.stderr, flush=True)
-    raise SystemExit(IMPOSSIBLE)
 
 
 def start(main: Callable[[], None]) -> None:

@@ -6,11 +6,12 @@ A step cannot be left in its middle without losing it, so the handler only takes
 
 import signal
 from types import FrameType
-
-import torch
-from accelerate import Accelerator
+from typing import TYPE_CHECKING
 
 from lion_sweep.errors import Interrupted
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _received: int | None = None
 
@@ -32,10 +33,12 @@ def received() -> int | None:
     return _received
 
 
-def requested(accelerator: Accelerator | None = None) -> bool:
+def requested(accelerator: "Accelerator | None" = None) -> bool:
     """Whether to stop here; all ranks agree, as the signal reaches them between different steps."""
     if accelerator is None or accelerator.num_processes == 1:
         return _received is not None
+    import torch  # here, as launchers need not wait for it
+
     noted = torch.tensor(int(_received is not None), device=accelerator.device)
     return bool(accelerator.reduce(noted, reduction="sum").item())
 

@@ -11,8 +11,9 @@ from transformers import AutoConfig
 
 from lion_sweep.config import Config, LadderName, Precision
 from lion_sweep.config_data import BM25Engine, Evaluation, SparseEngine
-from lion_sweep.config_site import Resources, SiteName
+from lion_sweep.config_site import SiteName
 from lion_sweep.errors import UserError
+from lion_sweep.resources import resources
 from lion_sweep.retrieval.anserini import lucene_available
 from lion_sweep.retrieval.seismic import seismic_available
 
@@ -70,26 +71,6 @@ def controller() -> str:
         ) from None
     up = [line.strip() for line in asked.stdout.splitlines() if line.strip().endswith("is UP")]
     return up[0] if up else ""
-
-
-def resources(config: Config) -> Resources:
-    """What a job of the cell asks of a cluster, by its ladder and model."""
-    of_ladder: dict[str, Resources] = getattr(config.site.resources, config.ladder.name)
-    found = of_ladder.get(config.model.name) or of_ladder.get("default")
-    if found is None:
-        raise UserError(
-            f"site.resources.{config.ladder.name} has neither {config.model.name} nor default: "
-            f"add {{devices: 1, gpus: 1, cpus: 8, memory: 64}} for one of them."
-        )
-    site = config.site
-    devices = site.devices or found.devices
-    share = devices / found.devices  # more devices bring their GPUs and cores along
-    return Resources(
-        devices,
-        round(found.gpus * share) if site.gpus is None else site.gpus,
-        max(1, round(found.cpus * share)) if site.cpus is None else site.cpus,
-        found.memory if site.memory is None else site.memory,
-    )
 
 
 def settle(config: Config, chosen: SiteName) -> None:

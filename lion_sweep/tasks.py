@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep import prepare, stage
+from lion_sweep import stage
 from lion_sweep.cell import Cell, axes, label, read_config, training_specification, write_config
 from lion_sweep.config import Config
 from lion_sweep.errors import UserError
@@ -96,15 +96,21 @@ def encoding_name(cell: Cell, number: int) -> str:
     return stage.name_of(ENCODING, encoding_job(cell, number))
 
 
-def tasks_of(cells: list[Cell], adapted: Callable[[Config], str]) -> list[Task]:
-    """The cells' tasks after those that they need; `adapted` names the stage a cell starts from."""
+def tasks_of(
+    cells: list[Cell], adapted: Callable[[Config], str], taught: Callable[[Config, str], str]
+) -> list[Task]:
+    """The cells' tasks after those that they need.
+
+    `adapted` names the stage that a configuration starts from, `taught` the one of its teacher on
+    the collection with a checksum.
+    """
     before: dict[str, Task] = {}
     of_cells = []
     for cell in cells:
         config = cell.config
         needed = [Task(ADAPT, adapted(config), config)]
         if needs_teacher(config):
-            needed.append(Task(TEACHER, prepare.taught_name(config, cell.checksum), config))
+            needed.append(Task(TEACHER, taught(config, cell.checksum), config))
         if config.site.encode_jobs > 1 and not cell.complete:
             needed += _jobs_of(cell, needed)
         for task in needed:

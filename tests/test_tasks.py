@@ -8,6 +8,7 @@ import pytest
 from lion_sweep import stage
 from lion_sweep.cell import Cell
 from lion_sweep.errors import UserError
+from lion_sweep.prepare import taught_name
 from lion_sweep.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task, all_tasks, tasks_of
 
 
@@ -50,7 +51,7 @@ def test_cells_wait_for_what_they_share(compose_cell: Any) -> None:
         for model in ("1b", "3b")
         for loss in ("cl", "kd", "clkd")
     ]
-    tasks = tasks_of(cells, lambda config: f"adapt-{config.model.name}")
+    tasks = tasks_of(cells, lambda config: f"adapt-{config.model.name}", taught_name)
     shared = [task for task in tasks if task.kind != CELL]
     assert [task.kind for task in shared] == [ADAPT, TEACHER, ADAPT]
     assert tasks[: len(shared)] == shared
@@ -70,7 +71,7 @@ def test_a_cell_of_several_jobs(tmp_path: Path, compose_cell: Any) -> None:
     first, second = (
         Cell(compose_cell(*words, f"loss={loss}"), {"pydoc": "sum"}) for loss in ("cl", "kd")
     )
-    tasks = tasks_of([first, second], lambda config: "adapt-1")
+    tasks = tasks_of([first, second], lambda config: "adapt-1", taught_name)
     assert [task.label for task in tasks] == [
         "adapt 1b",
         "train 1b-dense-cl",
@@ -107,7 +108,7 @@ def test_a_cell_of_several_jobs(tmp_path: Path, compose_cell: Any) -> None:
     done.touch()
     assert job.complete
     stage.write_json(first.result_path, {})  # a finished cell needs no more jobs
-    again = tasks_of([first, second], lambda config: "adapt-1")
+    again = tasks_of([first, second], lambda config: "adapt-1", taught_name)
     assert [task.label for task in again] == [tasks[i].label for i in (0, 4, 5, 6, 7, 8, 9)]
 
 

@@ -17,6 +17,7 @@ from lion_sweep import config as configuration
 from lion_sweep import grid, site
 from lion_sweep.config import Config, PlanFormat
 from lion_sweep.config_site import SiteName
+from lion_sweep.errors import IMPOSSIBLE
 from lion_sweep.plan import show
 from lion_sweep.plan.planner import Planner
 from lion_sweep.validation import validate
@@ -70,7 +71,7 @@ class Plan(grid.Session):
 )
 def main(_: DictConfig) -> None:
     """Not reached, as the grid's callback leaves, unless it failed: Hydra only warns of that."""
-    raise SystemExit(grid.IMPOSSIBLE)
+    raise SystemExit(IMPOSSIBLE)
 
 
 if __name__ == "__main__":

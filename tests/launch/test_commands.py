@@ -1,5 +1,7 @@
 """Where a cell is that several jobs do, and which of its jobs a command means."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from launch.queue import JobState
 from launch.records import Submission
 from lion_sweep.cell import Cell
 from lion_sweep.config import Config
+from lion_sweep.prepare import taught_name
 from lion_sweep.status import BLOCKED, CANCELLED, FAILED, FINISHED
 from lion_sweep.tasks import Task, tasks_of
 
@@ -31,7 +34,7 @@ def tasks(compose_cell: Any, tmp_path: Path) -> list[Task]:
     words = [f"paths.root={tmp_path}", "site.encode_jobs=2"]
     chosen = [["paradigm=dense"], ["paradigm=sparse"], ["paradigm=dense", "evaluation.depth=10"]]
     cells = [Cell(compose_cell(*words, *more), {"pydoc": "sum"}) for more in chosen]
-    found = tasks_of(cells, lambda config: "adapt-1")
+    found = tasks_of(cells, lambda config: "adapt-1", taught_name)
     for task in found:
         task.freeze()
     return found
@@ -80,3 +83,10 @@ def test_what_waits_for_a_failed_job_names_that_one(
         "1b-dense-cl": blocked,
     }
     assert {state for label, (state, _) in found.items() if "sparse" in label} == {CANCELLED}
+
+
+def test_looking_needs_nothing_of_what_computes() -> None:
+    """Importing torch takes seconds, on the disk of a login node many."""
+    asked = "import sys, launch.commands; print({'torch', 'transformers'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
