@@ -58,13 +58,12 @@ status: .venv/done ## where every cell is: queued, running, finished, failed
 	$(BIN)/python -m lion_sweep.status
 
 # One thread for each process: tests run side by side, and threads that wait for each other do so at
-# full speed. One process more than cores, up to four: those of SLURM mostly wait.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) < 3 ? $$(nproc) + 1 : 4))
+# full speed.
 test: .venv/done ## every test; those of SLURM start a private cluster
-	$(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-slurm: .venv/done ## the tests of SLURM alone, with what they need installed
-	$(PYTEST) tests/launch
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/launch
 
 slurm-dev-up: .venv/done ## a private SLURM of four nodes on this machine, in .slurm/
 	$(BIN)/python -m launch.devcluster up .slurm
