@@ -4,6 +4,7 @@ A pickle is what a requeued job starts from again, so nothing in it may age.
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +21,16 @@ from lion_sweep.errors import Interrupted, Superseded
 from lion_sweep.stage import Alone, Team
 from lion_sweep.tasks import Task
 
+# What asks a job to stop.
+SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+# Imports take seconds, in which these would end the process: the Python of a job begins by holding
+# them back, and they come when it listens.
+_HOLD_BACK = (
+    "import os, signal, sys; "
+    f"signal.pthread_sigmask(signal.SIG_BLOCK, {[int(number) for number in SIGNALS]}); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+DEAF_PYTHON = shlex.join([sys.executable, "-c", _HOLD_BACK])
 TERMINATED = 128 + signal.SIGTERM
 # A job counts as failed when one of its ranks leaves before SLURM has put it back into the queue.
 GRACE_SECONDS = 600
@@ -46,7 +57,7 @@ class Job:
         task = Task.thaw(self.folder)
         slurm = environment.cluster == "slurm"
         leads = environment.global_rank == 0
-        interruption.listen(signal.SIGUSR2, signal.SIGTERM)
+        interruption.listen(*SIGNALS)
         if slurm and leads:
             patience = PATIENCE_SHARE * task.config.site.slurm.signal
             watch = threading.Thread(target=_watch, args=(environment.job_id, patience))

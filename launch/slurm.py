@@ -7,9 +7,7 @@ before and after it is made, see records.py.
 
 import os
 import re
-import shlex
 import subprocess
-import sys
 import time
 import uuid
 from collections import defaultdict
@@ -21,25 +19,17 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from launch import queue, show
-from launch.job import Job
+from launch.job import DEAF_PYTHON, Job
 from launch.queue import JobState, SlurmError
 from launch.records import SUBMISSION, Submission, job_log, read_submission
 from launch.requests import OUT_OF_MEMORY, TIME_LIMIT, Request, request
 from lion_sweep import status
-from lion_sweep.attempts import read_attempts
 from lion_sweep.config_site import Retry, Site
 from lion_sweep.stage import locked
 from lion_sweep.status import Standing, Status
 from lion_sweep.tasks import KINDS, Task
 
 NAME = "slurm"
-# Imports take seconds, in which a signal would end the process: a job holds back those that ask it
-# to stop, from its first moment until `interruption.listen` takes them.
-DEAF_PYTHON = (
-    "import os, signal, sys; "
-    "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2, signal.SIGTERM]); "
-    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-)
 SUBMIT_TRIES = 5
 ALL_AT_ONCE = 1000
 
@@ -54,8 +44,9 @@ FAILURES = {
     "BOOT_FAIL": "node failure",
     "PREEMPTED": "preempted",
 }
-# Failures that are none of the task's; the command given again submits it again.
-LOST, INTERRUPTED = "lost", "interrupted"
+# The command given again submits these tasks again, whose failures are none of their own.
+LOST = "lost"
+BLAMELESS = (LOST, status.INTERRUPTED)
 # What slurmstepd prints where it, or the kernel's cgroup, kills for lack of memory.
 MEMORY_WORDS = re.compile(r"memory limit|oom[-_ ]kill|out of memory", re.IGNORECASE)
 LOG_TAIL_BYTES = 4096
@@ -95,8 +86,6 @@ def survey(tasks: list[Task]) -> list[Status]:
         told = standing(found[job]) if job in found else None
         if told and told.state == status.FAILED and not told.failure and _outgrew(task, job):
             told = Standing(told.state, told.reason, OUT_OF_MEMORY)
-        if told and told.state == status.FAILED and _stopped(task):
-            told = Standing(told.state, f"stopped as asked, then {told.reason}", INTERRUPTED)
         if told is None and job and not task.complete:
             told = Standing(status.FAILED, f"SLURM has forgotten job {job}", LOST)
         if told and told.state == status.CANCELLED:
@@ -106,12 +95,6 @@ def survey(tasks: list[Task]) -> list[Status]:
                 told = Standing(status.BLOCKED, f"{', '.join(failed)} failed")
         statuses[task.name] = status.status_of(task, job, told)
     return list(statuses.values())
-
-
-def _stopped(task: Task) -> bool:
-    """Whether the last attempt kept what it had, and ended because it was asked to."""
-    records = read_attempts(task.folder)
-    return bool(records) and records[-1].get("outcome") == "interrupted"
 
 
 def _outgrew(task: Task, job: str) -> bool:
@@ -153,7 +136,7 @@ class SlurmLauncher:
         if found.state in (status.NEW, status.CANCELLED):
             return True
         failed = found.state in (status.FAILED, status.BLOCKED)
-        blameless = found.failure is not None and found.failure["class"] in (LOST, INTERRUPTED)
+        blameless = found.failure is not None and found.failure["class"] in BLAMELESS
         return failed and (blameless or self.site.retry is Retry.failed)
 
     def _withdraw_lost(self, tasks: list[Task]) -> None:
@@ -239,8 +222,7 @@ def _name(token: str) -> str:
 
 
 def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecutor:
-    python = f"{shlex.quote(sys.executable)} -c {shlex.quote(DEAF_PYTHON)}"
-    executor = submitit.SlurmExecutor(folder=root / "jobs" / "%j", python=python)
+    executor = submitit.SlurmExecutor(folder=root / "jobs" / "%j", python=DEAF_PYTHON)
     name = parameters.pop("name")
     executor.update_parameters(
         job_name=name, **{key: value for key, value in parameters.items() if value is not None}

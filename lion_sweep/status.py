@@ -19,6 +19,7 @@ FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
 BLOCKED, CANCELLED, NEW = "blocked", "cancelled", "new"
 ENDED = (FINISHED, FAILED, BLOCKED, CANCELLED)
 ALL_FINISHED, UNFINISHED, SOME_FAILED = 0, 3, 4
+INTERRUPTED = "interrupted"  # outcome of an attempt, and class of a failure that is not its own
 LOG_LINES = 3
 
 
@@ -80,7 +81,9 @@ def status_of(task: Task, job: str, standing: Standing | None) -> Status:
         if state == FINISHED:  # for the scheduler, but there is no result
             state = FAILED
         if state == FAILED:
-            failure = {"class": standing.failure or "killed", "message": standing.reason}
+            stopped = last.get("outcome") == INTERRUPTED  # as asked, and was to go on
+            kind = INTERRUPTED if stopped else standing.failure or "killed"
+            failure = {"class": kind, "message": standing.reason}
     return Status(
         task, state, job, len(attempts), failure, reason, where, _score(task.folder / "result.json")
     )
