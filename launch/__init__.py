@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a job, or the private cluster, need not wait for all that a grid imports
     from lion_sweep.config import Config
-    from lion_sweep.config_site import SiteName
+    from lion_sweep.config.site import SiteName
     from lion_sweep.grid import Launcher
 
 

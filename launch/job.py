@@ -15,11 +15,11 @@ from pathlib import Path
 import submitit
 
 from launch.records import read_submission
-from lion_sweep import interruption
-from lion_sweep.config_site import SiteName
+from lion_sweep.cell.tasks import Task
+from lion_sweep.config.site import SiteName
 from lion_sweep.errors import Interrupted, Superseded
-from lion_sweep.stage import Alone, Team
-from lion_sweep.tasks import Task
+from lion_sweep.machine import interruption
+from lion_sweep.stages.engine import Alone, Team
 
 # What asks a job to stop.
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
@@ -65,7 +65,7 @@ class Job:
             watch.start()
         import torch  # here, as launchers need not wait for all that a job imports
 
-        from lion_sweep import work
+        from lion_sweep.cell import work
 
         team: Team = Alone()
         if environment.num_tasks > 1:

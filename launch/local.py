@@ -10,10 +10,10 @@ import submitit
 from launch.job import Job
 from launch.records import Submission, read_submission
 from lion_sweep import status
-from lion_sweep.config_site import Site
-from lion_sweep.stage import locked
+from lion_sweep.cell.tasks import Task
+from lion_sweep.config.site import Site
+from lion_sweep.stages.engine import locked
 from lion_sweep.status import Standing, Status
-from lion_sweep.tasks import Task
 
 NAME = "local"
 POLL_SECONDS = 0.5

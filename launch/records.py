@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.stage import write_json
+from lion_sweep.stages.engine import write_json
 
 SUBMISSION = "submission.json"
 

@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.config import Config
+from lion_sweep.config.resources import resources
 from lion_sweep.errors import UserError
-from lion_sweep.resources import resources
-from lion_sweep.tasks import CELL, Task
 
 OUT_OF_MEMORY, TIME_LIMIT = "out of memory", "time limit"
 

@@ -24,10 +24,10 @@ from launch.queue import JobState, SlurmError
 from launch.records import SUBMISSION, Submission, job_log, read_submission
 from launch.requests import OUT_OF_MEMORY, TIME_LIMIT, Request, request
 from lion_sweep import status
-from lion_sweep.config_site import Retry, Site
-from lion_sweep.stage import locked
+from lion_sweep.cell.tasks import KINDS, Task
+from lion_sweep.config.site import Retry, Site
+from lion_sweep.stages.engine import locked
 from lion_sweep.status import Standing, Status
-from lion_sweep.tasks import KINDS, Task
 
 NAME = "slurm"
 SUBMIT_TRIES = 5

@@ -6,11 +6,9 @@ a whole model     a folder or Hugging Face id of a decoder, say with its adapter
 sentence-transformers   a folder or Hugging Face id with modules.json
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,16 @@ import torch
 from huggingface_hub import hf_hub_download
 from hydra.utils import instantiate
 
-from lion_sweep.cell import read_config
-from lion_sweep.config import Config
+from lion_sweep.cell.result import RESULT, Result, read_result
+from lion_sweep.config import Config, read_config
+from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
+from lion_sweep.machine.digests import Digests
 from lion_sweep.models import adapters
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.pipeline import MEANT_FOR, WEIGHTS
+from lion_sweep.stages.base import identity
+from lion_sweep.stages.weights import MEANT_FOR, WEIGHTS
+from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.embedding import Encoder
 
 # Classes that the study's adapters name in their files, and what they were trained for.
@@ -41,9 +43,16 @@ class Checkpoint:
     source: str  # whose tokenizer reads the texts
     paradigm: str
     identity: dict[str, Any]
-    load: Callable[[torch.dtype], Encoder]
+    make: Callable[[torch.dtype], Encoder]
     lengths: tuple[int, int] | None = None  # tokens of a query and of a passage, where it says so
     config: Config | None = None  # of a cell
+    adapted: bool = False  # by adapters, below which weights need no more precision than products
+
+    def load(self, shop: Workshop) -> Encoder:
+        """The encoder with its weights, on this process' device."""
+        encoder = self.make(shop.execution.frozen_dtype(self.adapted))
+        encoder.backbone.to(shop.execution.accelerator.device)
+        return encoder
 
 
 def find(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
@@ -61,7 +70,7 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
     if _holds(name, "adapter_config.json"):
         return _checked(_adapter(name, base, config, paradigm), paradigm)
     if _holds(name, "modules.json"):
-        return _checked(_sentence_transformer(name), paradigm)
+        return _checked(_sentence_transformer(name, config), paradigm)
     if _holds(name, "config.json"):
         return _checked(_whole(name, base, config, paradigm), paradigm)
     raise UserError(
@@ -97,7 +106,7 @@ def of_cell(folder: Path) -> Checkpoint:
     if not (folder / "result.json").is_file():
         raise UserError(f"{folder} is not the folder of a cell with a result.")
     config = read_config(folder)
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = read_result(folder / RESULT)
     stages = folder.parent.parent / "stages"
     trained = stages / result["stages"]["train"]["folder"]
     if not (trained / WEIGHTS).is_dir():
@@ -107,20 +116,24 @@ def of_cell(folder: Path) -> Checkpoint:
         )
     source = source_of(config, result, stages)
 
+    lora, encoder = config.recipe.lora, config.paradigm.encoder
+
     def load(dtype: torch.dtype) -> Encoder:
-        if config.recipe.lora:
+        if lora:
             backbone = Backbone.load(source, dtype).with_adapter(trained / WEIGHTS).merged()
         else:
             backbone = Backbone.load(trained / WEIGHTS, dtype)
-        return _encoder(config.paradigm.encoder, backbone)
+        return _encoder(encoder, backbone)
 
-    identity = {"weights": trained.name}
+    known_by = {"stage": trained.name, "encoder": identity(encoder)}
     lengths = (config.evaluation.query_length, config.evaluation.passage_length)
     paradigm = config.paradigm.name
-    return Checkpoint(folder.name, "cell", source, paradigm, identity, load, lengths, config)
+    return Checkpoint(
+        folder.name, "cell", source, paradigm, known_by, load, lengths, config, lora is not None
+    )
 
 
-def source_of(config: Config, result: dict[str, Any], stages: Path) -> str:
+def source_of(config: Config, result: Result, stages: Path) -> str:
     """Folder or Hugging Face id of what a finished cell adapted; its tokenizer read the texts."""
     proxy = result["stages"].get("backbone")
     source = str(stages / proxy["folder"]) if proxy else config.model.backbone or config.model.full
@@ -129,6 +142,7 @@ def source_of(config: Config, result: dict[str, Any], stages: Path) -> str:
 
 
 def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
+    digests = _digests(config)
     settings, meant = adapters.settings(name), _meant_for(name)
     source = base or settings.base_model_name_or_path
     if not source:
@@ -142,15 +156,28 @@ def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) 
     named = str((settings.auto_mapping or {}).get("base_model_class"))
     trained_as = _told(name, meant.get("paradigm") or STUDY_CLASSES.get(named), paradigm)
 
+    encoder = meant.get("encoder") or config.paradigm.encoder
+
     def load(dtype: torch.dtype) -> Encoder:
         backbone = adapters.load(Backbone.load(source, dtype), name)
-        return _encoder(meant.get("encoder") or config.paradigm.encoder, backbone.merged())
+        return _encoder(encoder, backbone.merged())
 
-    identity, lengths = {"adapter": _digest(name), "base": _digest(source)}, _lengths(meant)
-    return Checkpoint(Path(name).name, "adapter", source, trained_as, identity, load, lengths)
+    known_by = {"adapter": _digest(name, digests), "base": _digest(source, digests)}
+    known_by["encoder"] = identity(encoder)
+    return Checkpoint(
+        Path(name).name,
+        "adapter",
+        source,
+        trained_as,
+        known_by,
+        load,
+        _lengths(meant),
+        adapted=True,
+    )
 
 
 def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
+    digests = _digests(config)
     meant = _meant_for(name)
     trained_as = _told(name, meant.get("paradigm"), paradigm)
     encoder = meant.get("encoder") or config.paradigm.encoder
@@ -159,7 +186,7 @@ def _whole(name: str, base: str | None, config: Config, paradigm: str | None) ->
         "model",
         base or name,  # whose tokenizer, where only weights were saved
         trained_as,
-        {"model": _digest(name)},
+        {"model": _digest(name, digests), "encoder": identity(encoder)},
         lambda dtype: _encoder(encoder, Backbone.load(name, dtype)),
         _lengths(meant),
     )
@@ -188,7 +215,8 @@ def _meant_for(name: str) -> dict[str, Any]:
     return found
 
 
-def _sentence_transformer(name: str) -> Checkpoint:
+def _sentence_transformer(name: str, config: Config) -> Checkpoint:
+    digests = _digests(config)
     from lion_sweep.models import sentence  # imports a library that is an extra
 
     found = sentence.describe(name)
@@ -197,9 +225,16 @@ def _sentence_transformer(name: str) -> Checkpoint:
         encoder: Any = sentence.SentenceEncoder(name)  # has of a backbone what encoding needs
         return encoder
 
-    identity, lengths = {"sentence-transformers": _digest(name)}, _lengths(_meant_for(name))
+    known_by, lengths = (
+        {"sentence-transformers": _digest(name, digests)},
+        _lengths(_meant_for(name)),
+    )
     kind, source = "sentence-transformers", found.tokenizer
-    return Checkpoint(Path(name).name, kind, source, found.paradigm, identity, load, lengths)
+    return Checkpoint(Path(name).name, kind, source, found.paradigm, known_by, load, lengths)
+
+
+def _digests(config: Config) -> Digests:
+    return Digests(Path(config.paths.root) / "digests")
 
 
 def _encoder(settings: dict[str, Any], backbone: Backbone) -> Encoder:
@@ -207,17 +242,11 @@ def _encoder(settings: dict[str, Any], backbone: Backbone) -> Encoder:
     return encoder
 
 
-@lru_cache(maxsize=8)
-def _digest(name: str) -> str:
-    """Hash of the weights and settings in a folder; the name of a repository."""
+def _digest(name: str, digests: Digests) -> Any:
+    """Of the weights and settings in a folder; the revision of a repository."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        return name
-    digest = hashlib.sha256()
-    patterns = [f"{part}/{pattern}" for part in FOLDERS for pattern in HASHED]
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+        return Pretrained.weights(name, digests).identity
+    return digests.of_folder(
+        folder, [f"{part}/{pattern}" for part in FOLDERS for pattern in HASHED]
+    )

@@ -10,30 +10,32 @@ anything else   the overrides of `python -m lion_sweep`: data=, evaluation=, par
 import contextlib
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
 import transformers
-from accelerate import Accelerator
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep import checkpoints, prepare, site
+from lion_sweep import checkpoints
 from lion_sweep import config as configuration
 from lion_sweep.checkpoints import Checkpoint
-from lion_sweep.config import Config, plain
-from lion_sweep.config_site import SiteName
-from lion_sweep.data.collection import Collection
+from lion_sweep.config import Config, changed
+from lion_sweep.config.site import SiteName
+from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
-from lion_sweep.evaluating import Evaluator, keep
 from lion_sweep.evaluation.measures import mean
-from lion_sweep.prepare import Workshop
-from lion_sweep.progress import Progress
-from lion_sweep.scoring import bm25
-from lion_sweep.stage import key_of, write_json
+from lion_sweep.files import key_of, write_json
+from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.progress import Progress
+from lion_sweep.machine.site import check_output, choose, settle
+from lion_sweep.stages.of_cell import Tokeniser, scored
+from lion_sweep.stages.ready import check_engines
+from lion_sweep.stages.score import bm25, keep
+from lion_sweep.stages.texts import evaluation_sets
+from lion_sweep.stages.workshop import Workshop
 
 OWN = ("checkpoint", "base", "format")
 FORMATS = ("table", "json")
@@ -63,21 +65,31 @@ def main(words: list[str]) -> int:
 def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any]:
     """Score a checkpoint on everything that the overrides name; returns and writes its result."""
     config, paradigm = _composed(overrides), _said(overrides, "paradigm")
-    site.check_output(Path(config.paths.root))
-    site.check_engines(config.evaluation)
-    machine, _ = site.choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
+    check_output(Path(config.paths.root))
+    check_engines(config.evaluation)
+    machine, _ = choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
     found = checkpoints.find(name, base, config, paradigm)
     if found.config is None:
         chosen = [word for word in (STUDY,) if not _said(overrides, "ladder", "recipe")]
         config = _composed([*chosen, *overrides, f"paradigm={found.paradigm}"])
         found = checkpoints.find(name, base, config, paradigm)
+    config = settle(_asked(found, config, overrides), machine)
+    how = Execution.of(config, machine)
+    return _scored(
+        found, config, Workshop(Path(config.paths.root), Progress(found.name, None), how)
+    )
+
+
+def _asked(found: Checkpoint, config: Config, overrides: list[str]) -> Config:
+    """The configuration with what the checkpoint says of itself, and nothing to train."""
+    values: dict[str, Any] = {"data.train_split": config.data.test_split}
     for key, length in zip(LENGTHS, found.lengths or (), strict=False):
         if not _said(overrides, f"evaluation.{key}"):
-            setattr(config.evaluation, key, length)
-    config.data.train_split = config.data.test_split  # nothing is trained
-    workshop = Workshop(config, Progress(found.name, None))
-    evaluator = _evaluator(found, workshop, config, machine)
-    return _scored(found, evaluator, prepare.evaluation_sets(workshop), workshop)
+            values[f"evaluation.{key}"] = length
+    if found.config:
+        values["paradigm"] = found.config.paradigm
+        values["recipe.precision"] = found.config.recipe.precision
+    return changed(config, values)
 
 
 def _composed(overrides: list[str]) -> Config:
@@ -93,56 +105,24 @@ def _said(overrides: list[str], *keys: str) -> str | None:
     return values[-1] if values else None
 
 
-def _evaluator(
-    found: Checkpoint, workshop: Workshop, config: Config, machine: SiteName
-) -> Evaluator:
-    recipe = (found.config or config).recipe
-    precision = site.precision(recipe.precision, machine)
-    accelerator = Accelerator(cpu=machine is SiteName.laptop, mixed_precision=precision)
-    # As in training: below an adapter, weights need no more precision than their products.
-    adapted = found.kind == "adapter" or (found.config and recipe.lora)
-    dtype = torch.bfloat16 if adapted and precision == "bf16" else torch.float32
-
-    def load() -> Any:
-        encoder = found.load(dtype)
-        encoder.backbone.to(accelerator.device)
-        return encoder
-
-    identity = found.identity | {"encoder": plain((found.config or config).paradigm.encoder)}
-    if found.config is None:  # a cell's is its recipe's, under which its weights are kept
-        identity |= {"precision": precision}
-    return Evaluator(
-        workshop,
-        accelerator,
-        found.source,
-        load,
-        identity,
-        is_sparse=found.paradigm == "sparse",
-    )
-
-
-def _scored(
-    found: Checkpoint,
-    evaluator: Evaluator,
-    sets: dict[str, tuple[Collection, str]],
-    workshop: Workshop,
-) -> dict[str, Any]:
-    config = workshop.config
-    contents = {name: collection.checksum for name, (collection, _) in sets.items()}
-    specification = [evaluator.identity, plain(asdict(config.evaluation)), contents]
-    folder = Path(config.paths.root) / "evaluated" / f"{found.name}-{key_of(specification)}"
-    tested = {name: evaluator.on(*chosen) for name, chosen in sets.items()}
-    references = {name: bm25(workshop, *chosen) for name, chosen in sets.items()}
-    keep(folder, tested, references)
+def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]:
+    sets = evaluation_sets(config, shop)
+    tokeniser = Tokeniser(Pretrained.tokenizer(found.source, shop.digests))
+    tested = {name: scored(config, tokeniser, found, chosen) for name, chosen in sets.items()}
+    references = {name: bm25(config.evaluation, *chosen) for name, chosen in sets.items()}
+    scores = {name: of_set.run(shop) for name, of_set in tested.items()}
+    key = key_of([of_set.score.name for of_set in tested.values()])
+    folder = shop.root / "evaluated" / f"{found.name}-{key}"
+    keep(shop, folder, tested, references)
     result = {
         "checkpoint": found.name,
         "kind": found.kind,
         "paradigm": found.paradigm,
         "identity": found.identity,
         "folder": str(folder),
-        "scores": {name: mean(of_set.scores) for name, of_set in tested.items()},
-        "bm25": {name: mean(scores) for name, scores in references.items()},
-        "efficiency": {name: of_set.efficiency() for name, of_set in tested.items()},
+        "scores": {name: mean(values) for name, values in scores.items()},
+        "bm25": {name: mean(score.scores(shop)) for name, score in references.items()},
+        "efficiency": {name: of_set.efficiency(shop) for name, of_set in tested.items()},
         "collections": {
             name: {
                 "checksum": collection.checksum,

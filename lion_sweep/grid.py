@@ -21,15 +21,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lion_sweep import preflight
-from lion_sweep.cell import Cell, label
-from lion_sweep.composing import NULL_SECTION, compose_cells, inside_null
+from lion_sweep.cell.cell import Cell
+from lion_sweep.cell.names import label
+from lion_sweep.cell.result import Result
+from lion_sweep.cell.tasks import CELL, Task, tasks_of
 from lion_sweep.config import Config
-from lion_sweep.config_site import SiteName
+from lion_sweep.config.composing import NULL_SECTION, compose_cells, inside_null
+from lion_sweep.config.site import SiteName
 from lion_sweep.errors import IMPOSSIBLE, UserError, refuse
+from lion_sweep.machine.progress import duration
 from lion_sweep.plan.planner import Planner
-from lion_sweep.prepare import taught_name
-from lion_sweep.progress import duration
-from lion_sweep.tasks import CELL, Task, tasks_of
 
 COMPLETE, HOLES = 0, 3
 
@@ -51,7 +52,7 @@ class Outcome:
     """What became of a cell."""
 
     cell: Cell
-    result: dict[str, Any] | None
+    result: Result | None
     seconds: float
     failure: str = ""
 
@@ -74,14 +75,17 @@ class Session:
 
         `references` are the cells that budgets are anchored to, None for the others.
         """
-        self.configs = configs
-        self.site = preflight.check([*configs, *filter(None, references)])
-        self.planner = Planner(self.site)
-        for config in {config.data.name: config for config in configs}.values():
+        anchors = [reference for reference in references if reference]
+        self.site, settled = preflight.check([*configs, *anchors])
+        self.planner, cells = Planner(self.site), settled[: len(configs)]
+        for config in {config.data.name: config for config in cells}.values():
             preflight.introduce(self.planner, config)
-        for config, reference in zip(configs, references, strict=True):
-            self.planner.settle(config, reference)
-        preflight.approve(self.planner, configs)
+        anchored = iter(settled[len(configs) :])
+        self.configs = [
+            self.planner.settled(config, next(anchored) if reference else None)
+            for config, reference in zip(cells, references, strict=True)
+        ]
+        preflight.approve(self.planner, self.configs)
 
     def run(self) -> NoReturn:
         """All cells, here or wherever the site has them run; leaves with the exit status."""
@@ -89,8 +93,7 @@ class Session:
         cells = [self.planner.cell(config) for config in self.configs]
         launcher = self.launcher_for(self.configs[0], self.site)
         if launcher and not all(cell.complete for cell in cells):
-            tasks = tasks_of(cells, self.planner.adapted, taught_name)
-            raise SystemExit(launcher(tasks))
+            raise SystemExit(launcher(tasks_of(cells)))
         for cell in cells:
             self._run(cell)
         self.finish()
@@ -104,7 +107,7 @@ class Session:
             return
         task = Task(CELL, cell.id, cell.config)
         try:
-            from lion_sweep import work  # here, so that planning need not wait for it
+            from lion_sweep.cell import work  # here, so that planning need not wait for it
 
             task.freeze()
             progress = work.do(task, self.site)

@@ -251,3 +251,24 @@ def _pooling_sparse_backward(decoder: Decoder, rows: int, length: int) -> int:
     size += rows * min(CHUNK, shape.vocabulary) * (FP32 + INT64 + INT16)
     size += tokens * shape.hidden_size * (FP32 + decoder.stream)  # states', packed and not
     return size + (0 if decoder.lora else FP32 * shape.head_parameters)  # of the head's weight
+
+
+def mntp_memory(
+    decoder: Decoder, batch: tuple[int, int], *, predicted: int, tied: bool, shards: int = 1
+) -> Memory:
+    """The same of MNTP, one micro-batch (chunks, tokens of each) at a time.
+
+    Of `predicted` tokens there are logits, in fp32 too, their log-softmax and its gradient.
+    """
+    dense = training_memory(
+        decoder.shape,
+        [batch],
+        tied=tied,
+        sparse=False,
+        lora=decoder.lora,
+        bf16=decoder.bf16,
+        cached=True,
+        shards=shards,
+    )
+    logits = predicted * decoder.shape.vocabulary * (2 * decoder.value + 3 * FP32)
+    return Memory(dense.weights, dense.activations, dense.head + logits, dense.optimiser)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
-from lion_sweep.config import Lora, Recipe
+from lion_sweep.config import Adapt, Lora
 from lion_sweep.data.lengths import padded_counts
 from lion_sweep.ledger import (
     DecoderShape,
@@ -100,24 +100,25 @@ class Meter:
         )
 
 
-def mntp_spending(shape: DecoderShape, recipe: Recipe, chunks: int, predicted: int) -> Spending:
+def mntp_spending(
+    shape: DecoderShape, settings: Adapt, lora: Lora | None, chunks: int, predicted: int
+) -> Spending:
     """What MNTP costs on so many chunks, of whose tokens `predicted` are asked for."""
-    length_1 = np.array([recipe.adapt.chunk])
-    useful = sequence_flops(shape, length_1, sparse=False, lora=recipe.lora)
-    hardware = executed_flops(shape, length_1, sparse=False, lora=recipe.lora)
+    length_1 = np.array([settings.chunk])
+    useful = sequence_flops(shape, length_1, sparse=False, lora=lora)
+    hardware = executed_flops(shape, length_1, sparse=False, lora=lora)
     # Without embedding_rate the head's rows are frozen, and so they are under LoRA.
-    head = head_flops(shape, predicted, trains=bool(recipe.adapt.embedding_rate))
+    head = head_flops(shape, predicted, trains=bool(settings.embedding_rate))
     return Spending(
         0,
         chunks * int(useful[0]) + head,
         chunks * int(hardware[0]) + head,
-        chunks * recipe.adapt.chunk,
+        chunks * settings.chunk,
     )
 
 
-def planned_mntp(shape: DecoderShape, recipe: Recipe, devices: int = 1) -> Spending:
+def planned_mntp(shape: DecoderShape, settings: Adapt, lora: Lora | None) -> Spending:
     """What the whole of MNTP should cost: how many tokens are masked is a matter of chance."""
-    settings = recipe.adapt
-    chunks = settings.steps * settings.batch_size * devices
+    chunks = settings.steps * settings.batch_size
     predicted = round(chunks * (settings.chunk - 1) * settings.mask_probability)
-    return Spending(steps=settings.steps) + mntp_spending(shape, recipe, chunks, predicted)
+    return Spending(steps=settings.steps) + mntp_spending(shape, settings, lora, chunks, predicted)

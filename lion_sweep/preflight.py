@@ -4,47 +4,50 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from lion_sweep import prepare, site
-from lion_sweep.cell import label
+from lion_sweep.cell.names import label
 from lion_sweep.config import Config, LadderName
-from lion_sweep.config_site import SiteName
+from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
+from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.plan.cells import CellPlan, GridPlan, spread
 from lion_sweep.plan.planner import Planner
-from lion_sweep.prepare import Workshop
-from lion_sweep.progress import Progress
-from lion_sweep.validation import validate
+from lion_sweep.stages import ready
+from lion_sweep.stages.score import bm25
+from lion_sweep.stages.texts import evaluation_sets
+from lion_sweep.stages.validation import validate
 
 PROXY_WARNING = (
     "PROXY ladder: shrunken stand-ins. Their numbers say nothing about models of the real sizes."
 )
 
 
-def check(configs: list[Config]) -> SiteName:
-    """Refuse impossible values and what this machine cannot do; returns the site that `auto` is."""
-    site.check_output(Path(configs[0].paths.root))
-    chosen, why = site.choose(configs[0].site.name)
+def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
+    """Refuse impossible values and what this machine cannot do.
+
+    Returns the site that `auto` is, and the configurations as they are settled there.
+    """
+    check_output(Path(configs[0].paths.root))
+    chosen, why = choose(configs[0].site.name)
     print(f"site: {chosen.name} ({why})", flush=True)
+    settled = []
     for config in configs:
         validate(config)
-        site.settle(config, chosen)
-        site.check(config, chosen)
+        settled.append(settle(config, chosen))
+        ready.check(settled[-1], chosen)
     if any(config.ladder is LadderName.proxy for config in configs):
         print(PROXY_WARNING, flush=True)
-    return chosen
+    return chosen, settled
 
 
 def introduce(planner: Planner, config: Config) -> None:
     """Print what the collections hold, and how BM25 fares on the one that cells train on."""
-    from lion_sweep import scoring  # here, so that planning need not wait for it
-
-    workshop = Workshop(config, Progress(config.data.name, None))
-    for name, (texts, split) in prepare.evaluation_sets(workshop).items():
+    shop = planner.workshop(config)
+    for name, (texts, split) in evaluation_sets(config, shop).items():
         judged = [f"{len(qrels)} {of_split} queries" for of_split, qrels in texts.qrels.items()]
         words = [name, f"{len(texts.documents)} passages", *judged]
         if name == config.data.name:
-            means = mean(scoring.bm25(workshop, texts, split))
+            means = mean(bm25(config.evaluation, texts, split).scores(shop))
             measure, value = next(iter(means.items()))
             words.append(f"BM25 {measure} {value:.4f}")
         print(f"collection: {', '.join(words)}, checksum {texts.checksum}", flush=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.attempts import WHEREABOUTS, read_attempts
-from lion_sweep.cell import axes
-from lion_sweep.progress import duration
-from lion_sweep.tasks import ADAPT, TEACHER, Task
+from lion_sweep.cell.attempts import WHEREABOUTS, read_attempts
+from lion_sweep.cell.names import axes
+from lion_sweep.cell.tasks import ADAPT, TEACHER, Task
+from lion_sweep.machine.progress import duration
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
 BLOCKED, CANCELLED, NEW = "blocked", "cancelled", "new"

@@ -21,22 +21,25 @@ from typing import Any
 import numpy as np
 import transformers
 
-from lion_sweep import checkpoints, prepare
-from lion_sweep.cell import read_config
-from lion_sweep.config import Config
-from lion_sweep.config_data import SparseEngine
+from lion_sweep import checkpoints
+from lion_sweep.cell.result import RESULT, read_result
+from lion_sweep.config import Config, changed, read_config
+from lion_sweep.config.data import SparseEngine
 from lion_sweep.data.collection import Collection
+from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import evaluate, mean
-from lion_sweep.prepare import Workshop
-from lion_sweep.progress import Progress
+from lion_sweep.files import write_json
+from lion_sweep.machine.progress import Progress
 from lion_sweep.retrieval import anserini_files, encoding, opensearch_files
 from lion_sweep.retrieval.anserini import lucene_available
 from lion_sweep.retrieval.encoded import Encoded
 from lion_sweep.retrieval.lucene import ImpactSearcher, quantise
 from lion_sweep.retrieval.runs import Run, drop_self_hits
-from lion_sweep.scoring import RUN
-from lion_sweep.stage import DONE, write_json
+from lion_sweep.stages.engine import DONE
+from lion_sweep.stages.search import RUN
+from lion_sweep.stages.texts import evaluation_sets
+from lion_sweep.stages.workshop import Workshop
 
 FORMATS: dict[str, Any] = {"lucene": anserini_files, "opensearch": opensearch_files}
 README, FACTS, TERMS = "README.md", "lion_sweep.json", "terms.tsv"
@@ -87,19 +90,18 @@ def find(cell: Path, name: str | None) -> Source:
     Raises `UserError` where the cell is not finished, was not scored on the set, or its vectors or
     the collection are not there as they were.
     """
-    if not (cell / "result.json").is_file():
+    if not (cell / RESULT).is_file():
         raise UserError(f"{cell} is not the folder of a cell with a result.")
     config, root = read_config(cell), cell.parent.parent
-    result = json.loads((cell / "result.json").read_text(encoding="utf-8"))
+    result = read_result(cell / RESULT)
     name = name or config.data.name
     if name not in result["collections"]:
         scored = ", ".join(result["collections"])
         raise UserError(f"{cell.name} was not scored on {name}: --set is one of {scored}.")
-    config.paths.root = str(root)
-    sets = config.evaluation.sets
-    config.evaluation.sets = {key: value for key, value in sets.items() if key == name}
-    workshop = Workshop(config, Progress(cell.name, None))
-    collection, split = prepare.evaluation_sets(workshop)[name]
+    sets = {key: value for key, value in config.evaluation.sets.items() if key == name}
+    config = changed(config, {"paths.root": str(root), "evaluation.sets": sets})
+    shop = Workshop(root, Progress(cell.name, None))
+    collection, split = evaluation_sets(config, shop)[name]
     if collection.checksum != result["collections"][name]["checksum"]:
         raise UserError(f"{name} is not what {cell.name} was scored on: its texts have changed.")
     passages, asked, searched = (
@@ -182,7 +184,7 @@ def _levels(encoded: Encoded, bits: int) -> tuple[Encoded, dict[str, Any]]:
 def _write_terms(encoded: Encoded, tokenizer: str, path: Path) -> None:
     """A line for every term in use: its id, a tab, its token as JSON."""
     used = np.union1d(encoded.documents.indices, encoded.queries.indices).tolist()
-    tokens = prepare.tokenizer_of(tokenizer).convert_ids_to_tokens(used)
+    tokens = tokenizer_of(tokenizer).convert_ids_to_tokens(used)
     with path.open("w", encoding="utf-8") as file:
         for term, token in zip(used, tokens, strict=True):
             file.write(f"{term}\t{json.dumps(token, ensure_ascii=False)}\n")

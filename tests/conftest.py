@@ -8,16 +8,22 @@ import pytest
 import torch
 from accelerate import Accelerator
 from hydra import initialize_config_dir
-from support import GRID, TWIN_BUDGET, Shell
+from support import GRID, TINY, TWIN_BUDGET, Shell
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lion_sweep import config as configuration
-from lion_sweep.composing import compose
+from lion_sweep.cell.cell import Cell
 from lion_sweep.config import Config
+from lion_sweep.config.composing import compose
+from lion_sweep.config.site import SiteName
 from lion_sweep.data import pydoc
 from lion_sweep.data.collection import write
+from lion_sweep.machine.progress import Progress
+from lion_sweep.machine.site import settle
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.stage import locked
+from lion_sweep.stages.engine import locked
+from lion_sweep.stages.of_cell import stages_of
+from lion_sweep.stages.workshop import Workshop
 
 MakeModel = Callable[..., LlamaForCausalLM]
 Compose = Callable[..., Config]
@@ -104,6 +110,27 @@ def twin(once: Once, laptop: Shell) -> Path:
 def backbone(make_model: MakeModel) -> Backbone:
     """A tiny bidirectional decoder in evaluation mode."""
     return Backbone(make_model())
+
+
+@pytest.fixture(scope="session")
+def small_root(once: Once) -> Path:
+    """An output folder in which texts are imported and proxies built, for tests of identities."""
+    return once("small", lambda _: None)
+
+
+@pytest.fixture
+def small_cell(compose_cell: Compose, small_beir: Path, small_root: Path) -> Callable[..., Cell]:
+    """A cell of the tiny collection from overrides, settled for this machine; nothing runs."""
+
+    def made(*words: str) -> Cell:
+        own = {word.lstrip("+").split("=")[0] for word in words}
+        defaults = [*TINY, f"data.path={small_beir}", f"paths.root={small_root}"]
+        chosen = [word for word in defaults if word.split("=")[0] not in own]
+        config = settle(compose_cell(*chosen, *words), SiteName.laptop)
+        shop = Workshop(Path(config.paths.root), Progress("cell", None))
+        return Cell(config, stages_of(config, shop))
+
+    return made
 
 
 @pytest.fixture

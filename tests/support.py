@@ -11,18 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from accelerate import Accelerator
 from hydra import compose, initialize_config_dir
 from scipy import sparse
 
 from lion_sweep import config as configuration
-from lion_sweep.data.collection import Collection
+from lion_sweep.config import Precision
+from lion_sweep.config.site import SiteName
+from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import SCHEMA, Texts
-from lion_sweep.evaluating import Evaluator
-from lion_sweep.prepare import Workshop
-from lion_sweep.progress import Progress
+from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.progress import Progress
 from lion_sweep.retrieval import encoding
-from lion_sweep.stage import Stage
+from lion_sweep.stages import engine as engine_module
+from lion_sweep.stages.backbone import Asked
+from lion_sweep.stages.base import beside
+from lion_sweep.stages.encode import VECTORS, Encode
+from lion_sweep.stages.engine import Done
+from lion_sweep.stages.search import Search, engine_of
+from lion_sweep.stages.tokens import Tokenise
+from lion_sweep.stages.workshop import Workshop
 
 GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
 TINY = [
@@ -99,34 +106,60 @@ def texts(pairs: dict[str, str]) -> Texts:
     return Texts(pa.table([list(pairs), list(pairs.values())], schema=SCHEMA), "sum")
 
 
+@dataclass(frozen=True, eq=False)
+class Made(Encode):
+    """Vectors, [N, D], that are there already."""
+
+    made: Any = beside(None)
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        """Nothing is encoded."""
+        encoding.save(folder / VECTORS, self.made)
+        return {}
+
+
+@dataclass(frozen=True)
+class NoWeights:
+    """There is nothing left to encode."""
+
+    identity: str
+    source: str = ""
+
+    def load(self, shop: Workshop) -> Any:
+        """Nothing needs them."""
+        raise AssertionError("there is nothing left to encode")
+
+
 def searched(
     root: Path, documents: encoding.Vectors, queries: encoding.Vectors, *words: str
-) -> Stage:
+) -> Done:
     """The search stage of an encoder whose vectors, [N, D] and [Q, D], are there already."""
     configuration.register()
     folder = str(configuration.config_folder())
     with initialize_config_dir(config_dir=folder, version_base="1.3"):
-        overrides = [f"paths.root={root}", *words]
-        config = configuration.resolve(compose("config", overrides=overrides))
-    stages = []
-    for name, vectors in (("documents", documents), ("queries", queries)):
-        stages.append(Stage(root / "stages" / f"encode-{name}", name, {}, 0.0, reused=False))
-        stages[-1].folder.mkdir(parents=True, exist_ok=True)
-        encoding.save(stages[-1].folder / "vectors", vectors)
-    query_ids = [f"q{number}" for number in range(queries.shape[0])]
-    collection = Collection(
-        "mine",
-        texts({f"d{number}": "" for number in range(documents.shape[0])}),
-        texts(dict.fromkeys(query_ids, "")),
-        {"test": {query_id: {"d0": 1} for query_id in query_ids}},
-    )
-
-    def load() -> Any:
-        raise AssertionError("there is nothing left to encode")
-
-    is_sparse, workshop = sparse.issparse(documents), Workshop(config, Progress("cell", None))
-    evaluator = Evaluator(workshop, Accelerator(cpu=True), "", load, {}, is_sparse=is_sparse)
-    return evaluator.search(collection, "test", *stages)
+        config = configuration.resolve(compose("config", overrides=[*words, "site.devices=1"]))
+    is_sparse = sparse.issparse(documents)
+    document_texts = texts({f"d{number}": "" for number in range(documents.shape[0])})
+    query_texts = texts({f"q{number}": "" for number in range(queries.shape[0])})
+    tokens = Tokenise(document_texts, Pretrained("", None, ""), 1, title="tokens").cut(1)
+    made = [
+        Made(
+            NoWeights(what), tokens, None, is_sparse, None, Precision.fp32, title=what, made=vectors
+        )
+        for what, vectors in (("documents", documents), ("queries", queries))
+    ]
+    asked = Asked(query_texts, query_texts.ids)
+    engine, depth = engine_of(config.evaluation, is_sparse), config.evaluation.depth
+    search = Search(*made, document_texts, asked, engine, depth, title="search mine")
+    shop = Workshop(root, Progress("cell", None), Execution.of(config, SiteName.laptop))
+    for stage in made:  # whose tokens nobody has
+        engine_module.run(
+            root,
+            stage.kind,
+            stage.specification,
+            lambda partial, one=stage: one.work(shop, partial),
+        )
+    return shop.run(search)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel, GPT2Config, LlamaConfig, LlamaForCausalLM
 
-from lion_sweep.config import Adapt, Lora, Recipe
+from lion_sweep.config import Adapt, Lora
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import (
     DecoderShape,
@@ -291,13 +291,14 @@ def test_mntp_costs_what_pytorch_counts(
         weight.requires_grad_(rows_train)
     settings = Adapt(steps=1, batch_size=3, chunk=12, mask_probability=0.5, learning_rate=1.0)
     settings.embedding_rate = 1.0 if rows_train else None
-    recipe = Recipe(adapt=settings, lora=lora)
     inputs = torch.randint(1, 97, (3, 12))
     targets = torch.where(torch.rand(3, 12) < 0.5, inputs, IGNORED)
     asked = int((targets[:, 1:] != IGNORED).sum())
     with FlopCounterMode(display=False) as counter:
         mntp_loss(backbone.train(), inputs, targets).backward()
-    assert counter.get_total_flops() == mntp_spending(shape, recipe, 3, asked).hardware_flops
+    assert (
+        counter.get_total_flops() == mntp_spending(shape, settings, lora, 3, asked).hardware_flops
+    )
 
 
 @given(

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lion_sweep.data.places import Judgement, Place
@@ -11,6 +12,26 @@ from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Which document is relevant to which query, known by all of it and its order.
+
+    The order of judgements is that of the training pairs, which are drawn by their numbers.
+    """
+
+    qrels: Qrels
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest."""
+        return hashlib.sha256(json.dumps(self.qrels).encode()).hexdigest()[:16]
+
+    @property
+    def asked(self) -> list[str]:
+        """Ids of the queries that have a relevant document."""
+        return list(self.qrels)
 
 
 @dataclass(frozen=True)
@@ -24,9 +45,13 @@ class Collection:
 
     @property
     def checksum(self) -> str:
-        """Of all content: texts, order, judgements."""
+        """Of all content: texts, judgements, and the order of both."""
         parts = [self.documents.checksum, self.queries.checksum, self.qrels]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def judgements(self, split: str) -> "Judgements":
+        """Those of a split."""
+        return Judgements(self.qrels[split])
 
     def asked(self, split: str) -> list[str]:
         """Ids of the queries of a split that have a relevant document."""

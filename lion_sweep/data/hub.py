@@ -6,13 +6,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import datasets
+from huggingface_hub import HfApi
 
 from lion_sweep.data.places import Judgement, Text, with_title
 from lion_sweep.errors import UserError
+from lion_sweep.machine.digests import Digests
 
 
 class Hub:
@@ -25,9 +28,11 @@ class Hub:
         """The repository and its part."""
         return f"{self.identifier}, {_part(name)}"
 
-    def signature(self, name: str) -> list[Any]:
-        """The repository and its part."""
-        return [self.identifier, _part(name)]
+    def identity(self, name: str, digests: Digests) -> Any:
+        """The repository, its revision and the part; offline, the files that are here."""
+        repositories = [self.identifier, f"{self.identifier}-qrels"]
+        revisions = {name: _revision(name) for name in repositories}
+        return {"part": _part(name), "revisions": revisions}
 
     def texts(self, name: str) -> Iterator[Text]:
         """(id, text) pairs."""
@@ -78,9 +83,21 @@ def _readable(where: str) -> Iterator[None]:
         ) from None
 
 
-def _load(identifier: str, part: str | None, split: str) -> Any:
+@cache
+def _revision(identifier: str) -> str | None:
+    """The commit that is read in this process; None without network, or without the repository."""
     try:
-        return datasets.load_dataset(identifier, part, split=split, streaming=True)
+        return HfApi().dataset_info(identifier).sha
+    except Exception:  # whoever reads it next says what is wrong
+        return None
+
+
+def _load(identifier: str, part: str | None, split: str) -> Any:
+    revision = _revision(identifier)
+    try:
+        return datasets.load_dataset(
+            identifier, part, split=split, streaming=True, revision=revision
+        )
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lion_sweep.errors import UserError
+from lion_sweep.machine.digests import Digests
 
 Text = tuple[str, str]
 Judgement = tuple[str, str, int]
@@ -39,8 +40,8 @@ class Place(Protocol):
     def where(self, name: str) -> str:
         """The file, or the part of a repository, as a message names it."""
 
-    def signature(self, name: str) -> list[Any]:
-        """What tells this content from another without reading it. Raises `UserError`."""
+    def identity(self, name: str, digests: Digests) -> Any:
+        """What tells this content from any other. Raises `UserError` where it is missing."""
 
     def texts(self, name: str) -> Iterator[Text]:
         """(id, text) pairs; a title leads the text. Raises `UserError` with file and line."""
@@ -134,11 +135,11 @@ class Folder(Files):
         """Its path."""
         return str(self.root / name)
 
-    def signature(self, name: str) -> list[Any]:
-        """Path, bytes and time of the last change."""
+    def identity(self, name: str, digests: Digests) -> Any:
+        """The digest of its content, and the form that its name says it has."""
         path = self._path(name)
-        stat = path.stat()
-        return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+        form = path.name.removesuffix(".gz").rpartition(".")[2]
+        return {"form": form, "digest": digests.of_file(path)}
 
     def read(self, name: str) -> Iterator[bytes]:
         """The lines of a file."""
@@ -167,11 +168,11 @@ class Zip(Files):
         """The archive and the file in it."""
         return f"{self.path}/{name}"
 
-    def signature(self, name: str) -> list[Any]:
-        """Path, bytes, checksum as the archive tells it."""
+    def identity(self, name: str, digests: Digests) -> Any:
+        """The digest of the archive, and the file in it."""
         with zipfile.ZipFile(self.path) as archive:
-            entry = archive.getinfo(self._entry(archive, name))
-        return [str(self.path.resolve()), entry.filename, entry.file_size, entry.CRC]
+            entry = self._entry(archive, name)
+        return {"entry": entry, "archive": digests.of_file(self.path)}
 
     def read(self, name: str) -> Iterator[bytes]:
         """The lines of a file."""

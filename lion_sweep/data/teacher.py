@@ -50,6 +50,7 @@ class Encoder:
     queries: Tokens
     passages: Tokens
     meter: Meter
+    revision: str | None = None  # of a Hugging Face id
 
     def planned(self, groups: Groups) -> Spending:
         """What it costs to embed every text that `groups` speaks of."""
@@ -67,7 +68,7 @@ class Encoder:
 
         They are what sentence-transformers computes.
         """
-        model = AutoModel.from_pretrained(self.source)
+        model = AutoModel.from_pretrained(self.source, revision=self.revision)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.to(device).eval()
         found, spent, done, total = [], Spending(), 0, sum(map(len, asked))

@@ -36,6 +36,11 @@ class Texts:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
+    @property
+    def identity(self) -> str:
+        """What they are known by: ids, texts and their order."""
+        return self.checksum
+
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Rows of these ids, [R]; -1 where there is no such text."""
         asked = pa.array(ids, type=pa.large_string())
@@ -94,11 +99,11 @@ def write(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> dict[str
     return {"texts": len(seen), "empty": empty, "repeated": repeated, "checksum": checksum}
 
 
-def read(path: Path, facts: dict[str, Any]) -> Texts:
-    """The texts that `write` wrote, memory-mapped; `facts` is what it returned."""
+def read(path: Path, checksum: str, *, empty: int, repeated: int) -> Texts:
+    """The texts that `write` wrote, memory-mapped; the rest is what it returned."""
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
-    return Texts(table, facts["checksum"], empty=facts["empty"], repeated=facts["repeated"])
+    return Texts(table, checksum, empty=empty, repeated=repeated)
 
 
 def _batched(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

@@ -44,6 +44,12 @@ class Tokens:
         """Tokens of every text when cut at `length`, [N]."""
         return np.minimum(np.diff(self.start_N), length)
 
+    def joined(self, length: int) -> NDArray[np.int32]:
+        """The tokens of all texts, cut at `length`, one after the other."""
+        if len(self) == 0 or int(np.diff(self.start_N).max()) <= length:
+            return self.ids_T
+        return np.concatenate([self.text(row, length) for row in range(len(self))])
+
     def check_within(self, vocabulary: int, source: str) -> None:
         """Refuse ids that have no row in the embedding table of `source`."""
         largest = int(self.ids_T.max(initial=-1))

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import transformers
 
-from lion_sweep import prepare
+from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.export import sample
 from lion_sweep.export.card import card
 from lion_sweep.export.form import Finished, Form
 from lion_sweep.export.sentence import SentenceTransformers
 from lion_sweep.export.weights import Weights
-from lion_sweep.pipeline import MEANT_FOR
-from lion_sweep.stage import write_json
+from lion_sweep.files import write_json
+from lion_sweep.stages.weights import MEANT_FOR
 
 CARD = "README.md"
 FORMS: dict[str, type[Form]] = {"weights": Weights, "sentence-transformers": SentenceTransformers}
@@ -64,7 +64,7 @@ def export(cell: Path, folder: Path, form_of: type[Form]) -> None:
         form.write(partial)
         write_json(partial / MEANT_FOR, finished.meant_for())
         (partial / CARD).write_text(card(form), encoding="utf-8")
-        tokenizer = prepare.tokenizer_of(finished.checkpoint.source)
+        tokenizer = tokenizer_of(finished.checkpoint.source)
         texts = sample.of_collection(finished.config, tokenizer)
         ours, theirs = sample.encode(finished.checkpoint, texts), form.vectors(partial, texts)
         if share := sample.misplaced(ours, theirs):

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep import checkpoints
+from lion_sweep.cell.result import RESULT, Result, read_result
 from lion_sweep.checkpoints import Checkpoint
-from lion_sweep.config import Config
+from lion_sweep.config import Config, changed
 from lion_sweep.export.sample import Sample, Vectors
-from lion_sweep.pipeline import MEANT_FOR, WEIGHTS
+from lion_sweep.stages.weights import MEANT_FOR, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Finished:
 
     checkpoint: Checkpoint
     config: Config
-    result: dict[str, Any]
+    result: Result
     weights: Path
 
     @classmethod
@@ -27,10 +28,10 @@ class Finished:
         """From the cell's folder. Raises `UserError` where it has no result, or no weights."""
         found, root = checkpoints.of_cell(cell), cell.parent.parent
         assert found.config is not None
-        found.config.paths.root = str(root)
-        result = json.loads((cell / "result.json").read_text(encoding="utf-8"))
+        config = changed(found.config, {"paths.root": str(root)})
+        result = read_result(cell / RESULT)
         weights = root / "stages" / result["stages"]["train"]["folder"] / WEIGHTS
-        return cls(found, found.config, result, weights)
+        return cls(found, config, result, weights)
 
     def meant_for(self) -> dict[str, Any]:
         """What the vectors are and where they come from, for programs."""

@@ -4,18 +4,20 @@ Shapes: Q queries, N passages, D dimensions, K best passages of a query.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lion_sweep import prepare
 from lion_sweep.checkpoints import Checkpoint
 from lion_sweep.config import Config
 from lion_sweep.data.batches import pad
-from lion_sweep.prepare import Workshop
-from lion_sweep.progress import Progress
+from lion_sweep.data.pretrained import tokenizer_of
+from lion_sweep.machine.progress import Progress
+from lion_sweep.stages.texts import evaluation_sets
+from lion_sweep.stages.workshop import Workshop
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,8 +55,8 @@ def of_collection(config: Config, tokenizer: "PreTrainedTokenizerBase") -> Sampl
 
     We give the others a token of padding, which libraries do not.
     """
-    workshop = Workshop(config, Progress(config.data.name, None))
-    collection, split = prepare.evaluation_sets(workshop)[config.data.name]
+    shop = Workshop(Path(config.paths.root), Progress(config.data.name, None))
+    collection, split = evaluation_sets(config, shop)[config.data.name]
 
     def readable(texts: list[str]) -> list[str]:
         found = tokenizer(texts)["input_ids"]
@@ -71,8 +73,8 @@ def of_collection(config: Config, tokenizer: "PreTrainedTokenizerBase") -> Sampl
 @torch.no_grad()
 def encode(checkpoint: Checkpoint, sample: Sample) -> Vectors:
     """Our vectors, text by text in fp32: sums of a batch depend on what else is in it."""
-    tokenizer = prepare.tokenizer_of(checkpoint.source)
-    encoder = checkpoint.load(torch.float32)
+    tokenizer = tokenizer_of(checkpoint.source)
+    encoder = checkpoint.make(torch.float32)
     encoder.backbone.eval()
 
     def vectors(texts: list[str], length: int) -> NDArray[np.float32]:

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lion_sweep import prepare
 from lion_sweep.config import Normalize
+from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.export.form import Form
 from lion_sweep.export.sample import Sample, Vectors
 from lion_sweep.models import sentence
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.stage import write_json
+from lion_sweep.stages.engine import write_json
 
 TOKENS = "token_embeddings"  # as sentence-transformers calls the states of the tokens
 # Texts are plain: without this, a tokenizer with a chat template would have them wrapped in it.
@@ -94,10 +94,10 @@ class SentenceTransformers(Form):
     def _write_decoder(self, folder: Path) -> list[Any]:
         """Write decoder and tokenizer; returns the modules that follow them."""
         checkpoint = self.cell.checkpoint
-        encoder: Any = checkpoint.load(torch.float32)
+        encoder: Any = checkpoint.make(torch.float32)
         after = _after(encoder)
         encoder.backbone.language_model.base_model.save_pretrained(str(folder))
-        tokenizer = prepare.tokenizer_of(checkpoint.source)
+        tokenizer = tokenizer_of(checkpoint.source)
         tokenizer.padding_side = "right"  # so that a token's position is its place in the text
         if tokenizer.pad_token is None:  # Llama's have none; the mask hides whatever it is
             tokenizer.pad_token = tokenizer.eos_token

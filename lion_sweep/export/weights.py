@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from lion_sweep import checkpoints, prepare
+from lion_sweep import checkpoints
+from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.export import sample
 from lion_sweep.export.form import Form
 from lion_sweep.export.sample import Sample, Vectors
@@ -25,7 +26,7 @@ class Weights(Form):
     def write(self, folder: Path) -> None:
         """Copy the weights."""
         shutil.copytree(self.cell.weights, folder, dirs_exist_ok=True)
-        prepare.tokenizer_of(self.cell.checkpoint.source).save_pretrained(str(folder))
+        tokenizer_of(self.cell.checkpoint.source).save_pretrained(str(folder))
 
     def vectors(self, folder: Path, texts: Sample) -> Vectors:
         """As `python -m lion_sweep.evaluate` would load the folder."""

@@ -22,15 +22,24 @@ class Backbone(nn.Module):
         self.model = model
 
     @classmethod
-    def load(cls, source: str | Path, dtype: torch.dtype = torch.float32) -> "Backbone":
-        """From a Hugging Face id or a folder.
+    def load(
+        cls,
+        source: str | Path,
+        dtype: torch.dtype = torch.float32,
+        revision: str | None = None,
+    ) -> "Backbone":
+        """From a Hugging Face id, at a revision, or a folder.
 
         The attention mask is the configuration's `is_causal`, which transformers honours since 5.2
         for every attention implementation, padded or not.
         """
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, revision=revision)
         config.is_causal = False
-        return cls(AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype))
+        return cls(
+            AutoModelForCausalLM.from_pretrained(
+                source, config=config, dtype=dtype, revision=revision
+            )
+        )
 
     def with_lora(self, lora: Lora, seed: int = 0) -> "Backbone":
         """Freeze every weight and add trainable adapters, the same ones for the same `seed`."""

@@ -14,13 +14,14 @@ import transformers
 from omegaconf import DictConfig
 
 from lion_sweep import config as configuration
-from lion_sweep import grid, site
+from lion_sweep import grid
 from lion_sweep.config import Config, PlanFormat
-from lion_sweep.config_site import SiteName
+from lion_sweep.config.site import SiteName
 from lion_sweep.errors import IMPOSSIBLE
+from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.plan import show
 from lion_sweep.plan.planner import Planner
-from lion_sweep.validation import validate
+from lion_sweep.stages.validation import validate
 
 configuration.register()
 transformers.logging.disable_progress_bar()
@@ -47,23 +48,22 @@ class Plan(grid.Session):
 
     def _text(self, configs: list[Config], references: list[Config | None]) -> str:
         first = configs[0]
-        site.check_output(Path(first.paths.root))
+        check_output(Path(first.paths.root))
         name = first.site.name
         if (first.site.device == "auto" and name is not SiteName.slurm) or first.plan.calibrate:
-            name, _ = site.choose(name)
+            name, _ = choose(name)
         else:
             name = SiteName.laptop if first.site.device == "cpu" else SiteName.gpu
-        for config in [*configs, *filter(None, references)]:
-            site.settle(config, config.site.name)
         planner = Planner(name, offline=True)
+        settled = [settle(config, config.site.name, name) for config in configs]
+        anchors = [r and settle(r, r.site.name, name) for r in references]
         if first.plan.calibrate:
             from lion_sweep.plan.calibration import calibrate
 
-            for config in configs:
+            for config in settled:
                 calibrate(planner, config)
-        for config, reference in zip(configs, references, strict=True):
-            planner.settle(config, reference)
-        return FORMATS[first.plan.format](planner.grid(configs))
+        cells = [planner.settled(*pair) for pair in zip(settled, anchors, strict=True)]
+        return FORMATS[first.plan.format](planner.grid(cells))
 
 
 @hydra.main(

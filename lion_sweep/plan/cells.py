@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from lion_sweep.cell import axes
-from lion_sweep.config import LadderName
-from lion_sweep.config_site import When
+from lion_sweep.cell.names import axes
+from lion_sweep.config import Config, LadderName
+from lion_sweep.config.site import When
+from lion_sweep.machine.progress import duration
 from lion_sweep.meter import Spending
 from lion_sweep.plan.training import TrainingPlan
-from lion_sweep.progress import duration
+from lion_sweep.training.fit import Fit
 
 
 def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
@@ -18,20 +19,21 @@ def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
 
     `seconds` is the wall-clock time of the cell's longest job.
     """
-    config, device, found = training.config, training.device, []
+    config, device, fit, found = training.config, training.device, training.fit, []
     full = config.ladder is LadderName.full and config.model.backbone is None
     if full and not device.gpu:
         found.append("needs a GPU: site.device=h200, say, or ladder=proxy")
     needed, limit = training.memory.total, device.usable_bytes
-    if limit is not None and training.weights > limit:
+    weights = fit.trained.weights
+    if limit is not None and weights > limit:
         found.append(
-            f"has weights of {training.weights / 2**30:.1f} GiB, which encoding holds whole on "
+            f"has weights of {weights / 2**30:.1f} GiB, which encoding holds whole on "
             f"every {device.name} of {limit / 2**30:.1f}: take a larger device"
         )
     elif limit is not None and needed > limit:
         found.append(
             f"needs {needed / 2**30:.1f} GiB of {device.name}'s {limit / 2**30:.1f}: "
-            f"{_fitting(training, limit)}"
+            f"{_fitting(training.config, fit, limit)}"
         )
     hours = config.site.time_limit
     if hours is not None and seconds is not None and seconds > hours * 3600:
@@ -42,18 +44,19 @@ def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
     return found
 
 
-def _fitting(training: TrainingPlan, limit: float) -> str:
+def _fitting(config: Config, fit: Fit, limit: float) -> str:
     """What to change so that the largest step fits."""
-    cached, config = replace(training, caches=True), training.config
-    changes = [] if training.caches else ["recipe.gradient_cache=auto"]
+    cached = replace(fit, caches=True)
+    changes = [] if fit.caches else ["recipe.gradient_cache=auto"]
     if changes and cached.fitting(limit):
         return f"{changes[0]} fits"
     if config.site.shard is When.never:
         changes.append("site.shard=auto")
-    devices = training.devices
+    devices = fit.devices
     while config.recipe.lora and config.loss.batch_size % devices == 0:
-        more = [f"site.devices={devices}"] if devices > training.devices else []
-        if devices > 1 and replace(cached, sharded=True, devices=devices).fitting(limit):
+        more = [f"site.devices={devices}"] if devices > fit.devices else []
+        spread = replace(cached, sharded=True, execution=replace(fit.execution, devices=devices))
+        if devices > 1 and spread.fitting(limit):
             return f"{' '.join([*more, *changes])} fits"
         devices *= 2
     return "not even one text at a time fits: take a larger device"
@@ -110,7 +113,7 @@ class CellPlan:
             "memory_measured_bytes": measured.facts["peak_memory"] if measured else None,
             "device": training.device.name,
             "devices": training.devices,
-            "sharded": training.sharded,
+            "sharded": training.fit.sharded,
             "step_seconds": None if seconds is None else seconds / spending.steps,
             "train_seconds": seconds,
             "seconds": training.seconds(self.work),

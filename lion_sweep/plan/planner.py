@@ -1,153 +1,137 @@
 """From configurations to a plan: finds or makes the token caches, loads no weights."""
 
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lion_sweep import prepare, stage
-from lion_sweep.blueprint import blueprint, blueprint_offline
-from lion_sweep.cell import Cell, label
-from lion_sweep.config import BudgetKind, Config
-from lion_sweep.config_site import SiteName
-from lion_sweep.data import tokens
-from lion_sweep.data.collection import Collection
-from lion_sweep.data.groups import Groups
-from lion_sweep.data.texts import Texts
-from lion_sweep.devices import device
+from lion_sweep.cell.cell import Cell
+from lion_sweep.cell.names import label
+from lion_sweep.config import BudgetKind, Config, changed
+from lion_sweep.config.site import SiteName
 from lion_sweep.ledger import DecoderShape
-from lion_sweep.meter import Meter, Spending, planned_mntp
+from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.progress import Progress
+from lion_sweep.meter import Meter, Spending
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
-from lion_sweep.plan.training import TrainingPlan, settle
-from lion_sweep.prepare import EvaluationSets, Workshop
-from lion_sweep.progress import Progress
-from lion_sweep.stage import key_of
-from lion_sweep.validation import needs_teacher
+from lion_sweep.plan.training import TrainingPlan, steps_of_hours
+from lion_sweep.stages.backbone import blueprint, blueprint_offline
+from lion_sweep.stages.base import Stage
+from lion_sweep.stages.encode import Encode
+from lion_sweep.stages.of_cell import stages_of
+from lion_sweep.stages.workshop import Workshop
+
+Priced = tuple[DecoderShape, int, str, str | None]
 
 
 class Planner:
-    """Plans cells; `offline` takes full-size decoders from configuration and local files alone."""
+    """Plans settled cells; `offline` takes full-size decoders from configuration and local files
+    alone."""
 
     def __init__(self, site: SiteName, *, offline: bool = False) -> None:
         self.site, self.offline = site, offline
+        self._cells: dict[int, tuple[Config, Cell]] = {}
         self._trainings: dict[int, TrainingPlan] = {}
-        self._encodings: dict[tuple[DecoderShape, bool, Path, str, int], Spending] = {}
-        self._teachers: dict[str, Spending] = {}
+        self._encodings: dict[Priced, Spending] = {}
+        self._shared: dict[str, Spending] = {}
+        self._workshops: dict[Path, Workshop] = {}
 
     def workshop(self, config: Config) -> Workshop:
-        """Runs the cheap stages that a plan reads."""
-        return Workshop(config, Progress(label(config), None))
-
-    def collection(self, config: Config) -> Collection:
-        """The collection of a cell, outside any cell's folder."""
-        return prepare.collection(Workshop(config, Progress(config.data.name, None)))
+        """Does the cheap stages that a plan reads."""
+        root = Path(config.paths.root)
+        if root not in self._workshops:
+            self._workshops[root] = Workshop(root, Progress(label(config), None))
+        return self._workshops[root]
 
     def cell(self, config: Config) -> Cell:
-        """The cell of a configuration, whose id depends on what its collection holds."""
-        return Cell(config, prepare.contents(Workshop(config, Progress(config.data.name, None))))
+        """The cell of a settled configuration, whose id depends on what its files hold."""
+        if id(config) not in self._cells:
+            describe = blueprint_offline if self.offline else blueprint
+            stages = stages_of(config, self.workshop(config), describe)
+            self._cells[id(config)] = config, Cell(config, stages)
+        return self._cells[id(config)][1]
 
-    def adapted(self, config: Config) -> str:
-        """The name of the stage that the cell starts from, done or not."""
-        return stage.name_of("adapt", self.training(config).blueprint.adapting(config))
-
-    def settle(self, config: Config, reference: Config | None) -> None:
-        """Make the budget a number, in place: FLOPs of the reference cell, or measured steps."""
+    def settled(self, config: Config, reference: Config | None) -> Config:
+        """With a number for its budget: FLOPs of the reference cell, or measured steps."""
         if reference is not None:
-            config.budget.flops = float(self.training(reference).spending.useful_flops)
+            flops = float(self.training(reference).spending.useful_flops)
+            config = changed(config, {"budget.flops": flops})
         if config.budget.kind is BudgetKind.gpu_hours:
-            settle(self.training(config))
+            config = changed(config, {"budget.steps": steps_of_hours(self.training(config))})
+        return config
+
+    def execution(self, config: Config) -> Execution:
+        """How a cell's stages are carried out."""
+        return Execution.of(config, self.site)
 
     def training(self, config: Config) -> TrainingPlan:
         """A cell's training."""
+        stages = self.cell(config).stages
         if id(config) not in self._trainings:
-            workshop, texts = self.workshop(config), self.collection(config)
-            describe = blueprint_offline if self.offline else blueprint
-            groups = prepare.groups(workshop, texts)
-            machine = device(replace(config.site, name=self.site))
-            assert config.site.devices is not None  # site.settle
-            self._trainings[id(config)] = TrainingPlan.of(
-                config, describe(workshop, texts), groups, machine, config.site.devices
-            )
+            train = stages.train
+            fit = train.fit(self.workshop(config), self.execution(config), train.untaught)
+            self._trainings[id(config)] = TrainingPlan(config, stages, fit)
         return self._trainings[id(config)]
 
     def plan(self, config: Config) -> CellPlan:
         """One row."""
         training = self.training(config)
-        scored = prepare.evaluation_sets(self.workshop(config))
-        return CellPlan(training, self._encoding(training, scored))
+        trained = training.stages.trained.values()
+        encoded = [encode for found in trained for encode in (found.passages, found.queries)]
+        return CellPlan(training, self._encoding(training, encoded))
 
     def grid(self, configs: list[Config]) -> GridPlan:
         """All rows, and what they share."""
         cells = [self.plan(config) for config in configs]
-        return GridPlan(cells, self._shared(cells))
+        return GridPlan(cells, self._works(cells))
 
-    def _encoding(self, training: TrainingPlan, scored: EvaluationSets) -> Spending:
-        """Encoding these collections and their queries, equal texts once."""
-        config, evaluation = training.config, training.config.evaluation
-        asked: dict[tuple[Path, str, int], NDArray[np.int64]] = {}
-        for name, (tested, split) in scored.items():
-            for texts, ids, length in zip(
-                (tested.queries, tested.documents),
-                (tested.asked(split), None),
-                evaluation.lengths_of(name),
-                strict=True,
-            ):
-                folder = self._tokens(training, texts, length)
-                length_N = tokens.read(folder).lengths(length)
-                rows = slice(None) if ids is None else texts.rows(ids)
-                asked[folder, key_of(ids), length] = length_N[rows]
-        sparse, spent = config.paradigm.name == "sparse", Spending()
-        for (folder, ids_key, length), length_N in asked.items():
-            key = (training.blueprint.shape, sparse, folder, ids_key, length)
+    def _encoding(self, training: TrainingPlan, encoded: list[Encode]) -> Spending:
+        """Encoding these texts, equal ones once."""
+        shape, shop = training.blueprint.shape, self.workshop(training.config)
+        batch_tokens = training.fit.execution.batch_tokens
+        spent = Spending()
+        for encode in dict.fromkeys(encoded):
+            asked = None if encode.asked is None else str(encode.asked.identity)
+            key = (shape, encode.sparse, str(encode.texts.identity), asked)
             if key not in self._encodings:
-                meter = Meter.of_encoding(training.blueprint.shape, length, sparse=sparse)
-                self._encodings[key] = meter.texts(length_N, evaluation.batch_tokens)
+                length_N: NDArray[np.int64] = encode.lengths(shop)
+                meter = Meter.of_encoding(shape, encode.texts.length, sparse=encode.sparse)
+                self._encodings[key] = meter.texts(length_N, batch_tokens)
             spent += self._encodings[key]
         return spent
 
-    def _tokens(self, training: TrainingPlan, texts: Texts, length: int) -> Path:
-        """Token cache of the texts, by the tokenizer that also counted the training texts."""
-        source = training.blueprint.tokenizer
-        return prepare.tokenised(
-            self.workshop(training.config), "tokens", source, texts, length, self.offline
-        )
-
-    def _shared(self, cells: list[CellPlan]) -> list[SharedWork]:
-        """Stages that several cells read, each once."""
-        found: dict[str, list[tuple[CellPlan, Spending]]] = defaultdict(list)
+    def _works(self, cells: list[CellPlan]) -> list[SharedWork]:
+        """Stages that several cells read, each once, however many configurations name it."""
+        found: dict[Stage, tuple[str, Spending]] = {}
+        sharing: dict[Stage, list[CellPlan]] = defaultdict(list)
         for cell in cells:
-            training, config = cell.training, cell.training.config
-            adapted = planned_mntp(training.blueprint.shape, config.recipe, training.devices)
+            training, config, stages = cell.training, cell.training.config, cell.training.stages
             size = f"{config.model.name} on {config.data.name}"
-            found[f"adapt {size}"].append((cell, adapted))
-            own = {config.data.name: (self.collection(config), config.data.test_split)}
-            untrained = self._encoding(training, own)
-            found[f"encode untrained {config.paradigm.name} {size}"].append((cell, untrained))
-            if needs_teacher(config):
+            untrained = stages.untrained
+            works: dict[Stage, tuple[str, Spending]] = {
+                stages.adapt: (f"adapt {size}", stages.adapt.planned()),
+                untrained.passages: (
+                    f"encode untrained {config.paradigm.name} {size}",
+                    self._encoding(training, [untrained.passages, untrained.queries]),
+                ),
+            }
+            if stages.teacher:
                 title = f"teacher {config.teacher.name} on {config.data.name}"
-                if title not in self._teachers:
-                    self._teachers[title] = self._teacher(config)
-                found[title].append((cell, self._teachers[title]))
-        works = []
-        for title, sharing in found.items():
-            cell, spending = sharing[0]
-            training = cell.training
-            works.append(
-                SharedWork(
-                    title,
-                    spending,
-                    training.seconds(spending),
-                    training.gpu_hours(spending),
-                    len(sharing),
-                )
+                if stages.teacher.name not in self._shared:
+                    planned = stages.teacher.planned(self.workshop(config))
+                    self._shared[stages.teacher.name] = planned
+                works[stages.teacher] = title, self._shared[stages.teacher.name]
+            for stage, work in works.items():
+                found.setdefault(stage, work)
+                sharing[stage].append(cell)
+        return [
+            SharedWork(
+                title,
+                spending,
+                sharing[stage][0].training.seconds(spending),
+                sharing[stage][0].training.gpu_hours(spending),
+                len(sharing[stage]),
             )
-        return works
-
-    def _teacher(self, config: Config) -> Spending:
-        workshop, texts = self.workshop(config), self.collection(config)
-        encoder = prepare.teacher_encoder(workshop, texts)
-        if encoder is None:
-            return Spending()
-        return encoder.planned(Groups.load(prepare.groups(workshop, texts)))
+            for stage, (title, spending) in found.items()
+        ]

@@ -5,8 +5,8 @@ import io
 import json
 from typing import Any
 
+from lion_sweep.machine.progress import duration
 from lion_sweep.plan.cells import GridPlan
-from lion_sweep.progress import duration
 
 UNKNOWN = "-"
 GIB = 2**30

@@ -1,14 +1,15 @@
 """Read the cells of a sweep: their results, and which were started."""
 
 import itertools
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lion_sweep.cell import result
 
 AXES = {
     "model": ("1b", "3b", "8b"),
@@ -17,18 +18,6 @@ AXES = {
 }
 LADDERS = ("proxy", "full")
 MEASURES = ("nDCG@10", "MRR@10", "Recall@100")
-OPTIONAL = (
-    "backbone",
-    "untrained",
-    "gain",
-    "bm25",
-    "efficiency",
-    "collections",
-    "ledger",
-    "stages",
-    "versions",
-    "device",
-)
 LOSS_NAMES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
 
 
@@ -108,35 +97,16 @@ def number(record: Mapping[str, Any], *keys: str) -> float | None:
 
 def read_result(path: Path) -> CellResult:
     """Read one result.json; raises ValueError naming the file (and the line of a JSON error)."""
-    try:
-        # NaN and infinities are no scores: they become null, hence holes.
-        record = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
-        return _result(record, path)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _result(record: Any, path: Path) -> CellResult:
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    kinds = {"id": str, "axes": dict, "ladder": str, "seed": int, "data": str, "scores": dict}
-    for key, kind in kinds.items():
-        if not isinstance(record.get(key), kind):
-            raise ValueError(f"key '{key}' is missing or not of type {kind.__name__}")
+    record = result.read_result(path)
     if record["ladder"] not in LADDERS:
-        raise ValueError(f"ladder '{record['ladder']}' is not one of {', '.join(LADDERS)}")
-    for collection, scores in record["scores"].items():
-        values = scores.values() if isinstance(scores, dict) else [scores]
-        if not all(isinstance(value, int | float | None) for value in values):
-            raise ValueError(f"scores of '{collection}' are not numbers by measure")
-    for key in ("teacher", *OPTIONAL):
-        if not isinstance(record.get(key) or {}, dict):
-            raise ValueError(f"key '{key}' is not an object")
-    fields = {key: record[key] for key in kinds} | {key: record.get(key) or {} for key in OPTIONAL}
-    fields |= {"axes": _cell(record["axes"]), "teacher": record.get("teacher")}
-    return CellResult(**fields, folder=path.parent, modified=path.stat().st_mtime)
+        raise ValueError(f"{path}: ladder '{record['ladder']}' is not one of {', '.join(LADDERS)}")
+    try:
+        axes = _cell(record["axes"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    own = {entry.name for entry in fields(CellResult)} - {"axes", "folder", "modified"}
+    told: dict[str, Any] = {key: value for key, value in record.items() if key in own}
+    return CellResult(axes=axes, folder=path.parent, modified=path.stat().st_mtime, **told)
 
 
 def _cell(axes: Mapping[str, Any]) -> Cell:
@@ -146,7 +116,7 @@ def _cell(axes: Mapping[str, Any]) -> Cell:
 def collect(root: Path) -> list[CellResult]:
     """Every readable `<root>/cells/<id>/result.json`; names each malformed one on stderr."""
     results = []
-    for path in sorted(root.glob("cells/*/result.json")):
+    for path in sorted(root.glob(f"cells/*/{result.RESULT}")):
         try:
             results.append(read_result(path))
         except ValueError as error:

@@ -3,10 +3,9 @@
 Shapes: N texts, D dimensions.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from scipy import sparse
 
-from lion_sweep import interruption
 from lion_sweep.data import arrays
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.tokens import Tokens
+from lion_sweep.files import written
+from lion_sweep.machine import interruption
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.training.embedding import Encoder, RowEncoder
 
@@ -27,34 +27,45 @@ KEEP_SECONDS = 30
 Vectors = Any  # NDArray[np.float32] or scipy.sparse.csr_matrix
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What vectors are made, and in which parts."""
+
+    length: int  # tokens kept of a text
+    batch_tokens: int  # padded ones of a micro-batch, at most
+    is_sparse: bool
+    kept_terms: int | None  # largest weights of a sparse vector; None: all
+    meter: Meter
+    shard: int = 0
+    shards: int = 1
+
+
+def _ignore(_: int) -> None:
+    """Nobody listens."""
+
+
 @torch.no_grad()
 def encode(
     encoder: Encoder,
     tokens: Tokens,
-    length: int,
-    batch_tokens: int,
-    *,
-    is_sparse: bool,
-    kept_terms: int | None = None,
-    meter: Meter,
+    setting: Setting,
     accelerator: Accelerator,
     folder: Path,
-    shard: int = 0,
-    shards: int = 1,
     on_batch: Callable[[int, int], None],
-    on_kept: Callable[[int], None] = lambda _: None,
+    on_kept: Callable[[int], None] = _ignore,
 ) -> None:
     """Vectors of the texts and what they cost, into `folder`, for `whole`; ranks share the work.
 
-    They are arrays, or CSR without its zeros and, if given, of each the `kept_terms` largest
-    weights. What is encoded is kept every half minute, so that a killed run goes on after it, on
-    any number of ranks; `on_kept` hears how many texts. Of several shards, one is every so many-th
-    micro-batch: batches are the same ones however many shards there are, and so are the vectors,
-    and all shards cost about the same. Of other shards' texts nothing is encoded.
+    They are arrays, or CSR without its zeros. What is encoded is kept every half minute, so that a
+    killed run goes on after it, on any number of ranks; `on_kept` hears how many texts. Of several
+    shards, one is every so many-th micro-batch: batches are the same ones however many shards there
+    are, and so are the vectors, and all shards cost about the same. Of other shards' texts nothing
+    is encoded.
     """
     encoder.backbone.eval()
+    length, meter = setting.length, setting.meter
     lengths_N, parts = tokens.lengths(length), _Parts(folder, len(tokens))
-    batches = list(micro_batches(lengths_N, batch_tokens))[shard::shards]
+    batches = list(micro_batches(lengths_N, setting.batch_tokens))[setting.shard :: setting.shards]
     texts = sum(map(len, batches))
     rank, ranks, seen = accelerator.process_index, accelerator.num_processes, 0
     for number, batch in enumerate(batches):
@@ -63,9 +74,9 @@ def encode(
             continue
         ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
         with accelerator.autocast():
-            if is_sparse:
+            if setting.is_sparse:
                 assert isinstance(encoder, RowEncoder)
-                vectors = encoder.rows(ids, mask, kept_terms)
+                vectors = encoder.rows(ids, mask, setting.kept_terms)
             else:
                 vectors = encoder(ids, mask).cpu().numpy()
         parts.add(batch, vectors, meter.micro_batch(lengths_N[batch], ids.shape[1]))
@@ -143,10 +154,9 @@ class _Parts:
             parts["terms"] = np.array(vectors.shape[1])
         else:
             parts["vectors"] = np.concatenate(self._vectors)
-        temporary = self.folder / f".{rows[0]}.{os.getpid()}"
-        with temporary.open("wb") as file:
+        # No two parts begin with the same text.
+        with written(self.folder / f"{rows[0]}.npz") as temporary, temporary.open("wb") as file:
             np.savez(file, **parts)  # type: ignore[arg-type]
-        temporary.replace(self.folder / f"{rows[0]}.npz")  # no two parts begin with the same text
         self._rows, self._vectors, self._spent = [], [], Spending()
 
 

@@ -6,26 +6,26 @@ masked; each is predicted from the state of the position before it, as the decod
 Shapes: B chunks, L tokens, V vocabulary entries.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lion_sweep import interruption
-from lion_sweep.config import Adapt, Recipe
+from lion_sweep.config import Adapt, Lora
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
+from lion_sweep.machine import interruption
 from lion_sweep.meter import Spending, mntp_spending, planned_mntp
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import Checkpoint, check_finite, linear_schedule, optimizer
-from lion_sweep.training.parallel import average_gradients, over_ranks
+from lion_sweep.training.parallel import average_gradients, mean_over_ranks
+from lion_sweep.training.run import Run
+from lion_sweep.training.settings import Optimisation
 
 IGNORED = -100
 # Of the chosen tokens: 80 % masked, 10 % replaced by a random one, 10 % kept (BERT's recipe).
@@ -69,77 +69,93 @@ def mntp_loss(backbone: Backbone, input_BL: Tensor, target_BL: Tensor) -> Tensor
     return F.cross_entropy(logits_TV.float(), shifted_BL[asked_BL], reduction="sum")
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """What MNTP reads: the tokens of all texts, one after the other, and who made them."""
+
+    ids_T: NDArray[np.int32]
+    tokenizer: PreTrainedTokenizerBase
+    rows_at_once: int  # chunks of a micro-batch
+
+
 def adapt(
     backbone: Backbone,
-    ids_T: NDArray[np.int32],
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: Recipe,
+    chunks: Chunks,
+    settings: Adapt,
+    optimisation: Optimisation,
+    lora: Lora | None,
     seed: int,
-    accelerator: Accelerator,
-    folder: Path,
-    on_step: Callable[[int, int, dict[str, float]], None],
-    on_kept: Callable[[int], None] = lambda _: None,
+    run: Run,
 ) -> dict[str, Any]:
     """Train `backbone` in place on all texts of the collection, concatenated; returns facts.
 
-    `on_kept` hears of the steps that no kill can undo. Raises `Interrupted` after such a step.
+    The chunks of a step and what is masked in them are drawn for all ranks together, each of which
+    takes an equal part, so that the number of ranks changes nothing but rounding (and dropout,
+    which every rank draws for its own part). Raises `Interrupted` after a step that is kept.
     """
-    settings: Adapt = recipe.adapt
+    accelerator = run.accelerator
     shape = DecoderShape.of(backbone.language_model.config)
     if settings.steps == 0:
         return {"planned": Spending().as_dict(), "spent": Spending().as_dict()}
+    ids_T = chunks.ids_T
     chunks_NL = ids_T[: len(ids_T) // settings.chunk * settings.chunk].reshape(-1, settings.chunk)
     if len(chunks_NL) == 0:
         raise UserError(
             f"The collection has {len(ids_T)} tokens, less than one chunk of "
             f"recipe.adapt.chunk={settings.chunk}: lower it, or set recipe.adapt.steps=0."
         )
-    mask, vocabulary = mask_token(tokenizer), backbone.head_VD.shape[0]
-    optimiser = optimizer(backbone, recipe, settings.learning_rate, settings.embedding_rate)
-    schedule = linear_schedule(optimiser, settings.steps, recipe.warmup)
-    checkpoint = Checkpoint(folder, backbone, optimiser, schedule)
+    mask, vocabulary = mask_token(chunks.tokenizer), backbone.head_VD.shape[0]
+    optimiser = optimizer(backbone, optimisation)
+    schedule = linear_schedule(optimiser, settings.steps, optimisation.warmup)
+    checkpoint = Checkpoint(run.folder, backbone, optimiser, schedule)
     torch.manual_seed(seed + accelerator.process_index)  # of dropout
     start, facts = checkpoint.load(accelerator.process_index)
     if start:
-        on_kept(start)
+        run.on_kept(start)
     parameters = list(backbone.trainable().values())
-    rows_at_once = max(1, recipe.micro_batch_tokens // settings.chunk)
     spent = Spending(**facts.pop("spent", {}))
+    ranks, rank = accelerator.num_processes, accelerator.process_index
+    size = settings.batch_size // ranks
+    own_B = slice(rank * size, (rank + 1) * size)
     backbone.train()
     for number in range(start, settings.steps):
-        rng = np.random.default_rng([seed, 2, number, accelerator.process_index])
+        rng = np.random.default_rng([seed, 2, number])
         rows = rng.integers(0, len(chunks_NL), settings.batch_size)
         inputs, targets = corrupt(
             chunks_NL[rows].astype(np.int64), settings.mask_probability, mask, vocabulary, rng
         )
         asked, loss = int((targets[:, 1:] != IGNORED).sum()), 0.0
-        for first in range(0, settings.batch_size, rows_at_once):
-            part_BL = slice(first, first + rows_at_once)
+        own_inputs, own_targets = inputs[own_B], targets[own_B]
+        for first in range(0, size, chunks.rows_at_once):
+            part_BL = slice(first, first + chunks.rows_at_once)
             with accelerator.autocast():
                 part = mntp_loss(
                     backbone,
-                    torch.from_numpy(inputs[part_BL]).to(accelerator.device),
-                    torch.from_numpy(targets[part_BL]).to(accelerator.device),
+                    torch.from_numpy(own_inputs[part_BL]).to(accelerator.device),
+                    torch.from_numpy(own_targets[part_BL]).to(accelerator.device),
                 )
-            part = part / max(1, asked)
+            # Of the mean over all ranks' tokens; averaging gradients divides by the ranks.
+            part = part * ranks / max(1, asked)
             accelerator.backward(part)
             loss += part.item()
+        loss = mean_over_ranks(loss, accelerator)
+        check_finite(loss, number)
         average_gradients(parameters, accelerator)
-        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        torch.nn.utils.clip_grad_norm_(parameters, optimisation.clip)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        check_finite(loss, number)
-        cost = mntp_spending(shape, recipe, settings.batch_size, asked)
-        spent += Spending(steps=1) + over_ranks(cost, accelerator)
+        spent += Spending(steps=1) + mntp_spending(
+            shape, settings, lora, settings.batch_size, asked
+        )
         facts.setdefault("first_loss", loss)
         facts["last_loss"] = loss
-        on_step(number + 1, settings.steps, {"loss": loss})
+        run.on_step(number + 1, settings.steps, {"loss": loss})
         stopping = interruption.requested(accelerator)
-        if stopping or (number + 1) % recipe.checkpoint_every == 0:
+        if stopping or (number + 1) % run.checkpoint_every == 0:
             checkpoint.keep(number + 1, facts | {"spent": spent.as_dict()}, accelerator)
-            on_kept(number + 1)
+            run.on_kept(number + 1)
         if stopping:
             raise interruption.stop()
-    planned = planned_mntp(shape, recipe, accelerator.num_processes)
+    planned = planned_mntp(shape, settings, lora)
     return {"planned": planned.as_dict(), "spent": spent.as_dict(), **facts}

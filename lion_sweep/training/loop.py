@@ -4,9 +4,7 @@ Shapes: B queries of this rank's part of a step, G = 1 + negatives, N texts, D d
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +12,10 @@ from accelerate import Accelerator
 from hydra.utils import instantiate
 from torch import Tensor
 
-from lion_sweep import interruption
-from lion_sweep.config import Config
 from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
+from lion_sweep.machine import interruption
 from lion_sweep.meter import Meter, Spending
 from lion_sweep.training.embedding import Embedding, Encoder
 from lion_sweep.training.optimisation import (
@@ -28,7 +25,14 @@ from lion_sweep.training.optimisation import (
     optimizer,
     trainable_count,
 )
-from lion_sweep.training.parallel import average_gradients, gather, over_ranks
+from lion_sweep.training.parallel import (
+    average_gradients,
+    gather,
+    mean_over_ranks,
+    over_ranks,
+)
+from lion_sweep.training.run import Run
+from lion_sweep.training.settings import Optimisation, Supervision
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class TrainingData:
     sampler: Sampler
     queries: Tokens
     passages: Tokens
+    lengths: tuple[int, int]  # tokens kept of a query and of a passage
     meter: Meter
     plan: Spending
     micro_batch_tokens: int  # padded ones, at most
@@ -45,25 +50,30 @@ class TrainingData:
 
 
 def represent(
-    encoder: Encoder, step: Step, data: TrainingData, config: Config, accelerator: Accelerator
+    encoder: Encoder,
+    step: Step,
+    data: TrainingData,
+    supervision: Supervision,
+    accelerator: Accelerator,
 ) -> tuple[Representations, Embedding]:
     """What losses read of this rank's share of a step, and the embedding that it is made of."""
-    lengths = config.recipe.lengths
-    texts = [data.queries.text(row, lengths.query) for row in step.query_B.tolist()]
-    texts += [data.passages.text(row, lengths.passage) for row in step.passage_BG.ravel().tolist()]
+    query_length, passage_length = data.lengths
+    texts = [data.queries.text(row, query_length) for row in step.query_B.tolist()]
+    texts += [data.passages.text(row, passage_length) for row in step.passage_BG.ravel().tolist()]
     embedding = Embedding(encoder, texts, data.micro_batch_tokens, accelerator, cached=data.cached)
-    (queries, group), sparse = step.passage_BG.shape, config.paradigm.name == "sparse"
+    (queries, group), sparse = step.passage_BG.shape, supervision.sparse
     query_BD, passage_ND = embedding.vectors_ND[:queries], embedding.vectors_ND[queries:]
-    teacher_BG = (
-        torch.from_numpy(step.teacher_BG).to(accelerator.device) * config.paradigm.teacher_scale
-    )
+    teacher_BG = None
+    if supervision.teacher_scale is not None:
+        teacher_BG = torch.from_numpy(step.teacher_BG).to(accelerator.device)
+        teacher_BG = teacher_BG * supervision.teacher_scale
     representations = Representations(
         query_BD=query_BD,
         passage_BGD=passage_ND.unflatten(0, (queries, group)),
         all_query_QD=gather(query_BD, accelerator, sparse=sparse),
         candidate_CD=gather(passage_ND, accelerator, sparse=sparse),
         offset=accelerator.process_index * len(passage_ND),
-        temperature=config.paradigm.temperature,
+        temperature=supervision.temperature,
         teacher_BG=teacher_BG,
     )
     return representations, embedding
@@ -72,9 +82,9 @@ def represent(
 class Objective:
     """The weighted sum of a cell's loss terms and its regulariser."""
 
-    def __init__(self, config: Config) -> None:
-        self.terms = {name: instantiate(term) for name, term in config.loss.terms.items()}
-        regulariser = config.paradigm.regulariser
+    def __init__(self, supervision: Supervision) -> None:
+        self.terms = {name: instantiate(term) for name, term in supervision.terms.items()}
+        regulariser = supervision.regulariser
         self.regulariser = instantiate(regulariser) if regulariser else None
 
     def __call__(self, step: Representations, progress: float) -> dict[str, Tensor]:
@@ -91,25 +101,24 @@ def share(step: Step, accelerator: Accelerator) -> Step:
 def train(
     encoder: Encoder,
     data: TrainingData,
-    config: Config,
-    accelerator: Accelerator,
-    folder: Path,
-    on_step: Callable[[int, int, dict[str, float]], None],
-    on_kept: Callable[[int], None] = lambda _: None,
+    supervision: Supervision,
+    optimisation: Optimisation,
+    seed: int,
+    run: Run,
 ) -> dict[str, Any]:
     """Train in place for `data.plan.steps` optimiser steps; returns what was spent and the loss.
 
-    `on_kept` hears of the steps that no kill can undo. Raises `Interrupted` after such a step.
+    Raises `Interrupted` after a step that is kept.
     """
-    recipe, steps = config.recipe, data.plan.steps
-    objective = Objective(config)
-    optimiser = optimizer(encoder.backbone, recipe, recipe.learning_rate, recipe.embedding_rate)
-    schedule = linear_schedule(optimiser, steps, recipe.warmup)
-    checkpoint = Checkpoint(folder, encoder.backbone, optimiser, schedule)
-    torch.manual_seed(config.seed + accelerator.process_index)
+    steps, accelerator = data.plan.steps, run.accelerator
+    objective = Objective(supervision)
+    optimiser = optimizer(encoder.backbone, optimisation)
+    schedule = linear_schedule(optimiser, steps, optimisation.warmup)
+    checkpoint = Checkpoint(run.folder, encoder.backbone, optimiser, schedule)
+    torch.manual_seed(seed + accelerator.process_index)
     start, facts = checkpoint.load(accelerator.process_index)
     if start:
-        on_kept(start)
+        run.on_kept(start)
     spent = Spending(**facts["spent"]) if facts else Spending()
     losses: list[float] = facts["loss"] if facts else []
     seconds = facts["seconds"] if facts else 0.0
@@ -118,7 +127,7 @@ def train(
     begun = time.perf_counter()
     for number in range(start, steps):
         part = share(data.sampler.step(number), accelerator)
-        step, embedding = represent(encoder, part, data, config, accelerator)
+        step, embedding = represent(encoder, part, data, supervision, accelerator)
         spent += Spending(steps=1) + over_ranks(embedding.spending(data.meter), accelerator)
         terms = objective(step, number / steps)
         accelerator.backward(torch.stack(list(terms.values())).sum())
@@ -128,20 +137,20 @@ def train(
         embedding.backward()
         del embedding
         named["loss"] = sum(named.values())
-        check_finite(named["loss"], number)
+        check_finite(mean_over_ranks(named["loss"], accelerator), number)
         average_gradients(parameters, accelerator)
-        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        torch.nn.utils.clip_grad_norm_(parameters, optimisation.clip)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
         losses.append(round(named["loss"], 6))
-        on_step(number + 1, steps, named)
+        run.on_step(number + 1, steps, named)
         stopping = interruption.requested(accelerator)
-        if stopping or (number + 1) % recipe.checkpoint_every == 0:
+        if stopping or (number + 1) % run.checkpoint_every == 0:
             taken = seconds + time.perf_counter() - begun
             done = {"spent": spent.as_dict(), "loss": losses, "seconds": taken}
             checkpoint.keep(number + 1, done, accelerator)
-            on_kept(number + 1)
+            run.on_kept(number + 1)
         if stopping:
             raise interruption.stop()
     return {

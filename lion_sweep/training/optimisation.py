@@ -1,6 +1,5 @@
 """Optimiser, learning-rate schedule, and checkpoints that continue a run bit by bit."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,17 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from lion_sweep.config import Recipe
 from lion_sweep.errors import NotFinite, UserError
+from lion_sweep.files import written
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.training.settings import Optimisation
 
 CHECKPOINT = "checkpoint.pt"
 # Raised when what a checkpoint holds changes.
 FORMAT = 2
 
 
-def optimizer(
-    backbone: Backbone, recipe: Recipe, learning_rate: float, embedding_rate: float | None
-) -> torch.optim.AdamW:
+def optimizer(backbone: Backbone, settings: Optimisation) -> torch.optim.AdamW:
     """AdamW over what trains; embedding and head rows take `embedding_rate`, None freezes them."""
     model = backbone.language_model
     tables = {
@@ -32,15 +30,14 @@ def optimizer(
     layers: list[nn.Parameter] = []
     for parameter in backbone.trainable().values():
         (rows if id(parameter) in tables else layers).append(parameter)
-    groups: list[dict[str, Any]] = [{"params": layers, "lr": learning_rate}]
-    if rows and embedding_rate:
-        groups.append({"params": rows, "lr": embedding_rate})
+    groups: list[dict[str, Any]] = [{"params": layers, "lr": settings.learning_rate}]
+    if rows and settings.embedding_rate:
+        groups.append({"params": rows, "lr": settings.embedding_rate})
     elif rows:
         for parameter in rows:
             parameter.requires_grad_(False)
-    first, second = recipe.betas
     return torch.optim.AdamW(
-        groups, betas=(first, second), eps=recipe.epsilon, weight_decay=recipe.weight_decay
+        groups, betas=settings.betas, eps=settings.epsilon, weight_decay=settings.weight_decay
     )
 
 
@@ -85,9 +82,8 @@ class Checkpoint:
             "rng": list(ranks_rng) or [_generators()],
         }
         state |= {name: part.state_dict() for name, part in self.parts.items()}
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        torch.save(state, temporary)
-        temporary.replace(self.path)
+        with written(self.path) as temporary:
+            torch.save(state, temporary)
 
     def keep(self, step: int, facts: dict[str, Any], accelerator: Accelerator) -> None:
         """`save` by one rank; the others wait, so that none stops before it is written.

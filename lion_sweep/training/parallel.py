@@ -109,3 +109,11 @@ def over_ranks(spent: Spending, accelerator: Accelerator) -> Spending:
         return spent
     counts = torch.tensor(astuple(spent), dtype=torch.int64, device=accelerator.device)
     return Spending(*accelerator.reduce(counts, reduction="sum").tolist())
+
+
+def mean_over_ranks(value: float, accelerator: Accelerator) -> float:
+    """The mean of the ranks' values, the same to all; not a number where one of them is not."""
+    if accelerator.num_processes == 1:
+        return value
+    values = torch.tensor(value, dtype=torch.float64, device=accelerator.device)
+    return float(accelerator.reduce(values, reduction="mean"))

@@ -1,20 +1,20 @@
 """Texts in Arrow files and judgements of them: round trips, and what is refused."""
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from lion_sweep import prepare
-from lion_sweep.attempts import failure_class
+from lion_sweep.cell.attempts import failure_class
 from lion_sweep.config import Config
 from lion_sweep.data import collection, texts
 from lion_sweep.data.collection import Collection, read_qrels
 from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
-from lion_sweep.prepare import Workshop
-from lion_sweep.progress import Progress
+from lion_sweep.machine.progress import Progress
+from lion_sweep.stages import texts as stages
+from lion_sweep.stages.workshop import Workshop
 
 PAIRS = {
     "train": [("first query", "first passage"), ("second query", "zwei\tTabs\nund Zeilen")],
@@ -31,8 +31,13 @@ def folder(tmp_path: Path) -> Path:
 def imported(folder: Path, name: str) -> texts.Texts:
     """The texts of a file, through an Arrow file."""
     path = folder / f"{name}.arrow"
-    facts = texts.write(place(str(folder)).texts(name), path, name)
-    return texts.read(path, facts)
+    return written(place(str(folder)).texts(name), path, name)
+
+
+def written(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> texts.Texts:
+    """Texts out of the file that they were written to."""
+    facts = texts.write(pairs, path, source)
+    return texts.read(path, facts["checksum"], empty=facts["empty"], repeated=facts["repeated"])
 
 
 def read(folder: Path, *splits: str) -> Collection:
@@ -74,15 +79,14 @@ def test_the_checksum_follows_the_content(folder: Path) -> None:
 
 def test_empty_and_repeated_texts_are_kept_and_counted(tmp_path: Path) -> None:
     pairs = [("a", "same"), ("b", ""), ("c", "same"), ("d", ""), ("e", "same"), ("f", "other")]
-    facts = texts.write(pairs, tmp_path / "x.arrow", "x")
-    found = texts.read(tmp_path / "x.arrow", facts)
+    found = written(pairs, tmp_path / "x.arrow", "x")
     assert (len(found), found.empty, found.repeated) == (6, 2, 2)
     assert found.of(["d", "e"]) == ["", "same"]
 
 
 def test_thousands_of_texts_in_many_batches(tmp_path: Path) -> None:
     pairs = [(f"d{number}", f"text {number}") for number in range(2 * texts.BATCH + 1)]
-    found = texts.read(tmp_path / "x.arrow", texts.write(pairs, tmp_path / "x.arrow", "x"))
+    found = written(pairs, tmp_path / "x.arrow", "x")
     assert list(zip(found.ids, found.all(), strict=True)) == pairs
     assert [len(batch) for batch in found.batches()] == [texts.BATCH, texts.BATCH, 1]
     assert found.of(["d20000", "d9999"]) == ["text 20000", "text 9999"]
@@ -136,7 +140,8 @@ def test_a_full_disk_while_importing(tmp_path: Path, compose_cell: Callable[...,
 
     def imported_to(root: str) -> Collection:
         words = ["data=beir", f"data.path={tmp_path / 'beir'}", f"paths.root={tmp_path / root}"]
-        return prepare.collection(Workshop(compose_cell(*words), Progress("cell", None)))
+        shop = Workshop(tmp_path / root, Progress("cell", None))
+        return stages.collection(compose_cell(*words), shop)
 
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, unlimited[1]))

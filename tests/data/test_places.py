@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from lion_sweep.data import places
 from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
+from lion_sweep.machine.digests import Digests
 
 TEXTS = [("d1", "Title with text"), ("7", "zwei \u96ea"), ("empty", "")]
 JUDGED = [("q1", "d1", 2), ("q1", "7", 0), ("q2", "7", 1)]
@@ -114,19 +117,64 @@ def test_a_dictionary_that_is_none(tmp_path: Path, content: str) -> None:
 
 def test_a_missing_file_and_a_missing_place(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"corpus\.jsonl is missing: a folder in BEIR format"):
-        place(str(tmp_path)).signature("corpus.jsonl")
+        place(str(tmp_path)).identity("corpus.jsonl", Digests(tmp_path / "digests"))
     for path in (tmp_path / "nowhere", tmp_path / "a" / "b" / "c", beir(tmp_path) / "corpus.jsonl"):
         with pytest.raises(UserError, match=r"is not a folder, a \.zip, or a Hugging Face id"):
             place(str(path))
 
 
-def test_a_signature_follows_the_file(tmp_path: Path) -> None:
-    folder = place(str(beir(tmp_path)))
-    before = folder.signature("corpus.jsonl")
-    assert folder.signature("corpus.jsonl") == before
-    with (tmp_path / "corpus.jsonl").open("a") as file:
-        file.write("\n")
-    assert folder.signature("corpus.jsonl") != before
+def test_what_a_file_is_known_by_is_its_content(tmp_path: Path) -> None:
+    """Not its name, nor its place, nor the time of its last change."""
+    digests, (one, two) = Digests(tmp_path / "digests"), (tmp_path / name for name in "ab")
+    for folder in (one, two):
+        folder.mkdir()
+        beir(folder)
+        os.utime(folder / "corpus.jsonl", (1, len(folder.name)))
+    first, second = (place(str(folder)) for folder in (one, two))
+    before = first.identity("corpus.jsonl", digests)
+    assert second.identity("corpus.jsonl", digests) == before
+    assert first.identity("qrels/test.tsv", digests) != before
+    text = (one / "corpus.jsonl").read_text()
+    (one / "corpus.jsonl").write_text(text.replace("with", "whit"))  # as many bytes
+    assert first.identity("corpus.jsonl", digests) != before
+    (two / "corpus.jsonl").rename(two / "corpus.tsv")  # is read another way
+    assert second.identity("corpus.tsv", digests) != before
+
+
+@pytest.mark.parametrize("name", ["one.zip", "same.zip"])
+def test_what_a_file_in_an_archive_is_known_by(tmp_path: Path, name: str) -> None:
+    beir(tmp_path)
+    found = []
+    for number, text in enumerate(("one", "two", "one")):
+        (tmp_path / "corpus.jsonl").write_text(text)
+        path = tmp_path / f"{number}-{name}"
+        entry = zipfile.ZipInfo("mine/corpus.jsonl", (2020, 1, 1, 0, 0, 0))
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(entry, text)
+        found.append(place(str(path)).identity("corpus.jsonl", Digests(tmp_path / "digests")))
+    assert found[0] == found[2] != found[1]
+
+
+def test_what_a_part_of_a_repository_is_known_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its revision and that of the judgements; offline, that nobody knows it."""
+    hub = pytest.importorskip("lion_sweep.data.hub")
+    revisions = {"BeIR/x": "one", "BeIR/x-qrels": "two"}
+
+    class Api:
+        def dataset_info(self, identifier: str) -> Any:
+            return SimpleNamespace(sha=revisions[identifier])
+
+    found = []
+    monkeypatch.setattr(hub, "HfApi", Api)
+    for change in ({}, {"BeIR/x": "three"}, {"BeIR/x-qrels": "four"}, None):
+        revisions = {} if change is None else revisions | change
+        hub._revision.cache_clear()
+        found.append(place("BeIR/x").identity("corpus.jsonl", Digests(tmp_path)))
+    hub._revision.cache_clear()
+    assert len({str(one) for one in found}) == 4
+    assert place("BeIR/x").identity("queries.jsonl", Digests(tmp_path)) not in found
 
 
 def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +193,7 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         ("mteb/x", "default", "test"): rows,
     }
 
-    def load(identifier: str, part: str | None, split: str, streaming: bool) -> Any:
+    def load(identifier: str, part: str | None, split: str, **_: Any) -> Any:
         try:
             return datasets.Dataset.from_list(stored[identifier, part, split])
         except KeyError:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
+from lion_sweep.machine.digests import Digests
 from lion_sweep.models.proxy import train_tokenizer
-from lion_sweep.prepare import tokenizer_key
 
 
 def saved(folder: Path, text: str) -> str:
@@ -19,23 +20,29 @@ def saved(folder: Path, text: str) -> str:
     return str(folder)
 
 
+def key(source: str, offline: bool = False) -> object:
+    """What a tokenizer is known by."""
+    return Pretrained.tokenizer(source, Digests(Path(source) / "digests"), offline=offline).identity
+
+
 def test_equal_tokenizers_have_one_key_and_others_another(tmp_path: Path) -> None:
     one = saved(tmp_path / "one", "lions roar where lions roam")
     same = saved(tmp_path / "same", "lions roar where lions roam")
     other = saved(tmp_path / "other", "whales sing where whales swim")
-    assert tokenizer_key(one) == tokenizer_key(same) != tokenizer_key(other)
+    assert key(one) == key(same) != key(other)
 
 
 def test_a_tokenizer_that_is_not_here_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(OSError):
-        tokenizer_key("nobody/has-this-one", offline=True)
+        key("nobody/has-this-one", offline=True)
 
 
 def test_the_key_needs_no_tokenizer(tmp_path: Path) -> None:
     folder = saved(tmp_path / "one", "lions roar")
     code = (
-        "import sys; from lion_sweep import prepare; "
-        f"prepare.tokenizer_key({folder!r}); "
+        "import sys; from pathlib import Path; from lion_sweep.data.pretrained import Pretrained; "
+        "from lion_sweep.machine.digests import Digests; "
+        f"Pretrained.tokenizer({folder!r}, Digests(Path({str(tmp_path)!r}))); "
         "print('transformers.tokenization_utils_base' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,11 +11,9 @@ from launch import slurm
 from launch.commands import _tasks
 from launch.queue import JobState
 from launch.records import Submission
-from lion_sweep.cell import Cell
+from lion_sweep.cell.tasks import ADAPT, Task, tasks_of
 from lion_sweep.config import Config
-from lion_sweep.prepare import taught_name
 from lion_sweep.status import BLOCKED, CANCELLED, FAILED, FINISHED
-from lion_sweep.tasks import Task, tasks_of
 
 
 @pytest.fixture
@@ -26,15 +24,14 @@ def config(compose_cell: Any, tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def tasks(compose_cell: Any, tmp_path: Path) -> list[Task]:
+def tasks(small_cell: Any, tmp_path: Path) -> list[Task]:
     """Of two cells, dense and sparse, with two encoding jobs each; the dense one also scored less.
 
     All are frozen.
     """
     words = [f"paths.root={tmp_path}", "site.encode_jobs=2"]
     chosen = [["paradigm=dense"], ["paradigm=sparse"], ["paradigm=dense", "evaluation.depth=10"]]
-    cells = [Cell(compose_cell(*words, *more), {"pydoc": "sum"}) for more in chosen]
-    found = tasks_of(cells, lambda config: "adapt-1", taught_name)
+    found = tasks_of([small_cell(*words, *more) for more in chosen])
     for task in found:
         task.freeze()
     return found
@@ -52,20 +49,19 @@ def test_a_cell_s_own_jobs_come_with_it(config: Config, tasks: list[Task]) -> No
     assert labels(_tasks(config, [sparse.name])) == own
     assert labels(_tasks(config, ["encode 1b-sparse-cl 2/2"])) == [own[2]]
     dense = [task for task in tasks if task.label == "1b-dense-cl"]
+    # Their vectors are the same, so are the jobs that make them: the other one needs them too.
     both = labels(_tasks(config, ["1b-dense-cl"]))
-    assert both == ["1b-dense-cl"] * 2 + sorted(
-        [*(f"encode 1b-dense-cl {n}/2" for n in (1, 2))] * 2
-    ) + ["train 1b-dense-cl"]
-    # The other one needs the training as well.
-    one = labels(_tasks(config, [dense[0].name]))
-    assert one == ["1b-dense-cl", *(f"encode 1b-dense-cl {n}/2" for n in (1, 2))]
+    jobs = [f"encode 1b-dense-cl {n}/2" for n in (1, 2)]
+    assert both == ["1b-dense-cl"] * 2 + [*jobs, "train 1b-dense-cl"]
+    assert labels(_tasks(config, [dense[0].name])) == ["1b-dense-cl"]
 
 
 def test_what_waits_for_a_failed_job_names_that_one(
     tasks: list[Task], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "stages" / "adapt-1").mkdir(parents=True)
-    (tmp_path / "stages" / "adapt-1" / "done.json").touch()
+    (adapt,) = (task.name for task in tasks if task.kind == ADAPT)
+    (tmp_path / "stages" / adapt).mkdir(parents=True)
+    (tmp_path / "stages" / adapt / "done.json").touch()
     failed = {"train 1b-dense-cl": "FAILED"}
     states = {}
     for task in tasks:

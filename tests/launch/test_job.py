@@ -11,9 +11,9 @@ import pytest
 from launch import job
 from launch.job import Job
 from launch.records import Submission
-from lion_sweep import work
+from lion_sweep.cell import work
+from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.errors import Interrupted
-from lion_sweep.tasks import CELL, Task
 
 
 def test_a_folder_that_shows_late_is_waited_for(tmp_path: Path) -> None:

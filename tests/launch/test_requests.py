@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from launch.requests import Request, request
+from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task
 from lion_sweep.errors import UserError
-from lion_sweep.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task
 
 FULL = ["site=slurm", "ladder=full", "site.slurm.account=lab", "site.time_limit=24"]
 EVERY_CELL = {

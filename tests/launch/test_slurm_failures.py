@@ -15,7 +15,7 @@ from launch.devcluster import Cluster
 from launch.queue import SlurmError
 from launch.requests import request
 from launch.slurm import rehearse
-from lion_sweep.tasks import CELL, Task
+from lion_sweep.cell.tasks import CELL, Task
 
 pytestmark = pytest.mark.slurm
 

@@ -4,25 +4,33 @@ Shapes: P training pairs, M mined negatives.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lion_sweep import preflight
-from lion_sweep.blueprint import Blueprint
-from lion_sweep.config import Config
+from lion_sweep.config import Config, Precision, changed
+from lion_sweep.config.site import SiteName
 from lion_sweep.data.batches import Sampler, micro_batches
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
-from lion_sweep.devices import GIB, Device, device
+from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
 from lion_sweep.ledger import DecoderShape
-from lion_sweep.memory import training_memory
+from lion_sweep.machine.devices import GIB, Device, device
+from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.site import settle
+from lion_sweep.memory import Decoder, training_memory
 from lion_sweep.meter import Spending
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
 from lion_sweep.plan.show import as_table
-from lion_sweep.plan.training import TrainingPlan, settle
+from lion_sweep.plan.training import TrainingPlan, steps_of_hours
+from lion_sweep.stages.backbone import Blueprint
+from lion_sweep.training.fit import Fit, Trained
 
 Compose = Callable[..., Config]
 LLAMA_1B = DecoderShape(2048, 8192, 16, 32, 8, 64, 128256)
@@ -43,17 +51,46 @@ def training(config: Config, machine: Device) -> TrainingPlan:
         negative_score_PM=np.zeros((PAIRS, 40), dtype=np.float32),
     )
     sampler = Sampler(groups, config.loss.batch_size, config.loss.negatives, config.seed)
-    devices = config.site.devices or 1
+    site = SiteName.gpu if machine.gpu else SiteName.laptop
+    config = settle(config, site)
 
     def counts(tokens: int) -> LengthCounts:
+        devices = config.site.devices or 1
         return LengthCounts(sampler, *LENGTH_N, micro_batch_tokens=tokens, parts=devices)
 
     large = config.model.name == "8b"
     shape, tied = LLAMA_8B if large else LLAMA_1B, not large
-    blueprint = Blueprint(
-        "llama", "llama", "pretrained", shape, tied, "llama", Path("queries"), Path("passages")
+    no_tokenizer = Pretrained("llama", None, "llama")
+    blueprint = Blueprint("llama", None, "llama", "pretrained", shape, tied, no_tokenizer)
+    execution = replace(Execution.of(config, site), device=machine)
+    bf16, recipe = config.recipe.precision is Precision.bf16, config.recipe
+    least = recipe.adapt.chunk if recipe.adapt.steps else 0
+    decoder = Decoder(shape, recipe.lora, bf16)
+    trained = Trained(decoder, tied, config.paradigm.name == "sparse", config.budget, least)
+    return TrainingPlan(
+        config,
+        Stages(blueprint),
+        Fit.settled(trained, execution, counts),  # type: ignore[arg-type]
     )
-    return TrainingPlan.settled(config, blueprint, machine, devices, counts)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a plan shows of a cell's stages."""
+
+    blueprint: Blueprint
+
+    @property
+    def train(self) -> Any:
+        """What a measured step time would hold for."""
+        return SimpleNamespace(
+            start=SimpleNamespace(blueprint=self.blueprint, lora=None, precision="bf16"),
+            queries="q",
+            passages="p",
+            untaught="groups",
+            supervision="loss",
+            optimisation=SimpleNamespace(embedding_rate=None),
+        )
 
 
 @pytest.fixture
@@ -76,11 +113,11 @@ def test_memory_is_that_of_the_worst_share_of_the_largest_step(
     plan = training(config, H200)
     padded = []
     for number in range(6):
-        step = plan.counts.sampler.step(number)
-        shares = [plan.counts.lengths(part) for part in step.split(devices)]
+        step = plan.fit.counts.sampler.step(number)
+        shares = [plan.fit.counts.lengths(part) for part in step.split(devices)]
         cuts = [[(len(b), int(p[b].max())) for b in micro_batches(p, 16384)] for p in shares]
         padded.append((sum(rows * long for cut in cuts for rows, long in cut), cuts))
-        assert sum(rows for cut in cuts for rows, _ in cut) == len(plan.counts.lengths(step))
+        assert sum(rows for cut in cuts for rows, _ in cut) == len(plan.fit.counts.lengths(step))
     _, cuts = max(padded, key=lambda item: item[0])
     expected = [
         training_memory(
@@ -95,18 +132,18 @@ def test_memory_is_that_of_the_worst_share_of_the_largest_step(
         for cut in cuts
     ]
     assert plan.memory.total == max(expected)
-    assert plan.caches is cached
+    assert plan.fit.caches is cached
 
 
 def test_gradients_are_cached_where_a_step_does_not_fit(full: Compose) -> None:
     large, small = (training(full(), Device("own", 1e14, size * GIB)) for size in (600, 60))
-    assert (large.caches, small.caches) == (False, True)
+    assert (large.fit.caches, small.fit.caches) == (False, True)
     assert small.memory.total < 60 * GIB < large.memory.total
     # The same training, for one more forward pass.
     assert small.spending.useful_flops == large.spending.useful_flops
     assert small.spending.hardware_flops > 1.3 * large.spending.hardware_flops
     unknown = training(full(), Device("own", None, None))
-    assert not unknown.caches
+    assert not unknown.fit.caches
 
 
 def test_time_is_executed_flops_over_a_share_of_the_peak(full: Compose) -> None:
@@ -131,15 +168,15 @@ def test_micro_batches_are_halved_until_one_fits(full: Compose) -> None:
     large, small = (
         training(full("paradigm=dense"), Device("own", 1e14, size * GIB)) for size in (60, 12)
     )
-    assert large.caches and small.caches
-    assert large.counts.tokens == 16384
-    assert small.counts.tokens in (1024, 2048, 4096, 8192)
+    assert large.fit.caches and small.fit.caches
+    assert large.fit.counts.tokens == 16384
+    assert small.fit.counts.tokens in (1024, 2048, 4096, 8192)
     assert small.memory.total < 0.94 * 12 * GIB < large.memory.total
-    assert large.fitting(0.94 * 12 * GIB) == small.counts.tokens
-    assert large.fitting(small.memory.total - 1) == small.counts.tokens // 2
+    assert large.fit.fitting(0.94 * 12 * GIB) == small.fit.counts.tokens
+    assert large.fit.fitting(small.memory.total - 1) == small.fit.counts.tokens // 2
     assert small.spending.useful_flops == large.spending.useful_flops
-    assert small.lighter() == f"recipe.micro_batch_tokens={small.counts.tokens // 2}"
-    assert training(full(), Device("own", 1e14, 600 * GIB)).lighter() == (
+    assert small.fit.lighter() == f"recipe.micro_batch_tokens={small.fit.counts.tokens // 2}"
+    assert training(full(), Device("own", 1e14, 600 * GIB)).fit.lighter() == (
         "recipe.gradient_cache=always"
     )
     least = ["paradigm=dense", "recipe.micro_batch_tokens=512", "recipe.gradient_cache=always"]
@@ -148,7 +185,7 @@ def test_micro_batches_are_halved_until_one_fits(full: Compose) -> None:
         (["site.devices=4", "site.shard=always"], None),
         ([], None),
     ):
-        assert training(full(*least, *words), H200).lighter() == change
+        assert training(full(*least, *words), H200).fit.lighter() == change
 
 
 def test_what_does_not_fit_is_named_with_the_setting_that_does(full: Compose) -> None:
@@ -183,7 +220,7 @@ def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> Non
         return training(full("model=8b", "paradigm=dense", "site.devices=8", *more), own(gib))
 
     small, large = eight(20), eight(22)
-    assert (small.sharded, large.sharded) == (True, False)
+    assert (small.fit.sharded, large.fit.sharded) == (True, False)
     assert small.memory.total < 0.94 * 20 * GIB < large.memory.total < 0.94 * 22 * GIB
     # A share of 32 layers, three whole ones, two tables, final norm, adapters.
     layer = LLAMA_8B.linear_parameters // 32 + 2 * 4096
@@ -192,14 +229,14 @@ def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> Non
     assert lora is not None
     adapters = 4 * LLAMA_8B.lora_parameters(lora.rank, lora.targets)
     assert small.memory.weights == 2 * base + adapters
-    assert large.memory.weights == large.weights
+    assert large.memory.weights == large.fit.trained.weights
     assert small.spending.useful_flops == large.spending.useful_flops
     assert [plan.calibration()["sharded"] for plan in (small, large)] == [True, False]
-    assert eight(80, "site.shard=always").sharded
-    assert not eight(20, "site.shard=never").sharded
-    assert not eight(20, "recipe.lora=null").sharded
+    assert eight(80, "site.shard=always").fit.sharded
+    assert not eight(20, "site.shard=never").fit.sharded
+    assert not eight(20, "recipe.lora=null").fit.sharded
     unknown = Device("own", None, None)
-    assert not training(small.config, unknown).sharded
+    assert not training(small.config, unknown).fit.sharded
 
 
 def test_what_sharding_would_make_fit_is_named(full: Compose) -> None:
@@ -241,11 +278,11 @@ def test_a_plan_tells_which_cells_are_sharded(full: Compose) -> None:
 
 def test_a_micro_batch_holds_a_chunk_of_the_adaptation(full: Compose) -> None:
     small = training(full("paradigm=dense"), own(12))
-    chunk = f"recipe.adapt.chunk={2 * small.counts.tokens}"
+    chunk = f"recipe.adapt.chunk={2 * small.fit.counts.tokens}"
     (obstacle,) = CellPlan(training(full("paradigm=dense", chunk), own(12)), Spending()).obstacles
     assert obstacle.startswith("needs")
     adapted = training(full("paradigm=dense", chunk, "recipe.adapt.steps=0"), own(12))
-    assert adapted.counts.tokens == small.counts.tokens
+    assert adapted.fit.counts.tokens == small.fit.counts.tokens
 
 
 def test_a_time_limit_and_a_missing_gpu_are_obstacles(full: Compose) -> None:
@@ -283,9 +320,7 @@ def test_many_gpu_hours_are_to_be_confirmed(full: Compose, monkeypatch: pytest.M
     with pytest.raises(UserError, match="an unknown number of GPU-hours"):
         unknown = CellPlan(training(config, Device("own", None, None)), Spending())
         preflight.confirm(GridPlan([unknown], []), config)
-    config.confirm = True
-    preflight.confirm(GridPlan([cell], [shared]), config)
-    config.confirm = False
+    preflight.confirm(GridPlan([cell], [shared]), changed(config, {"confirm": True}))
     preflight.confirm(GridPlan([cell], []), config)  # minutes
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     for answer, starts in (("y", True), ("", False)):
@@ -300,7 +335,7 @@ def test_many_gpu_hours_are_to_be_confirmed(full: Compose, monkeypatch: pytest.M
 def test_a_budget_of_gpu_hours_needs_a_measured_step_time(full: Compose) -> None:
     config = full("budget=gpu_hours", "budget.gpu_hours=2", "budget.steps=null")
     with pytest.raises(UserError, match=r"budget\.gpu_hours=2 needs a measured step time on h200"):
-        settle(training(config, H200))
+        steps_of_hours(training(config, H200))
 
 
 def test_devices() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lion_sweep.cell.result import FORMAT
 from lion_sweep.report import Cell, collect, grid, sections
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.tables import compute_table, details_table, escape, scaling_table
@@ -25,6 +26,7 @@ def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
     if cell.paradigm == "sparse":
         efficiency |= {"L0_documents": 81.0, "L0_queries": 29.04, "flops": 5.0}
     return {
+        "format": FORMAT,
         "id": "-".join((*axes.values(), "0f")),
         "axes": axes,
         "ladder": "proxy",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lion_sweep.cell.result import FORMAT
 from lion_sweep.evaluation.significance import (
     align,
     bootstrap_intervals,
@@ -45,6 +46,7 @@ def write(tmp_path: Path) -> Write:
         folder = tmp_path / "cells" / f"{cell.model}-{cell.paradigm}-{cell.loss}-{seed}"
         scores = {"nDCG@10": np.mean(list(values.values())) if isinstance(values, dict) else 0.4}
         content = {
+            "format": FORMAT,
             "id": folder.name,
             "axes": {"model": cell.model, "paradigm": cell.paradigm, "loss": cell.loss},
             "ladder": "proxy",

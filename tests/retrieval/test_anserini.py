@@ -10,7 +10,7 @@ from lion_sweep.retrieval.anserini import lucene_available
 AVAILABLE, REASON = lucene_available()
 SCRIPT = """
 import os, signal
-from lion_sweep import interruption
+from lion_sweep.machine import interruption
 interruption.listen(signal.SIGTERM, signal.SIGINT)
 from lion_sweep.retrieval.anserini import java_class
 java_class()

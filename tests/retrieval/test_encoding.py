@@ -67,15 +67,10 @@ def encoded(
     encoding.encode(
         encoder,  # type: ignore[arg-type]
         tokens(),
-        LONGEST,
-        BATCH,
-        is_sparse=is_sparse,
-        meter=METER,
-        accelerator=accelerator,
-        folder=folder,
-        shard=shard,
-        shards=shards,
-        on_batch=lambda done, total: None,
+        encoding.Setting(LONGEST, BATCH, is_sparse, None, METER, shard, shards),
+        accelerator,
+        folder,
+        lambda done, total: None,
     )
 
 

@@ -20,16 +20,17 @@ import pytest
 from scipy import sparse
 from support import searched
 
-from lion_sweep import evaluating, stage
-from lion_sweep.attempts import failure_class
+from lion_sweep import evaluating
+from lion_sweep.cell.attempts import failure_class
 from lion_sweep.retrieval import lucene
 from lion_sweep.retrieval.anserini import lucene_available
 from lion_sweep.retrieval.lucene import LuceneImpactIndex
 from lion_sweep.retrieval.runs import Run
 from lion_sweep.retrieval.seismic import seismic_available
 from lion_sweep.retrieval.sparse import SparseIndex
-from lion_sweep.scoring import RUN, TREC
-from lion_sweep.stage import Stage
+from lion_sweep.stages import engine
+from lion_sweep.stages.engine import Done
+from lion_sweep.stages.search import RUN, TREC
 
 AVAILABLE, REASON = lucene_available()
 needs_lucene = pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
@@ -43,7 +44,7 @@ def vectors(seed: int, rows: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(weights.astype(np.float32))
 
 
-def search(root: Path, engine: str) -> Stage:
+def search(root: Path, engine: str) -> Done:
     """The search stage of these vectors."""
     return searched(root, vectors(0, 500), vectors(1, 40), f"evaluation.sparse_engine={engine}")
 
@@ -80,7 +81,7 @@ def amid_the_trec_file(root: Path) -> None:
 
 
 def before_it_counts_as_done(root: Path) -> None:
-    stage.write_json = die  # type: ignore[assignment]
+    engine.write_json = die  # type: ignore[assignment]
 
 
 def amid_indexing_by_lucene(root: Path) -> None:
@@ -150,7 +151,7 @@ def no_java_left(tmp_path: Path) -> Iterator[None]:
         os.kill(int((tmp_path / "java.pid").read_text()), signal.SIGKILL)
 
 
-def assert_same(again: Stage, folder: Path) -> None:
+def assert_same(again: Done, folder: Path) -> None:
     """The same run files, and nothing left of the attempt before."""
     assert not again.reused
     for name in (RUN, TREC):

@@ -10,8 +10,8 @@ import pytest
 import torch
 from support import PATIENCE_SECONDS, TINY
 
-from lion_sweep.devices import enough_memory, halved
 from lion_sweep.errors import OutOfMemory
+from lion_sweep.machine.devices import enough_memory, halved
 
 # A loss term that runs out of memory in the fifth step.
 FULL = """

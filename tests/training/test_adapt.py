@@ -4,6 +4,7 @@ Shapes: B chunks, L tokens, T tokens of the collection.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +15,15 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaForCausalLM
 
-from lion_sweep.config import Config, Lora, Recipe
+from lion_sweep.config import Adapt, Lora
 from lion_sweep.errors import UserError
 from lion_sweep.meter import Spending
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.training.adapt import IGNORED, adapt, corrupt, mask_token, mntp_loss
+from lion_sweep.training.adapt import IGNORED, Chunks, adapt, corrupt, mask_token, mntp_loss
+from lion_sweep.training.run import Run
+from lion_sweep.training.settings import Optimisation
 
 MakeModel = Callable[..., LlamaForCausalLM]
-Compose = Callable[..., Config]
 MASK = 1
 
 
@@ -92,37 +94,33 @@ def test_mask_token() -> None:
         mask_token(two)
 
 
-@pytest.fixture
-def recipe(compose_cell: Compose) -> Recipe:
-    return compose_cell(
-        "recipe.adapt.steps=20",
-        "recipe.adapt.batch_size=8",
-        "recipe.adapt.chunk=8",
-        "recipe.adapt.learning_rate=1e-2",
-        "recipe.embedding_rate=1e-2",
-        "recipe.checkpoint_every=4",
-    ).recipe
+SETTINGS = Adapt(
+    steps=20, batch_size=8, chunk=8, length=64, mask_probability=0.2, learning_rate=1e-2
+)
 
 
 def run(
     backbone: Backbone,
-    recipe: Recipe,
     accelerator: Accelerator,
     folder: Path,
     on_step: Callable[..., None] = lambda *_: None,
+    settings: Adapt = SETTINGS,
+    lora: Lora | None = None,
 ) -> dict[str, Any]:
     ids_T = (2 + np.arange(200) % 12).astype(np.int32)
-    tokenizer = SimpleNamespace(mask_token_id=MASK)
-    return adapt(backbone, ids_T, tokenizer, recipe, 3, accelerator, folder, on_step)
+    tokenizer: Any = SimpleNamespace(mask_token_id=MASK)
+    optimisation = Optimisation(settings.learning_rate, None, 0.3, 0.0, 1.0, (0.9, 0.98), 1e-5)
+    chunks = Chunks(ids_T, tokenizer, 4096 // settings.chunk)
+    where = Run(accelerator, folder, 4, on_step)
+    return adapt(backbone, chunks, settings, optimisation, lora, 3, where)
 
 
 def test_adapting_reduces_the_loss(
-    backbone: Backbone, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+    backbone: Backbone, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     seen: list[tuple[int, int, float]] = []
     facts = run(
         backbone,
-        recipe,
         accelerator,
         tmp_path,
         lambda done, total, values: seen.append((done, total, values["loss"])),
@@ -140,7 +138,7 @@ def test_adapting_reduces_the_loss(
 
 
 def test_a_killed_adaptation_goes_on(
-    make_model: MakeModel, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+    make_model: MakeModel, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     def kill(done: int, *_: object) -> None:
         if done == 10:
@@ -148,11 +146,11 @@ def test_a_killed_adaptation_goes_on(
 
     (tmp_path / "whole").mkdir()
     whole = Backbone(make_model())
-    expected = run(whole, recipe, accelerator, tmp_path / "whole")
+    expected = run(whole, accelerator, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(Backbone(make_model()), recipe, accelerator, tmp_path, kill)
+        run(Backbone(make_model()), accelerator, tmp_path, kill)
     resumed, steps = Backbone(make_model()), []
-    facts = run(resumed, recipe, accelerator, tmp_path, lambda done, *_: steps.append(done))
+    facts = run(resumed, accelerator, tmp_path, lambda done, *_: steps.append(done))
     assert steps == list(range(9, 21))
     assert facts == expected
     for name, value in whole.state_dict().items():
@@ -160,34 +158,32 @@ def test_a_killed_adaptation_goes_on(
 
 
 def test_no_steps_change_nothing(
-    make_model: MakeModel, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+    make_model: MakeModel, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    recipe.adapt.steps = 0
     backbone = Backbone(make_model())
     nothing = Spending().as_dict()
-    assert run(backbone, recipe, accelerator, tmp_path) == {"planned": nothing, "spent": nothing}
+    found = run(backbone, accelerator, tmp_path, settings=replace(SETTINGS, steps=0))
+    assert found == {"planned": nothing, "spent": nothing}
     for name, value in make_model().state_dict().items():
         assert torch.equal(value, backbone.model.state_dict()[name])
 
 
 def test_dropout_depends_on_the_seed_alone(
-    make_model: MakeModel, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+    make_model: MakeModel, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     lora = Lora(rank=4, alpha=8, dropout=0.3, targets=["q_proj", "up_proj"])
-    recipe.embedding_rate = None
     found = []
     for state in (1, 2):
         backbone = Backbone(make_model()).with_lora(lora)
         torch.manual_seed(state)
         (tmp_path / str(state)).mkdir()
-        run(backbone, recipe, accelerator, tmp_path / str(state))
+        run(backbone, accelerator, tmp_path / str(state), lora=lora)
         found.append(backbone.trainable())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_too_little_text_is_refused(
-    backbone: Backbone, recipe: Recipe, accelerator: Accelerator, tmp_path: Path
+    backbone: Backbone, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    recipe.adapt.chunk = 201
     with pytest.raises(UserError, match=r"recipe\.adapt\.chunk=201"):
-        run(backbone, recipe, accelerator, tmp_path)
+        run(backbone, accelerator, tmp_path, settings=replace(SETTINGS, chunk=201))

@@ -18,6 +18,7 @@ from lion_sweep.training.optimisation import (
     optimizer,
     trainable_count,
 )
+from lion_sweep.training.settings import Optimisation
 
 MakeModel = Callable[..., LlamaForCausalLM]
 Compose = Callable[..., Config]
@@ -26,6 +27,12 @@ Compose = Callable[..., Config]
 @pytest.fixture
 def recipe(compose_cell: Compose) -> Recipe:
     return compose_cell("recipe.weight_decay=0.01").recipe
+
+
+def settings(recipe: Recipe, *embedding_rate: None, rate: float = 1e-4) -> Optimisation:
+    """The recipe's, with its embedding rate or another one."""
+    (rows,) = embedding_rate or (recipe.embedding_rate,)
+    return Optimisation.of(recipe, rate, rows)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ def test_linear_schedule(steps: int, warmup: float, expected: list[float]) -> No
 
 
 def test_embedding_rows_take_a_rate_of_their_own(backbone: Backbone, recipe: Recipe) -> None:
-    layers, rows = optimizer(backbone, recipe, 1e-4, recipe.embedding_rate).param_groups
+    layers, rows = optimizer(backbone, settings(recipe)).param_groups
     model = backbone.language_model
     tables = [model.get_input_embeddings().weight, model.lm_head.weight]
     assert [id(parameter) for parameter in rows["params"]] == [id(table) for table in tables]
@@ -62,13 +69,12 @@ def test_embedding_rows_take_a_rate_of_their_own(backbone: Backbone, recipe: Rec
 
 def test_a_shared_table_is_trained_once(make_model: MakeModel, recipe: Recipe) -> None:
     backbone = Backbone(make_model(tie_word_embeddings=True))
-    _, rows = optimizer(backbone, recipe, 1e-4, recipe.embedding_rate).param_groups
+    _, rows = optimizer(backbone, settings(recipe)).param_groups
     assert len(rows["params"]) == 1
 
 
 def test_embedding_rows_are_frozen_without_a_rate(backbone: Backbone, recipe: Recipe) -> None:
-    recipe.embedding_rate = None
-    (layers,) = optimizer(backbone, recipe, 1e-4, recipe.embedding_rate).param_groups
+    (layers,) = optimizer(backbone, settings(recipe, None)).param_groups
     tables = 2 * 97 * 32
     everything = sum(parameter.numel() for parameter in backbone.parameters())
     assert sum(parameter.numel() for parameter in layers["params"]) == everything - tables
@@ -78,8 +84,7 @@ def test_embedding_rows_are_frozen_without_a_rate(backbone: Backbone, recipe: Re
 def test_adapters_are_all_that_trains(backbone: Backbone, recipe: Recipe) -> None:
     lora = Lora(rank=2, alpha=4, dropout=0.0, targets=["q_proj"])
     adapted = backbone.with_lora(lora)
-    recipe.embedding_rate = None
-    (group,) = optimizer(adapted, recipe, 1e-4, recipe.embedding_rate).param_groups
+    (group,) = optimizer(adapted, settings(recipe, None)).param_groups
     # 32 inputs and 32 outputs, rank 2, two layers
     assert sum(parameter.numel() for parameter in group["params"]) == 2 * 2 * (32 + 32)
 
@@ -89,7 +94,7 @@ class Run:
 
     def __init__(self, make_model: MakeModel, recipe: Recipe, folder: Path) -> None:
         self.backbone = Backbone(make_model(num_hidden_layers=1))
-        self.optimiser = optimizer(self.backbone, recipe, 1e-2, recipe.embedding_rate)
+        self.optimiser = optimizer(self.backbone, settings(recipe, rate=1e-2))
         self.schedule = linear_schedule(self.optimiser, 6, 0.3)
         self.checkpoint = Checkpoint(folder, self.backbone, self.optimiser, self.schedule)
 

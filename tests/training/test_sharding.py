@@ -32,9 +32,11 @@ from lion_sweep.ledger import DecoderShape
 from lion_sweep.meter import Meter
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training import embedding, loop
-from lion_sweep.training.adapt import adapt
+from lion_sweep.training.adapt import Chunks, adapt
 from lion_sweep.training.budget import plan
 from lion_sweep.training.optimisation import CHECKPOINT
+from lion_sweep.training.run import Run
+from lion_sweep.training.settings import Optimisation, Supervision
 from lion_sweep.training.sharding import shard
 
 RANKS, STEPS, PAIRS, PASSAGES = 2, 4, 12, 60
@@ -141,9 +143,18 @@ class Two:
         if not resumed:
             (folder / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
-        steps = loop.TrainingData(sampler, queries, passages, meter, planned, TOKENS, cached)
+        kept = config.recipe.lengths.query, config.recipe.lengths.passage
+        steps = loop.TrainingData(sampler, queries, passages, kept, meter, planned, TOKENS, cached)
         encoder = instantiate(config.paradigm.encoder, backbone=backbone)
-        facts = loop.train(encoder, steps, config, self.accelerator, folder, on_step)
+        recipe = config.recipe
+        facts = loop.train(
+            encoder,
+            steps,
+            Supervision.of(config),
+            Optimisation.of(recipe, recipe.learning_rate, recipe.embedding_rate),
+            config.seed,
+            Run(self.accelerator, folder, recipe.checkpoint_every, on_step),
+        )
         self.note(f"{cell} {cached} {sharded}", backbone)
         self.found[f"{cell} {cached} {sharded}"] |= {
             "loss": facts["loss"],
@@ -156,11 +167,19 @@ class Two:
     def adapt(self, *, sharded: bool) -> None:
         config = self.configs["dense"]
         backbone = self.backbone(config, sharded=sharded)
-        ids_T, tokenizer = data(config)[2].ids_T, SimpleNamespace(mask_token_id=1)
+        tokenizer: Any = SimpleNamespace(mask_token_id=1)
+        recipe = config.recipe
+        chunks = Chunks(data(config)[2].ids_T, tokenizer, TOKENS // recipe.adapt.chunk)
         folder = self.folder / f"adapt-{sharded}"
         folder.mkdir(exist_ok=True)
         facts = adapt(
-            backbone, ids_T, tokenizer, config.recipe, 3, self.accelerator, folder, lambda *_: None
+            backbone,
+            chunks,
+            recipe.adapt,
+            Optimisation.of(recipe, recipe.adapt.learning_rate, recipe.adapt.embedding_rate),
+            recipe.lora,
+            3,
+            Run(self.accelerator, folder, recipe.checkpoint_every, lambda *_: None),
         )
         self.note(f"adapt {sharded}", backbone)
         self.found[f"adapt {sharded}"]["loss"] = [facts["first_loss"], facts["last_loss"]]

@@ -1,0 +1,55 @@
+"""A cell: one configuration, the stages that it comes to, and its folder.
+
+The id hashes the stages whose scores the result tells, hence everything that can change a number,
+and nothing else: nobody lists a key of the configuration. What the scores are called stands in it
+too, because a result tells that as well.
+"""
+
+from pathlib import Path
+
+from lion_sweep.cell.names import axes, label
+from lion_sweep.cell.result import RESULT, Result, read_result, write_result
+from lion_sweep.config import Config, write_config
+from lion_sweep.files import key_of
+from lion_sweep.stages.of_cell import CellStages
+
+
+class Cell:
+    """A cell and its folder: configuration, log, result, runs, per-query values."""
+
+    def __init__(self, config: Config, stages: CellStages) -> None:
+        self.config, self.stages = config, stages
+        told = {
+            "scores": stages.identity,
+            "axes": axes(config),
+            "ladder": config.ladder.name,
+            "seed": config.seed,
+            "data": config.data.name,
+            "groups": {name: config.evaluation.group_of(name) for name in stages.sets},
+            "permutations": config.evaluation.permutations,
+        }
+        self.id = f"{label(config)}-{key_of(told)}"
+        self.folder = Path(config.paths.root) / "cells" / self.id
+
+    @property
+    def result_path(self) -> Path:
+        """Written last: a cell with this file is complete."""
+        return self.folder / RESULT
+
+    @property
+    def complete(self) -> bool:
+        """Whether the cell has its result."""
+        return self.result_path.is_file()
+
+    def freeze(self) -> None:
+        """Write the settled configuration, with the axes and the id on top."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_config(self.config, self.folder, {"id": self.id, "axes": axes(self.config)})
+
+    def read_result(self) -> Result:
+        """The result of a complete cell. Raises `UserError` where it is of another version."""
+        return read_result(self.result_path)
+
+    def write_result(self, result: Result) -> None:
+        """Atomically."""
+        write_result(self.result_path, result)

@@ -1,0 +1,106 @@
+"""result.json: what it holds, and its one reader."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+from lion_sweep.errors import UserError
+from lion_sweep.files import write_json
+
+RESULT = "result.json"
+# Raised when a key changes what it means, or one that is needed comes to be.
+FORMAT = 2
+
+Means = Mapping[str, float | None]  # by measure; None: not a number
+
+
+class Result(TypedDict):
+    """A finished cell. Names of collections lead to what was found on them."""
+
+    format: int
+    id: str
+    axes: dict[str, str]
+    ladder: str
+    seed: int
+    data: str  # the collection that it was trained on
+    site: str
+    precision: str
+    device: dict[str, Any]  # name, peak, how many, seconds of training
+    backbone: dict[str, Any]  # name, what its weights were, parameters
+    teacher: dict[str, Any] | None  # None: no loss reads its scores
+    scores: dict[str, Means]
+    untrained: dict[str, Means]
+    gain: dict[str, Means]  # in the first measure, and p of a paired randomisation test
+    bm25: dict[str, Means]
+    efficiency: dict[str, dict[str, float]]
+    ledger: dict[str, dict[str, Any]]  # planned and spent, by stage
+    stages: dict[str, dict[str, Any]]  # folder and seconds, by what the stage is to the cell
+    collections: dict[str, dict[str, Any]]
+    versions: dict[str, str]
+    environment: dict[str, Any]  # what else could make two machines differ, see environment.py
+
+
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "id": str,
+    "axes": dict,
+    "ladder": str,
+    "seed": int,
+    "data": str,
+    "scores": dict,
+}
+OBJECTS = (
+    "backbone",
+    "untrained",
+    "gain",
+    "bm25",
+    "efficiency",
+    "collections",
+    "ledger",
+    "stages",
+    "versions",
+    "environment",
+    "device",
+    "teacher",
+)
+
+
+def read_result(path: Path) -> Result:
+    """A result of this version.
+
+    Raises `UserError` naming the file (and the line of a JSON error) for one that is broken, or was
+    written by another version. Numbers that are not finite become None: they are no scores.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: not a JSON object")
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{path} was written by another version of lion_sweep, so it is not used: the command "
+            "that made it, given again, makes a new one beside it"
+        )
+    for key, kind in KINDS.items():
+        if not isinstance(record.get(key), kind):
+            name = kind.__name__ if isinstance(kind, type) else "/".join(k.__name__ for k in kind)
+            raise UserError(f"{path}: key '{key}' is missing or not of type {name}")
+    for collection, scores in record["scores"].items():
+        if not isinstance(scores, dict) or not all(
+            isinstance(value, int | float | None) for value in scores.values()
+        ):
+            raise UserError(f"{path}: scores of '{collection}' are not numbers by measure")
+    for key in OBJECTS:
+        if not isinstance(record.get(key) or {}, dict):
+            raise UserError(f"{path}: key '{key}' is not an object")
+        record.setdefault(key, None if key == "teacher" else {})
+    result: Result = record  # type: ignore[assignment]
+    return result
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Atomically."""
+    write_json(path, result)

@@ -1,0 +1,88 @@
+"""Doing a task in this process: what every launcher comes down to, on a laptop or in a job."""
+
+import traceback
+
+import torch
+
+from lion_sweep.cell.attempts import WHEREABOUTS, Attempt
+from lion_sweep.cell.cell import Cell
+from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task
+from lion_sweep.config.site import SiteName
+from lion_sweep.errors import UserError
+from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.progress import Progress
+from lion_sweep.stages import engine
+from lion_sweep.stages.base import Stage
+from lion_sweep.stages.engine import Alone, Team
+from lion_sweep.stages.jobs import encoding_jobs
+from lion_sweep.stages.of_cell import stages_of
+from lion_sweep.stages.workshop import Workshop
+
+
+def machine() -> SiteName:
+    """What this process computes on."""
+    return SiteName.gpu if torch.cuda.is_available() else SiteName.laptop
+
+
+def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> Progress:
+    """Do what of the task is left to do; returns its progress, which can still say something.
+
+    An attempt is recorded from the first to the last moment, whatever happens. A job (`job` is the
+    scheduler's name for it) takes over from earlier attempts, which the scheduler has given up; a
+    command waits for another one that does the same. Raises what ended it: `Interrupted` and
+    `Superseded` are no failures.
+    """
+    team, how = team or Alone(), Execution.of(task.config, site)
+    if not team.leads:
+        _do(task, Workshop(task.root, Progress(task.label, None), how, team=team))
+        return Progress(task.label, None)
+    attempt = Attempt.begin(task.folder, job, task.config.site.attempts)
+    log = task.folder / "log.txt"
+    progress = Progress(task.label, log, task.folder / WHEREABOUTS)
+    try:
+        if job:
+            engine.fence_off(task.root, task.name)
+        _do(task, Workshop(task.root, progress, how, owner=task.name, team=team))
+    except BaseException as error:
+        with log.open("a", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+        attempt.end(error)
+        raise
+    attempt.end(None)
+    return progress
+
+
+def _do(task: Task, shop: Workshop) -> None:
+    from lion_sweep.cell import run  # here, as it imports the models, which takes seconds
+
+    cell = Cell(task.config, stages_of(task.config, shop))
+    if task.kind == CELL:
+        _check(task, cell.id)
+        result = run.run(cell, shop)
+        if shop.team.leads:
+            cell.write_result(result)
+        return
+    stage = _stage(task, cell)
+    _check(task, stage.name if stage else None)
+    assert stage is not None
+    if task.kind == TRAIN:
+        run.train(cell, shop)
+    else:
+        shop.run(stage)
+
+
+def _stage(task: Task, cell: Cell) -> Stage | None:
+    """What is done when the task is."""
+    stages = cell.stages
+    if task.kind == ENCODE:
+        return encoding_jobs(stages, task.config.site.encode_jobs)[task.number - 1]
+    return {ADAPT: stages.adapt, TEACHER: stages.teacher, TRAIN: stages.train}[task.kind]
+
+
+def _check(task: Task, name: str | None) -> None:
+    """What a task reads must not have changed since it was given."""
+    if name != task.name:
+        raise UserError(
+            f"{task.name} was asked for with other files, or another version of lion_sweep, than "
+            "are there now: give the command again, which makes a new cell of them."
+        )

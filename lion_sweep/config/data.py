@@ -1,0 +1,161 @@
+"""Typed schemas of what cells train on and are scored on, see schema.py."""
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lion_sweep.config.requirements import positive, require, share
+from lion_sweep.config.section import Section
+from lion_sweep.errors import UserError
+
+
+class DataKind(Enum):
+    """Where a collection comes from."""
+
+    pydoc = "pydoc"
+    files = "files"
+
+
+class SparseEngine(Enum):
+    """What searches sparse vectors."""
+
+    exact = "exact"
+    lucene = "lucene"
+    seismic = "seismic"
+
+
+class DensePrecision(Enum):
+    """What dense vectors are stored and searched in."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
+class BM25Engine(Enum):
+    """What computes the row of BM25."""
+
+    bm25s = "bm25s"
+    lucene = "lucene"
+
+
+@dataclass
+class Data(Section):
+    """The collection that cells train on, and whose test split is the first to be scored."""
+
+    name: str = MISSING
+    kind: DataKind = MISSING
+    packages: list[str] = field(default_factory=list)
+    path: str | None = None
+    corpus: str = MISSING
+    queries: str = MISSING
+    qrels: str = MISSING
+    groups: str | None = None
+    train_split: str = MISSING
+    test_split: str = MISSING
+
+    def check(self, key: str) -> None:
+        """Where it comes from."""
+        if self.kind is DataKind.files:
+            require(
+                self.path is not None,
+                f"data={self.name} needs a folder, a .zip or a Hugging Face id: {key}.path=FOLDER.",
+            )
+        else:
+            require(bool(self.packages), f"{key}.packages is empty: name one, such as stdlib.")
+
+
+@dataclass
+class EvaluationSet(Section):
+    """Another collection to score on; the defaults are BEIR's layout."""
+
+    path: str = MISSING
+    corpus: str = "corpus.jsonl"
+    queries: str = "queries.jsonl"
+    qrels: str = "qrels/{split}.tsv"
+    split: str = "test"
+    group: str | None = None
+    measures: list[str] | None = None
+    query_length: int | None = None
+    passage_length: int | None = None
+
+
+@dataclass
+class Seismic(Section):
+    """What the approximate sparse engine may leave out, see retrieval/seismic.py."""
+
+    n_postings: int = MISSING
+    summary_energy: float = MISSING
+    query_cut: int = MISSING
+    heap_factor: float = MISSING
+
+    def check(self, key: str) -> None:
+        """Counts and shares."""
+        for name in ("n_postings", "query_cut"):
+            positive(f"{key}.{name}", getattr(self, name))
+        for name in ("summary_energy", "heap_factor"):
+            share(f"{key}.{name}", getattr(self, name))
+
+
+@dataclass
+class Evaluation(Section):
+    """How a trained cell is searched and scored, and on which collections besides its own."""
+
+    measures: list[str] = MISSING
+    sets: dict[str, Any] = field(default_factory=dict)  # of EvaluationSet, see below
+    depth: int = MISSING
+    query_length: int = MISSING
+    passage_length: int = MISSING
+    batch_tokens: int = MISSING
+    kept_terms: int | None = None
+    sparse_engine: SparseEngine = MISSING
+    bm25_engine: BM25Engine = MISSING
+    seismic: Seismic = field(default_factory=Seismic)
+    dense_precision: DensePrecision = MISSING
+    permutations: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Type the sets. omegaconf could, but then refuses new ones from the command line."""
+        for name, values in self.sets.items():
+            try:
+                typed = OmegaConf.merge(OmegaConf.structured(EvaluationSet), values)
+                self.sets[name] = OmegaConf.to_object(typed)
+            except OmegaConfBaseException as error:
+                known = ", ".join(entry.name for entry in fields(EvaluationSet))
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f"evaluation.sets.{name}={values}: {reason} It needs path=, and may have: "
+                    f"{known}."
+                ) from None
+
+    def check(self, key: str) -> None:
+        """Sizes, also those of other sets."""
+        for name in ("depth", "query_length", "passage_length", "batch_tokens", "kept_terms"):
+            positive(f"{key}.{name}", getattr(self, name))
+        for name, chosen in self.sets.items():
+            for length in ("query_length", "passage_length"):
+                value = getattr(chosen, length)
+                require(
+                    value is None or value > 0,
+                    f"{key}.sets.{name}.{length}={value} must be greater than 0, or null.",
+                )
+
+    def lengths_of(self, name: str) -> tuple[int, int]:
+        """Tokens kept of a query and of a passage on the set `name`."""
+        chosen = self.sets.get(name) or EvaluationSet()
+        return (
+            chosen.query_length or self.query_length,
+            chosen.passage_length or self.passage_length,
+        )
+
+    def group_of(self, name: str) -> str | None:
+        """The sets that `name` is averaged with."""
+        chosen = self.sets.get(name)
+        return chosen.group if chosen else None
+
+    def measures_of(self, name: str) -> list[str]:
+        """The measures of the set `name`."""
+        chosen = self.sets.get(name)
+        return (chosen and chosen.measures) or self.measures

@@ -1,0 +1,417 @@
+"""Typed schemas of the configuration groups: units and allowed values stand here.
+
+Hydra merges every chosen option into these classes, so an unknown key or a wrong type is refused
+while composing. What no single key shows to be wrong is refused in validation.py.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from lion_sweep.config.data import Data, Evaluation
+from lion_sweep.config.requirements import class_behind, positive, require, says, share
+from lion_sweep.config.section import Section
+from lion_sweep.config.site import Site, When
+
+AXES = ("model", "paradigm", "loss")
+
+
+class LadderName(Enum):
+    """What 1b/3b/8b stand for."""
+
+    proxy = "proxy"
+    full = "full"
+
+
+class BudgetKind(Enum):
+    """What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours."""
+
+    flops = "flops"
+    epochs = "epochs"
+    steps = "steps"
+    gpu_hours = "gpu_hours"
+
+
+# Of what a budget is, and how much that could be.
+EXAMPLES = {
+    BudgetKind.gpu_hours: ("GPU-hours of training per cell", "8"),
+    BudgetKind.epochs: ("passes over the training pairs", "3"),
+    BudgetKind.steps: ("optimiser steps per cell", "100"),
+}
+
+
+class Precision(Enum):
+    """Number format of the forward pass; weights and optimiser stay in fp32 when it is auto."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class TrackerKind(Enum):
+    """What records losses and scores besides the files."""
+
+    wandb = "wandb"
+    none = "none"
+
+
+class PlanFormat(Enum):
+    """What a plan is printed as."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class Normalize(Enum):
+    """What a dense encoder scales to unit length: every token's state, or their mean."""
+
+    tokens = "tokens"
+    mean = "mean"
+
+
+@dataclass
+class ProxyShape(Section):
+    """A shrunken Llama decoder."""
+
+    hidden_size: int = MISSING
+    intermediate_size: int = MISSING
+    layers: int = MISSING
+    heads: int = MISSING
+    key_value_heads: int = MISSING
+    tied: bool = MISSING
+
+
+@dataclass
+class FullShape(ProxyShape):
+    """A published decoder, so that it can be planned for where its files are not at hand."""
+
+    head_dim: int = MISSING
+    vocabulary: int = MISSING
+
+
+@dataclass
+class PerLoss(Section):
+    """A number that differs between the losses."""
+
+    cl: int = MISSING
+    kd: int = MISSING
+    clkd: int = MISSING
+
+
+@dataclass
+class Model(Section):
+    """The size axis."""
+
+    name: str = MISSING
+    backbone: str | None = None
+    full: str | None = None
+    full_shape: FullShape | None = None
+    proxy: ProxyShape | None = None
+    epochs: PerLoss = MISSING
+
+
+@dataclass
+class Paradigm(Section):
+    """The representation axis."""
+
+    name: str = MISSING
+    encoder: dict[str, Any] = MISSING
+    temperature: float = MISSING
+    teacher_scale: float = MISSING
+    regulariser: dict[str, Any] | None = None
+
+    def check(self, key: str) -> None:
+        """A temperature, and classes that can be had."""
+        positive(f"{key}.temperature", self.temperature)
+        class_behind(f"{key}.encoder", self.encoder)
+        if self.regulariser:
+            class_behind(f"{key}.regulariser", self.regulariser)
+
+
+@dataclass
+class Loss(Section):
+    """The supervision axis: named terms, each with its weight."""
+
+    name: str = MISSING
+    batch_size: int = MISSING
+    negatives: int = MISSING
+    terms: dict[str, Any] = MISSING
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term reads teacher scores."""
+        return any(says(term, "needs_teacher") for term in self.terms.values())
+
+    def check(self, key: str) -> None:
+        """A step, its terms' classes, and pools that cut it evenly."""
+        positive(f"{key}.batch_size", self.batch_size)
+        for name, term in self.terms.items():
+            class_behind(f"{key}.terms.{name}", term)
+            self._check_pools(f"{key}.terms.{name}.candidates", term.get("candidates"))
+        needy = [name for name, term in self.terms.items() if says(term, "needs_negatives")]
+        require(
+            self.negatives > 0 or not needy,
+            f"loss term {', '.join(needy)} compares a positive with negatives: set "
+            f"{key}.negatives=1 or more.",
+        )
+
+    def _check_pools(self, key: str, candidates: int | None) -> None:
+        """A step's passages are cut into pools of `candidates`, a query's own all in one."""
+        group, size = 1 + self.negatives, self.batch_size
+        known = [group * part for part in range(1, size + 1) if size % part == 0]
+        require(
+            candidates is None or candidates in known,
+            f"{key}={candidates} does not cut the step's {size * group} passages (loss.batch_size "
+            f"groups of {group}) into equal pools: choose {', '.join(map(str, known))}, or null "
+            "for all of them.",
+        )
+
+
+@dataclass
+class Teacher(Section):
+    """Who scores query-passage pairs for distillation."""
+
+    name: str = MISSING
+    encoder: str | None = None
+    encoder_weight: float = 0.0
+    bm25_weight: float = 1.0
+    length: int = 64
+
+
+@dataclass
+class Anchor(Section):
+    """A reference cell, and for how many epochs it trains."""
+
+    model: str = MISSING
+    paradigm: str = MISSING
+    loss: str = MISSING
+    epochs: float = MISSING
+
+
+@dataclass
+class Budget(Section):
+    """What a cell may spend on `train`."""
+
+    kind: BudgetKind = MISSING
+    flops: float | None = None
+    anchor: Anchor | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    gpu_hours: float | None = None
+    tolerance: float | None = None
+    confirm_gpu_hours: float = MISSING
+
+    def check(self, key: str) -> None:
+        """The number that its kind reads."""
+        require(
+            self.confirm_gpu_hours >= 0,
+            f"{key}.confirm_gpu_hours={self.confirm_gpu_hours} must be 0 or more.",
+        )
+        if self.kind is BudgetKind.flops:
+            self._check_flops(key)
+            return
+        name, (what, example) = self.kind.name, EXAMPLES[self.kind]
+        value = getattr(self, name)
+        require(
+            value is not None and value > 0,
+            f"{key}.{name}={value}: give the {what}, for example {key}.{name}={example}.",
+        )
+
+    def _check_flops(self, key: str) -> None:
+        require(
+            (self.flops is None) != (self.anchor is None),
+            f"{key}.flops={self.flops} and {key}.anchor={self.anchor}: give one of them, the "
+            "other null (budget=flops and budget=anchor do).",
+        )
+        require(
+            self.anchor is None or self.anchor.epochs > 0,
+            f"{key}.anchor.epochs={self.anchor and self.anchor.epochs}: give the reference cell's "
+            f"passes over the training pairs, for example {key}.anchor.epochs=1.",
+        )
+        require(
+            self.flops is None or self.flops > 0,
+            f"{key}.flops={self.flops}: give the FLOPs per cell, for example {key}.flops=1e12.",
+        )
+        require(
+            self.tolerance is None or self.tolerance >= 0,
+            f"{key}.tolerance={self.tolerance} is a share: 0 or more, or null for no limit.",
+        )
+
+
+@dataclass
+class Lengths(Section):
+    """Tokens kept of each text in training."""
+
+    query: int = MISSING
+    passage: int = MISSING
+
+    def check(self, key: str) -> None:
+        """At least a token."""
+        positive(f"{key}.query", self.query)
+        positive(f"{key}.passage", self.passage)
+
+
+@dataclass
+class Lora(Section):
+    """Low-rank adapters; everything else is frozen. `resolve` makes None of rank 0."""
+
+    rank: int = MISSING
+    alpha: int = MISSING
+    dropout: float = MISSING
+    targets: list[str] = MISSING
+
+    def check(self, key: str) -> None:
+        """A rank."""
+        require(
+            self.rank > 0,
+            f"{key}.rank={self.rank}: set {key}.rank=0 for full fine-tuning, or a positive rank.",
+        )
+
+
+@dataclass
+class Adapt(Section):
+    """Masked next-token prediction before training."""
+
+    length: int = MISSING
+    steps: int = MISSING
+    batch_size: int = MISSING
+    chunk: int = MISSING
+    mask_probability: float = MISSING
+    learning_rate: float = MISSING
+    embedding_rate: float | None = None
+
+    def check(self, key: str) -> None:
+        """Chunks; steps may be none."""
+        for name in ("batch_size", "chunk", "length"):
+            positive(f"{key}.{name}", getattr(self, name))
+        require(self.steps >= 0, f"{key}.steps={self.steps} must be 0 (no adaptation) or more.")
+
+
+@dataclass
+class DenseRecipe(Section):
+    """What the dense paradigm takes from the recipe."""
+
+    normalize: Normalize = MISSING
+    temperature: float = MISSING
+    teacher_scale: float = MISSING
+
+
+@dataclass
+class SparseRecipe(Section):
+    """What the sparse paradigm takes from the recipe."""
+
+    threshold: float = MISSING
+    temperature: float = MISSING
+    teacher_scale: float = MISSING
+    flops_query: float = MISSING
+    flops_passage: float = MISSING
+    flops_ramp: float = MISSING
+
+    def check(self, key: str) -> None:
+        """Over which share of the steps the weights rise."""
+        share(f"{key}.flops_ramp", self.flops_ramp, "a share of the steps")
+
+
+@dataclass
+class Recipe(Section):
+    """How training runs; one option per ladder."""
+
+    name: str = MISSING
+    lengths: Lengths = MISSING
+    evaluation_query_length: int = MISSING
+    evaluation_passage_length: int = MISSING
+    batch_size: PerLoss = MISSING
+    negatives: PerLoss = MISSING
+    negative_depth: int = MISSING
+    micro_batch_tokens: int = MISSING
+    gradient_cache: When = MISSING
+    learning_rate: float = MISSING
+    embedding_rate: float | None = None
+    warmup: float = MISSING
+    weight_decay: float = MISSING
+    clip: float = MISSING
+    betas: list[float] = MISSING
+    epsilon: float = MISSING
+    precision: Precision = MISSING
+    checkpoint_every: int = MISSING
+    lora: Lora | None = None
+    adapt: Adapt = MISSING
+    flops: float = MISSING
+    flops_tolerance: float = MISSING
+    dense: DenseRecipe = MISSING
+    sparse: SparseRecipe = MISSING
+
+    def check(self, key: str) -> None:
+        """Sizes, rates, and what LoRA leaves to train."""
+        for name in ("micro_batch_tokens", "learning_rate", "negative_depth", "checkpoint_every"):
+            positive(f"{key}.{name}", getattr(self, name))
+        share(f"{key}.warmup", self.warmup, "a share of the steps")
+        require(
+            not (self.lora and self.embedding_rate),
+            f"{key}.embedding_rate trains embedding rows, which {key}.lora freezes: "
+            f"set {key}.embedding_rate=null or {key}.lora.rank=0.",
+        )
+
+
+@dataclass
+class Tracking(Section):
+    """The experiment tracker."""
+
+    kind: TrackerKind = MISSING
+    project: str = MISSING
+    group: str | None = None
+
+
+@dataclass
+class Plan(Section):
+    """How `python -m lion_sweep.plan` shows a grid."""
+
+    format: PlanFormat = MISSING
+    calibrate: bool = MISSING
+
+
+class StatusFormat(Enum):
+    """What `python -m lion_sweep.status` prints."""
+
+    table = "table"
+    json = "json"
+
+
+@dataclass
+class StatusView(Section):
+    """How `python -m lion_sweep.status` shows the cells."""
+
+    format: StatusFormat = MISSING
+
+
+@dataclass
+class Paths(Section):
+    """Folders."""
+
+    root: str = MISSING
+    beir: str = MISSING
+
+
+@dataclass
+class Config(Section):
+    """One cell."""
+
+    model: Model = MISSING
+    paradigm: Paradigm = MISSING
+    loss: Loss = MISSING
+    data: Data = MISSING
+    teacher: Teacher = MISSING
+    budget: Budget = MISSING
+    recipe: Recipe = MISSING
+    evaluation: Evaluation = MISSING
+    site: Site = MISSING
+    tracking: Tracking = MISSING
+    paths: Paths = MISSING
+    plan: Plan = MISSING
+    status: StatusView = MISSING
+    ladder: LadderName = MISSING
+    seed: int = MISSING
+    confirm: bool = MISSING

@@ -1,0 +1,137 @@
+"""The schema of the group `site`: where cells run, and what they ask for there."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from lion_sweep.config.requirements import positive, require
+from lion_sweep.config.section import Section
+
+
+class SiteName(Enum):
+    """Where stages run."""
+
+    auto = "auto"
+    laptop = "laptop"
+    gpu = "gpu"
+    slurm = "slurm"
+
+
+class When(Enum):
+    """Where something is done that costs time and saves memory; auto: where nothing else fits."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+class Retry(Enum):
+    """What a command given again does with cells that failed."""
+
+    none = "none"
+    failed = "failed"
+
+
+@dataclass
+class Resources(Section):
+    """What a job asks of a cluster; memory in GiB, of all its processes on a node together."""
+
+    devices: int = MISSING
+    gpus: int = MISSING
+    cpus: int = MISSING
+    memory: float = MISSING
+
+
+@dataclass
+class LadderResources(Section):
+    """Per model; `default` is for models that are not named."""
+
+    proxy: dict[str, Resources] = MISSING
+    full: dict[str, Resources] = MISSING
+
+
+@dataclass
+class Escalation(Section):
+    """What the next attempt's resources are multiplied by after a failure that more would mend."""
+
+    memory: float = MISSING
+    time: float = MISSING
+
+    def check(self, key: str) -> None:
+        """Factors."""
+        positive(f"{key}.memory", self.memory)
+        positive(f"{key}.time", self.time)
+
+
+@dataclass
+class Slurm(Section):
+    """What sbatch is told besides resources."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    nodes: int = MISSING
+    signal: int = MISSING
+    sbatch: dict[str, Any] = MISSING
+    setup: list[str] = MISSING
+
+    def check(self, key: str) -> None:
+        """Counts and seconds."""
+        positive(f"{key}.nodes", self.nodes)
+        positive(f"{key}.signal", self.signal)
+
+
+POSITIVE = (
+    "attempts",
+    "encode_jobs",
+    "efficiency",
+    "devices",
+    "cpus",
+    "memory",
+    "parallel",
+    "peak_tflops",
+    "memory_gib",
+    "price",
+    "time_limit",
+)
+
+
+@dataclass
+class Site(Section):
+    """The machine."""
+
+    name: SiteName = MISSING
+    device: str = MISSING
+    devices: int | None = None
+    gpus: int | None = None
+    cpus: int | None = None
+    memory: float | None = None
+    peak_tflops: float | None = None
+    memory_gib: float | None = None
+    shard: When = MISSING
+    compile: bool = MISSING
+    efficiency: float = MISSING
+    price: float | None = None
+    time_limit: float | None = None
+    parallel: int | None = None
+    encode_jobs: int = 1
+    shard_tokens: int = 1 << 24
+    attempts: int = MISSING
+    retry: Retry = MISSING
+    resources: LadderResources = MISSING
+    stages: dict[str, dict[str, Any]] = MISSING
+    escalate: Escalation = MISSING
+    slurm: Slurm = MISSING
+
+    def check(self, key: str) -> None:
+        """Counts, sizes, shares."""
+        for name in POSITIVE:
+            positive(f"{key}.{name}", getattr(self, name))
+        require((self.gpus or 0) >= 0, f"{key}.gpus={self.gpus} must be 0 or more.")
+        require(
+            self.efficiency <= 1,
+            f"{key}.efficiency={self.efficiency} is a share of the peak: more than 0, at most 1.",
+        )

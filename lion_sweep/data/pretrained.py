@@ -1,0 +1,98 @@
+"""Pretrained models by what they hold: a folder by its files, a Hugging Face id by its revision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoConfig, PretrainedConfig
+from transformers.utils import cached_file
+
+from lion_sweep.errors import UserError
+from lion_sweep.files import key_of
+from lion_sweep.machine.digests import Digests
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WEIGHTS = ("config.json", "*.safetensors", "*.bin")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model as it is now: folder or Hugging Face id, the id's revision, what it is known by."""
+
+    source: str
+    revision: str | None
+    identity: Any
+
+    @classmethod
+    def weights(cls, source: str, digests: Digests) -> "Pretrained":
+        """Known by its weights and settings. Raises `OSError` where they cannot be had."""
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            return cls(str(folder), None, {"weights": digests.of_folder(folder, WEIGHTS)})
+        revision = _revision(_file(source, "config.json"))
+        return cls(source, revision, {"id": source, "revision": revision})
+
+    @classmethod
+    def tokenizer(cls, source: str, digests: Digests, *, offline: bool = False) -> "Pretrained":
+        """Known by its files, so that models with equal ones share their tokens; by its vocabulary
+        where it has no such file. `offline` takes files that are on this machine alone.
+
+        Raises `OSError` where neither can be had.
+        """
+        files = {name: _file(source, name, offline) for name in TOKENIZER}
+        revision = next((found for path in files.values() if (found := _revision(path))), None)
+        source = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
+        if files[TOKENIZER[0]] is None:
+            vocabulary = _tokenizer(source, revision, offline).get_vocab()
+            return cls(source, revision, {"vocabulary": key_of(vocabulary)})
+        known = {name: digests.of_file(Path(path)) for name, path in files.items() if path}
+        return cls(source, revision, known)
+
+    def config(self) -> PretrainedConfig:
+        """What its config.json says."""
+        return AutoConfig.from_pretrained(self.source, revision=self.revision)
+
+    def load_tokenizer(self) -> "PreTrainedTokenizerBase":
+        """Raises `UserError` where it cannot be read."""
+        return _tokenizer(self.source, self.revision, offline=False)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(source: str, revision: str | None, offline: bool) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer  # takes a second, and a warm token cache needs none
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, revision=revision, local_files_only=offline
+        )
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source} has no tokenizer that can be read: {reason}") from None
+    return tokenizer
+
+
+def tokenizer_of(source: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a folder or Hugging Face id."""
+    return _tokenizer(source, None, offline=False)
+
+
+def _file(source: str, name: str, offline: bool = False) -> str | None:
+    """Where a file of the model lies on this machine, fetched first; None where it has none."""
+    found: str | None = cached_file(
+        str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source,
+        name,
+        local_files_only=offline,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return found
+
+
+def _revision(path: str | None) -> str | None:
+    """The commit of a file in the Hub's cache, which has a folder for each."""
+    parts: Sequence[str] = Path(path).parts if path else ()
+    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None

@@ -1,0 +1,55 @@
+"""Digests of files, so that what a file holds is known and not only what it is called.
+
+A digest is remembered with the file's path, size, time of change and inode, so that 16 GB of
+weights are read once. A file that has only just changed is read again the next time: it could
+change once more within the resolution of its time.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from lion_sweep.files import key_of, read_json, write_json
+
+BLOCK = 1 << 24
+SETTLED_SECONDS = 2.0
+
+
+class Digests:
+    """What is known of files, kept in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._told: dict[Path, tuple[list[int], str]] = {}
+
+    def of_file(self, path: Path) -> str:
+        """Sixteen hexadecimal digits of the SHA-256 of a file's content."""
+        path = path.resolve()
+        stat = path.stat()
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_dev]
+        note = self.folder / f"{key_of(str(path))}.json"
+        if path not in self._told:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                known = read_json(note)
+                if known["path"] == str(path):
+                    self._told[path] = known["state"], known["digest"]
+        if path in self._told and self._told[path][0] == state:
+            return self._told[path][1]
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(BLOCK):
+                digest.update(block)
+        found = digest.hexdigest()[:16]
+        if time.time() - stat.st_mtime > SETTLED_SECONDS:
+            self._told[path] = state, found
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(note, {"path": str(path), "state": state, "digest": found})
+        return found
+
+    def of_folder(self, folder: Path, patterns: Iterable[str]) -> str:
+        """Of the files that match, by their places in the folder; empty where none does."""
+        paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        parts = [[path.relative_to(folder).as_posix(), self.of_file(path)] for path in paths]
+        return key_of(parts) if parts else ""

@@ -1,0 +1,119 @@
+"""What a person sees while a cell runs, and what its log keeps.
+
+One line on a terminal, rewritten in place: stage, step, loss, time left. Elsewhere a line per
+finished stage. Everything goes to the cell's log as well, and where the cell is to a small file
+that other processes read.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from lion_sweep.stages.engine import write_json
+
+REDRAW_SECONDS = 0.2
+TELL_SECONDS = 2.0
+
+
+def duration(seconds: float) -> str:
+    """As in 4.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Progress:
+    """The live line of one cell; `whereabouts` is the file for other processes."""
+
+    def __init__(self, name: str, log: Path | None, whereabouts: Path | None = None) -> None:
+        self.name = name
+        self.log = log
+        self.whereabouts = whereabouts
+        self.live = sys.stderr.isatty()
+        self.finished: list[str] = []
+        self._open: list[str] = []  # a stage may need another one that is not done yet
+        self._drawn, self._told = 0.0, 0.0
+        self._enter("")
+
+    def _write(self, text: str) -> None:
+        if self.log:
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+
+    def _clear(self) -> None:
+        if self.live:
+            sys.stderr.write("\r\x1b[2K")
+
+    def begin(self, stage: str) -> None:
+        """A stage starts."""
+        self._open.append(stage)
+        self._enter(stage)
+        self._write(f"{stage} started")
+        self._tell()
+
+    def _enter(self, stage: str) -> None:
+        self._stage, self._start, self._first, self._kept = stage, time.monotonic(), -1, 0
+
+    def step(self, done: int, total: int, values: Mapping[str, float] | None = None) -> None:
+        """Part of a stage is done; `values` are shown and logged."""
+        if values:
+            named = " ".join(f"{key}={value:.4f}" for key, value in values.items())
+            self._write(f"{self._stage} {done}/{total} {named}")
+        if self._first < 0:  # the rate counts from here: a resumed stage does not start at 0
+            self._first, self._start = done, time.monotonic()
+        now = time.monotonic()
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        if now - self._told >= TELL_SECONDS:
+            self._tell(done, total, (total - done) / rate if rate > 0 else None)
+        if not self.live or (now - self._drawn < REDRAW_SECONDS and done < total):
+            return
+        self._drawn = now
+        left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
+        loss = f", loss {values['loss']:.3f}" if values and "loss" in values else ""
+        sys.stderr.write(f"\r\x1b[2K{self.name}: {self._stage} {done}/{total}{loss}{left}")
+        sys.stderr.flush()
+
+    def kept(self, done: int) -> None:
+        """No kill can undo the first `done` steps of the stage any more."""
+        self._kept = done
+        self._tell(done)
+
+    @property
+    def mark(self) -> list[str]:
+        """What nothing can undo: grows with every finished stage and every kept step."""
+        return [*self.finished, f"{self._stage} {self._kept}"]
+
+    def _tell(
+        self, done: int | None = None, total: int | None = None, left: float | None = None
+    ) -> None:
+        if self.whereabouts is None:
+            return
+        self._told = time.monotonic()
+        where = {"stage": self._stage, "done": done, "total": total, "seconds_left": left}
+        write_json(self.whereabouts, {**where, "mark": self.mark, "time": time.time()})
+
+    def end(self, stage: str, seconds: float, reused: bool) -> None:
+        """A stage is finished."""
+        self.finished.append(stage)
+        self._leave(stage, f"{'reused' if reused else 'finished'} ({duration(seconds)})")
+
+    def leave(self, stage: str) -> None:
+        """Another process is at the stage."""
+        self._leave(stage, "left to another process")
+
+    def _leave(self, stage: str, said: str) -> None:
+        self._open.remove(stage)
+        if self._open:
+            self._enter(self._open[-1])
+        self._clear()
+        self._write(f"{stage} {said}")
+
+    def say(self, text: str) -> None:
+        """A line for the person and the log."""
+        self._clear()
+        print(f"{self.name}: {text}", flush=True)
+        self._write(text)

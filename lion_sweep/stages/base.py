@@ -1,0 +1,137 @@
+"""What a stage is: a piece of work that is done once for each distinct specification.
+
+A stage is an object. Its inputs are other stages, its fields are what its work reads, and its key
+follows from these by construction: nobody lists a key by hand. What a field holds stands in the key
+
+- of a stage, by that stage's name;
+- of content (texts, a file, weights), by its digest, whatever it is called and wherever it lies;
+- of a dataclass, by its fields, and of anything else by its value.
+
+Fields that change no number (`beside`: titles, places) stand in no key, and neither does how the
+work is carried out (execution.py).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, field, fields, is_dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lion_sweep.files import key_of
+
+if TYPE_CHECKING:
+    from lion_sweep.stages.workshop import Workshop
+
+BESIDE = "beside"
+
+
+def beside(default: Any = MISSING) -> Any:
+    """A field that no number depends on."""
+    return field(default=default, kw_only=True, compare=False, metadata={BESIDE: True})
+
+
+def identity(value: Any) -> Any:
+    """What stands in a key for a value, as JSON has it.
+
+    Raises `TypeError` for an object that says nothing of its content.
+    """
+    if (own := getattr(value, "identity", None)) is not None:
+        return identity(own)
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(key): identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(item) for item in value]
+    if is_dataclass(value):
+        return {name: identity(item) for name, item in _keyed(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} has no identity: it cannot stand in a stage's key")
+
+
+def _keyed(value: Any) -> Iterator[tuple[str, Any]]:
+    for entry in fields(value):
+        if not entry.metadata.get(BESIDE):
+            yield entry.name, getattr(value, entry.name)
+
+
+class Stage:
+    """A piece of work; subclasses are frozen dataclasses with `eq=False`.
+
+    Two stages are the same where their names are.
+    """
+
+    kind: ClassVar[str]  # how the names of its folders begin
+    RULES: ClassVar[int] = 1  # raised when the code changes what comes out of the same fields
+    together: ClassVar[bool] = False  # whether all ranks do the work, or the leader alone
+    title: str  # on the progress line and in results, beside every key
+
+    @cached_property
+    def specification(self) -> dict[str, Any]:
+        """All that can change what comes out."""
+        own = {name: identity(value) for name, value in _keyed(self)}
+        return {"stage": type(self).__name__, "rules": self.RULES, **own}
+
+    @cached_property
+    def name(self) -> str:
+        """Of its folder in `<root>/stages`."""
+        return f"{self.kind}-{key_of(self.specification)}"
+
+    @property
+    def identity(self) -> str:
+        """What stands for it in the keys of the stages that read it."""
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stage) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @cached_property
+    def inputs(self) -> tuple["Stage", ...]:
+        """The stages that it reads, in the order of its fields."""
+        found = (_stages(getattr(self, entry.name)) for entry in fields(self))  # type: ignore[arg-type]
+        return tuple(stage for several in found for stage in several)
+
+    def work(self, shop: "Workshop", folder: Path) -> dict[str, Any]:
+        """Do it, into `folder`; returns facts to remember, as JSON."""
+        raise NotImplementedError
+
+
+def _stages(value: Any) -> Iterator[Stage]:
+    if isinstance(value, Stage):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _stages(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _stages(item)
+    elif is_dataclass(value):
+        for entry in fields(value):
+            yield from _stages(getattr(value, entry.name))
+
+
+def ancestry(stages: Iterator[Stage] | tuple[Stage, ...]) -> dict[str, Stage]:
+    """These stages and all that they are made from, by title, what is read before what reads it.
+
+    Raises `ValueError` where two different stages have one title: a result would name only one.
+    """
+    found: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        known = found.get(stage.title)
+        if known is not None:
+            if known != stage:
+                raise ValueError(f"{known.name} and {stage.name} are both called {stage.title!r}")
+            return
+        for one in stage.inputs:
+            visit(one)
+        found[stage.title] = stage
+
+    for stage in stages:
+        visit(stage)
+    return found

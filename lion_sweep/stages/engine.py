@@ -1,0 +1,243 @@
+"""The engine of stages: named pieces of work, each done once for each distinct specification.
+
+A stage lives in `<root>/stages/<name>-<key>`, where the key hashes its specification. Work goes
+into `<name>-<key>.<claim>.partial` and is renamed when it is done, so a folder without the suffix
+is complete. A killed stage leaves its partial folder, from which work that checkpoints can go on:
+whoever goes on gives it a name of their own, so that a process which has been given up for dead,
+and is not, finds its folder gone and can neither write into it nor finish it.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lion_sweep.errors import FULL_DISK, Busy, Superseded, UserError
+from lion_sweep.files import key_of, read_json, write_json
+
+DONE = "done.json"
+GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage: where it is, what it reported, what it took."""
+
+    folder: Path
+    key: str
+    facts: dict[str, Any]
+    seconds: float
+    reused: bool
+
+
+class Team(Protocol):
+    """The processes that do a stage together; one of them leads."""
+
+    leads: bool
+
+    def tell(self, value: Any) -> Any:
+        """What the leader says, to everyone; blocks until all ask for it."""
+
+
+class Alone:
+    """A team of one."""
+
+    leads = True
+
+    def tell(self, value: Any) -> Any:
+        """Nobody else to tell."""
+        return value
+
+
+@contextmanager
+def locked(path: Path, owner: str = "", wait: bool = True) -> Iterator[None]:
+    """Hold a file lock that names its owner; the system drops it when the process dies.
+
+    Raises `Busy` where another process holds it and this one is not to `wait`.
+    """
+    while True:
+        with path.open("a+", encoding="utf-8") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise Busy(f"{path.name} is held by another process.") from None
+            if not _same_file(handle.fileno(), path):
+                continue  # somebody took the lock away from whom we waited for
+            handle.truncate(0)
+            handle.write(owner)
+            handle.flush()
+            yield
+            return
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    held = os.fstat(descriptor)
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+
+
+def fence_off(root: Path, owner: str) -> None:
+    """Take every lock away from an earlier process of `owner` that has been given up for dead.
+
+    Whatever it still does is lost on it: the stage's folder gets another name.
+    """
+    suspects = [path for path in _locks(root) if _held_by(path, owner)]
+    if suspects:
+        time.sleep(GRACE_SECONDS)  # a new holder writes its name just after it gets the lock
+    for path in suspects:
+        if _held_by(path, owner):
+            path.unlink(missing_ok=True)
+
+
+def _locks(root: Path) -> list[Path]:
+    return sorted((root / "stages").glob(".*.lock"))
+
+
+def _held_by(path: Path, owner: str) -> bool:
+    try:
+        with path.open(encoding="utf-8") as handle:
+            if handle.read() != owner:
+                return False
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def find(root: Path, name: str, specification: dict[str, Any]) -> Done | None:
+    """The finished stage, or None.
+
+    Raises `UserError` for a folder that says it was made from something else than its name does,
+    or cannot be read: it is nobody's result.
+    """
+    folder = root / "stages" / name_of(name, specification)
+    if not (folder / DONE).is_file():
+        return None
+    try:
+        done = read_json(folder / DONE)
+        same = key_of(done["specification"]) == key_of(specification)
+        found = Done(folder, key_of(specification), done["facts"], done["seconds"], reused=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / DONE} cannot be read ({error!r}): delete {folder}, and the same command "
+            "makes it again."
+        ) from None
+    if not same:
+        raise UserError(
+            f"{folder} was made from something else than its name says, so it is not used: delete "
+            "it, and the same command makes it again."
+        )
+    return found
+
+
+def name_of(name: str, specification: dict[str, Any]) -> str:
+    """The stage's folder in `<root>/stages`, done or not."""
+    return f"{name}-{key_of(specification)}"
+
+
+def run(
+    root: Path,
+    name: str,
+    specification: dict[str, Any],
+    work: Callable[[Path], dict[str, Any]],
+    owner: str = "",
+    team: Team | None = None,
+    together: bool = False,
+    wait: bool = True,
+) -> Done:
+    """Do `work(partial folder)` unless a stage of this specification is finished already.
+
+    `work` returns facts to remember, as JSON. `seconds` sums over interrupted attempts only as far
+    as the last one: it is the wall-clock time of the attempt that finished. `owner` names who can
+    be fenced off. The leader of `team` does the work, the others too where it is done `together`.
+    Raises `Superseded`, whatever `work` raises, for a full disk an `OSError` that says so, and
+    `Busy` where another process is at it and this one is not to `wait`.
+    """
+    team = team or Alone()
+    if not team.leads:
+        found: Done | Path | Busy = team.tell(None)
+        if isinstance(found, Busy):
+            raise found
+        if isinstance(found, Done):
+            return found
+        if together:
+            work(found)
+        stage: Done = team.tell(None)
+        return stage
+    folder = root / "stages" / name_of(name, specification)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    finished = find(root, name, specification)
+    if finished:
+        team.tell(finished)
+        return finished
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(_lock(folder), owner, wait))
+        except Busy as error:
+            team.tell(error)
+            raise
+        finished = find(root, name, specification)  # another process may have done it meanwhile
+        if finished:
+            team.tell(finished)
+            return finished
+        partial = _claim(folder)
+        team.tell(partial)
+        start = time.monotonic()
+        try:
+            facts = work(partial)
+            seconds = round(time.monotonic() - start, 3)
+            done = {"specification": specification, "facts": facts, "seconds": seconds}
+            write_json(partial / DONE, done)
+            partial.replace(folder)
+        except OSError as error:
+            if not partial.is_dir():
+                raise Superseded(f"{name} goes on in another process.") from error
+            if error.errno not in FULL_DISK:
+                raise
+            raise OSError(
+                error.errno,
+                f"{error.strerror}, as {name} wrote below {root}: free some space and give the "
+                "same command again, which goes on from here",
+            ) from error
+        stage = Done(folder, folder.name.removeprefix(f"{name}-"), facts, seconds, reused=False)
+        team.tell(stage)
+        return stage
+
+
+def remove(root: Path, name: str, specification: dict[str, Any]) -> None:
+    """Delete a stage, or what a killed process has left of it, unless somebody is at it."""
+    folder = root / "stages" / name_of(name, specification)
+    lock = _lock(folder)
+    if not lock.exists():  # it was never begun
+        return
+    with suppress(Busy), locked(lock, wait=False):
+        for left in [folder, *folder.parent.glob(f"{folder.name}.*partial")]:
+            shutil.rmtree(left, ignore_errors=True)
+        lock.unlink()
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _claim(folder: Path) -> Path:
+    """The partial folder under a name that no other process knows, with what is in it already."""
+    mine = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    for left in sorted(folder.parent.glob(f"{folder.name}.*partial")):
+        if mine.exists():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.replace(mine)
+    mine.mkdir(exist_ok=True)
+    return mine

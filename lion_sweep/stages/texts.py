@@ -1,0 +1,142 @@
+"""Texts and judgements: imported once into memory-mapped files, known by what they hold."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from lion_sweep.config import Config
+from lion_sweep.config.data import Data, DataKind, EvaluationSet
+from lion_sweep.data import pydoc, texts
+from lion_sweep.data.collection import Collection, Qrels, read_qrels, write
+from lion_sweep.data.places import Place, place
+from lion_sweep.data.texts import Texts
+from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.engine import Done
+from lion_sweep.stages.workshop import Workshop
+
+EvaluationSets = dict[str, tuple[Collection, str]]
+
+TEXTS = "texts.arrow"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a place, or a part of a repository, by what it holds."""
+
+    place: Place
+    name: str
+    identity: Any
+
+    @classmethod
+    def of(cls, shop: Workshop, where: Place, name: str) -> "File":
+        """As it is now. Raises `UserError` where it is missing."""
+        return cls(where, name, where.identity(name, shop.digests))
+
+
+@dataclass(frozen=True, eq=False)
+class ImportTexts(Stage):
+    """The texts of some files in one Arrow file, so that no command reads them again."""
+
+    kind = "texts"
+
+    files: tuple[File, ...]
+    title: str = beside()
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        """Counts of texts, and their checksum."""
+        pairs = chain.from_iterable(file.place.texts(file.name) for file in self.files)
+        source = ", ".join(file.place.where(file.name) for file in self.files)
+        return texts.write(pairs, folder / TEXTS, source)
+
+
+@dataclass(frozen=True, eq=False)
+class DeriveCollection(Stage):
+    """The embedded collection, out of the docstrings of packages."""
+
+    kind = "collection"
+    RULES = pydoc.RULES
+
+    versions: dict[str, str]  # by package
+    title: str = beside("collection")
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        """Pairs of each split."""
+        by_split: dict[str, list[tuple[str, str]]] = {"train": [], "dev": [], "test": []}
+        for query, passage in pydoc.collect(list(self.versions)):
+            by_split[pydoc.split_of(query)].append((query, passage))
+        write(folder, by_split)
+        return {split: len(rows) for split, rows in by_split.items()}
+
+
+@cache
+def package_version(package: str) -> str:
+    """Versions of what ships `package`; Python's own where no distribution does."""
+    name = package.split(".")[0]
+    if name in sys.stdlib_module_names or name == "stdlib":
+        return sys.version.split()[0]
+    with suppress(PackageNotFoundError):  # the look-up below reads the metadata of everything
+        return version(name)
+    return " ".join(map(version, packages_distributions().get(name, [])))
+
+
+def collection(config: Config, shop: Workshop) -> Collection:
+    """The collection that the cell trains on, derived first where it is the embedded one."""
+    data = config.data
+    path = data.path
+    if data.kind is DataKind.pydoc:
+        versions = {package: package_version(package) for package in data.packages}
+        path = str(shop.folder(DeriveCollection(versions)))
+    assert path is not None  # validation.py
+    splits = dict.fromkeys([data.train_split, data.test_split])
+    return _collection(shop, data.name, data, path, tuple(splits))
+
+
+def evaluation_sets(config: Config, shop: Workshop) -> EvaluationSets:
+    """(collection, split) of everything that is scored, by name; the cell's own comes first."""
+    data, sets = config.data, config.evaluation.sets
+    others = {
+        name: (_collection(shop, name, chosen, chosen.path, (chosen.split,)), chosen.split)
+        for name, chosen in sets.items()
+    }
+    return {data.name: (collection(config, shop), data.test_split)} | others
+
+
+def _collection(
+    shop: Workshop, name: str, layout: Data | EvaluationSet, path: str, splits: tuple[str, ...]
+) -> Collection:
+    where = place(path)
+    queries = dict.fromkeys(layout.queries.format(split=split) for split in splits)
+
+    def imported(names: Sequence[str], title: str) -> Done:
+        files = tuple(File.of(shop, where, name) for name in names)
+        return shop.run(ImportTexts(files, title=title))
+
+    documents = imported([layout.corpus], f"corpus {name}")
+    asked = imported(list(queries), f"queries {name}")
+    judged = [where.identity(layout.qrels.format(split=split), shop.digests) for split in splits]
+    read = _read(documents), _read(asked)
+    return Collection(name, *read, _qrels(path, layout.qrels, splits, *read, str(judged)))
+
+
+@lru_cache(maxsize=64)
+def _texts(folder: Path, checksum: str, empty: int, repeated: int) -> Texts:
+    return texts.read(folder / TEXTS, checksum, empty=empty, repeated=repeated)
+
+
+def _read(done: Done) -> Texts:
+    facts = done.facts
+    return _texts(done.folder, facts["checksum"], facts["empty"], facts["repeated"])
+
+
+@lru_cache(maxsize=64)
+def _qrels(
+    path: str, name: str, splits: tuple[str, ...], documents: Texts, queries: Texts, known_by: str
+) -> dict[str, Qrels]:
+    """`known_by` tells the judgements that are there now from those that were."""
+    return read_qrels(place(path), name, splits, documents, queries)

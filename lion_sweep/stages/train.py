@@ -1,0 +1,195 @@
+"""A cell's own training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+
+from lion_sweep.config import Budget, BudgetKind
+from lion_sweep.data import tokens
+from lion_sweep.data.batches import Sampler
+from lion_sweep.data.groups import Groups
+from lion_sweep.data.lengths import LengthCounts
+from lion_sweep.files import write_json
+from lion_sweep.machine.devices import enough_memory
+from lion_sweep.machine.execution import Execution
+from lion_sweep.meter import Spending
+from lion_sweep.stages.adapt import AdaptDecoder
+from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.negatives import GROUPS, Given, Mine
+from lion_sweep.stages.teacher import Teach
+from lion_sweep.stages.tokens import Cut
+from lion_sweep.stages.workshop import Workshop
+from lion_sweep.training.fit import Fit, Trained
+from lion_sweep.training.run import Run
+from lion_sweep.training.settings import Optimisation, Supervision
+
+if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
+    from lion_sweep.models.backbone import Backbone
+    from lion_sweep.training.embedding import Encoder
+    from lion_sweep.training.loop import TrainingData
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a step is drawn from, and how much of it."""
+
+    groups: Mine | Given | Teach
+    batch_size: int  # queries
+    negatives: int  # of a query
+    seed: int
+
+    def sampler(self, shop: Workshop) -> Sampler:
+        """The sequence of steps."""
+        path = shop.folder(self.groups) / GROUPS
+        return _sampler(path, self.batch_size, self.negatives, self.seed)
+
+
+@lru_cache(maxsize=8)
+def _sampler(path: Path, batch_size: int, negatives: int, seed: int) -> Sampler:
+    return Sampler(_groups(path), batch_size, negatives, seed)
+
+
+@lru_cache(maxsize=4)
+def _groups(path: Path) -> Groups:
+    return Groups.load(path)
+
+
+@lru_cache(maxsize=32)  # the cells of a grid share their steps
+def _length_counts(
+    folders: tuple[Path, Path],
+    sampler: Sampler,
+    lengths: tuple[int, int],
+    micro_batch_tokens: int,
+    parts: int,
+) -> LengthCounts:
+    query_N, passage_N = (
+        tokens.read(folder).lengths(length) for folder, length in zip(folders, lengths, strict=True)
+    )
+    return LengthCounts(
+        sampler, query_N, passage_N, micro_batch_tokens=micro_batch_tokens, parts=parts
+    )
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How long a training goes on: what its kind of budget reads, and nothing else."""
+
+    kind: BudgetKind
+    value: float | None
+
+    @classmethod
+    def of(cls, budget: Budget) -> "Amount":
+        """GPU-hours and anchors are settled before: they come to steps and FLOPs."""
+        steps = budget.kind in (BudgetKind.steps, BudgetKind.gpu_hours)
+        kind = BudgetKind.steps if steps else budget.kind
+        return cls(kind, getattr(budget, kind.name))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainCell(Stage):
+    """From adapted weights to trained ones."""
+
+    kind = "train"
+    together = True
+
+    start: AdaptDecoder
+    draws: Draws
+    queries: Cut
+    passages: Cut
+    encoder: Mapping[str, Any]
+    supervision: Supervision
+    optimisation: Optimisation
+    amount: Amount
+    budget: Budget = beside(None)  # what `amount` is taken from, with its limits
+    meant_for: Mapping[str, Any] = beside()  # what the weights alone do not tell who finds them
+    title: str = beside("train")
+
+    def fit(self, shop: Workshop, execution: Execution, draws: Draws | None = None) -> Fit:
+        """How it fits its devices; nothing is loaded.
+
+        `draws` with other groups of the same pairs will do: a teacher changes no length.
+        """
+        sampler = (draws or self.draws).sampler(shop)
+        folders = shop.folder(self.queries.cache), shop.folder(self.passages.cache)
+        lengths = self.queries.length, self.passages.length
+
+        def counts(micro_batch_tokens: int) -> LengthCounts:
+            return _length_counts(folders, sampler, lengths, micro_batch_tokens, execution.devices)
+
+        return Fit.settled(self.trained, execution, counts)
+
+    @property
+    def trained(self) -> Trained:
+        """What its cost depends on, besides the lengths of its texts."""
+        chunk = self.start.settings.chunk if self.start.settings.steps else 0
+        blueprint, sparse = self.start.blueprint, self.supervision.sparse
+        return Trained(self.start.decoder, blueprint.tied, sparse, self.budget, chunk)
+
+    @property
+    def untaught(self) -> Draws:
+        """The same steps of groups that no teacher has scored yet."""
+        groups = self.draws.groups
+        return replace(self.draws, groups=groups.groups if isinstance(groups, Teach) else groups)
+
+    def data(self, shop: Workshop, fit: Fit, draws: Draws, plan: Spending) -> "TrainingData":
+        """What `plan` steps read."""
+        from lion_sweep.training.loop import TrainingData
+
+        return TrainingData(
+            draws.sampler(shop),
+            self.queries.read(shop),
+            self.passages.read(shop),
+            (self.queries.length, self.passages.length),
+            fit.meter,
+            plan,
+            fit.counts.tokens,
+            fit.caches,
+        )
+
+    def around(self, backbone: "Backbone") -> "Encoder":
+        """The cell's way from hidden states to vectors."""
+        encoder: Encoder = instantiate(self.encoder, backbone=backbone)
+        return encoder
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        """Planned and spent, every loss, on how many devices."""
+        from lion_sweep.stages import weights
+        from lion_sweep.training import loop
+
+        execution = shop.execution
+        fit = self.fit(shop, execution, self.untaught)
+        start, blueprint = self.start, self.start.blueprint
+        backbone = weights.load(
+            blueprint, start.lora, execution, shop.folder(start), sharded=fit.sharded
+        )
+        data = self.data(shop, fit, self.draws, fit.spending)
+        for texts in (data.queries, data.passages):
+            texts.check_within(len(backbone.head_VD), blueprint.source)
+        run = Run(
+            execution.accelerator,
+            folder,
+            execution.checkpoint_every,
+            shop.on_step,
+            shop.progress.kept,
+        )
+        with (
+            enough_memory("train", fit.lighter),
+            weights.compiling(shop, "train", backbone) as compiling,
+        ):
+            facts = loop.train(
+                self.around(backbone),
+                data,
+                self.supervision,
+                self.optimisation,
+                self.draws.seed,
+                run,
+            )
+        weights.save(backbone, folder, execution)
+        if execution.leads:
+            write_json(folder / weights.WEIGHTS / weights.MEANT_FOR, dict(self.meant_for))
+        own = {"planned": fit.spending.as_dict(), "devices": execution.accelerator.num_processes}
+        return own | facts | compiling

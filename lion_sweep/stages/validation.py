@@ -1,0 +1,63 @@
+"""Refuse a cell that cannot be run, before anything is.
+
+Every section checks itself; here is what two of them make impossible together.
+"""
+
+from lion_sweep.config.requirements import require
+from lion_sweep.config.schema import Config, LadderName
+from lion_sweep.config.section import check_all
+from lion_sweep.config.site import When
+from lion_sweep.evaluation.measures import Measure
+
+
+def validate(config: Config) -> None:
+    """Refuse impossible values, naming the key, the value and what to type instead."""
+    check_all(config)
+    for name in (config.data.name, *config.evaluation.sets):
+        for measure in config.evaluation.measures_of(name):
+            Measure.of(measure)
+    require(
+        config.data.name not in config.evaluation.sets,
+        f"evaluation.sets.{config.data.name} has the name of the collection that cells train on, "
+        "whose test split is scored anyway: give it another name.",
+    )
+    _check_room(config)
+    _check_negatives(config)
+    require(
+        config.recipe.lora is not None or config.site.shard is not When.always,
+        "site.shard=always shards what recipe.lora freezes, and recipe.lora=null trains every "
+        "weight: set site.shard=auto, or take a recipe with lora.",
+    )
+    proxy, model = config.ladder is LadderName.proxy, config.model
+    require(
+        bool(model.backbone) or (model.proxy if proxy else model.full) is not None,
+        f"model={model.name} says nothing of ladder={config.ladder.value}: choose another ladder, "
+        "or set model.backbone to a Hugging Face id or a folder.",
+    )
+
+
+def _check_room(config: Config) -> None:
+    """A part of a step, or of texts to encode, holds the longest text."""
+    recipe, evaluation = config.recipe, config.evaluation
+    collections = (config.data.name, *evaluation.sets)
+    evaluated = max(max(evaluation.lengths_of(name)) for name in collections)
+    trained = max(recipe.lengths.query, recipe.lengths.passage, recipe.adapt.chunk)
+    for key, tokens, longest in (
+        ("recipe.micro_batch_tokens", recipe.micro_batch_tokens, trained),
+        ("evaluation.batch_tokens", evaluation.batch_tokens, evaluated),
+        ("site.shard_tokens", config.site.shard_tokens, evaluated),
+    ):
+        require(
+            tokens >= longest,
+            f"{key}={tokens} cannot hold one text of {longest} tokens: set it to at least that.",
+        )
+
+
+def _check_negatives(config: Config) -> None:
+    """So many can be drawn."""
+    depth, negatives = config.recipe.negative_depth, config.loss.negatives
+    require(
+        0 <= negatives <= depth - 1,
+        f"loss.negatives={negatives} are drawn from the first recipe.negative_depth={depth} BM25 "
+        f"hits without the positives: choose 0 to {depth - 1}.",
+    )

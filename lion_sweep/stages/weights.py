@@ -1,0 +1,77 @@
+"""The weights that a finished stage left: loading them, saving them, what they are for."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.device_mesh import init_device_mesh
+
+from lion_sweep.config import Lora
+from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.progress import duration
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.compiled import compiled
+from lion_sweep.stages.backbone import Blueprint
+from lion_sweep.stages.workshop import Workshop
+from lion_sweep.training.sharding import shard
+
+WEIGHTS = "weights"
+MEANT_FOR = "lion_sweep.json"  # beside the weights: what vectors they make
+
+
+def load(
+    blueprint: Blueprint,
+    lora: Lora | None,
+    execution: Execution,
+    weights: Path | None,
+    *,
+    seed: int = 0,
+    sharded: bool = False,
+) -> Backbone:
+    """A decoder as a finished stage left it in its folder `weights` (None: as it came), on this
+    rank's device.
+
+    `seed` is that of new adapters. `sharded`: frozen layers over the devices of all ranks, for
+    training alone.
+    """
+    # FSDP2's hooks and modules hold each other; the weights of the last stage have to go first.
+    gc.collect()
+    whole = weights is None or lora
+    source = blueprint.source if whole else weights / WEIGHTS  # type: ignore[operator]
+    revision = blueprint.revision if whole else None
+    backbone = Backbone.load(source, execution.frozen_dtype(lora is not None), revision)
+    if lora and weights is not None:
+        backbone = backbone.with_adapter(weights / WEIGHTS)
+    elif lora:
+        backbone = backbone.with_lora(lora, seed)
+    device = execution.accelerator.device
+    if sharded:  # before the rest moves: the whole may not fit
+        shard(backbone, init_device_mesh(device.type, (execution.accelerator.num_processes,)))
+    backbone.to(device)
+    return backbone
+
+
+def save(backbone: Backbone, folder: Path, execution: Execution) -> None:
+    """Write the weights into a stage's folder, in place of its checkpoint."""
+    if execution.leads:
+        backbone.save(folder / WEIGHTS)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+@contextmanager
+def compiling(shop: Workshop, work: str, backbone: Backbone) -> Iterator[dict[str, Any]]:
+    """Layers compiled while the context lasts, where the site asks for it.
+
+    Gives the facts of it, which are complete at the end: none, or graphs and seconds.
+    """
+    facts: dict[str, Any] = {}
+    if not shop.execution.compile:
+        yield facts
+        return
+    with compiled(backbone) as taken:
+        yield facts
+    facts["compile"] = asdict(taken)
+    shop.progress.say(f"{work}: compiled {taken.graphs} graphs in {duration(taken.seconds)}")

@@ -1,0 +1,103 @@
+"""Where stages are done: below one folder, shown on one progress line, by one team of processes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lion_sweep.errors import Busy
+from lion_sweep.machine import interruption
+from lion_sweep.machine.digests import Digests
+from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.progress import Progress
+from lion_sweep.stages import engine
+from lion_sweep.stages.base import Stage
+from lion_sweep.stages.engine import Alone, Done, Team
+
+
+class Workshop:
+    """Does stages, and what they are made from, where that is not done yet.
+
+    `owner` names whose locks are meant to be fenced off, `team` the processes that work together,
+    `execution` how the work is carried out where it takes more than reading and counting.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        progress: Progress,
+        execution: Execution | None = None,
+        *,
+        owner: str = "",
+        team: Team | None = None,
+    ) -> None:
+        self.root, self.progress, self._execution = root, progress, execution
+        self.owner, self.team = owner, team or Alone()
+        self.digests = Digests(root / "digests")
+        self.on_step: Callable[[int, int, dict[str, float]], None] = progress.step
+        self._done: dict[str, Done] = {}
+        self._loaded: tuple[str, Any] | None = None
+
+    @property
+    def execution(self) -> Execution:
+        """How the work is carried out."""
+        assert self._execution is not None, "this workshop only reads and counts"
+        return self._execution
+
+    def run(self, stage: Stage, *, wait: bool = True) -> Done:
+        """One stage, after what it is made from.
+
+        What is finished is neither looked up nor logged again, and what a finished stage was made
+        from may be gone. Raises what `engine.run` raises, so `Busy` where it is not to `wait` for
+        another process.
+        """
+        if interruption.requested():
+            raise interruption.stop()
+        if stage.name in self._done:
+            return self._done[stage.name]
+        if not self.finished(stage):
+            for one in stage.inputs:
+                self.run(one)
+        self.progress.begin(stage.title)
+        try:
+            done = engine.run(
+                self.root,
+                stage.kind,
+                stage.specification,
+                lambda folder: stage.work(self, folder),
+                owner=self.owner,
+                team=self.team,
+                together=stage.together,
+                wait=wait,
+            )
+        except Busy:
+            self.progress.leave(stage.title)
+            raise
+        self.progress.end(stage.title, done.seconds, done.reused)
+        self._done[stage.name] = done
+        return done
+
+    def folder(self, stage: Stage) -> Path:
+        """The folder of a stage, which is done first where it is not finished."""
+        return self.run(stage).folder
+
+    def find(self, stage: Stage) -> Done | None:
+        """The stage where it is finished; nothing is done."""
+        return self._done.get(stage.name) or engine.find(self.root, stage.kind, stage.specification)
+
+    def finished(self, stage: Stage) -> bool:
+        """Whether a stage is finished, the same to all ranks."""
+        answer: bool = self.team.tell(self.find(stage) is not None if self.team.leads else None)
+        return answer
+
+    def remove(self, stage: Stage) -> None:
+        """Delete a stage that nothing reads any more."""
+        self._done.pop(stage.name, None)
+        if self.team.leads:
+            engine.remove(self.root, stage.kind, stage.specification)
+
+    def keep_loaded(self, key: str, load: Callable[[], Any]) -> Any:
+        """What `load` gives, kept until something else is loaded: weights that stages share."""
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # its weights, before others are loaded
+            self._loaded = key, load()
+        return self._loaded[1]

@@ -1,0 +1,220 @@
+"""How a training fits its device: whole steps or cached gradients, how large its parts, shards.
+
+None of it changes what a step computes, beyond the rounding of sums.
+
+Shapes: S steps of a block, N texts of a step, L a length.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from lion_sweep.config import Adapt, Budget, Lora
+from lion_sweep.config.site import When
+from lion_sweep.data.batches import micro_batches
+from lion_sweep.data.lengths import LengthCounts
+from lion_sweep.errors import UserError
+from lion_sweep.machine.execution import Execution
+from lion_sweep.memory import Decoder, Memory, mntp_memory, training_memory, weight_bytes
+from lion_sweep.meter import Meter, Spending
+from lion_sweep.training.budget import plan
+
+# What to try, in this order.
+CHOICES = {When.auto: (False, True), When.always: (True,), When.never: (False,)}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What of a training its cost depends on, besides the lengths of its texts."""
+
+    decoder: Decoder
+    tied: bool
+    sparse: bool
+    budget: Budget
+    least_tokens: int = 0  # that have to fit at once besides a text: a chunk of MNTP
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the whole weights, which encoding loads on every device."""
+        return weight_bytes(self.decoder, tied=self.tied)
+
+
+def _shardable(execution: Execution, lora: Lora | None) -> bool:
+    """Whether there are frozen layers, and devices to spread them over.
+
+    Raises `UserError` where sharding is asked for on one device.
+    """
+    possible = lora is not None and execution.devices > 1
+    if execution.shard is When.always and not possible:
+        raise UserError(
+            "site.shard=always spreads layers over the devices of a cell, which has one: "
+            "set site.devices=2 or more, or site.shard=auto."
+        )
+    return possible
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A training on its devices: what is decided, what it costs, what it needs."""
+
+    trained: Trained
+    execution: Execution
+    counts: LengthCounts  # of micro-batches that fit
+    caches: bool  # gradients, rather than keep the graphs of a whole step
+    sharded: bool = False  # whether frozen layers are spread over the devices
+
+    @classmethod
+    def settled(
+        cls, trained: Trained, execution: Execution, counts: Callable[[int], LengthCounts]
+    ) -> "Fit":
+        """Decide what the device has memory for; `counts` of micro-batches of so many tokens.
+
+        Graphs of a whole step are kept where they fit; with cached gradients, micro-batches are
+        halved until one does. Where none does, layers are sharded. If nothing fits it is the last
+        of these. Raises `UserError` where sharding is asked for on one device.
+        """
+        tokens, usable = execution.micro_batch_tokens, execution.device.usable_bytes
+        fit = cls(trained, execution, counts(tokens), caches=False)
+        shard = execution.shard if _shardable(execution, trained.decoder.lora) else When.never
+        for sharded, caches in product(CHOICES[shard], CHOICES[execution.gradient_cache]):
+            fit = replace(fit, sharded=sharded, caches=caches)
+            fitting = tokens if usable is None else fit.fitting(usable)
+            if fitting is not None:
+                return replace(fit, counts=counts(fitting))
+        return fit
+
+    @property
+    def devices(self) -> int:
+        """Over which a step is shared."""
+        return self.execution.devices
+
+    @property
+    def shardable(self) -> bool:
+        """Whether there are frozen layers, and devices to spread them over."""
+        return _shardable(self.execution, self.trained.decoder.lora)
+
+    @cached_property
+    def spending(self) -> Spending:
+        """Steps, FLOPs and tokens that the budget buys."""
+        return plan(self.trained.budget, self.counts, self.meter)
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Prices of the texts of a step."""
+        decoder = self.trained.decoder
+        return Meter.of_training(
+            decoder.shape,
+            self.counts.longest,
+            sparse=self.trained.sparse,
+            lora=decoder.lora,
+            cached=self.caches,
+        )
+
+    def _largest_step(self, steps: int) -> int:
+        """Of so many, that with the most padded tokens, which needs the most memory."""
+        length_L, largest, found, first = np.arange(self.counts.longest + 1), -1, 0, 0
+        for block in range(-(-steps // self.counts.sampler.steps_per_block)):
+            padded_S = self.counts.block(block)[1] @ length_L
+            padded_S = padded_S[: steps - first]
+            if padded_S.max() > largest:
+                largest, found = int(padded_S.max()), first + int(padded_S.argmax())
+            first += len(padded_S)
+        return found
+
+    @property
+    def _first(self) -> int:
+        """Steps of the first block: what is decided by them holds before their number is known."""
+        return self.counts.sampler.steps_per_block
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The most that a device holds at once, in the step with the most padded tokens."""
+        return self._memory(self.spending.steps, self.counts.tokens)
+
+    def fitting(self, limit: float) -> int | None:
+        """Tokens of micro-batches with which a step takes no more bytes than that.
+
+        The largest halving where gradients are cached; otherwise it saves nothing. None where not
+        even one text of the longest fits.
+        """
+        tokens = self.counts.tokens
+        while tokens >= max(self.counts.longest, self.trained.least_tokens):
+            if self._memory(self._first, tokens).total <= limit:
+                return tokens
+            if not self.caches:
+                return None
+            tokens //= 2
+        return None
+
+    def lighter(self) -> str | None:
+        """The overrides with which a step that ran out of memory takes clearly less, or None."""
+        if not self.caches:
+            return "recipe.gradient_cache=always"
+        if tokens := self.fitting(0.8 * self.memory.total):
+            return f"recipe.micro_batch_tokens={tokens}"
+        return "site.shard=always" if self.shardable and not self.sharded else None
+
+    def _memory(self, steps: int, tokens: int) -> Memory:
+        step, trained = self.counts.sampler.step(self._largest_step(steps)), self.trained
+        parts = (self.counts.lengths(part) for part in step.split(self.devices))
+        return max(
+            (
+                training_memory(
+                    trained.decoder.shape,
+                    [
+                        (len(rows), int(length_N[rows].max()))
+                        for rows in micro_batches(length_N, tokens)
+                    ],
+                    tied=trained.tied,
+                    sparse=trained.sparse,
+                    lora=trained.decoder.lora,
+                    bf16=trained.decoder.bf16,
+                    cached=self.caches,
+                    shards=self.devices if self.sharded else 1,
+                )
+                for length_N in parts
+            ),
+            key=lambda memory: memory.total,
+        )
+
+
+@dataclass(frozen=True)
+class ChunkFit:
+    """MNTP on its devices: chunks in work at once on each, and whether layers are sharded."""
+
+    rows: int
+    sharded: bool
+
+    @classmethod
+    def settled(
+        cls, decoder: Decoder, tied: bool, settings: Adapt, execution: Execution
+    ) -> "ChunkFit":
+        """As `Fit.settled`: micro-batches are halved until one fits, then layers are sharded.
+
+        Raises `UserError` where the chunks of a step do not divide over the devices.
+        """
+        if settings.batch_size % execution.devices:
+            raise UserError(
+                f"recipe.adapt.batch_size={settings.batch_size} does not divide into "
+                f"{execution.devices} parts (one per device): choose a multiple."
+            )
+        usable, fit = execution.device.usable_bytes, cls(1, False)
+        shard = execution.shard if _shardable(execution, decoder.lora) else When.never
+        for sharded in CHOICES[shard]:
+            rows = max(1, execution.micro_batch_tokens // settings.chunk)
+            while rows:
+                fit = cls(rows, sharded)
+                memory = mntp_memory(
+                    decoder,
+                    (rows, settings.chunk),
+                    predicted=round(rows * settings.chunk * settings.mask_probability),
+                    tied=tied,
+                    shards=execution.devices if sharded else 1,
+                )
+                if usable is None or memory.total <= usable:
+                    return fit
+                rows //= 2
+        return fit

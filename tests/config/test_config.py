@@ -1,0 +1,248 @@
+"""Every shipped configuration holds; what is impossible is refused by name."""
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from lion_sweep import config as configuration
+from lion_sweep import grid
+from lion_sweep.config import (
+    BudgetKind,
+    Config,
+    LadderName,
+    config_folder,
+)
+from lion_sweep.config.composing import compose, compose_cells
+from lion_sweep.errors import UserError
+from lion_sweep.stages.validation import validate
+
+Compose = Callable[..., Config]
+FILES = sorted(config_folder().rglob("*.yaml"))
+OPTIONS = [(path.parent.name, path.stem) for path in FILES if path.parent != config_folder()]
+# What an option asks of whoever chooses it.
+EXTRA = {
+    option: ["data.path=folder"]
+    for option in (("data", "beir"), ("data", "msmarco"), ("evaluation", "paper"))
+}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes(compose_cell: Compose, group: str, option: str) -> None:
+    config = compose_cell(f"{group}={option}", *EXTRA.get((group, option), []))
+    validate(config)
+    if group == "ladder":
+        assert config.ladder.value == option
+    elif group not in {"evaluation", "budget", "tracking"}:
+        name = getattr(config, group).name
+        assert getattr(name, "value", name) == option
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "epochs"),
+    [("1b", "cl", 7), ("3b", "clkd", 3), ("8b", "cl", 1), ("1b", "kd", 56), ("smollm2", "cl", 7)],
+)
+def test_epochs_are_the_study_s(
+    compose_cell: Compose, model: str, loss: str, epochs: float
+) -> None:
+    assert compose_cell("budget=epochs", f"model={model}", f"loss={loss}").budget.epochs == epochs
+
+
+def test_every_group_is_in_the_schema() -> None:
+    assert {group for group, _ in OPTIONS} <= {entry.name for entry in fields(Config)}
+
+
+@pytest.mark.parametrize("ladder", ["proxy", "full"])
+@pytest.mark.parametrize("paradigm", ["sparse", "dense"])
+@pytest.mark.parametrize("loss", ["cl", "kd", "clkd"])
+def test_the_grid_is_valid(compose_cell: Compose, ladder: str, paradigm: str, loss: str) -> None:
+    config = compose_cell(f"ladder={ladder}", f"paradigm={paradigm}", f"loss={loss}")
+    validate(config)
+    assert config.loss.needs_teacher == (loss != "cl")
+
+
+@pytest.mark.parametrize("model", ["1b", "3b", "8b"])
+def test_every_size_is_on_the_full_ladder(compose_cell: Compose, model: str) -> None:
+    validate(compose_cell(f"model={model}", "ladder=full"))
+
+
+def test_a_ladder_chooses_its_recipe(compose_cell: Compose) -> None:
+    assert compose_cell("ladder=full").recipe.name == "lion"
+    assert compose_cell("ladder=proxy").recipe.name == "proxy"
+    assert compose_cell("ladder=full", "recipe=proxy").recipe.name == "proxy"
+    assert compose_cell("ladder=full").ladder is LadderName.full
+
+
+def test_interpolations_follow_the_recipe(compose_cell: Compose) -> None:
+    config = compose_cell(
+        "recipe.negatives.cl=3",
+        "recipe.flops=5e9",
+        "recipe.sparse.threshold=1.5",
+        "recipe.sparse.flops_query=0.25",
+        "recipe.evaluation_query_length=17",
+        "recipe.sparse.teacher_scale=0.5",
+    )
+    assert config.loss.negatives == 3
+    assert config.budget.flops == 5e9
+    assert config.paradigm.encoder["threshold"] == 1.5
+    assert config.paradigm.regulariser is not None
+    assert config.paradigm.regulariser["query_weight"] == 0.25
+    assert config.evaluation.query_length == 17
+    assert config.paradigm.teacher_scale == 0.5
+    assert compose_cell("budget=steps").budget.kind is BudgetKind.steps
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "recipe.nonsense=1",
+        "nonsense=1",
+        "+recipe.nonsense=1",
+        "model=nonsense",
+        "+budget.more=1",
+        "+evaluation.nonsense={a: 1}",
+    ],
+)
+def test_an_unknown_key_is_refused(compose_cell: Compose, override: str) -> None:
+    with pytest.raises((HydraException, UserError), match=r"nonsense|more"):
+        compose_cell(override)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "many"),
+        ("loss.batch_size", "1.5"),
+        ("recipe.learning_rate", "fast"),
+        ("recipe.precision", "fp8"),
+        ("site.shard", "sometimes"),
+        ("recipe.lengths", "3"),
+        ("evaluation.sparse_engine", "elastic"),
+        ("evaluation.bm25_engine", "elastic"),
+        ("evaluation.dense_precision", "float8"),
+        ("tracking.kind", "paper"),
+        ("model.proxy.tied", "perhaps"),
+    ],
+)
+def test_a_wrong_type_is_refused(compose_cell: Compose, key: str, value: str) -> None:
+    with pytest.raises(HydraException):
+        compose_cell(f"{key}={value}")
+
+
+def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
+    with pytest.raises(UserError, match=r"data\.path"):
+        validate(compose_cell("data=beir"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["loss.batch_size=0"], "loss.batch_size=0"),
+        (["recipe.micro_batch_tokens=-1"], "recipe.micro_batch_tokens=-1"),
+        (["recipe.learning_rate=0"], "recipe.learning_rate=0"),
+        (["recipe.checkpoint_every=0"], "recipe.checkpoint_every=0"),
+        (["recipe.lengths.query=0"], "recipe.lengths.query=0"),
+        (["recipe.dense.temperature=0", "paradigm=dense"], "paradigm.temperature=0"),
+        (["evaluation.depth=0"], "evaluation.depth=0"),
+        (["evaluation.seismic.query_cut=0"], "evaluation.seismic.query_cut=0"),
+        (["evaluation.seismic.heap_factor=1.5"], "evaluation.seismic.heap_factor=1.5"),
+        (["evaluation.measures=[P@10]"], "unknown measure 'P@10'"),
+        (["evaluation.measures=['nDCG@10(rel=2)']"], "unknown measure 'nDCG@10(rel=2)'"),
+        (["recipe.warmup=1.5"], "recipe.warmup=1.5"),
+        (["recipe.sparse.flops_ramp=-0.1"], "recipe.sparse.flops_ramp=-0.1"),
+        (["recipe.micro_batch_tokens=63"], "recipe.micro_batch_tokens=63"),
+        (["evaluation.batch_tokens=63"], "evaluation.batch_tokens=63"),
+        (["site.shard_tokens=63"], "site.shard_tokens=63"),
+        (["site.encode_jobs=0"], "site.encode_jobs=0"),
+        (["evaluation.kept_terms=0"], "evaluation.kept_terms=0"),
+        (["loss=cl", "loss.terms.contrastive.candidates=7"], "candidates=7"),
+        (["loss.negatives=-1"], "loss.negatives=-1"),
+        (["recipe.negatives.cl=20", "recipe.negative_depth=20"], "loss.negatives=20"),
+        (["recipe.flops=0"], "budget.flops=0"),
+        (["budget.flops=null"], "budget.flops=None"),
+        (["budget=steps", "budget.steps=0"], "budget.steps=0"),
+        (["budget=steps", "budget.steps=null"], "budget.steps=None"),
+        (["budget=epochs", "budget.epochs=0"], "budget.epochs=0"),
+        (["budget.tolerance=-0.1"], "budget.tolerance=-0.1"),
+        (["recipe=lion", "recipe.embedding_rate=0.1"], "recipe.embedding_rate"),
+        (["recipe=lion", "recipe.lora.rank=-1"], "recipe.lora.rank=-1"),
+        (["recipe.lora=null", "site.shard=always"], "site.shard=always"),
+        (["model=smollm2", "model.backbone=null"], "model=smollm2"),
+        (["ladder=full", "model.full=null"], "ladder=full"),
+        (["data.packages=[]"], "data.packages"),
+        (["+loss.terms.mine=3"], "loss.terms.mine"),
+        (["+loss.terms.mine={_target_: nowhere.Loss}"], "loss.terms.mine._target_=nowhere.Loss"),
+        (["+loss.terms.contrastive.nonsense=1"], "loss.terms.contrastive.nonsense"),
+        (["+paradigm.encoder.nonsense=1"], "paradigm.encoder.nonsense"),
+        (["+paradigm.regulariser.nonsense=1"], "paradigm.regulariser.nonsense"),
+        (["loss=kd", "loss.negatives=0"], "loss.negatives=1"),
+    ],
+)
+def test_an_impossible_value_is_named(
+    compose_cell: Compose, overrides: list[str], named: str
+) -> None:
+    config = compose_cell(*overrides)
+    with pytest.raises(UserError, match=re.escape(named)):
+        validate(config)
+
+
+def test_a_rank_alone_gives_a_stand_in_adapters(compose_cell: Compose) -> None:
+    assert compose_cell().recipe.lora is None
+    assert compose_cell("recipe=lion", "recipe.lora.rank=0").recipe.lora is None
+    adapted = compose_cell("recipe.lora.rank=8", "recipe.embedding_rate=null")
+    validate(adapted)
+    assert adapted.recipe.lora is not None and adapted.recipe.lora.rank == 8
+
+
+def test_an_interpolation_in_an_override_is_the_cells(compose_cell: Compose) -> None:
+    words = ["seed=${loss.batch_size}"]
+    assert grid._words(OmegaConf.create({"hydra": {"overrides": {"task": words}}})) == words
+    assert compose_cell("seed=${loss.batch_size}", "loss.batch_size=12").seed == 12
+    # What it brings into a section without types is what a file would have there.
+    assert compose_cell("paradigm=dense").paradigm.encoder["normalize"] == "mean"
+
+
+def test_values_at_the_edge_are_allowed(compose_cell: Compose) -> None:
+    validate(compose_cell("recipe.warmup=0", "recipe.sparse.flops_ramp=1"))
+    validate(compose_cell("recipe.micro_batch_tokens=64", "recipe.negatives.cl=999"))
+    validate(compose_cell("loss=cl", "loss.negatives=0", "loss.terms.contrastive.candidates=48"))
+    validate(compose_cell("loss=clkd", "loss.terms.contrastive.candidates=32"))  # 16 queries' two
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_file_says_what_it_is(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = next(line for line in lines if not line.startswith("# @package"))
+    assert re.match(r"# \S+ \S+", head), head
+
+
+@pytest.mark.parametrize("name", ["lion", "proxy"])
+def test_recipe_numbers_have_their_unit(name: str) -> None:
+    """Counts and lengths tell what they count, on their line or at the head of their block."""
+    lines = (config_folder() / "recipe" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    for key in ("lengths", "batch_size", "gradient_cache", "negatives", "warmup", "adapt", "chunk"):
+        line = next(line for line in lines if line.strip().startswith(f"{key}:"))
+        assert "#" in line, line
+
+
+def test_cells_of_a_grid_are_composed_as_one_by_one() -> None:
+    """Files are read once for all cells; no cell may see what another has made of them."""
+    configuration.register()
+    cells = [
+        [f"model={model}", f"loss={loss}", f"ladder={ladder}", *budget]
+        for model in ("1b", "8b")
+        for loss in ("cl", "kd")
+        for ladder in ("proxy", "full")
+        for budget in (["budget=anchor"], ["budget=epochs", "seed=7"])
+    ]
+    folder = str(configuration.config_folder())
+    with initialize_config_dir(config_dir=folder, version_base="1.3"):
+        configs, references = compose_cells(cells)
+        assert configs == [compose(cell) for cell in cells]
+        assert [found is None for found in references] == [False, True] * 8
+        assert compose_cells(cells[::-1])[0] == configs[::-1]

@@ -1,0 +1,46 @@
+"""The row of BM25: two engines, two stages."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lion_sweep.config import Config
+from lion_sweep.machine.progress import Progress
+from lion_sweep.retrieval.anserini import lucene_available
+from lion_sweep.retrieval.bm25 import BM25Index
+from lion_sweep.retrieval.bm25_lucene import LuceneBM25Index
+from lion_sweep.retrieval.runs import Run
+from lion_sweep.stages.score import bm25
+from lion_sweep.stages.search import RUN
+from lion_sweep.stages.texts import evaluation_sets
+from lion_sweep.stages.workshop import Workshop
+
+AVAILABLE, REASON = lucene_available()
+
+
+@pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
+def test_engines_have_stages_of_their_own(
+    compose_cell: Callable[..., Config], small_beir: Path, tmp_path: Path
+) -> None:
+    runs, keys = {}, {}
+    for engine in ("bm25s", "lucene"):
+        config = compose_cell(
+            "data=beir",
+            "data.name=twin",
+            f"data.path={small_beir}",
+            f"paths.root={tmp_path}",
+            f"evaluation.bm25_engine={engine}",
+        )
+        shop = Workshop(tmp_path, Progress("bm25", None))
+        collection, split = evaluation_sets(config, shop)["twin"]
+        row = bm25(config.evaluation, collection, split)
+        assert list(row.scores(shop)["nDCG@10"]) == collection.asked(split)
+        runs[engine] = Run.load(shop.folder(row.searched) / RUN)
+        keys[engine] = row.searched.specification
+    asked, texts = collection.asked(split), collection.documents
+    assert keys["bm25s"] | {"engine": "lucene"} == keys["lucene"] != keys["bm25s"]
+    queries = collection.queries.of(asked)
+    by_lucene = LuceneBM25Index(texts.ids, texts.all(), tmp_path / "again")
+    assert runs["lucene"] == by_lucene.search(asked, queries, 1000)
+    assert runs["bm25s"] == BM25Index(texts.ids, texts.all()).search(asked, queries, 1000)

@@ -1,0 +1,267 @@
+"""Stages: done once, reused, continued after a failure, shared between processes."""
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lion_sweep.errors import Busy, Superseded
+from lion_sweep.files import key_of, write_json
+from lion_sweep.stages import engine as stage
+
+SPECIFICATION = {"steps": 3, "of": ["a", "b"]}
+
+
+class Work:
+    """Writes a file and counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> dict[str, Any]:
+        self.calls += 1
+        (folder / "result.txt").write_text(f"call {self.calls}")
+        return {"lines": 1}
+
+
+def test_work_is_done_once_and_reused(tmp_path: Path) -> None:
+    work = Work()
+    assert stage.find(tmp_path, "train", SPECIFICATION) is None
+    first = stage.run(tmp_path, "train", SPECIFICATION, work)
+    again = stage.run(tmp_path, "train", SPECIFICATION, work)
+    assert work.calls == 1
+    assert (first.reused, again.reused) == (False, True)
+    assert (first.folder, first.key, first.facts) == (again.folder, again.key, again.facts)
+    assert first.facts == {"lines": 1}
+    assert (first.folder / "result.txt").read_text() == "call 1"
+    assert first.seconds == again.seconds
+    assert stage.find(tmp_path, "train", SPECIFICATION) == again
+    done = json.loads((first.folder / stage.DONE).read_text())
+    assert done["specification"] == SPECIFICATION
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_the_key_depends_on_the_specification_alone(tmp_path: Path) -> None:
+    key = key_of(SPECIFICATION)
+    assert key == key_of({"of": ["a", "b"], "steps": 3})
+    assert len(key) == 12
+    int(key, 16)
+    changed = [
+        {"steps": 4, "of": ["a", "b"]},
+        {"steps": 3, "of": ["b", "a"]},
+        {"steps": 3, "of": ["a", "b"], "more": None},
+        {"steps": "3", "of": ["a", "b"]},
+    ]
+    assert len({key, *map(key_of, changed)}) == 5
+    one = stage.run(tmp_path / "one", "train", SPECIFICATION, Work())
+    other = stage.run(tmp_path / "other", "train", SPECIFICATION, Work())
+    assert one.folder.name == other.folder.name == f"train-{key}"
+
+
+def test_other_names_and_specifications_are_other_work(tmp_path: Path) -> None:
+    work = Work()
+    for name, specification in (("a", {"x": 1}), ("b", {"x": 1}), ("a", {"x": 2})):
+        assert not stage.run(tmp_path, name, specification, work).reused
+    assert work.calls == 3
+
+
+def test_a_failure_leaves_its_work_to_go_on_from(tmp_path: Path) -> None:
+    def fail(folder: Path) -> dict[str, Any]:
+        (folder / "checkpoint").write_text("half")
+        raise RuntimeError("killed")
+
+    def finish(folder: Path) -> dict[str, Any]:
+        return {"found": (folder / "checkpoint").read_text()}
+
+    with pytest.raises(RuntimeError, match="killed"):
+        stage.run(tmp_path, "train", SPECIFICATION, fail)
+    assert stage.find(tmp_path, "train", SPECIFICATION) is None
+    (partial,) = tmp_path.rglob("*.partial")
+    assert (partial / "checkpoint").read_text() == "half"
+    finished = stage.run(tmp_path, "train", SPECIFICATION, finish)
+    assert finished.facts == {"found": "half"}
+    assert not finished.reused
+    assert not partial.exists()
+
+
+def test_two_processes_do_the_work_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(2), context.Queue()
+
+    def work(folder: Path) -> dict[str, Any]:
+        with (tmp_path / "log").open("a") as log:
+            log.write("work\n")
+        time.sleep(0.3)
+        return {"value": 7}
+
+    def process() -> None:
+        barrier.wait(20)
+        done = stage.run(tmp_path, "train", SPECIFICATION, work)
+        results.put((done.facts, done.reused))
+
+    processes = [context.Process(target=process) for _ in range(2)]
+    for each in processes:
+        each.start()
+    found = [results.get(timeout=20) for _ in processes]
+    for each in processes:
+        each.join(20)
+    assert (tmp_path / "log").read_text() == "work\n"
+    assert sorted(reused for _, reused in found) == [False, True]
+    assert [facts for facts, _ in found] == [{"value": 7}] * 2
+
+
+def test_write_json_replaces_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.json"
+    write_json(path, {"old": 1})
+    replace, seen = Path.replace, []
+
+    def spy(self: Path, target: Path) -> Path:
+        seen.append((json.loads(path.read_text()), json.loads(self.read_text())))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", spy)
+    write_json(path, {"new": 2})
+    assert seen == [({"old": 1}, {"new": 2})]
+    assert json.loads(path.read_text()) == {"new": 2}
+    with pytest.raises(TypeError):
+        write_json(path, {"impossible": object()})
+    assert json.loads(path.read_text()) == {"new": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def hold(root: Path, started: Any, go_on: Any, ended: Any) -> None:
+    """An old process: enters the stage, waits, then writes as if nothing had happened."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        (folder / "checkpoint.txt").write_text("old")
+        started.set()
+        go_on.wait(20)
+        write_json(folder / "late.json", "written by the old process")
+        return {"by": "old"}
+
+    try:
+        stage.run(root, "train", SPECIFICATION, work, owner="cell")
+    except Superseded:
+        ended.set()
+
+
+def test_a_process_given_up_for_dead_can_neither_write_nor_finish(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    started, go_on, ended = context.Event(), context.Event(), context.Event()
+    old = context.Process(target=hold, args=(tmp_path, started, go_on, ended))
+    old.start()
+    assert started.wait(60)
+    stage.fence_off(tmp_path, "another cell")  # not its locks
+    stage.fence_off(tmp_path, "cell")
+
+    def work(folder: Path) -> dict[str, Any]:
+        assert (folder / "checkpoint.txt").read_text() == "old"  # what it kept is not lost
+        go_on.set()
+        old.join(20)
+        assert not (folder / "late.json").exists()
+        return {"by": "new"}
+
+    assert stage.run(tmp_path, "train", SPECIFICATION, work, owner="cell").facts == {"by": "new"}
+    assert ended.is_set()
+    assert old.exitcode == 0
+    found = stage.find(tmp_path, "train", SPECIFICATION)
+    assert found is not None and found.facts == {"by": "new"}
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_locks_of_others_and_of_the_dead_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    lock = tmp_path / "stages" / ".train-1.lock"
+    with stage.locked(lock, "cell"):
+        pass
+    stage.fence_off(tmp_path, "cell")  # its owner is gone: nothing to take away
+    assert lock.is_file()
+    with stage.locked(lock, "other"):
+        stage.fence_off(tmp_path, "cell")
+        assert lock.is_file()
+
+
+class Listener:
+    """A rank that does not lead: hears what the leader has said."""
+
+    leads = False
+
+    def __init__(self, said: list[Any]) -> None:
+        self.said = said
+
+    def tell(self, value: Any) -> Any:
+        return self.said.pop(0)
+
+
+class Leader:
+    """A rank that leads: keeps what it says."""
+
+    leads = True
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def tell(self, value: Any) -> Any:
+        self.said.append(value)
+        return value
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_ranks_share_a_stage(tmp_path: Path, together: bool) -> None:
+    leader, work, other = Leader(), Work(), Work()
+    led = stage.run(tmp_path, "train", SPECIFICATION, work, team=leader, together=together)
+    claimed, said = leader.said
+    claimed.mkdir()  # the leader is done with it; the listener only wants a place
+    heard = stage.run(
+        tmp_path, "train", SPECIFICATION, other, team=Listener([claimed, said]), together=together
+    )
+    assert heard == led
+    assert (work.calls, other.calls) == (1, int(together))
+    again = Leader()
+    reused = stage.run(tmp_path, "train", SPECIFICATION, work, team=again, together=together)
+    assert again.said == [reused]
+    assert stage.run(tmp_path, "train", SPECIFICATION, other, team=Listener([reused])) == reused
+
+
+def lock_of(root: Path) -> Path:
+    """The lock of the stage that all tests do."""
+    (root / "stages").mkdir(exist_ok=True)
+    return root / "stages" / f".{stage.name_of('train', SPECIFICATION)}.lock"
+
+
+def test_who_does_not_wait_hears_that_somebody_is_at_it(tmp_path: Path) -> None:
+    leader, work = Leader(), Work()
+    with stage.locked(lock_of(tmp_path), "another"), pytest.raises(Busy):
+        stage.run(tmp_path, "train", SPECIFICATION, work, team=leader, wait=False)
+    (said,) = leader.said
+    with pytest.raises(Busy):  # and so do the other ranks
+        stage.run(tmp_path, "train", SPECIFICATION, work, team=Listener([said]), wait=False)
+    assert work.calls == 0
+    assert lock_of(tmp_path).read_text() == "another"
+    stage.run(tmp_path, "train", SPECIFICATION, work, wait=False)
+    with stage.locked(lock_of(tmp_path), "another"):  # what is finished needs no lock
+        assert stage.run(tmp_path, "train", SPECIFICATION, work, wait=False).reused
+
+
+def test_a_removed_stage_leaves_nothing_and_one_in_work_is_left_alone(tmp_path: Path) -> None:
+    def fail(folder: Path) -> dict[str, Any]:
+        (folder / "checkpoint").touch()
+        stage.remove(tmp_path, "train", SPECIFICATION)  # somebody is at it
+        assert (folder / "checkpoint").exists()
+        raise RuntimeError("killed")
+
+    stage.remove(tmp_path, "train", SPECIFICATION)  # never begun
+    with pytest.raises(RuntimeError, match="killed"):
+        stage.run(tmp_path, "train", SPECIFICATION, fail)
+    stage.remove(tmp_path, "train", SPECIFICATION)
+    assert list((tmp_path / "stages").iterdir()) == []
+    stage.run(tmp_path, "train", SPECIFICATION, Work())
+    other = stage.run(tmp_path, "train", {"steps": 4}, Work())
+    stage.remove(tmp_path, "train", SPECIFICATION)
+    assert {path.name for path in (tmp_path / "stages").iterdir()} == {
+        other.folder.name,
+        f".{other.folder.name}.lock",
+    }
