@@ -66,19 +66,20 @@ test-slurm: .venv/done ## the tests of SLURM alone, with what they need installe
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/launch
 
 slurm-dev-up: .venv/done ## a private SLURM of four nodes on this machine, in .slurm/
-	$(BIN)/python -m launch.devcluster up .slurm
+	PYTHONPATH=tests $(BIN)/python -m devcluster up .slurm
 
 slurm-dev-down: ## stop it
-	$(BIN)/python -m launch.devcluster down .slurm
+	PYTHONPATH=tests $(BIN)/python -m devcluster down .slurm
 
 chaos: .venv/done ## the grid while jobs and nodes are killed; CHAOS_ARGS="--kills 30 --seed 1"
-	$(BIN)/python -m launch.devcluster.chaos .chaos $(CHAOS_ARGS) -- -m $(GRID) tracking=none \
+	PYTHONPATH=tests $(BIN)/python -m devcluster.chaos .chaos $(CHAOS_ARGS) -- -m $(GRID) tracking=none \
 	  budget.flops=2e11 budget.tolerance=null site.memory=600
 
-lint: .venv/done ## ruff and mypy
+lint: .venv/done ## ruff, mypy, and which room may import which
 	$(BIN)/ruff check lion_sweep launch tests benchmarks
 	$(BIN)/ruff format --check lion_sweep launch tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: .venv/done ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix lion_sweep launch tests benchmarks

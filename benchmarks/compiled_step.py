@@ -33,8 +33,8 @@ from benchmarks.machine import Device
 from benchmarks.study_compute import SHAPES
 from benchmarks.training_memory import MICRO_BATCH_TOKENS, Setting, build
 from benchmarks.workload import TIED
+from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.data.batches import micro_batches, pad
-from lion_sweep.ledger import DecoderShape
 from lion_sweep.losses.contrastive import Contrastive
 from lion_sweep.losses.representations import Representations
 from lion_sweep.models.backbone import Backbone

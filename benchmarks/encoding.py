@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from benchmarks import interleaved, machine, released, workload
+from lion_sweep.cost.ledger import sequence_flops
+from lion_sweep.cost.meter import Meter
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.tokens import Tokens
-from lion_sweep.ledger import sequence_flops
-from lion_sweep.meter import Meter
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.encoders import Encoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.retrieval.encoding import Vectors, encode, whole
-from lion_sweep.training.embedding import Encoder
+from lion_sweep.search.encoding import Vectors, encode, whole
 
 BATCH, BATCH_TOKENS = 64, 16384  # the study's; evaluation.batch_tokens
 ACTIVE = 0.01

@@ -48,7 +48,8 @@ from lion_sweep.losses.contrastive import Contrastive
 from lion_sweep.losses.flops import FlopsRegulariser
 from lion_sweep.models import dense, sparse
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.training.embedding import Embedding, Encoder
+from lion_sweep.models.encoders import Encoder
+from lion_sweep.training.embedding import Embedding
 
 QUERIES, GROUP, MINI_BATCH = 16, 8, 16
 ACTIVE = 0.01

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from lion_sweep.machine import devices
 from lion_sweep.config.site import Site, SiteName
+from lion_sweep.machine import devices
 
 
 @dataclass(frozen=True)

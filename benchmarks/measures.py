@@ -11,7 +11,7 @@ import pytrec_eval
 
 from benchmarks import interleaved
 from lion_sweep.evaluation.measures import evaluate
-from lion_sweep.retrieval.runs import Run
+from lion_sweep.search.runs import Run
 
 TREC_NAMES = {
     "nDCG@10": "ndcg_cut_10",

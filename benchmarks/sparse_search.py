@@ -20,8 +20,8 @@ from numba import njit, prange
 from scipy import sparse
 
 from benchmarks import interleaved
-from lion_sweep.retrieval.runs import Run
-from lion_sweep.retrieval.sparse import SparseIndex
+from lion_sweep.search.runs import Run
+from lion_sweep.search.sparse import SparseIndex
 
 VOCABULARY = 30_522
 K = 1_000

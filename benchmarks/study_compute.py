@@ -7,7 +7,7 @@ figures are good to a per cent or so; `budget=flops` counts the tokens of each t
 import numpy as np
 
 from lion_sweep.config import Lora
-from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
+from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops
 
 SHAPES = {
     "1b": DecoderShape(2048, 8192, 16, 32, 8, 64, 128256),

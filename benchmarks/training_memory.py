@@ -23,13 +23,13 @@ from benchmarks.machine import Device
 from benchmarks.study_compute import LORA, REAL, SHAPES
 from benchmarks.workload import TIED, decoder
 from lion_sweep.config import Lora
+from lion_sweep.cost.ledger import DecoderShape, executed_flops
+from lion_sweep.cost.memory import Memory, training_memory
 from lion_sweep.data.batches import micro_batches
-from lion_sweep.ledger import DecoderShape, executed_flops
 from lion_sweep.losses.contrastive import Contrastive
 from lion_sweep.losses.flops import FlopsRegulariser
 from lion_sweep.losses.margin_mse import MarginMSE
 from lion_sweep.losses.representations import Representations
-from lion_sweep.memory import Memory, training_memory
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder

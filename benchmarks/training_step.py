@@ -29,13 +29,14 @@ from torch import Tensor
 
 from benchmarks import interleaved, machine, released, workload
 from benchmarks.machine import Device
+from lion_sweep.cost.ledger import DecoderShape, sequence_flops
+from lion_sweep.cost.memory import training_memory
 from lion_sweep.data.batches import micro_batches, pad
-from lion_sweep.ledger import DecoderShape, sequence_flops
 from lion_sweep.losses.contrastive import Contrastive
 from lion_sweep.losses.flops import FlopsRegulariser
-from lion_sweep.memory import training_memory
 from lion_sweep.models import dense, sparse
-from lion_sweep.training.embedding import Embedding, Encoder
+from lion_sweep.models.encoders import Encoder
+from lion_sweep.training.embedding import Embedding
 
 GROUP = 17
 MICRO_BATCH_QUERIES = {workload.PROXY: 1, "1b": 28, "3b": 16, "8b": 8}

@@ -17,8 +17,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.machine import Device
 from benchmarks.study_compute import LORA, SHAPES
 from lion_sweep.config import Lora
+from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.data.batches import pad
-from lion_sweep.ledger import DecoderShape
 from lion_sweep.losses.representations import Representations
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.sparse import SparseEncoder

@@ -12,14 +12,13 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from launch import local, queue, slurm
+from launch import local, queue, slurm, status
 from launch.records import job_log, read_submission
+from launch.status import Status
 from lion_sweep import config as configuration
-from lion_sweep import status
 from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks
 from lion_sweep.config import Config, StatusFormat
 from lion_sweep.errors import IMPOSSIBLE, UserError, refuse
-from lion_sweep.status import Status
 
 CLEAR = "\x1b[H\x1b[2J"
 WATCH_SECONDS = 5

@@ -7,13 +7,13 @@ import uuid
 import psutil
 import submitit
 
+from launch import status
 from launch.job import Job
 from launch.records import Submission, read_submission
-from lion_sweep import status
+from launch.status import Standing, Status
 from lion_sweep.cell.tasks import Task
 from lion_sweep.config.site import Site
 from lion_sweep.stages.engine import locked
-from lion_sweep.status import Standing, Status
 
 NAME = "local"
 POLL_SECONDS = 0.5

@@ -4,9 +4,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from lion_sweep import status
+from launch import status
+from launch.status import Status
 from lion_sweep.errors import UserError
-from lion_sweep.status import Status
 
 POLL_SECONDS = 5.0
 

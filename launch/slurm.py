@@ -18,16 +18,15 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from launch import queue, show
+from launch import queue, show, status
 from launch.job import DEAF_PYTHON, Job
 from launch.queue import JobState, SlurmError
 from launch.records import SUBMISSION, Submission, job_log, read_submission
 from launch.requests import OUT_OF_MEMORY, TIME_LIMIT, Request, request
-from lion_sweep import status
+from launch.status import Standing, Status
 from lion_sweep.cell.tasks import KINDS, Task
 from lion_sweep.config.site import Retry, Site
 from lion_sweep.stages.engine import locked
-from lion_sweep.status import Standing, Status
 
 NAME = "slurm"
 SUBMIT_TRIES = 5

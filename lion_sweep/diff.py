@@ -80,8 +80,8 @@ def compare(one: Finished, other: Finished) -> dict[str, Differences]:
     results: tuple[Any, Any] = (one.result, other.result)
 
     def told(keys: tuple[str, ...]) -> Differences:
-        own = [{key: result[key] for key in keys} for result in results]
-        found = differences(*own)
+        ours, theirs = ({key: result[key] for key in keys} for result in results)
+        found = differences(ours, theirs)
         return [entry for entry in found if entry[0].rpartition(".")[2] not in TIMES]
 
     return {
@@ -96,8 +96,7 @@ def _inputs(one: Finished, other: Finished) -> Differences:
     """The first stages that differ, and in what: those that read them differ as well."""
     found: Differences = []
     changed = set()
-    collections = [cell.result["collections"] for cell in (one, other)]
-    found += differences(*collections, "collections")
+    found += differences(one.result["collections"], other.result["collections"], "collections")
     for title in one.result["stages"]:
         theirs = other.result["stages"].get(title)
         ours = one.result["stages"][title]
@@ -108,7 +107,7 @@ def _inputs(one: Finished, other: Finished) -> Differences:
         if None in specified:
             found.append((title, ours["folder"], theirs["folder"]))
             continue
-        own = differences(*specified, title)  # type: ignore[arg-type]
+        own = differences(*specified, key=title)
         found += [entry for entry in own if not changed & {str(entry[1]), str(entry[2])}]
     return found
 

@@ -19,15 +19,15 @@ import transformers
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep import checkpoints
 from lion_sweep import config as configuration
-from lion_sweep.checkpoints import Checkpoint
 from lion_sweep.config import Config, changed
 from lion_sweep.config.site import SiteName
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.files import key_of, write_json
+from lion_sweep.interop import checkpoints
+from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import check_output, choose, settle

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import transformers
 
-from lion_sweep import checkpoints
 from lion_sweep.cell.result import RESULT, read_result
 from lion_sweep.config import Config, changed, read_config
 from lion_sweep.config.data import SparseEngine
@@ -30,12 +29,13 @@ from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import write_json
+from lion_sweep.interop import checkpoints
 from lion_sweep.machine.progress import Progress
-from lion_sweep.retrieval import anserini_files, encoding, opensearch_files
-from lion_sweep.retrieval.anserini import lucene_available
-from lion_sweep.retrieval.encoded import Encoded
-from lion_sweep.retrieval.lucene import ImpactSearcher, quantise
-from lion_sweep.retrieval.runs import Run, drop_self_hits
+from lion_sweep.search import anserini_files, encoding, opensearch_files
+from lion_sweep.search.anserini import lucene_available
+from lion_sweep.search.encoded import Encoded
+from lion_sweep.search.lucene import ImpactSearcher, quantise
+from lion_sweep.search.runs import Run, drop_self_hits
 from lion_sweep.stages.engine import DONE
 from lion_sweep.stages.search import RUN
 from lion_sweep.stages.texts import evaluation_sets

@@ -21,7 +21,7 @@ from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import SCHEMA, Texts
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
-from lion_sweep.retrieval import encoding
+from lion_sweep.search import encoding
 from lion_sweep.stages import engine as engine_module
 from lion_sweep.stages.backbone import Asked
 from lion_sweep.stages.base import beside

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lion_sweep.data.places import Judgement, Place
+from lion_sweep.data.places import Place
+from lion_sweep.data.records import Judgement
 from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 from huggingface_hub import HfApi
 
-from lion_sweep.data.places import Judgement, Text, with_title
+from lion_sweep.data.records import Judgement, Text, with_title
 from lion_sweep.errors import UserError
 from lion_sweep.machine.digests import Digests
 

@@ -20,11 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from lion_sweep.data.records import Judgement, Text, with_title
 from lion_sweep.errors import UserError
 from lion_sweep.machine.digests import Digests
-
-Text = tuple[str, str]
-Judgement = tuple[str, str, int]
 
 GRADE = re.compile(r"-?[0-9]+")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -205,11 +203,6 @@ def _text_of_json(line: str, at: str) -> Text:
     ):
         raise UserError(f'{at} needs "_id" and "text", as in {{"_id": "d1", "text": "..."}}.')
     return str(record["_id"]), with_title(record.get("title"), record["text"])
-
-
-def with_title(title: str | None, text: str | None) -> str:
-    """Title, a space, text, as BEIR's models read them."""
-    return f"{title or ''} {text or ''}".strip()
 
 
 def _text_of_tsv(line: str, at: str) -> Text:

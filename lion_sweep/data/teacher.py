@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from transformers import AutoModel
 
 from lion_sweep.config import Teacher
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
-from lion_sweep.meter import Meter, Spending
 
 BATCH_TOKENS = 4096  # padded tokens that the encoder reads at once
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.errors import UserError
-from lion_sweep.retrieval.runs import Run
+from lion_sweep.search.runs import Run
 
 Qrels = Mapping[str, Mapping[str, int]]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep import checkpoints
 from lion_sweep.cell.result import RESULT, Result, read_result
-from lion_sweep.checkpoints import Checkpoint
 from lion_sweep.config import Config, changed
 from lion_sweep.export.sample import Sample, Vectors
+from lion_sweep.interop import checkpoints
+from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.stages.weights import MEANT_FOR, WEIGHTS
 
 

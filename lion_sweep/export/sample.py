@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lion_sweep.checkpoints import Checkpoint
 from lion_sweep.config import Config
 from lion_sweep.data.batches import pad
 from lion_sweep.data.pretrained import tokenizer_of
+from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.machine.progress import Progress
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop

@@ -23,7 +23,7 @@ from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.export.form import Form
 from lion_sweep.export.sample import Sample, Vectors
-from lion_sweep.models import sentence
+from lion_sweep.interop import sentence
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.stages.engine import write_json

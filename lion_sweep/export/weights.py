@@ -3,11 +3,11 @@
 import shutil
 from pathlib import Path
 
-from lion_sweep import checkpoints
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.export import sample
 from lion_sweep.export.form import Form
 from lion_sweep.export.sample import Sample, Vectors
+from lion_sweep.interop import checkpoints
 
 
 class Weights(Form):

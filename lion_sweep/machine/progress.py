@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from lion_sweep.stages.engine import write_json
+from lion_sweep.files import write_json
 
 REDRAW_SECONDS = 0.2
 TELL_SECONDS = 2.0

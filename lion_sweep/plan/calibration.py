@@ -9,8 +9,8 @@ import torch
 
 from lion_sweep.cell.names import label
 from lion_sweep.config import Config
+from lion_sweep.cost.meter import Spending
 from lion_sweep.machine.progress import Progress
-from lion_sweep.meter import Spending
 from lion_sweep.plan.planner import Planner
 from lion_sweep.plan.training import CALIBRATION, TrainingPlan
 from lion_sweep.stages import engine, weights

@@ -8,8 +8,8 @@ from typing import Any
 from lion_sweep.cell.names import axes
 from lion_sweep.config import Config, LadderName
 from lion_sweep.config.site import When
+from lion_sweep.cost.meter import Spending
 from lion_sweep.machine.progress import duration
-from lion_sweep.meter import Spending
 from lion_sweep.plan.training import TrainingPlan
 from lion_sweep.training.fit import Fit
 

@@ -10,10 +10,10 @@ from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import label
 from lion_sweep.config import BudgetKind, Config, changed
 from lion_sweep.config.site import SiteName
-from lion_sweep.ledger import DecoderShape
+from lion_sweep.cost.ledger import DecoderShape
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
-from lion_sweep.meter import Meter, Spending
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
 from lion_sweep.plan.training import TrainingPlan, steps_of_hours
 from lion_sweep.stages.backbone import blueprint, blueprint_offline

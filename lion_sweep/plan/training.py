@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep.config import Config
+from lion_sweep.cost.memory import Memory
+from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import UserError
 from lion_sweep.machine.devices import Device
 from lion_sweep.machine.progress import duration
-from lion_sweep.memory import Memory
-from lion_sweep.meter import Spending
 from lion_sweep.stages import engine
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import identity

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep.config import Adapt, Lora, Precision
+from lion_sweep.cost.memory import Decoder
+from lion_sweep.cost.meter import Spending, planned_mntp
 from lion_sweep.machine.devices import enough_memory
-from lion_sweep.memory import Decoder
-from lion_sweep.meter import Spending, planned_mntp
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.tokens import Cut

@@ -7,12 +7,12 @@ from typing import Any
 from transformers import AutoConfig
 
 from lion_sweep.config import Config, FullShape, LadderName, ProxyShape
+from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 from lion_sweep.files import key_of
-from lion_sweep.ledger import DecoderShape
 from lion_sweep.models import proxy
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.texts import package_version

@@ -19,11 +19,11 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 
 from lion_sweep.config import Precision
+from lion_sweep.cost.ledger import DecoderShape
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import Busy
-from lion_sweep.ledger import DecoderShape
 from lion_sweep.machine.devices import enough_memory, halved
-from lion_sweep.meter import Meter, Spending
 from lion_sweep.stages.adapt import AdaptDecoder
 from lion_sweep.stages.backbone import Asked
 from lion_sweep.stages.base import Stage, beside, identity
@@ -33,7 +33,7 @@ from lion_sweep.stages.train import TrainCell
 from lion_sweep.stages.workshop import Workshop
 
 if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
-    from lion_sweep.training.embedding import Encoder
+    from lion_sweep.models.encoders import Encoder
 
 PARTS = "parts"  # of vectors that are not whole yet
 VECTORS = "vectors"
@@ -91,7 +91,7 @@ class Encode(Stage):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """Planned and spent, parameters and, of sparse vectors, entries per text."""
-        from lion_sweep.retrieval import encoding
+        from lion_sweep.search import encoding
 
         facts: dict[str, Any] = {}
         folders, shards = [folder / PARTS], self.shards(shop)
@@ -196,7 +196,7 @@ class Shard(Stage):
 
 def encode(wanted: Encode, shop: Workshop, folder: Path, shard: int, shards: int) -> None:
     """A shard of the texts, into `folder`."""
-    from lion_sweep.retrieval import encoding
+    from lion_sweep.search import encoding
 
     execution, length = shop.execution, wanted.texts.length
     texts, encoder = wanted.tokens(shop), wanted.loaded(shop)

@@ -7,9 +7,9 @@ from typing import Any
 from lion_sweep.config import Config
 from lion_sweep.data import given
 from lion_sweep.data.collection import Collection, Judgements
-from lion_sweep.data.groups import mine
 from lion_sweep.data.places import place
 from lion_sweep.data.texts import Texts
+from lion_sweep.search.mining import mine
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.texts import File
 from lion_sweep.stages.workshop import Workshop

@@ -11,8 +11,8 @@ from lion_sweep.config.data import BM25Engine, Evaluation, SparseEngine
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.machine.site import world_size
-from lion_sweep.retrieval.anserini import lucene_available
-from lion_sweep.retrieval.seismic import seismic_available
+from lion_sweep.search.anserini import lucene_available
+from lion_sweep.search.seismic import seismic_available
 
 
 def check_engines(evaluation: Evaluation) -> None:

@@ -10,7 +10,7 @@ from lion_sweep.config.data import BM25Engine, Evaluation
 from lion_sweep.data.collection import Collection, Judgements
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import read_json, write_json
-from lion_sweep.retrieval.runs import Run
+from lion_sweep.search.runs import Run
 from lion_sweep.stages.backbone import Asked
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.encode import Encode

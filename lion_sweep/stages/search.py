@@ -9,7 +9,7 @@ from scipy import sparse
 
 from lion_sweep.config.data import BM25Engine, DensePrecision, Evaluation, SparseEngine
 from lion_sweep.data.texts import Texts
-from lion_sweep.retrieval.runs import Run, drop_self_hits, write_trec
+from lion_sweep.search.runs import Run, drop_self_hits, write_trec
 from lion_sweep.stages.backbone import Asked
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.encode import VECTORS, Encode
@@ -46,7 +46,7 @@ class Search(Stage):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """The index's figures; of sparse vectors also what exhaustive scoring multiplies."""
-        from lion_sweep.retrieval import encoding
+        from lion_sweep.search import encoding
 
         documents_N, queries_Q = (
             encoding.load(shop.folder(encode) / VECTORS) for encode in (self.passages, self.queries)
@@ -62,7 +62,7 @@ class Search(Stage):
         name = self.engine["name"]
         settings = {key: value for key, value in self.engine.items() if key != "name"}
         if name in (FLAT, HALF):
-            from lion_sweep.retrieval.dense import DenseIndex, device_for
+            from lion_sweep.search.dense import DenseIndex, device_for
 
             half, wanted = name == HALF, shop.execution.accelerator.device
             device, why_not = device_for(vectors.shape, wanted, half)
@@ -70,14 +70,14 @@ class Search(Stage):
                 shop.progress.say(f"dense search on the CPU: {why_not}")
             return DenseIndex(self.documents.ids, vectors, device, half)
         if name == SparseEngine.lucene.name:
-            from lion_sweep.retrieval.lucene import LuceneImpactIndex
+            from lion_sweep.search.lucene import LuceneImpactIndex
 
             return LuceneImpactIndex(self.documents.ids, vectors, folder / "lucene")
         if name == SparseEngine.seismic.name:
-            from lion_sweep.retrieval.seismic import SeismicIndex
+            from lion_sweep.search.seismic import SeismicIndex
 
             return SeismicIndex(self.documents.ids, vectors, folder / "index", **settings)
-        from lion_sweep.retrieval.sparse import SparseIndex
+        from lion_sweep.search.sparse import SparseIndex
 
         return SparseIndex(self.documents.ids, vectors)
 
@@ -99,11 +99,11 @@ class SearchBM25(Stage):
         ids, texts = self.documents.ids, self.documents.all()
         index: Any
         if self.engine is BM25Engine.lucene:
-            from lion_sweep.retrieval.bm25_lucene import LuceneBM25Index
+            from lion_sweep.search.bm25_lucene import LuceneBM25Index
 
             index = LuceneBM25Index(ids, texts, folder / "lucene")
         else:
-            from lion_sweep.retrieval.bm25 import BM25Index
+            from lion_sweep.search.bm25 import BM25Index
 
             index = BM25Index(ids, texts)
         queries = self.asked.queries.of(self.asked.ids)

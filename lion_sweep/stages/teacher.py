@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep.config import Config, Teacher
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.teacher import Encoder, encoder_source, teach
-from lion_sweep.meter import Meter, Spending
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.negatives import GROUPS, Given, Mine
 from lion_sweep.stages.tokens import Tokenise

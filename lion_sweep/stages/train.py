@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 
 from lion_sweep.config import Budget, BudgetKind
+from lion_sweep.cost.meter import Spending
 from lion_sweep.data import tokens
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
@@ -16,7 +17,6 @@ from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.files import write_json
 from lion_sweep.machine.devices import enough_memory
 from lion_sweep.machine.execution import Execution
-from lion_sweep.meter import Spending
 from lion_sweep.stages.adapt import AdaptDecoder
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.negatives import GROUPS, Given, Mine
@@ -29,7 +29,7 @@ from lion_sweep.training.settings import Optimisation, Supervision
 
 if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
-    from lion_sweep.training.embedding import Encoder
+    from lion_sweep.models.encoders import Encoder
     from lion_sweep.training.loop import TrainingData
 
 

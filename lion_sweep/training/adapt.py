@@ -17,10 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lion_sweep.config import Adapt, Lora
+from lion_sweep.cost.ledger import DecoderShape
+from lion_sweep.cost.meter import Spending, mntp_spending, planned_mntp
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape
 from lion_sweep.machine import interruption
-from lion_sweep.meter import Spending, mntp_spending, planned_mntp
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import Checkpoint, check_finite, linear_schedule, optimizer
 from lion_sweep.training.parallel import average_gradients, mean_over_ranks

@@ -6,9 +6,9 @@ Shapes: S steps of a block, L a length.
 import numpy as np
 
 from lion_sweep.config import Budget, BudgetKind
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
-from lion_sweep.meter import Meter, Spending
 
 MOST_STEPS = 10_000_000  # of a budget: a hundred times as many as any cell of the study takes
 

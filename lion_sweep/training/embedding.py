@@ -13,45 +13,16 @@ for that keeps its padding, which the plan has counted.
 Shapes: N texts, L tokens (padded), D dimensions.
 """
 
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import as_many, micro_batches, pad
-from lion_sweep.meter import Meter, Spending
-from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.encoders import Encoder
 from lion_sweep.training.parallel import most
-
-
-class Encoder(Protocol):
-    """Anything that turns padded token ids into one vector per text."""
-
-    backbone: Backbone
-
-    @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-        ...
-
-    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Vectors, [B, D], in fp32."""
-        ...
-
-
-@runtime_checkable
-class RowEncoder(Encoder, Protocol):
-    """An encoder of sparse vectors that need not be whole rows at any time."""
-
-    def rows(
-        self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None
-    ) -> sparse.csr_matrix:
-        """The same vectors as CSR, without gradients; of each the `largest` weights, if given."""
-        ...
 
 
 class Embedding:

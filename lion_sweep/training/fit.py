@@ -14,12 +14,12 @@ import numpy as np
 
 from lion_sweep.config import Adapt, Budget, Lora
 from lion_sweep.config.site import When
+from lion_sweep.cost.memory import Decoder, Memory, mntp_memory, training_memory, weight_bytes
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import micro_batches
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
 from lion_sweep.machine.execution import Execution
-from lion_sweep.memory import Decoder, Memory, mntp_memory, training_memory, weight_bytes
-from lion_sweep.meter import Meter, Spending
 from lion_sweep.training.budget import plan
 
 # What to try, in this order.

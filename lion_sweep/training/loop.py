@@ -12,12 +12,13 @@ from accelerate import Accelerator
 from hydra.utils import instantiate
 from torch import Tensor
 
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
 from lion_sweep.machine import interruption
-from lion_sweep.meter import Meter, Spending
-from lion_sweep.training.embedding import Embedding, Encoder
+from lion_sweep.models.encoders import Encoder
+from lion_sweep.training.embedding import Embedding
 from lion_sweep.training.optimisation import (
     Checkpoint,
     check_finite,

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from lion_sweep.meter import Spending
+from lion_sweep.cost.meter import Spending
 
 # An entry is 12 bytes (value and place), of a whole row 4.
 TRAVELS_AS_ENTRIES = 0.25

@@ -9,13 +9,14 @@ from support import texts
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep.config import Teacher
+from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection
-from lion_sweep.data.groups import MISSING, mine
+from lion_sweep.data.groups import MISSING
 from lion_sweep.data.teacher import Encoder, encoder_source, teach
 from lion_sweep.errors import UserError
-from lion_sweep.meter import Meter, Spending
-from lion_sweep.retrieval.bm25 import BM25Index
+from lion_sweep.search.bm25 import BM25Index
+from lion_sweep.search.mining import mine
 
 DOCUMENTS = {
     "a": "parse a date string into numbers",

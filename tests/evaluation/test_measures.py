@@ -6,8 +6,8 @@ import pytrec_eval
 import real_collections
 
 from lion_sweep.evaluation.measures import evaluate, mean
-from lion_sweep.retrieval.bm25 import BM25Index
-from lion_sweep.retrieval.runs import Run
+from lion_sweep.search.bm25 import BM25Index
+from lion_sweep.search.runs import Run
 
 TREC_NAMES = {
     "nDCG@10": "ndcg_cut_10",

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from devcluster import Cluster
 from support import Shell
-
-from launch.devcluster import Cluster
 
 NODES = 4
 PORTS = 12

@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from devcluster import Cluster
+from devcluster.chaos import Chaos, differences, unleash
 from support import Shell
-
-from launch.devcluster import Cluster
-from launch.devcluster.chaos import Chaos, differences, unleash
 
 pytestmark = pytest.mark.slurm
 

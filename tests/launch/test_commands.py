@@ -11,9 +11,9 @@ from launch import slurm
 from launch.commands import _tasks
 from launch.queue import JobState
 from launch.records import Submission
+from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED
 from lion_sweep.cell.tasks import ADAPT, Task, tasks_of
 from lion_sweep.config import Config
-from lion_sweep.status import BLOCKED, CANCELLED, FAILED, FINISHED
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
-from launch.devcluster import Cluster, ClusterError, processes
+from devcluster import Cluster, ClusterError, processes
 
 pytestmark = pytest.mark.slurm
 
@@ -42,9 +41,15 @@ def free_ports(count: int) -> int:
 
 def up(folder: Path, port: int) -> str:
     """What the command prints."""
-    command = [sys.executable, "-m", "launch.devcluster", "up", str(folder)]
+    command = [sys.executable, "-m", "devcluster", "up", str(folder)]
     options = [f"--nodes={NODES}", f"--port={port}", "--slurmd-timeout=5"]
-    done = subprocess.run([*command, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [*command, *options],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": "tests"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert done.returncode == 0
     return done.stdout
 

@@ -8,10 +8,10 @@ import pytest
 from launch import slurm
 from launch.queue import JobState, SlurmError, _hours, job_states
 from launch.records import Submission
+from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED, QUEUED, RUNNING
 from lion_sweep.cell.attempts import Attempt
 from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.errors import Interrupted
-from lion_sweep.status import BLOCKED, CANCELLED, FAILED, FINISHED, QUEUED, RUNNING
 
 
 @pytest.mark.parametrize(

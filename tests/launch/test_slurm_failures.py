@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from devcluster import Cluster
 from support import Shell, attempts, results, wait_for
 
-from launch.devcluster import Cluster
 from launch.queue import SlurmError
 from launch.requests import request
 from launch.slurm import rehearse

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from devcluster import Cluster, processes
 from support import Shell, attempts, wait_for
-
-from launch.devcluster import Cluster, processes
 
 pytestmark = pytest.mark.slurm
 

@@ -16,7 +16,7 @@ from lion_sweep.errors import UserError
 from lion_sweep.evaluate import evaluate
 from lion_sweep.machine import site
 from lion_sweep.machine.site import LEAST_FREE_BYTES, check_output, choose
-from lion_sweep.retrieval import anserini, seismic
+from lion_sweep.search import anserini, seismic
 from lion_sweep.stages import ready
 from lion_sweep.stages.ready import check
 

@@ -15,17 +15,17 @@ import pytest
 from lion_sweep import preflight
 from lion_sweep.config import Config, Precision, changed
 from lion_sweep.config.site import SiteName
+from lion_sweep.cost.ledger import DecoderShape
+from lion_sweep.cost.memory import Decoder, training_memory
+from lion_sweep.cost.meter import Spending
 from lion_sweep.data.batches import Sampler, micro_batches
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape
 from lion_sweep.machine.devices import GIB, Device, device
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.site import settle
-from lion_sweep.memory import Decoder, training_memory
-from lion_sweep.meter import Spending
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
 from lion_sweep.plan.show import as_table
 from lion_sweep.plan.training import TrainingPlan, steps_of_hours

@@ -7,10 +7,10 @@ import pytest
 
 from lion_sweep.config import Config
 from lion_sweep.machine.progress import Progress
-from lion_sweep.retrieval.anserini import lucene_available
-from lion_sweep.retrieval.bm25 import BM25Index
-from lion_sweep.retrieval.bm25_lucene import LuceneBM25Index
-from lion_sweep.retrieval.runs import Run
+from lion_sweep.search.anserini import lucene_available
+from lion_sweep.search.bm25 import BM25Index
+from lion_sweep.search.bm25_lucene import LuceneBM25Index
+from lion_sweep.search.runs import Run
 from lion_sweep.stages.score import bm25
 from lion_sweep.stages.search import RUN
 from lion_sweep.stages.texts import evaluation_sets

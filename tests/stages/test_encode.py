@@ -20,7 +20,7 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.retrieval import encoding
+from lion_sweep.search import encoding
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.encode import Encode

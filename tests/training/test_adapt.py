@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from transformers import LlamaForCausalLM
 
 from lion_sweep.config import Adapt, Lora
+from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import UserError
-from lion_sweep.meter import Spending
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.adapt import IGNORED, Chunks, adapt, corrupt, mask_token, mntp_loss
 from lion_sweep.training.run import Run

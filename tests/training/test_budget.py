@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from lion_sweep.config import Budget, BudgetKind, Lora
+from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops
+from lion_sweep.cost.meter import Meter
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
-from lion_sweep.meter import Meter
 from lion_sweep.training.budget import plan
 
 SHAPE = DecoderShape(8, 12, 2, 4, 2, 2, 30)

@@ -11,19 +11,20 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from lion_sweep.config import Lora
+from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops
+from lion_sweep.cost.meter import Meter
 from lion_sweep.data.batches import Step, pad
 from lion_sweep.errors import UserError
-from lion_sweep.ledger import DecoderShape, executed_flops, sequence_flops
 from lion_sweep.losses.contrastive import Contrastive
 from lion_sweep.losses.flops import FlopsRegulariser
 from lion_sweep.losses.listwise_kl import ListwiseKL
 from lion_sweep.losses.margin_mse import MarginMSE
 from lion_sweep.losses.representations import Representations
-from lion_sweep.meter import Meter
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.encoders import Encoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.training.embedding import Embedding, Encoder
+from lion_sweep.training.embedding import Embedding
 from lion_sweep.training.loop import share
 
 SHAPE = DecoderShape(8, 12, 2, 4, 2, 2, 30)

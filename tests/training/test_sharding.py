@@ -24,12 +24,12 @@ from transformers import LlamaForCausalLM
 
 from lion_sweep import config as configuration
 from lion_sweep.config import Config
+from lion_sweep.cost.ledger import DecoderShape
+from lion_sweep.cost.meter import Meter
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.data.tokens import Tokens
-from lion_sweep.ledger import DecoderShape
-from lion_sweep.meter import Meter
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training import embedding, loop
 from lion_sweep.training.adapt import Chunks, adapt

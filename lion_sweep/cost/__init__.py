@@ -1,0 +1,1 @@
+"""What work costs: FLOPs, memory, prices of texts; in closed form."""

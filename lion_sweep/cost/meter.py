@@ -1,0 +1,124 @@
+"""What work costs, planned from lengths and spent as it ran: prices per text, added up exactly.
+
+Shapes: S steps, N texts, L a length.
+"""
+
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PretrainedConfig
+
+from lion_sweep.config import Adapt, Lora
+from lion_sweep.cost.ledger import (
+    DecoderShape,
+    executed_flops,
+    head_flops,
+    sequence_flops,
+    teacher_flops,
+)
+from lion_sweep.cost.lengths import padded_counts
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What some work costs; steps are optimiser steps, tokens are real ones."""
+
+    steps: int = 0
+    useful_flops: int = 0
+    hardware_flops: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Spending") -> "Spending":
+        """Both together."""
+        return Spending(
+            *(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True))
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for a result file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Meter:
+    """FLOPs of a text by its length: useful ones by the real length, hardware's by the padded."""
+
+    useful_L: NDArray[np.int64]
+    hardware_L: NDArray[np.int64]
+
+    @classmethod
+    def of_training(
+        cls, shape: DecoderShape, longest: int, *, sparse: bool, lora: Lora | None, cached: bool
+    ) -> "Meter":
+        """Forward and backward pass of texts of up to `longest` tokens; `cached`: gradients."""
+        length_L = np.arange(longest + 1)
+        return cls(
+            sequence_flops(shape, length_L, sparse=sparse, lora=lora),
+            executed_flops(shape, length_L, sparse=sparse, lora=lora, cached=cached),
+        )
+
+    @classmethod
+    def of_encoding(cls, shape: DecoderShape, longest: int, *, sparse: bool) -> "Meter":
+        """Forward pass alone, adapters merged."""
+        length_L = np.arange(longest + 1)
+        flops_L = sequence_flops(shape, length_L, sparse=sparse, lora=None, backward=False)
+        return cls(flops_L, flops_L)
+
+    @classmethod
+    def of_teacher(cls, config: PretrainedConfig, longest: int) -> "Meter":
+        """Forward pass of a teacher's encoder."""
+        flops_L = teacher_flops(config, np.arange(longest + 1))
+        return cls(flops_L, flops_L)
+
+    def micro_batch(self, length_N: NDArray[np.int64], padded: int) -> Spending:
+        """What N texts cost that were padded to `padded` tokens."""
+        useful, hardware = self.useful_L[length_N].sum(), len(length_N) * self.hardware_L[padded]
+        return Spending(0, int(useful), int(hardware), int(length_N.sum()))
+
+    def texts(self, length_N: NDArray[np.int64], tokens: int) -> Spending:
+        """What N texts cost in micro-batches of at most `tokens` padded tokens."""
+        longest = len(self.useful_L) - 1
+        real_L = np.bincount(length_N, minlength=longest + 1)
+        return self._counted(0, real_L, padded_counts(real_L[None], tokens)[0])
+
+    def steps(self, real_SL: NDArray[np.int64], padded_SL: NDArray[np.int64]) -> Spending:
+        """What S steps cost whose texts have these lengths, see `LengthCounts`."""
+        return self._counted(len(real_SL), real_SL.sum(axis=0), padded_SL.sum(axis=0))
+
+    def _counted(
+        self, steps: int, real_L: NDArray[np.int64], padded_L: NDArray[np.int64]
+    ) -> Spending:
+        # A cell's FLOPs are more than 64 bits hold: Python's integers are exact.
+        real_L, padded_L = real_L.astype(object), padded_L.astype(object)
+        return Spending(
+            steps,
+            int(real_L @ self.useful_L.astype(object)),
+            int(padded_L @ self.hardware_L.astype(object)),
+            int(real_L @ np.arange(len(real_L))),
+        )
+
+
+def mntp_spending(
+    shape: DecoderShape, settings: Adapt, lora: Lora | None, chunks: int, predicted: int
+) -> Spending:
+    """What MNTP costs on so many chunks, of whose tokens `predicted` are asked for."""
+    length_1 = np.array([settings.chunk])
+    useful = sequence_flops(shape, length_1, sparse=False, lora=lora)
+    hardware = executed_flops(shape, length_1, sparse=False, lora=lora)
+    # Without embedding_rate the head's rows are frozen, and so they are under LoRA.
+    head = head_flops(shape, predicted, trains=bool(settings.embedding_rate))
+    return Spending(
+        0,
+        chunks * int(useful[0]) + head,
+        chunks * int(hardware[0]) + head,
+        chunks * settings.chunk,
+    )
+
+
+def planned_mntp(shape: DecoderShape, settings: Adapt, lora: Lora | None) -> Spending:
+    """What the whole of MNTP should cost: how many tokens are masked is a matter of chance."""
+    chunks = settings.steps * settings.batch_size
+    predicted = round(chunks * (settings.chunk - 1) * settings.mask_probability)
+    return Spending(steps=settings.steps) + mntp_spending(shape, settings, lora, chunks, predicted)

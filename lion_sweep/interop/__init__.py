@@ -1,0 +1,1 @@
+"""Checkpoints of other origin: adapters, whole models, sentence-transformers."""

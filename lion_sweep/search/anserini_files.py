@@ -1,0 +1,113 @@
+"""Vectors in the files that Anserini and Pyserini index and search.
+
+documents/documents.jsonl   sparse: JsonVectorCollection, a line {"id", "content", "vector": {term:
+                            level}}; dense: JsonDenseVectorCollection, {"docid", "vector": [...]}
+topics.tsv                  sparse: query id TAB terms, each as often as its level says
+topics.jsonl                dense: {"qid", "vector": [...]}
+
+Shapes: N documents, V vocabulary, D dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy import sparse
+
+from lion_sweep.search.encoded import Encoded, as_json, from_json, weights_of
+from lion_sweep.search.encoding import Vectors
+
+DOCUMENTS, FILE = "documents", "documents.jsonl"
+TSV, JSONL = "topics.tsv", "topics.jsonl"
+
+_SPARSE = """\
+    python -m pyserini.index.lucene --collection JsonVectorCollection \\
+      --generator DefaultLuceneDocumentGenerator --threads 1 --input documents --index index \\
+      --impact --pretokenized --optimize
+    python -m pyserini.search.lucene --index index --topics topics.tsv --impact --min-idf -1 \\
+      --hits {depth} --remove-query --output run.txt
+
+or with Anserini alone:
+
+    java -cp anserini-fatjar.jar io.anserini.index.IndexCollection \\
+      -collection JsonVectorCollection -generator DefaultLuceneDocumentGenerator -threads 1 \\
+      -input documents -index index -impact -pretokenized -optimize
+    java -cp anserini-fatjar.jar io.anserini.search.SearchCollection -index index \\
+      -topics topics.tsv -topicReader TsvString -impact -pretokenized -hits {depth} -removeQuery \\
+      -output run.txt
+
+Pyserini needs a JDK of 21 or up, and asks for a key of OpenAI when it is imported:
+OPENAI_API_KEY=unused will do. `--min-idf -1` keeps terms that every document
+has. Pyserini reads query ids of digits as integers, so ids lose their leading zeros, which Anserini
+alone keeps. Both refuse queries of more than 1,024 distinct terms.
+"""
+
+_DENSE = """\
+    java -cp anserini-fatjar.jar io.anserini.index.IndexFlatDenseVectors \\
+      -collection JsonDenseVectorCollection -generator DenseVectorDocumentGenerator -threads 1 \\
+      -input documents -index index
+    java -cp anserini-fatjar.jar io.anserini.search.SearchFlatDenseVectors -index index \\
+      -topics topics.jsonl -topicReader JsonStringVector -topicField vector -hits {depth} \\
+      -removeQuery -output run.txt
+
+This is Anserini's exact search. It scores (1 + dot product) / 2 in float32, so passages that are
+all but tied may change places. IndexHnswDenseVectors and SearchHnswDenseVectors take the same files
+and are approximate.
+"""
+
+
+def write_documents(folder: Path, document_ids: Sequence[str], documents: Vectors) -> None:
+    """Write a line per document, [N, V] CSR of levels or [N, D], to a file in `folder`."""
+    head = '"id": %s, "content": ""' if sparse.issparse(documents) else '"docid": %s'
+    with (folder / FILE).open("w", encoding="utf-8") as file:
+        for row, document_id in enumerate(document_ids):
+            known = head % json.dumps(document_id)
+            file.write(f'{{{known}, "vector": {as_json(documents, row)}}}\n')
+
+
+def write(encoded: Encoded, folder: Path, depth: int) -> str:
+    """Write documents and topics; returns how to index and search them.
+
+    Sparse vectors are integer levels, and every query has a term.
+    """
+    (folder / DOCUMENTS).mkdir()
+    write_documents(folder / DOCUMENTS, encoded.document_ids, encoded.documents)
+    with (folder / (TSV if encoded.is_sparse else JSONL)).open("w", encoding="utf-8") as file:
+        for row, query_id in enumerate(encoded.query_ids):
+            if encoded.is_sparse:
+                terms = Counter(weights_of(encoded.queries, row)).elements()
+                file.write(f"{query_id}\t{' '.join(terms)}\n")
+            else:
+                vector = as_json(encoded.queries, row)
+                file.write(f'{{"qid": {json.dumps(query_id)}, "vector": {vector}}}\n')
+    return (_SPARSE if encoded.is_sparse else _DENSE).format(depth=depth)
+
+
+def read(folder: Path, terms: int | None) -> Encoded:
+    """Read what `write` wrote; `terms` is V of sparse vectors, None of dense ones."""
+    document_ids: list[str] = []
+    query_ids: list[str] = []
+
+    def rows(path: Path, key: str, ids: list[str]) -> Iterator[Any]:
+        with path.open(encoding="utf-8") as lines:
+            for line in map(json.loads, lines):
+                ids.append(line[key])
+                yield line["vector"]
+
+    def topics() -> Iterator[dict[str, int]]:
+        with (folder / TSV).open(encoding="utf-8") as lines:
+            for line in lines:
+                query_id, _, text = line.partition("\t")
+                query_ids.append(query_id)
+                yield Counter(text.split())
+
+    path, integers = folder / DOCUMENTS / FILE, terms is not None
+    key = "id" if integers else "docid"
+    documents = from_json(rows(path, key, document_ids), terms, integers=integers)
+    asked = topics() if integers else rows(folder / JSONL, "qid", query_ids)
+    queries = from_json(asked, terms, integers=integers)
+    return Encoded(document_ids, documents, query_ids, queries)

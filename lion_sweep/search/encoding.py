@@ -1,0 +1,175 @@
+"""Encoding a whole collection.
+
+Shapes: N texts, D dimensions.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from scipy import sparse
+
+from lion_sweep.cost.meter import Meter, Spending
+from lion_sweep.data import arrays
+from lion_sweep.data.batches import micro_batches, pad
+from lion_sweep.data.tokens import Tokens
+from lion_sweep.files import written
+from lion_sweep.machine import interruption
+from lion_sweep.models.encoders import Encoder, RowEncoder
+
+KEEP_SECONDS = 30
+Vectors = Any  # NDArray[np.float32] or scipy.sparse.csr_matrix
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What vectors are made, and in which parts."""
+
+    length: int  # tokens kept of a text
+    batch_tokens: int  # padded ones of a micro-batch, at most
+    is_sparse: bool
+    kept_terms: int | None  # largest weights of a sparse vector; None: all
+    meter: Meter
+    shard: int = 0
+    shards: int = 1
+
+
+def _ignore(_: int) -> None:
+    """Nobody listens."""
+
+
+@torch.no_grad()
+def encode(
+    encoder: Encoder,
+    tokens: Tokens,
+    setting: Setting,
+    accelerator: Accelerator,
+    folder: Path,
+    on_batch: Callable[[int, int], None],
+    on_kept: Callable[[int], None] = _ignore,
+) -> None:
+    """Vectors of the texts and what they cost, into `folder`, for `whole`; ranks share the work.
+
+    They are arrays, or CSR without its zeros. What is encoded is kept every half minute, so that a
+    killed run goes on after it, on any number of ranks; `on_kept` hears how many texts. Of several
+    shards, one is every so many-th micro-batch: batches are the same ones however many shards there
+    are, and so are the vectors, and all shards cost about the same. Of other shards' texts nothing
+    is encoded.
+    """
+    encoder.backbone.eval()
+    length, meter = setting.length, setting.meter
+    lengths_N, parts = tokens.lengths(length), _Parts(folder, len(tokens))
+    batches = list(micro_batches(lengths_N, setting.batch_tokens))[setting.shard :: setting.shards]
+    texts = sum(map(len, batches))
+    rank, ranks, seen = accelerator.process_index, accelerator.num_processes, 0
+    for number, batch in enumerate(batches):
+        seen += len(batch)
+        if number % ranks != rank or parts.done_N[batch].all():
+            continue
+        ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
+        with accelerator.autocast():
+            if setting.is_sparse:
+                assert isinstance(encoder, RowEncoder)
+                vectors = encoder.rows(ids, mask, setting.kept_terms)
+            else:
+                vectors = encoder(ids, mask).cpu().numpy()
+        parts.add(batch, vectors, meter.micro_batch(lengths_N[batch], ids.shape[1]))
+        on_batch(seen, texts)
+        # Ranks take different numbers of batches, so they cannot agree on one to stop after.
+        stopping = ranks == 1 and interruption.requested()
+        if stopping or parts.seconds >= KEEP_SECONDS:
+            parts.keep()
+            on_kept(seen)
+        if stopping:
+            raise interruption.stop()
+    parts.keep()
+    accelerator.wait_for_everyone()
+
+
+def whole(folders: Sequence[Path], texts: int) -> tuple[Vectors, Spending]:
+    """The vectors of N texts in their order, [N, D], and what they cost, from all shards' folders.
+
+    Raises `ValueError` where texts are missing.
+    """
+    spent, rows, csr = Spending(), [], []
+    dense_ND: NDArray[np.float32] | None = None
+    for file in sorted(file for folder in folders for file in folder.glob("*.npz")):
+        with np.load(file) as part:
+            rows.append(part["rows"])
+            spent += Spending(*part["spent"].tolist())
+            if "terms" in part:
+                entries = part["data"], part["indices"], part["indptr"]
+                csr.append(sparse.csr_matrix(entries, (len(rows[-1]), int(part["terms"]))))
+                continue
+            vectors = part["vectors"]
+        if dense_ND is None:  # filled part by part: memory may not hold the whole twice
+            dense_ND = np.empty((texts, vectors.shape[1]), vectors.dtype)
+        dense_ND[rows[-1]] = vectors
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    if len(order) != texts:
+        raise ValueError(f"{len(order)} of {texts} texts are encoded in {len(folders)} folders.")
+    return (dense_ND if dense_ND is not None else sparse.vstack(csr, format="csr")[order]), spent
+
+
+class _Parts:
+    """Vectors of some texts each, in files that appear whole."""
+
+    def __init__(self, folder: Path, texts: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.done_N = folder, np.zeros(texts, dtype=bool)
+        for file in folder.glob("*.npz"):
+            with np.load(file) as part:
+                self.done_N[part["rows"]] = True
+        self._rows: list[NDArray[np.int64]] = []
+        self._vectors: list[Vectors] = []
+        self._spent, self._begun = Spending(), time.monotonic()
+
+    def add(self, rows: NDArray[np.int64], vectors: Vectors, spent: Spending) -> None:
+        """Remember until they are kept."""
+        self._rows.append(rows)
+        self._vectors.append(vectors)
+        self._spent += spent
+
+    @property
+    def seconds(self) -> float:
+        """Since something was kept."""
+        return time.monotonic() - self._begun
+
+    def keep(self) -> None:
+        """Write what was added since."""
+        self._begun = time.monotonic()
+        if not self._rows:
+            return
+        rows = np.concatenate(self._rows)
+        parts = {"rows": rows, "spent": np.array(astuple(self._spent), dtype=np.int64)}
+        if sparse.issparse(self._vectors[0]):
+            vectors = sparse.vstack(self._vectors, format="csr")
+            parts |= {name: getattr(vectors, name) for name in ("data", "indices", "indptr")}
+            parts["terms"] = np.array(vectors.shape[1])
+        else:
+            parts["vectors"] = np.concatenate(self._vectors)
+        # No two parts begin with the same text.
+        with written(self.folder / f"{rows[0]}.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **parts)  # type: ignore[arg-type]
+        self._rows, self._vectors, self._spent = [], [], Spending()
+
+
+def save(path: Path, vectors: Vectors) -> None:
+    """Write to `<path>.npz` (sparse) or `<path>.npy` (dense)."""
+    if sparse.issparse(vectors):
+        sparse.save_npz(path.with_suffix(".npz"), vectors)
+    else:
+        arrays.save(path.with_suffix(".npy"), vectors)
+
+
+def load(path: Path) -> Vectors:
+    """Read what `save` wrote."""
+    if path.with_suffix(".npz").is_file():
+        return sparse.load_npz(path.with_suffix(".npz")).tocsr()
+    return np.load(path.with_suffix(".npy"))

@@ -1,0 +1,180 @@
+"""Approximate inner-product search over sparse vectors, with Seismic (package pyseismic-lsr).
+
+Source: Bruch et al., Efficient Inverted Indexes for Approximate Retrieval over Learned Sparse
+Representations, SIGIR 2024.
+
+Shapes: N documents, Q queries, V vocabulary, U terms that a document has, K hits per query,
+M hits of one query, S queries of the sample.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from lion_sweep.search.runs import Run
+from lion_sweep.search.sparse import SparseIndex, non_negative_csr, postings_stats
+from lion_sweep.search.topk import agreement, best, check_queries, sorted_documents
+
+_MAX_FRACTION = 6.0  # longest list over n_postings: what Seismic's guide takes for MS MARCO
+_SAMPLE = 100  # queries that exact search answers too
+
+
+def seismic_available() -> tuple[bool, str]:
+    """Return whether Seismic can run here and, if not, what to do."""
+    if find_spec("seismic") is None:
+        return False, "its package is not installed: pip install 'pyseismic-lsr>=0.5.4'"
+    return True, ""
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Drop what Seismic prints, past Python, to standard output: results are read from there."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+class SeismicIndex:
+    """Clustered inverted index that skips what promises little: fast, and misses hits.
+
+    The hits it finds get their exact inner products, as `SparseIndex` has them, and are ordered
+    by these. Of a sample of queries it is told how many of the exact hits were found.
+
+    Args:
+        document_ids: [N] distinct ids.
+        vectors_NV: [N, V] CSR, non-negative term weights of the documents.
+        file: where the index is written for its size to be known; it does not stay.
+        n_postings: documents kept per term, on average; a term has at most six times as many.
+        summary_energy: share, 0 to 1, of a block's summed weights that its summary keeps. What it
+            leaves out can only be found with heap_factor 0.
+        query_cut: heaviest terms of a query whose lists are read.
+        heap_factor: 0 to 1: a block is skipped where its summary promises less than this share of
+            the k-th best score so far. 0 skips none.
+
+    Raises:
+        ValueError: no documents, no terms, repeated ids, shapes that disagree, weights negative
+            or not finite.
+    """
+
+    def __init__(
+        self,
+        document_ids: Sequence[str],
+        vectors_NV: sparse.csr_matrix,
+        file: Path,
+        *,
+        n_postings: int,
+        summary_energy: float,
+        query_cut: int,
+        heap_factor: float,
+    ) -> None:
+        import seismic  # an extra
+
+        self._ids, order_N = sorted_documents(document_ids, vectors_NV.shape[0])
+        self._query_cut, self._heap_factor = query_cut, heap_factor
+        self._terms, self._token = vectors_NV.shape[1], seismic.get_seismic_string()
+        vectors_NV = non_negative_csr(vectors_NV)[order_N].astype(np.float32)
+        if not vectors_NV.nnz:
+            raise ValueError("no document has a term, and Seismic cannot index that")
+        # Every term costs a list, used or not.
+        self._used_U = np.unique(vectors_NV.indices)
+        self._vectors_NU = vectors_NV[:, self._used_U]
+        # The plain classes number terms in 16 bits, too few for the vocabularies of LLMs.
+        dataset = seismic.SeismicDatasetLV(len(self._used_U))
+        dataset.add_documents_by_id(
+            list(map(str, range(len(self._ids)))),
+            self._vectors_NU.indices.astype(np.int64),
+            self._vectors_NU.data,
+            self._vectors_NU.indptr.astype(np.int64),
+        )
+        with _silenced():
+            self._index: Any = seismic.SeismicIndexLV.build_from_dataset(
+                dataset,
+                n_postings=n_postings,
+                summary_energy=summary_energy,
+                max_fraction=_MAX_FRACTION,
+            )
+        self._stats = postings_stats(self._vectors_NU, self._bytes(file))
+        self._agreement: dict[str, float] = {}
+
+    def _bytes(self, file: Path) -> int:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        written = file.with_name(f"{file.name}.index.seismic")
+        try:
+            with _silenced():
+                self._index.save(str(file))
+            return written.stat().st_size
+        finally:
+            written.unlink(missing_ok=True)
+
+    def search(self, query_ids: Sequence[str], vectors_QV: sparse.csr_matrix, k: int) -> Run:
+        """Return k documents of high inner product above 0 for each query.
+
+        Args:
+            query_ids: [Q] distinct ids.
+            vectors_QV: [Q, V] CSR, non-negative term weights of the queries.
+            k: hits per query; fewer when fewer documents are found.
+
+        Raises:
+            ValueError: k below 1, repeated ids, shapes that disagree, weights negative or not
+                finite.
+        """
+        check_queries(query_ids, vectors_QV.shape[0], k)
+        if vectors_QV.shape[1] != self._terms:
+            raise ValueError(f"queries have {vectors_QV.shape[1]} terms, the index {self._terms}")
+        queries_QU = non_negative_csr(vectors_QV)[:, self._used_U].astype(np.float32)
+        found_Q = self._found(queries_QU, k)
+        rows = []
+        for row, found in enumerate(found_Q):
+            documents_M = np.array(found, dtype=np.int64)
+            # Seismic's own scores are those of weights in half precision.
+            scores_M = self._vectors_NU[documents_M] @ queries_QU[row].toarray()[0]
+            rows.append(best(documents_M[scores_M > 0], scores_M[scores_M > 0], k))
+        run = Run.stacked(query_ids, self._ids, rows)
+        sample_S = np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(int)
+        exact = SparseIndex(self._ids, self._vectors_NU).search(
+            [query_ids[row] for row in sample_S], queries_QU[sample_S], k
+        )
+        self._agreement = agreement(run.documents_QK[sample_S], exact.documents_QK)
+        return run
+
+    def _found(self, queries_QU: sparse.csr_matrix, k: int) -> list[list[int]]:
+        """Numbers of the documents that Seismic finds, by query."""
+        cuts = queries_QU.indptr[1:-1]
+        terms_Q = np.split(queries_QU.indices.astype(str).astype(self._token), cuts)
+        numbers = np.arange(queries_QU.shape[0]).astype(str).astype(self._token)
+        found_Q: list[list[int]] = [[] for _ in numbers]
+        lists = self._index.batch_search(
+            numbers,
+            terms_Q,
+            np.split(queries_QU.data, cuts),
+            min(k, len(self._ids)),
+            self._query_cut,
+            self._heap_factor,
+        )
+        for hits in lists:  # in any order
+            for query, _, document in hits:
+                found_Q[int(query)].append(int(document))
+        return found_Q
+
+    def stats(self) -> dict[str, float]:
+        """Return documents, terms (in use), postings, index_bytes (as a file), L0_documents.
+
+        After a search also agreement_10 and agreement: the shares of the exact top 10 and of the
+        exact top k that were found, averaged over a hundred queries of the last search, or all.
+        """
+        return self._stats | self._agreement

@@ -1,0 +1,324 @@
+"""The ledger against published shapes, a counter of real operations, and its own algebra."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel, GPT2Config, LlamaConfig, LlamaForCausalLM
+
+from lion_sweep.config import Adapt, Lora
+from lion_sweep.cost.ledger import (
+    DecoderShape,
+    HeadBackward,
+    executed_flops,
+    sequence_flops,
+    teacher_flops,
+)
+from lion_sweep.cost.meter import mntp_spending
+from lion_sweep.errors import UserError
+from lion_sweep.models import sparse_head, sparse_head_cpu
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.training.adapt import IGNORED, mntp_loss
+
+MakeModel = Callable[..., LlamaForCausalLM]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LORA = Lora(rank=16, alpha=32, dropout=0.05, targets=TARGETS)
+SHAPES = {
+    "1b": DecoderShape(2048, 8192, 16, 32, 8, 64, 128256),
+    "3b": DecoderShape(3072, 8192, 28, 24, 8, 128, 128256),
+    "8b": DecoderShape(4096, 14336, 32, 32, 8, 128, 128256),
+}
+# projections, head, adapters of rank 16
+PARAMETERS = {
+    "1b": (973078528, 262668288, 11272192),
+    "3b": (2818572288, 394002432, 24313856),
+    "8b": (6979321856, 525336576, 41943040),
+}
+# tokens, then training FLOPs with rank-16 adapters: dense, sparse
+TRAINING = [
+    ("1b", 16, 63459819520, 72390541312),
+    ("1b", 64, 255047237632, 289194115072),
+    ("1b", 128, 513315700736, 581084119040),
+    ("1b", 192, 774805389312, 876195348480),
+    ("1b", 512, 2130572214272, 2400069877760),
+    ("3b", 16, 182986997760, 196383080448),
+    ("3b", 64, 735118884864, 786339201024),
+    ("3b", 128, 1478693486592, 1580346114048),
+    ("3b", 192, 2230723805184, 2382808743936),
+    ("3b", 512, 6117711151104, 6521957646336),
+    ("8b", 16, 451105783808, 468967227392),
+    ("8b", 64, 1809254973440, 1877548728320),
+    ("8b", 128, 3631394848768, 3766931685376),
+    ("8b", 192, 5466419625984, 5669199544320),
+    ("8b", 512, 14834817040384, 15373812367360),
+]
+TINY = DecoderShape(8, 12, 2, 4, 2, 2, 30)
+lengths = st.lists(st.integers(0, 600), min_size=1, max_size=6)
+adapters = st.sampled_from([None, Lora(rank=2, alpha=4, dropout=0.0, targets=["q_proj"]), LORA])
+
+
+def one(shape: DecoderShape, length: int, **how: object) -> int:
+    return int(sequence_flops(shape, np.array([length]), **how)[0])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_parameters(name: str) -> None:
+    shape = SHAPES[name]
+    assert (
+        shape.linear_parameters,
+        shape.head_parameters,
+        shape.lora_parameters(16, TARGETS),
+    ) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(("name", "length", "dense", "sparse"), TRAINING)
+def test_training_flops(name: str, length: int, dense: int, sparse: int) -> None:
+    assert one(SHAPES[name], length, sparse=False, lora=LORA) == dense
+    assert one(SHAPES[name], length, sparse=True, lora=LORA) == sparse
+
+
+def test_shape_of_a_configuration() -> None:
+    config = LlamaConfig(
+        hidden_size=3072,
+        intermediate_size=8192,
+        num_hidden_layers=28,
+        num_attention_heads=24,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=128256,
+    )
+    assert DecoderShape.of(config) == SHAPES["3b"]
+
+
+def test_another_architecture_is_refused() -> None:
+    with pytest.raises(UserError, match="gpt2"):
+        DecoderShape.of(GPT2Config())
+
+
+def counted(
+    make_model: MakeModel,
+    *,
+    sparse: bool,
+    targets: list[str],
+    checkpointed: bool = False,
+    cached: bool = False,
+    attention: str = "eager",
+    **settings: object,
+) -> tuple[int, LlamaForCausalLM]:
+    """FLOPs that PyTorch counts on a step of 3 padded texts of 24 tokens, and the model."""
+    model = make_model(attn_implementation=attention, intermediate_size=80, **settings)
+    backbone = Backbone(model)
+    if targets:
+        lora = Lora(rank=4, alpha=8, dropout=0.0, targets=targets)
+        backbone = backbone.with_lora(lora)
+    if checkpointed:  # as the study has it
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    backbone.train()
+    ids = torch.randint(0, model.config.vocab_size, (3, 24))
+    mask = torch.ones_like(ids)
+    mask[0, 20:] = 0
+
+    def forward() -> Tensor:
+        states = backbone.hidden_states(ids, mask)
+        return states @ backbone.head_VD.T if sparse else states
+
+    with FlopCounterMode(display=False) as counter:
+        if cached:
+            with torch.no_grad():
+                forward()
+        forward().sum().backward()
+    return counter.get_total_flops(), model
+
+
+@pytest.mark.parametrize("how", [{}, {"checkpointed": True}, {"cached": True}], ids=str)
+@pytest.mark.parametrize(
+    "targets",
+    [[], TARGETS, ["q_proj", "v_proj"], ["k_proj"], ["o_proj"], ["up_proj"], ["down_proj"]],
+    ids=lambda targets: "+".join(targets) or "full",
+)
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_executed_flops_are_those_that_pytorch_counts(
+    make_model: MakeModel, sparse: bool, targets: list[str], how: dict[str, bool]
+) -> None:
+    found, model = counted(make_model, sparse=sparse, targets=targets, **how)
+    lora = Lora(rank=4, alpha=8, dropout=0.0, targets=targets) if targets else None
+    expected = executed_flops(
+        DecoderShape.of(model.config),
+        np.array([24]),
+        sparse=sparse,
+        lora=lora,
+        head_backward=HeadBackward.dense,
+        gradient_checkpointing=how.get("checkpointed", False),
+        cached=how.get("cached", False),
+    )
+    assert found == 3 * int(expected[0])
+
+
+@pytest.mark.parametrize(("hidden", "layers", "heads"), [(32, 1, 4), (48, 3, 3), (64, 3, 4)])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_useful_flops_of_full_training_are_those_that_pytorch_counts(
+    make_model: MakeModel, hidden: int, layers: int, heads: int, tied: bool, sparse: bool
+) -> None:
+    """Nothing padded or computed twice: both ledgers and the counter agree."""
+    found, model = counted(
+        make_model,
+        sparse=sparse,
+        targets=[],
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=1,
+        tie_word_embeddings=tied,
+    )
+    expected = sequence_flops(
+        DecoderShape.of(model.config),
+        np.array([24]),
+        sparse=sparse,
+        lora=None,
+        head_backward=HeadBackward.dense,
+    )
+    assert found == 3 * int(expected[0])
+
+
+def test_the_counter_misses_fused_attention_on_a_cpu_and_nothing_else(
+    make_model: MakeModel,
+) -> None:
+    found, model = counted(make_model, sparse=True, targets=[], attention="sdpa")
+    plain, _ = counted(make_model, sparse=True, targets=[], attention="eager")
+    shape = DecoderShape.of(model.config)
+    assert plain - found == 3 * 12 * shape.layers * shape.heads * shape.head_dim * 24**2
+
+
+def test_the_sparse_head_is_a_product_forward_and_none_backward() -> None:
+    hidden_TD, weight_VD = torch.randn(72, 32), torch.randn(97, 32)
+    start_P = torch.tensor([0, 24, 48, 72])
+    shape = DecoderShape(32, 48, 2, 4, 2, 8, 97)
+    with FlopCounterMode(display=False) as counter:
+        largest_BC, place_BC = sparse_head_cpu.maxima(hidden_TD, start_P, weight_VD)
+    assert counter.get_total_flops() == 2 * shape.head_parameters * 72
+    with FlopCounterMode(display=False) as counter:  # its gathers are no matrix products
+        arguments = largest_BC, largest_BC, place_BC, start_P, hidden_TD, weight_VD
+        sparse_head.head_backward(*arguments, 1.0, [True, True])
+    assert counter.get_total_flops() == 0
+
+
+@given(lengths, st.booleans(), adapters, st.booleans())
+def test_texts_add_up(texts: list[int], sparse: bool, lora: Lora | None, backward: bool) -> None:
+    how = {"sparse": sparse, "lora": lora, "backward": backward}
+    together = sequence_flops(TINY, np.array(texts), **how)
+    assert together.tolist() == [one(TINY, length, **how) for length in texts]
+
+
+@given(st.integers(1, 600), adapters)
+def test_parts_add_up(length: int, lora: Lora | None) -> None:
+    def flops(sparse: bool, backward: bool) -> int:
+        return one(TINY, length, sparse=sparse, lora=lora, backward=backward)
+
+    head = 2 * 8 * 30
+    assert flops(True, False) - flops(False, False) == head * length
+    # The argmax backward pass touches one position per vocabulary entry, whatever the length.
+    gradients = 1 if lora else 2
+    assert flops(True, True) - flops(False, True) == head * length + gradients * head
+
+
+@given(st.integers(0, 600), st.integers(1, 50), st.booleans(), adapters)
+def test_longer_costs_more(length: int, more: int, sparse: bool, lora: Lora | None) -> None:
+    for backward in (False, True):
+        how = {"sparse": sparse, "lora": lora, "backward": backward}
+        assert one(TINY, length + more, **how) > one(TINY, length, **how)
+    assert one(TINY, length + more, sparse=sparse, lora=lora) > one(
+        TINY, length + more, sparse=sparse, lora=lora, backward=False
+    )
+
+
+def test_a_long_batch_does_not_overflow() -> None:
+    flops = sequence_flops(SHAPES["8b"], np.array([8192], dtype=np.int32), sparse=True, lora=None)
+    assert flops.dtype == np.int64
+    linear, head, _ = PARAMETERS["8b"]
+    expected = 6 * linear * 8192 + 12 * 32 * 32 * 128 * 8192**2 + 2 * head * 8192 + 4 * head
+    assert int(flops[0]) == expected
+
+
+@pytest.mark.parametrize(("layers", "width", "heads"), [(2, 32, 4), (3, 24, 2)])
+def test_a_bert_teacher_costs_what_pytorch_counts(layers: int, width: int, heads: int) -> None:
+    """All but the pooling layer, 2 D^2 per text, which scores do not use."""
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        attn_implementation="eager",
+    )
+    model = BertModel(config, add_pooling_layer=False).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.ones(3, 11, dtype=torch.int64))
+    assert counter.get_total_flops() == 3 * teacher_flops(config, np.array([11]))[0]
+
+
+def test_a_decoder_as_teacher_costs_its_forward_pass(make_model: MakeModel) -> None:
+    model = make_model(attn_implementation="eager")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.model(input_ids=torch.ones(2, 9, dtype=torch.int64), use_cache=False)
+    assert counter.get_total_flops() == 2 * teacher_flops(model.config, np.array([9]))[0]
+
+
+def test_an_unknown_teacher_is_refused() -> None:
+    with pytest.raises(UserError, match=r"teacher\.encoder of type 'gpt2' has no known shape"):
+        teacher_flops(GPT2Config(), np.array([3]))
+
+
+@pytest.mark.parametrize(
+    ("lora", "rows_train"),
+    [(None, False), (None, True), (LORA, False)],
+    ids=["layers", "full", "lora"],
+)
+def test_mntp_costs_what_pytorch_counts(
+    make_model: MakeModel, lora: Lora | None, rows_train: bool
+) -> None:
+    backbone = Backbone(make_model(attn_implementation="eager"))
+    rows = backbone.language_model.get_input_embeddings().weight, backbone.head_VD
+    shape = DecoderShape.of(backbone.language_model.config)
+    backbone = backbone.with_lora(lora) if lora else backbone
+    for weight in rows:
+        weight.requires_grad_(rows_train)
+    settings = Adapt(steps=1, batch_size=3, chunk=12, mask_probability=0.5, learning_rate=1.0)
+    settings.embedding_rate = 1.0 if rows_train else None
+    inputs = torch.randint(1, 97, (3, 12))
+    targets = torch.where(torch.rand(3, 12) < 0.5, inputs, IGNORED)
+    asked = int((targets[:, 1:] != IGNORED).sum())
+    with FlopCounterMode(display=False) as counter:
+        mntp_loss(backbone.train(), inputs, targets).backward()
+    assert (
+        counter.get_total_flops() == mntp_spending(shape, settings, lora, 3, asked).hardware_flops
+    )
+
+
+@given(
+    st.builds(DecoderShape, *[st.integers(1, 300)] * 7),
+    st.sampled_from([entry.name for entry in fields(DecoderShape)]),
+    st.lists(st.integers(1, 600), min_size=1, max_size=6),
+    st.booleans(),
+    adapters,
+)
+def test_a_larger_decoder_costs_more_and_order_does_not_matter(
+    shape: DecoderShape, size: str, texts: list[int], sparse: bool, lora: Lora | None
+) -> None:
+    larger = replace(shape, **{size: getattr(shape, size) + 1})
+    before, after = (
+        sequence_flops(decoder, np.array(texts), sparse=sparse, lora=lora)
+        for decoder in (shape, larger)
+    )
+    if size == "vocabulary" and not sparse:
+        assert (after == before).all()
+    else:
+        assert (after > before).all()
+    backwards = sequence_flops(shape, np.array(texts[::-1]), sparse=sparse, lora=lora)
+    assert backwards.tolist() == before.tolist()[::-1]

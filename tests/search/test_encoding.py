@@ -1,0 +1,155 @@
+"""Encoding goes on after what was kept, on any number of ranks, with the same vectors and costs."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from scipy import sparse
+from torch import Tensor
+
+from lion_sweep.cost.ledger import DecoderShape
+from lion_sweep.cost.meter import Meter, Spending
+from lion_sweep.data.tokens import Tokens
+from lion_sweep.search import encoding
+
+TEXTS, LONGEST, BATCH = 40, 12, 24
+METER = Meter.of_encoding(DecoderShape(8, 12, 2, 4, 2, 2, 30), LONGEST, sparse=True)
+
+
+class Sums:
+    """Vectors that tell which text they are of; fails at the call after `calls` of them."""
+
+    def __init__(self, calls: int = 10**9) -> None:
+        self.backbone, self.dimensions = torch.nn.Linear(1, 1), 3
+        self.left, self.made = calls, 0
+
+    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        self.made += len(ids_BL)
+        total_B = (ids_BL * mask_BL).sum(dim=1).float()
+        return torch.stack([total_B, total_B % 3, torch.zeros_like(total_B)], dim=1)
+
+    def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
+        return sparse.csr_matrix(self(ids_BL, mask_BL).numpy())
+
+
+def tokens() -> Tokens:
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, LONGEST + 1, TEXTS)
+    start = np.concatenate([[0], np.cumsum(lengths)])
+    return Tokens(random.integers(3, 1000, start[-1]).astype(np.int32), start)
+
+
+def encoded(
+    folder: Path,
+    encoder: Sums,
+    is_sparse: bool,
+    rank: int = 0,
+    ranks: int = 1,
+    shard: int = 0,
+    shards: int = 1,
+) -> None:
+    accelerator: Any = Accelerator(cpu=True)
+    if ranks > 1:
+        accelerator = SimpleNamespace(
+            process_index=rank,
+            num_processes=ranks,
+            device=torch.device("cpu"),
+            autocast=accelerator.autocast,
+            wait_for_everyone=lambda: None,
+        )
+    encoding.encode(
+        encoder,  # type: ignore[arg-type]
+        tokens(),
+        encoding.Setting(LONGEST, BATCH, is_sparse, None, METER, shard, shards),
+        accelerator,
+        folder,
+        lambda done, total: None,
+    )
+
+
+def whole(*folders: Path) -> tuple[Any, Spending]:
+    return encoding.whole(folders, TEXTS)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Bit for bit, entries of CSR in the same order."""
+    assert type(found) is type(expected)
+    parts = ("data", "indices", "indptr") if sparse.issparse(expected) else ("real",)
+    for part in parts:
+        np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+        assert getattr(found, part).dtype == getattr(expected, part).dtype
+
+
+def dense(vectors: Any) -> np.ndarray:
+    return vectors.toarray() if sparse.issparse(vectors) else vectors
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_an_interrupted_encoding_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sparse: bool
+) -> None:
+    encoded(tmp_path / "whole", alone := Sums(), is_sparse)
+    expected, cost = whole(tmp_path / "whole")
+    sums = [int(tokens().text(row, LONGEST).sum()) for row in range(TEXTS)]
+    assert dense(expected)[:, 0].tolist() == sums
+    assert cost.tokens == tokens().lengths(LONGEST).sum()
+    assert alone.made == TEXTS
+    monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
+    made = 0
+    for calls in (3, 1, 4):
+        encoder = Sums(calls)
+        with pytest.raises(KeyboardInterrupt):
+            encoded(tmp_path / "parts", encoder, is_sparse)
+        made += encoder.made
+    last = Sums()
+    encoded(tmp_path / "parts", last, is_sparse)
+    found, spent = whole(tmp_path / "parts")
+    assert made + last.made == TEXTS
+    assert 0 < last.made < TEXTS
+    assert_same(found, expected)
+    assert spent == cost
+
+
+def test_ranks_share_the_texts_and_another_number_of_them_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded(tmp_path / "whole", Sums(), True)
+    expected, cost = whole(tmp_path / "whole")
+    monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        encoded(tmp_path / "parts", Sums(2), True)
+    made = []
+    for rank in range(3):
+        encoder = Sums()
+        encoded(tmp_path / "parts", encoder, True, rank, 3)
+        made.append(encoder.made)
+    found, spent = whole(tmp_path / "parts")
+    assert min(made) > 0
+    assert_same(found, expected)
+    assert spent == cost
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_shards_make_the_whole(tmp_path: Path, is_sparse: bool) -> None:
+    encoded(tmp_path / "whole", Sums(), is_sparse)
+    expected, cost = whole(tmp_path / "whole")
+    folders, made, costs = [tmp_path / str(shard) for shard in range(4)], [], []
+    for shard, folder in reversed([*enumerate(folders)]):
+        encoded(folder, encoder := Sums(), is_sparse, shard=shard, shards=4)
+        made.append(encoder.made)
+        with np.load(next(folder.glob("*.npz"))) as part:
+            costs.append(Spending(*part["spent"].tolist()).useful_flops)
+    assert sum(made) == TEXTS
+    assert max(costs) < 1.4 * min(costs)  # so few micro-batches cannot be shared more evenly
+    found, spent = whole(*folders)
+    assert_same(found, expected)
+    assert spent == cost
+    with pytest.raises(ValueError, match=f"{TEXTS - made[0]} of {TEXTS} texts are encoded"):
+        whole(*folders[:-1])
