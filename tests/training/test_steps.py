@@ -1,0 +1,215 @@
+"""Whole training steps, from the words of a command to the weights, against a plain reference.
+
+Every step reads all groups, so that its loss does not depend on their order.
+
+Shapes: B queries, G passages of a query (its positive first), N texts, D dimensions.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import plain_reference as plain
+import pytest
+import torch
+from plain_reference import Dropout, Masks, Optimiser, Terms, Weights
+from torch import Tensor
+from training_run import CUT, DEPTH, VOCABULARY, Corpus, Run, save_backbone, take_steps
+from transformers import LlamaForCausalLM
+
+MakeModel = Callable[..., LlamaForCausalLM]
+SEED, TEACHER_WEIGHT = 11, 0.5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell as the reference reads it."""
+
+    paradigm: str
+    terms: dict[str, float]  # weights, by name
+    optimiser: Optimiser
+    batch_size: int = 8
+    rank: int = 0  # of LoRA
+    alpha: float = 12
+    dropout: float = 0.0
+    tied: bool = False
+    own: bool = False  # the contrastive term compares a query's own passages alone
+    normalize: str = "mean"
+    threshold: float = 0.4
+    temperature: float = 0.3
+    teacher_scale: float = 1.7
+    flops_query: float = 0.02
+    flops_passage: float = 0.05
+    ramp: float = 0.6
+
+    @property
+    def scaling(self) -> float:
+        """Of LoRA's product."""
+        return self.alpha / self.rank if self.rank else 1.0
+
+    def words(self, *more: str) -> list[str]:
+        """The same for the command line."""
+        optimiser, recipe = self.optimiser, f"recipe.{self.paradigm}"
+        loss = "clkd" if len(self.terms) > 1 else "kd" if "margin_mse" in self.terms else "cl"
+        words = [
+            f"paradigm={self.paradigm}",
+            f"loss={loss}",
+            f"seed={SEED}",
+            f"loss.batch_size={self.batch_size}",
+            *(f"loss.terms.{name}.weight={weight}" for name, weight in self.terms.items()),
+            f"teacher.bm25_weight={TEACHER_WEIGHT}",
+            f"budget.steps={optimiser.steps}",
+            f"recipe.learning_rate={optimiser.rate}",
+            f"recipe.embedding_rate={'null' if optimiser.rows_rate is None else optimiser.rows_rate}",
+            f"recipe.warmup={optimiser.warmup}",
+            f"recipe.weight_decay={optimiser.weight_decay}",
+            f"recipe.clip={optimiser.clip}",
+            f"recipe.betas=[{optimiser.betas[0]},{optimiser.betas[1]}]",
+            f"recipe.epsilon={optimiser.epsilon}",
+            f"recipe.lora.rank={self.rank}",
+            f"recipe.lora.alpha={self.alpha}",
+            f"recipe.lora.dropout={self.dropout}",
+            f"{recipe}.temperature={self.temperature}",
+            f"{recipe}.teacher_scale={self.teacher_scale}",
+            "recipe.adapt.steps=1",  # or LoRA's B would be 0
+            "recipe.adapt.chunk=8",
+            "recipe.adapt.learning_rate=0.05",
+        ]
+        if self.own:
+            words.append(f"loss.terms.contrastive.candidates={1 + DEPTH}")
+        if self.paradigm == "dense":
+            return [*words, f"{recipe}.normalize={self.normalize}", *more]
+        sizes = {"threshold": self.threshold, "flops_query": self.flops_query}
+        sizes |= {"flops_passage": self.flops_passage, "flops_ramp": self.ramp}
+        return [*words, *(f"{recipe}.{name}={size}" for name, size in sizes.items()), *more]
+
+
+BOTH = {"contrastive": 0.3, "listwise_kl": 0.9}
+ALL, ADAPTERS = Optimiser(5, 0.004, 0.02), Optimiser(5, 0.02, None)
+CELLS = {
+    "dense": Cell("dense", BOTH, ALL),
+    "dense-lora": Cell("dense", BOTH, ADAPTERS, rank=4, normalize="tokens"),
+    "sparse": Cell("sparse", BOTH, ALL, tied=True),
+    "sparse-lora": Cell("sparse", BOTH, ADAPTERS, rank=4),
+    "kd": Cell("dense", {"margin_mse": 0.6}, replace(ALL, rows_rate=None), normalize="tokens"),
+    "cl": Cell("sparse", {"contrastive": 0.7}, replace(ALL, clip=100.0), own=True),
+}
+
+
+def texts(rng: np.random.Generator, count: int, longest: int) -> list[list[int]]:
+    return [
+        rng.integers(2, VOCABULARY, length).tolist() for length in 1 + np.arange(count) % longest
+    ]
+
+
+def make_corpus() -> Corpus:
+    """Texts longer than what is read; negatives that are others' positives, or nobody's read."""
+    rng = np.random.default_rng(0)
+    queries, passages = texts(rng, 8, 6), texts(rng, 14, 10)
+    groups = []
+    for query in range(8):
+        others = rng.permutation([p for p in range(14) if p != query])[: DEPTH + 1]
+        scores = (3 * rng.standard_normal(DEPTH + 2)).round(2).tolist()
+        groups.append((query, [query, *others.tolist()], scores))
+    return Corpus(queries, passages, groups)
+
+
+def terms_of(cell: Cell, corpus: Corpus, masks: Callable[[], list[Masks]] | None = None):  # type: ignore[no-untyped-def]
+    """Weighted terms of a step over all groups; `masks` are those of all queries and passages."""
+    groups = [(q, ps[: 1 + DEPTH], ss[: 1 + DEPTH]) for q, ps, ss in corpus.groups]
+    read = [corpus.queries[query][: CUT["query"]] for query, _, _ in groups]
+    read += [corpus.passages[p][: CUT["passage"]] for _, passages, _ in groups for p in passages]
+    teacher_BG = cell.teacher_scale * TEACHER_WEIGHT * torch.tensor([ss for _, _, ss in groups])
+
+    def terms(weights: Weights, step: int) -> Terms:
+        dropped = masks() if masks else [None] * len(read)
+        vectors = []
+        for text, mask in zip(read, dropped, strict=True):
+            states_LD = plain.hidden_states(text, weights, cell.scaling, mask)
+            if cell.paradigm == "dense":
+                vectors.append(plain.dense(states_LD, cell.normalize))
+            else:
+                vectors.append(plain.sparse(states_LD, weights, cell.threshold))
+        query_BD = torch.stack(vectors[: len(groups)])
+        passage_ND = torch.stack(vectors[len(groups) :])
+        scores_BBG = (query_BD @ passage_ND.T / cell.temperature).unflatten(1, (len(groups), -1))
+        own_BG = torch.stack([scores_BBG[row, row] for row in range(len(groups))])
+        found: Terms = {}
+        for name, weight in cell.terms.items():
+            if name == "contrastive":
+                value = plain.contrastive(scores_BBG, cell.own)
+            else:
+                value = getattr(plain, name)(own_BG, teacher_BG.double())
+            found[name] = weight * value
+        if cell.paradigm == "sparse":
+            rise = min(1.0, step / cell.optimiser.steps / cell.ramp) ** 2
+            found["flops_query"] = rise * cell.flops_query * plain.flops(query_BD)
+            found["flops_passage"] = rise * cell.flops_passage * plain.flops(passage_ND)
+        return found
+
+    return terms
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return make_corpus()
+
+
+@pytest.fixture(scope="module")
+def collection(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus.write(tmp_path_factory.mktemp("beir") / "collection")
+
+
+@pytest.fixture(scope="module")
+def backbones(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Folders of decoders, by whether the head is the embedding matrix."""
+    root = tmp_path_factory.mktemp("backbones")
+    return {
+        tied: save_backbone(
+            make_model(3, tie_word_embeddings=tied, is_causal=True), root / f"tied-{tied}"
+        )
+        for tied in (False, True)
+    }
+
+
+def compare(run: Run, expected: Iterator[tuple[dict[str, float], Weights]], whole: bool) -> None:
+    """Terms (of the whole step, where one rank saw it) and weights after every step."""
+    seen, before, number = run.ranks[0], run.start, 0
+    for number, (terms, weights) in enumerate(expected, start=1):
+        logged, found = seen.logged[number - 1], seen.training[number - 1]
+        assert logged.pop("train/step") == number
+        total = logged.pop("train/loss")
+        assert total == pytest.approx(sum(logged.values()), rel=1e-6)
+        assert logged.keys() == {f"train/{name}" for name in terms}
+        for name, term in terms.items():
+            if whole or name.startswith("flops"):
+                assert logged[f"train/{name}"] == pytest.approx(term, rel=1e-4, abs=1e-7), name
+        assert found.keys() == weights.keys()
+        for name, weight in weights.items():
+            change, wanted = (after.double() - before[name] for after in (found[name], weight))
+            largest = float(wanted.abs().max())
+            torch.testing.assert_close(
+                change, wanted, rtol=1e-3, atol=1e-3 * largest, msg=lambda m, n=name: f"{n}: {m}"
+            )
+        before = before | found
+    assert len(seen.logged) == len(seen.training) == number
+    for name, weight in run.end.items():
+        torch.testing.assert_close(weight, before[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cache", ["never", "always"])
+@pytest.mark.parametrize("name", CELLS)
+def test_steps_equal_the_reference(
+    name: str,
+    cache: str,
+    corpus: Corpus,
+    collection: Path,
+    backbones: dict[bool, Path],
+    tmp_path: Path,
+) -> None:
+    cell = CELLS[name]
+    words = cell.words(f"recipe.gradient_cache={cache}", "recipe.micro_batch_tokens=24")
+    run = take_steps(tmp_path, collection, backbones[cell.tied], words)
+    compare(run, plain.descend(run.start, cell.optimiser, terms_of(cell, corpus)), whole=True)
+    assert run.ranks[0].exit_codes == [0]
