@@ -15,9 +15,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import numba
+import numpy as np
 import torch
 import torch.multiprocessing as mp
 from hydra import initialize_config_dir
+from plain_reference import Optimiser, Weights
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
@@ -36,8 +39,6 @@ VOCABULARY, PADDING, MASK = 97, 0, 1
 CUT = {"query": 4, "passage": 6, "adapt": 8}  # tokens that training and MNTP read of a text
 DEPTH = 2  # negatives read of a group
 PRELOADED = ["lion_sweep.cell_run", "lion_sweep.training.ranks"]
-
-Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,24 @@ class Corpus:
         return folder
 
 
+def _texts(rng: np.random.Generator, count: int, longest: int) -> list[list[int]]:
+    return [
+        rng.integers(2, VOCABULARY, length).tolist() for length in 1 + np.arange(count) % longest
+    ]
+
+
+def made_up() -> Corpus:
+    """Texts longer than what is read; negatives that are others' positives, or nobody's read."""
+    rng = np.random.default_rng(0)
+    queries, passages = _texts(rng, 8, 6), _texts(rng, 14, 10)
+    groups = []
+    for query in range(8):
+        others = rng.permutation([p for p in range(14) if p != query])[: DEPTH + 1]
+        scores = (3 * rng.standard_normal(DEPTH + 2)).round(2).tolist()
+        groups.append((query, [query, *others.tolist()], scores))
+    return Corpus(queries, passages, groups)
+
+
 def save_backbone(model: LlamaForCausalLM, folder: Path) -> Path:
     """The decoder with a tokenizer for which the word w7 is token 7."""
     entries = {"<pad>": PADDING, "<mask>": MASK} | {f"w{n}": n for n in range(2, VOCABULARY)}
@@ -100,6 +119,7 @@ class Run:
 
     start: Weights
     end: Weights
+    adapted: dict[str, Any]  # facts of MNTP
     ranks: list[Seen]
 
 
@@ -108,10 +128,11 @@ def watched(seen: Seen) -> Iterator[None]:
     """Note what is logged to W&B and saved as a checkpoint; chunks of MNTP, on every rank."""
     save, loss = torch.save, adapt.mntp_loss
 
-    def saved(state: Any, path: Path) -> None:
-        into = seen.adapting if "adapt-" in str(path) else seen.training
-        into.append({short(name): p.clone() for name, p in state["parameters"].items()})
-        save(state, path)
+    def saved(state: Any, path: Any, **how: Any) -> None:
+        if isinstance(state, dict) and "parameters" in state:
+            into = seen.adapting if "adapt-" in str(path) else seen.training
+            into.append({short(name): p.clone() for name, p in state["parameters"].items()})
+        save(state, path, **how)
 
     def read(backbone: Any, input_BL: Tensor, target_BL: Tensor) -> Tensor:
         seen.chunks.append((input_BL, target_BL))
@@ -126,7 +147,9 @@ def watched(seen: Seen) -> Iterator[None]:
     there = sys.modules.pop("wandb", None)
     sys.modules["wandb"] = wandb  # type: ignore[assignment]
     with ExitStack() as patches:
-        patches.callback(lambda: sys.modules.update({"wandb": there}) if there else sys.modules.pop("wandb"))
+        patches.callback(
+            lambda: sys.modules.update({"wandb": there}) if there else sys.modules.pop("wandb")
+        )
         patches.enter_context(patch.object(torch, "save", saved))
         patches.enter_context(patch.object(adapt, "mntp_loss", read))
         yield
@@ -168,8 +191,32 @@ def freeze(root: Path, collection: Path, backbone: Path, words: list[str]) -> Pa
     return task.folder
 
 
+def shared_words(optimiser: Optimiser, rank: int, alpha: float, dropout: float) -> list[str]:
+    """What MNTP and training read alike."""
+    return [
+        f"recipe.warmup={optimiser.warmup}",
+        f"recipe.weight_decay={optimiser.weight_decay}",
+        f"recipe.clip={optimiser.clip}",
+        f"recipe.betas=[{optimiser.betas[0]},{optimiser.betas[1]}]",
+        f"recipe.epsilon={optimiser.epsilon}",
+        f"recipe.lora.rank={rank}",
+        f"recipe.lora.alpha={alpha}",
+        f"recipe.lora.dropout={dropout}",
+    ]
+
+
+def rates(section: str, optimiser: Optimiser) -> list[str]:
+    """Learning rates of `recipe` (training) or of `recipe.adapt` (MNTP)."""
+    rows = "null" if optimiser.rows_rate is None else optimiser.rows_rate
+    return [f"{section}.learning_rate={optimiser.rate}", f"{section}.embedding_rate={rows}"]
+
+
 def do(folder: Path, seen: Seen, team: Any = None) -> None:
     """Do the task, as a job or a command does."""
+    # On one thread: several spin while they wait for each other, on a busy machine for minutes.
+    # Numba's count is torch's as well.
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
     with watched(seen):
         work.do(Task.thaw(folder), SiteName.laptop, team=team or Alone())
 
@@ -185,7 +232,9 @@ def take_steps(
     else:
         spread(_rank, ranks, folder)
         seen = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
-    return Run(_weights(root, backbone, "adapt"), _weights(root, backbone, "train"), seen)
+    (done,) = root.glob("stages/adapt-*/done.json")
+    start, end = (_weights(root, backbone, stage) for stage in ("adapt", "train"))
+    return Run(start, end, json.loads(done.read_text())["facts"], seen)
 
 
 def spread(run: Callable[..., None], ranks: int, folder: Path) -> None:
@@ -205,7 +254,6 @@ def _rank(rank: int, ranks: int, port: int, folder: Path) -> None:
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(ranks),
     )
-    torch.set_num_threads(1)
     seen = Seen()
     do(folder, seen, Ranks(cpu=True))
     torch.save(seen, folder / f"{rank}.pt")
@@ -216,3 +264,14 @@ def _weights(root: Path, backbone: Path, stage: str) -> Weights:
     (folder,) = root.glob(f"stages/{stage}-*/weights")
     files = [backbone / "model.safetensors", *folder.glob("*.safetensors")]
     return {short(n): weight for file in files for n, weight in load_file(file).items()}
+
+
+def same_change(before: Weights, found: Weights, wanted: Weights) -> None:
+    """A step must have changed the same weights, each by as much, to the rounding of fp32."""
+    assert found.keys() == wanted.keys()
+    for name, weight in wanted.items():
+        change, expected = (after.double() - before[name] for after in (found[name], weight))
+        largest = float(expected.abs().max())
+        torch.testing.assert_close(
+            change, expected, rtol=1e-3, atol=1e-3 * largest, msg=lambda m, n=name: f"{n}: {m}"
+        )
