@@ -1,4 +1,4 @@
-"""Training as a textbook has it, in float64 and one text at a time: what our steps are compared to.
+"""Training as a textbook has it, in float64 and without padding: what our steps are compared to.
 
 Nothing of lion_sweep is used here. Weights go by short names, as in layers.0.mlp.up_proj.weight.
 
@@ -83,52 +83,69 @@ def descend(
 
 
 def hidden_states(
-    text: list[int], weights: Weights, scaling: float = 1.0, masks: Masks | None = None
-) -> Tensor:
-    """[L, D] after the last norm of a Llama in which every token sees every other.
+    texts: list[list[int]],
+    weights: Weights,
+    scaling: float = 1.0,
+    masks: list[Masks] | None = None,
+) -> list[Tensor]:
+    """[L, D] of every text, with nothing padded: those of one length are computed together.
 
-    `scaling` is LoRA's alpha over its rank, `masks` its dropout.
+    `scaling` is LoRA's alpha over its rank, `masks` its dropout for every text.
     """
+    found: dict[int, Tensor] = {}
+    for length in set(map(len, texts)):
+        rows = [row for row, text in enumerate(texts) if len(text) == length]
+        together = None
+        if masks:
+            together = {name: torch.stack([masks[row][name] for row in rows]) for name in masks[0]}
+        ids_NL = torch.tensor([texts[row] for row in rows])
+        states_NLD = _decode(ids_NL, weights, scaling, together)
+        found |= dict(zip(rows, states_NLD, strict=True))
+    return [found[row] for row in range(len(texts))]
 
-    def linear(x_LD: Tensor, name: str) -> Tensor:
-        y_LD = x_LD @ weights[f"{name}.weight"].T
+
+def _decode(ids_NL: Tensor, weights: Weights, scaling: float, masks: Masks | None) -> Tensor:
+    """[N, L, D] after the last norm of a Llama in which every token sees every other."""
+
+    def linear(x_NLD: Tensor, name: str) -> Tensor:
+        y_NLD = x_NLD @ weights[f"{name}.weight"].T
         if f"{name}.lora_A.weight" in weights:
-            dropped_LD = x_LD * masks[name] if masks else x_LD
-            low = dropped_LD @ weights[f"{name}.lora_A.weight"].T
-            y_LD = y_LD + scaling * (low @ weights[f"{name}.lora_B.weight"].T)
-        return y_LD
+            dropped_NLD = x_NLD * masks[name] if masks else x_NLD
+            low = dropped_NLD @ weights[f"{name}.lora_A.weight"].T
+            y_NLD = y_NLD + scaling * (low @ weights[f"{name}.lora_B.weight"].T)
+        return y_NLD
 
-    def norm(x_LD: Tensor, name: str) -> Tensor:
-        mean_L1 = (x_LD**2).mean(dim=1, keepdim=True)
-        return weights[f"{name}.weight"] * x_LD / (mean_L1 + NORM_EPSILON).sqrt()
+    def norm(x_NLD: Tensor, name: str) -> Tensor:
+        mean_NL1 = (x_NLD**2).mean(dim=-1, keepdim=True)
+        return weights[f"{name}.weight"] * x_NLD / (mean_NL1 + NORM_EPSILON).sqrt()
 
-    def turned(x_LH: Tensor) -> Tensor:
-        half = x_LH.shape[1] // 2
+    def turned(x_NLH: Tensor) -> Tensor:
+        half = x_NLH.shape[-1] // 2
         speed = THETA ** (-torch.arange(half, dtype=torch.float64) / half)
-        angle = torch.arange(len(x_LH), dtype=torch.float64)[:, None] * speed
-        one, other = x_LH[:, :half], x_LH[:, half:]
+        angle = torch.arange(x_NLH.shape[1], dtype=torch.float64)[:, None] * speed
+        one, other = x_NLH[..., :half], x_NLH[..., half:]
         return torch.cat(
             [one * angle.cos() - other * angle.sin(), other * angle.cos() + one * angle.sin()],
-            dim=1,
+            dim=-1,
         )
 
-    x_LD = weights["embed_tokens.weight"][torch.tensor(text)]
+    x_NLD = weights["embed_tokens.weight"][ids_NL]
     for layer in (f"layers.{number}" for number in range(LAYERS)):
-        normed_LD = norm(x_LD, f"{layer}.input_layernorm")
-        query, key, value = (linear(normed_LD, f"{layer}.self_attn.{n}_proj") for n in "qkv")
-        queries = query.chunk(HEADS, dim=1)
-        keys, values = key.chunk(KEY_VALUE_HEADS, dim=1), value.chunk(KEY_VALUE_HEADS, dim=1)
+        normed_NLD = norm(x_NLD, f"{layer}.input_layernorm")
+        query, key, value = (linear(normed_NLD, f"{layer}.self_attn.{n}_proj") for n in "qkv")
+        queries = query.chunk(HEADS, dim=-1)
+        keys, values = key.chunk(KEY_VALUE_HEADS, dim=-1), value.chunk(KEY_VALUE_HEADS, dim=-1)
         heads = []
-        for number, query_LH in enumerate(queries):
+        for number, query_NLH in enumerate(queries):
             shared = number * KEY_VALUE_HEADS // HEADS
-            scores_LL = turned(query_LH) @ turned(keys[shared]).T / query_LH.shape[1] ** 0.5
-            heads.append(scores_LL.softmax(dim=1) @ values[shared])
-        x_LD = x_LD + linear(torch.cat(heads, dim=1), f"{layer}.self_attn.o_proj")
-        normed_LD = norm(x_LD, f"{layer}.post_attention_layernorm")
-        gate = linear(normed_LD, f"{layer}.mlp.gate_proj")
-        inner = gate * gate.sigmoid() * linear(normed_LD, f"{layer}.mlp.up_proj")
-        x_LD = x_LD + linear(inner, f"{layer}.mlp.down_proj")
-    return norm(x_LD, "norm")
+            scores_NLL = turned(query_NLH) @ turned(keys[shared]).mT / query_NLH.shape[-1] ** 0.5
+            heads.append(scores_NLL.softmax(dim=-1) @ values[shared])
+        x_NLD = x_NLD + linear(torch.cat(heads, dim=-1), f"{layer}.self_attn.o_proj")
+        normed_NLD = norm(x_NLD, f"{layer}.post_attention_layernorm")
+        gate = linear(normed_NLD, f"{layer}.mlp.gate_proj")
+        inner = gate * gate.sigmoid() * linear(normed_NLD, f"{layer}.mlp.up_proj")
+        x_NLD = x_NLD + linear(inner, f"{layer}.mlp.down_proj")
+    return norm(x_NLD, "norm")
 
 
 def head(weights: Weights) -> Tensor:
@@ -185,8 +202,8 @@ def next_tokens(
 ) -> Tensor:
     """Mean cross-entropy of the targets, each read from the state of the token before it."""
     losses = []
-    for row, (text, wanted) in enumerate(zip(inputs, targets, strict=True)):
-        states_LD = hidden_states(text, weights, scaling, masks[row] if masks else None)
+    states = hidden_states(inputs, weights, scaling, masks)
+    for states_LD, wanted in zip(states, targets, strict=True):
         for place, target in enumerate(wanted):
             if target is not None:
                 logits_V = head(weights) @ states_LD[place - 1]

@@ -95,10 +95,8 @@ def terms_of(cell: Cell, corpus: Corpus, masks: Callable[[], list[Masks]] | None
     teacher_BG = cell.teacher_scale * TEACHER_WEIGHT * torch.tensor([ss for _, _, ss in groups])
 
     def terms(weights: Weights, step: int) -> Terms:
-        dropped = masks() if masks else [None] * len(read)
         vectors = []
-        for text, mask in zip(read, dropped, strict=True):
-            states_LD = plain.hidden_states(text, weights, cell.scaling, mask)
+        for states_LD in plain.hidden_states(read, weights, cell.scaling, masks and masks()):
             if cell.paradigm == "dense":
                 vectors.append(plain.dense(states_LD, cell.normalize))
             else:
