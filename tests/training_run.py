@@ -8,15 +8,15 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import numba
 import numpy as np
+import pytest
 import torch
 import torch.multiprocessing as mp
 from hydra import initialize_config_dir
@@ -144,14 +144,10 @@ def watched(seen: Seen) -> Iterator[None]:
         finish=lambda exit_code: seen.exit_codes.append(exit_code),
     )
     wandb = SimpleNamespace(login=lambda **_: False, init=lambda **_: run)
-    there = sys.modules.pop("wandb", None)
-    sys.modules["wandb"] = wandb  # type: ignore[assignment]
-    with ExitStack() as patches:
-        patches.callback(
-            lambda: sys.modules.update({"wandb": there}) if there else sys.modules.pop("wandb")
-        )
-        patches.enter_context(patch.object(torch, "save", saved))
-        patches.enter_context(patch.object(adapt, "mntp_loss", read))
+    with pytest.MonkeyPatch.context() as planted:
+        planted.setitem(sys.modules, "wandb", wandb)
+        planted.setattr(torch, "save", saved)
+        planted.setattr(adapt, "mntp_loss", read)
         yield
 
 
@@ -213,10 +209,6 @@ def rates(section: str, optimiser: Optimiser) -> list[str]:
 
 def do(folder: Path, seen: Seen, team: Any = None) -> None:
     """Do the task, as a job or a command does."""
-    # On one thread: several spin while they wait for each other, on a busy machine for minutes.
-    # Numba's count is torch's as well.
-    numba.set_num_threads(1)
-    torch.set_num_threads(1)
     with watched(seen):
         work.do(Task.thaw(folder), SiteName.laptop, team=team or Alone())
 
@@ -255,8 +247,23 @@ def _rank(rank: int, ranks: int, port: int, folder: Path) -> None:
         WORLD_SIZE=str(ranks),
     )
     seen = Seen()
-    do(folder, seen, Ranks(cpu=True))
+    with one_thread():
+        do(folder, seen, Ranks(cpu=True))
     torch.save(seen, folder / f"{rank}.pt")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Several would spin while they wait for each other, on a busy machine for minutes.
+
+    Numba's count comes first: its kernels pass it on to torch.
+    """
+    counts = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    yield
+    numba.set_num_threads(counts[0])
+    torch.set_num_threads(counts[1])
 
 
 def _weights(root: Path, backbone: Path, stage: str) -> Weights:

@@ -1,10 +1,10 @@
 """A tiny collection and decoders, for what runs whole trainings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from training_run import Corpus, made_up, save_backbone
+from training_run import Corpus, made_up, one_thread, save_backbone
 from transformers import LlamaForCausalLM
 
 MakeModel = Callable[..., LlamaForCausalLM]
@@ -32,3 +32,10 @@ def backbones(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -
         )
         for tied in (False, True)
     }
+
+
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    """Sums are small here."""
+    with one_thread():
+        yield

@@ -11,8 +11,19 @@ import plain_reference as plain
 import pytest
 import torch
 from plain_reference import Dropout, Optimiser, Terms, Weights
-from training_run import CUT, MASK, Corpus, Seen, rates, same_change, shared_words, take_steps
+from training_run import (
+    CUT,
+    MASK,
+    Corpus,
+    Seen,
+    one_thread,
+    rates,
+    same_change,
+    shared_words,
+    take_steps,
+)
 
+pytestmark = pytest.mark.usefixtures("single_thread")
 SEED, CHUNK, BATCH, SHARE, IGNORED = 11, 8, 6, 0.4, -100
 TOKENS = 4 * CHUNK  # of a micro-batch: of the six chunks of a step, four and two
 
@@ -62,10 +73,14 @@ def words(cell: Cell, *more: str) -> list[str]:
     return [*(word for word in usual if word.split("=")[0] not in given), *more]
 
 
-def chunks_of(corpus: Corpus) -> np.ndarray:
-    """All passages as they are evaluated, one after the other, in whole chunks."""
+def drawn_chunks(corpus: Corpus, step: int, rank: int) -> np.ndarray:
+    """What a rank reads in a step, [B, L]: every rank draws a whole batch of its own.
+
+    It draws from all passages as they are evaluated, one after the other, cut into whole chunks.
+    """
     ids_T = np.concatenate([passage[: CUT["adapt"]] for passage in corpus.passages])
-    return ids_T[: len(ids_T) // CHUNK * CHUNK].reshape(-1, CHUNK)
+    chunks = ids_T[: len(ids_T) // CHUNK * CHUNK].reshape(-1, CHUNK)
+    return chunks[np.random.default_rng([SEED, 2, step, rank]).integers(0, len(chunks), BATCH)]
 
 
 def asked(seen: Seen, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -82,6 +97,19 @@ def read(inputs_BL: np.ndarray, targets_BL: np.ndarray) -> np.ndarray:
     return np.where(targets_BL == IGNORED, inputs_BL, targets_BL)
 
 
+@pytest.fixture(scope="module")
+def starts(
+    collection: Path, backbones: dict[bool, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, Weights]:
+    """What MNTP starts from, by the rank of LoRA: what no step of it leaves."""
+    found = {}
+    for cell in (CELLS["rows-train"], CELLS["lora"]):
+        root, idle = tmp_path_factory.mktemp("idle"), words(cell, "recipe.adapt.steps=0")
+        with one_thread():
+            found[cell.rank] = take_steps(root, collection, backbones[False], idle).start
+    return found
+
+
 @pytest.mark.parametrize(
     ("name", "ranks"), [*((name, 1) for name in CELLS), ("rows-train", 2), ("lora", 2)]
 )
@@ -91,12 +119,12 @@ def test_steps_equal_the_reference(
     corpus: Corpus,
     collection: Path,
     backbones: dict[bool, Path],
+    starts: dict[int, Weights],
     tmp_path: Path,
 ) -> None:
-    cell, more = CELLS[name], [f"site.devices={ranks}"]
-    run = take_steps(tmp_path / "a", collection, backbones[False], words(cell, *more), ranks)
-    idle = words(cell, "recipe.adapt.steps=0")
-    start = take_steps(tmp_path / "b", collection, backbones[False], idle).start
+    cell, start = CELLS[name], starts[CELLS[name].rank]
+    more = words(cell, f"site.devices={ranks}")
+    run = take_steps(tmp_path, collection, backbones[False], more, ranks)
     steps = cell.optimiser.steps
     batches = [asked(seen, steps) for seen in run.ranks]
     drawn = [Dropout(SEED + rank, cell.dropout, start) for rank in range(ranks)]
@@ -121,12 +149,9 @@ def test_steps_equal_the_reference(
     assert run.adapted["last_loss"] == pytest.approx(losses[-1], rel=1e-4)
     for weight_name, weight in run.start.items():
         torch.testing.assert_close(weight, before[weight_name], rtol=0, atol=0)
-    chunks = chunks_of(corpus)
-    for rank, found in enumerate(batches):
-        for step, batch in enumerate(found):
-            # Every rank draws a whole batch of its own.
-            rows = np.random.default_rng([SEED, 2, step, rank]).integers(0, len(chunks), BATCH)
-            np.testing.assert_array_equal(read(*batch), chunks[rows])
+    for rank, of_rank in enumerate(batches):
+        for step, batch in enumerate(of_rank):
+            np.testing.assert_array_equal(read(*batch), drawn_chunks(corpus, step, rank))
 
 
 def test_the_share_of_masked_tokens(

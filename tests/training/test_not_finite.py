@@ -8,6 +8,7 @@ from training_run import Seen, do, freeze
 
 from lion_sweep.errors import NotFinite
 
+pytestmark = pytest.mark.usefixtures("single_thread")
 WORDS = [
     "paradigm=dense",
     "loss=cl",

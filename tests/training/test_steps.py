@@ -15,6 +15,7 @@ import torch
 from plain_reference import Dropout, Masks, Optimiser, Terms, Weights
 from training_run import CUT, DEPTH, Corpus, Run, rates, same_change, shared_words, take_steps
 
+pytestmark = pytest.mark.usefixtures("single_thread")
 SEED, TEACHER_WEIGHT = 11, 0.5
 
 
@@ -87,7 +88,9 @@ CELLS = {
 }
 
 
-def terms_of(cell: Cell, corpus: Corpus, masks: Callable[[], list[Masks]] | None = None):  # type: ignore[no-untyped-def]
+def terms_of(
+    cell: Cell, corpus: Corpus, masks: Callable[[], list[Masks]] | None = None
+) -> Callable[[Weights, int], Terms]:
     """Weighted terms of a step over all groups; `masks` are those of all queries and passages."""
     groups = [(q, ps[: 1 + DEPTH], ss[: 1 + DEPTH]) for q, ps, ss in corpus.groups]
     read = [corpus.queries[query][: CUT["query"]] for query, _, _ in groups]
@@ -175,12 +178,8 @@ def test_dropout_is_drawn_anew_in_every_step_on_every_rank(
 ) -> None:
     """One group for each rank, all of the same texts, so that every draw is known."""
     query, positive, negative = [5, 9], [7, 3, 61, 20], [33, 8, 15]
-    one = (0, [0, 1], [2.0, -1.0])
-    corpus = Corpus(
-        [query] * ranks,
-        [positive, negative] * ranks,
-        [(rank, [2 * rank, 2 * rank + 1], one[2]) for rank in range(ranks)],
-    )
+    groups = [(rank, [2 * rank, 2 * rank + 1], [2.0, -1.0]) for rank in range(ranks)]
+    corpus = Corpus([query] * ranks, [positive, negative] * ranks, groups)
     optimiser = replace(ADAPTERS, rate=0.01)
     cell = Cell(
         "dense", BOTH, optimiser, batch_size=ranks, rank=4, alpha=8, dropout=0.3, cache=cache
