@@ -81,7 +81,8 @@ ALL, ADAPTERS = Optimiser(4, 0.004, 0.02), Optimiser(4, 0.02, None)
 CELLS = {
     "dense": Cell("dense", BOTH, ALL),
     "dense-lora": Cell("dense", BOTH, ADAPTERS, rank=4, normalize="tokens", cache="always"),
-    "sparse": Cell("sparse", BOTH, ALL, tied=True, cache="always"),
+    # Few entries are active, so that ranks exchange those alone.
+    "sparse": Cell("sparse", BOTH, ALL, tied=True, cache="always", threshold=0.8),
     "sparse-lora": Cell("sparse", BOTH, ADAPTERS, rank=4),
     "kd": Cell("dense", {"margin_mse": 0.6}, replace(ALL, rows_rate=None), normalize="tokens"),
     "cl": Cell("sparse", {"contrastive": 0.7}, replace(ALL, clip=100.0), own=True),
