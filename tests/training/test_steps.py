@@ -155,8 +155,8 @@ def test_steps_equal_the_reference(
     assert run.ranks[0].exit_codes == [0]
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize("name", ["dense-lora", "sparse"])
+# A dense cell on two ranks is that of the dropout below.
+@pytest.mark.parametrize(("name", "ranks"), [("dense-lora", 4), ("sparse", 2), ("sparse", 4)])
 def test_ranks_take_the_steps_of_one(
     name: str,
     ranks: int,
