@@ -27,18 +27,22 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lion_sweep import config as configuration
-from lion_sweep import work
-from lion_sweep.composing import compose
-from lion_sweep.config_site import SiteName
-from lion_sweep.stage import Alone
-from lion_sweep.tasks import TRAIN, Task
+from lion_sweep.cell import work
+from lion_sweep.cell.tasks import TRAIN, Task
+from lion_sweep.config.composing import compose
+from lion_sweep.config.site import SiteName
+from lion_sweep.machine.progress import Progress
+from lion_sweep.machine.site import settle
+from lion_sweep.stages.engine import Alone
+from lion_sweep.stages.of_cell import stages_of
+from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training import adapt
 from lion_sweep.training.ranks import Ranks
 
 VOCABULARY, PADDING, MASK = 97, 0, 1
 CUT = {"query": 4, "passage": 6, "adapt": 8}  # tokens that training and MNTP read of a text
 DEPTH = 2  # negatives read of a group
-PRELOADED = ["lion_sweep.cell_run", "lion_sweep.training.ranks"]
+PRELOADED = ["lion_sweep.cell.run", "lion_sweep.training.ranks"]
 
 
 @dataclass(frozen=True)
@@ -177,12 +181,14 @@ def freeze(root: Path, collection: Path, backbone: Path, words: list[str]) -> Pa
         f"loss.negatives={DEPTH}",
         f"recipe.lengths.query={CUT['query']}",
         f"recipe.lengths.passage={CUT['passage']}",
-        f"evaluation.passage_length={CUT['adapt']}",
+        f"recipe.adapt.length={CUT['adapt']}",
     ]
     given = {word.split("=")[0] for word in words}
     kept = [word for word in common if word.split("=")[0] not in given]
     with initialize_config_dir(str(configuration.config_folder()), version_base="1.3"):
-        task = Task(TRAIN, "train-tiny", compose([*kept, *words]))
+        config = settle(compose([*kept, *words]), SiteName.laptop)
+    stages = stages_of(config, Workshop(root, Progress("tiny", None)))
+    task = Task(TRAIN, stages.train.name, config)
     task.freeze()
     return task.folder
 

@@ -73,14 +73,14 @@ def words(cell: Cell, *more: str) -> list[str]:
     return [*(word for word in usual if word.split("=")[0] not in given), *more]
 
 
-def drawn_chunks(corpus: Corpus, step: int, rank: int) -> np.ndarray:
-    """What a rank reads in a step, [B, L]: every rank draws a whole batch of its own.
+def drawn_chunks(corpus: Corpus, step: int) -> np.ndarray:
+    """What all ranks together read in a step, [B, L], in equal parts.
 
-    It draws from all passages as they are evaluated, one after the other, cut into whole chunks.
+    It is drawn from all passages, one after the other, cut into whole chunks.
     """
     ids_T = np.concatenate([passage[: CUT["adapt"]] for passage in corpus.passages])
     chunks = ids_T[: len(ids_T) // CHUNK * CHUNK].reshape(-1, CHUNK)
-    return chunks[np.random.default_rng([SEED, 2, step, rank]).integers(0, len(chunks), BATCH)]
+    return chunks[np.random.default_rng([SEED, 2, step]).integers(0, len(chunks), BATCH)]
 
 
 def asked(seen: Seen, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -129,17 +129,19 @@ def test_steps_equal_the_reference(
 
     def terms(weights: Weights, step: int) -> Terms:
         found = {}
+        counts = [int((of_rank[step][1][:, 1:] != IGNORED).sum()) for of_rank in batches]
         for rank, dropout in enumerate(drawn):
             inputs, targets = (x.tolist() for x in batches[rank][step])
             wanted = [[None if t == IGNORED else t for t in row] for row in targets]
-            masks = dropout.of(inputs[:4]) + dropout.of(inputs[4:]) if cell.rank else None
+            parts = [inputs[:4], inputs[4:]] if len(inputs) > 4 else [inputs]
+            masks = [m for part in parts for m in dropout.of(part)] if cell.rank else None
             loss = plain.next_tokens(inputs, wanted, weights, cell.scaling, masks)
-            found[f"rank {rank}"] = loss / ranks
+            found[f"rank {rank}"] = loss * counts[rank] / sum(counts)
         return found
 
     before, losses, trained = start, [], run.ranks[0].adapting
     for number, (found, weights) in enumerate(plain.descend(start, cell.optimiser, terms)):
-        losses.append(ranks * found["rank 0"])
+        losses.append(sum(found.values()))
         same_change(before, trained[number], weights)
         before = before | trained[number]
     assert len(trained) == steps
@@ -147,9 +149,10 @@ def test_steps_equal_the_reference(
     assert run.adapted["last_loss"] == pytest.approx(losses[-1], rel=1e-4)
     for weight_name, weight in run.start.items():
         torch.testing.assert_close(weight, before[weight_name], rtol=0, atol=0)
-    for rank, of_rank in enumerate(batches):
-        for step, batch in enumerate(of_rank):
-            np.testing.assert_array_equal(read(*batch), drawn_chunks(corpus, step, rank))
+    for step in range(steps):
+        chunks = np.concatenate([read(*of_rank[step]) for of_rank in batches])
+        np.testing.assert_array_equal(chunks, drawn_chunks(corpus, step))
+        assert {len(of_rank[step][0]) for of_rank in batches} == {BATCH // ranks}
 
 
 def test_the_share_of_masked_tokens(
