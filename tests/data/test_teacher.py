@@ -1,0 +1,148 @@
+"""Training groups of a cell, mined and taught, against BM25 and a mean-pooled encoder written here.
+
+Shapes: P training pairs, M mined negatives, L tokens, D dimensions.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from lion_sweep import prepare
+from lion_sweep.config import Config
+from lion_sweep.data import teacher as teaching
+from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.prepare import Workshop
+from lion_sweep.progress import Progress
+
+Compose = Callable[..., Config]
+
+# Words that are their own stems, and none a stop word.
+WORDS = ["lion", "zebra", "river", "stone", "cloud", "grass", "wind", "moon"]
+LENGTH, DEPTH, ENCODER_WEIGHT, BM25_WEIGHT = 5, 4, 2.5, 0.3
+QUERIES = {"q2": "river stone", "q0": "lion", "q1": "zebra wind moon grass lion cloud stone"}
+QRELS = {"q0": ["d3", "d1"], "q1": ["d7"], "q2": ["d0"]}
+
+
+def documents() -> dict[str, str]:
+    """Of two to nine words each, in an order that is not that of their ids."""
+    rng = np.random.default_rng(3)
+    return {f"d{n}": " ".join(rng.choice(WORDS, rng.integers(2, 10))) for n in (5, 3, 0, 7, 1, 2)}
+
+
+DOCUMENTS = documents()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The collection in BEIR's layout; its queries lie in another order than their judgements."""
+    root = tmp_path / "beir"
+    (root / "qrels").mkdir(parents=True)
+    for name, held in (("corpus", DOCUMENTS), ("queries", QUERIES)):
+        lines = [json.dumps({"_id": key, "text": text}) for key, text in held.items()]
+        (root / f"{name}.jsonl").write_text("\n".join(lines))
+    judged = [f"{q}\t{d}\t1" for q, relevant in QRELS.items() for d in relevant]
+    for split in ("train", "test"):
+        (root / "qrels" / f"{split}.tsv").write_text("\n".join(judged))
+    return root
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    """A small BERT with random weights whose tokens are words."""
+    root = tmp_path / "encoder"
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(root)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(
+        BertConfig(
+            vocab_size=len(vocabulary), intermediate_size=32, initializer_range=0.5, **shape
+        )
+    ).save_pretrained(root)
+    return root
+
+
+def groups_of_a_cell(config: Config) -> Groups:
+    """What the cell's training reads."""
+    workshop = Workshop(config, Progress("cell", None))
+    return Groups.load(prepare.taught_groups(workshop, prepare.collection(workshop)))
+
+
+def plain_bm25(query: str, document: str, k1: float = 0.9, b: float = 0.4) -> float:
+    """Lucene's BM25 with exact lengths."""
+    held = [text.split() for text in DOCUMENTS.values()]
+    mean_length = sum(map(len, held)) / len(held)
+    words, total = DOCUMENTS[document].split(), 0.0
+    for word in query.split():
+        frequency, having = words.count(word), sum(word in text for text in held)
+        idf = math.log(1 + (len(held) - having + 0.5) / (having + 0.5))
+        room = k1 * (1 - b + b * len(words) / mean_length)
+        total += idf * frequency / (frequency + room)
+    return total
+
+
+def plain_vector(model: BertModel, text: str) -> torch.Tensor:
+    """Mean state of a text's first tokens, encoded alone."""
+    ids_1L = torch.tensor([[2 + WORDS.index(word) for word in text.split()[:LENGTH]]])
+    with torch.no_grad():
+        mean_D: torch.Tensor = model(input_ids=ids_1L).last_hidden_state[0].mean(dim=0)
+    return mean_D
+
+
+def test_every_score_of_every_negative(
+    compose_cell: Compose,
+    folder: Path,
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(teaching, "BATCH_TOKENS", 12)  # several micro-batches
+    config = compose_cell(
+        "data=beir",
+        f"data.path={folder}",
+        f"paths.root={tmp_path / 'out'}",
+        "loss=clkd",
+        f"teacher.encoder={encoder}",
+        f"teacher.encoder_weight={ENCODER_WEIGHT}",
+        f"teacher.bm25_weight={BM25_WEIGHT}",
+        f"teacher.length={LENGTH}",
+        f"recipe.negative_depth={DEPTH}",
+    )
+    groups = groups_of_a_cell(config)
+    model = BertModel.from_pretrained(encoder).eval()
+
+    def taught(query: str, document: str) -> float:
+        texts = QUERIES[query], DOCUMENTS[document]
+        one_D, other_D = (plain_vector(model, text) for text in texts)
+        cosine = torch.nn.functional.cosine_similarity(one_D, other_D, dim=0)
+        return ENCODER_WEIGHT * float(cosine) + BM25_WEIGHT * plain_bm25(QUERIES[query], document)
+
+    queries, names = list(QUERIES), list(DOCUMENTS)
+    seen, lengths = [], set()
+    for row in range(len(groups)):
+        query, positive = queries[groups.query_P[row]], names[groups.positive_P[row]]
+        seen.append((query, positive))
+        score = groups.positive_score_P[row]
+        assert score == pytest.approx(taught(query, positive), rel=1e-5)
+        # The best hits first, less what is relevant of them.
+        ranked = sorted(names, key=lambda name: (-plain_bm25(QUERIES[query], name), name))
+        hits = [name for name in ranked[:DEPTH] if plain_bm25(QUERIES[query], name) > 0]
+        expected = [name for name in hits if name not in QRELS[query]]
+        rows_M = groups.negative_PM[row]
+        negatives = [names[number] for number in rows_M[rows_M != MISSING]]
+        assert negatives == expected
+        assert (rows_M[: len(expected)] != MISSING).all()
+        lengths.add(len(expected))
+        for name, score in zip(negatives, groups.negative_score_PM[row], strict=False):
+            assert score == pytest.approx(taught(query, name), rel=1e-5)
+    assert seen == [(query, document) for query, listed in QRELS.items() for document in listed]
+    assert len(lengths) > 1  # rows are filled to different lengths
