@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 from accelerate import Accelerator
 from hydra import compose, initialize_config_dir
 from scipy import sparse
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from lion_sweep import config as configuration
 from lion_sweep.data.collection import Collection
@@ -97,6 +100,24 @@ class Shell:
 def texts(pairs: dict[str, str]) -> Texts:
     """Texts by id, in memory."""
     return Texts(pa.table([list(pairs), list(pairs.values())], schema=SCHEMA), "sum")
+
+
+def teacher_encoder(folder: Path, words: list[str]) -> None:
+    """A small BERT with random weights; the token of a word is its place in `words`, plus 2."""
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        initializer_range=0.5,
+    )
+    BertModel(shape).save_pretrained(folder)
 
 
 def searched(

@@ -104,9 +104,9 @@ def test_every_line_names_its_query_in_its_own_way() -> None:
     ]
     lines = [(f"file:{number}", json.dumps(record)) for number, record in enumerate(records)]
     assert given.read(lines, confusing, 1).query_P.tolist() == [1, 0, 0, 2]
-    with pytest.raises(UserError, match="1 of 2 times a query .* such as 'who'"):
+    with pytest.raises(UserError, match=r"1 of 2 times a query .* such as 'who'"):
         read({"qid": "who", "pos": [12], "neg": {"bm25": [10]}}, WITHOUT[0])
-    with pytest.raises(UserError, match="1 of 2 times a query .* such as '7'"):
+    with pytest.raises(UserError, match=r"1 of 2 times a query .* such as '7'"):
         read({"question": "7", "pos_pid": 12, "neg_pids": [10]}, WITHOUT[1])
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from support import teacher_encoder
+from transformers import BertModel
 
 from lion_sweep import prepare
 from lion_sweep.config import Config
@@ -26,14 +26,21 @@ Compose = Callable[..., Config]
 # Words that are their own stems, and none a stop word.
 WORDS = ["lion", "zebra", "river", "stone", "cloud", "grass", "wind", "moon"]
 LENGTH, DEPTH, ENCODER_WEIGHT, BM25_WEIGHT = 5, 4, 2.5, 0.3
-QUERIES = {"q2": "river stone", "q0": "lion", "q1": "zebra wind moon grass lion cloud stone"}
+# No training pair speaks of the first query, nor of the first document.
+QUERIES = {
+    "q9": "grass",
+    "q2": "river stone",
+    "q0": "lion",
+    "q1": "zebra wind moon grass lion cloud stone",
+}
 QRELS = {"q0": ["d3", "d1"], "q1": ["d7"], "q2": ["d0"]}
 
 
 def documents() -> dict[str, str]:
     """Of two to nine words each, in an order that is not that of their ids."""
     rng = np.random.default_rng(3)
-    return {f"d{n}": " ".join(rng.choice(WORDS, rng.integers(2, 10))) for n in (5, 3, 0, 7, 1, 2)}
+    named = {f"d{n}": " ".join(rng.choice(WORDS, rng.integers(2, 10))) for n in (5, 3, 0, 7, 1, 2)}
+    return {"d9": "silence"} | named
 
 
 DOCUMENTS = documents()
@@ -55,20 +62,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def encoder(tmp_path: Path) -> Path:
-    """A small BERT with random weights whose tokens are words."""
-    root = tmp_path / "encoder"
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(root)
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    BertModel(
-        BertConfig(
-            vocab_size=len(vocabulary), intermediate_size=32, initializer_range=0.5, **shape
-        )
-    ).save_pretrained(root)
-    return root
+    """The teacher's, whose tokens are words."""
+    teacher_encoder(tmp_path / "encoder", WORDS)
+    return tmp_path / "encoder"
 
 
 def groups_of_a_cell(config: Config) -> Groups:
@@ -146,3 +142,30 @@ def test_every_score_of_every_negative(
             assert score == pytest.approx(taught(query, name), rel=1e-5)
     assert seen == [(query, document) for query, listed in QRELS.items() for document in listed]
     assert len(lengths) > 1  # rows are filled to different lengths
+
+
+def test_given_scores_reach_the_cell(compose_cell: Compose, folder: Path, tmp_path: Path) -> None:
+    """Of lines in two forms, as many negatives as are asked for, with the scores they came with."""
+    records = [
+        {"question": QUERIES["q1"], "pos_pid": "d7", "neg_pids": ["d0", "d5", "d2"]}
+        | {"pos_score": 1.5, "neg_scores": [-1, 0.25, 9]},
+        {"query_id": "q2", "document_ids": ["d0", "d3"], "scores": [2, 3]},
+    ]
+    (folder / "groups.jsonl").write_text("\n".join(map(json.dumps, records)))
+    config = compose_cell(
+        "data=beir",
+        f"data.path={folder}",
+        "data.groups=groups.jsonl",
+        f"paths.root={tmp_path / 'out'}",
+        "loss=kd",
+        "teacher=given",
+        "teacher.bm25_weight=2",
+        "recipe.negative_depth=2",
+    )
+    groups, names = groups_of_a_cell(config), list(DOCUMENTS)
+    assert [list(QUERIES)[row] for row in groups.query_P] == ["q1", "q2"]
+    assert [names[row] for row in groups.positive_P] == ["d7", "d0"]
+    assert [names[row] for row in groups.negative_PM.ravel()[:3]] == ["d0", "d5", "d3"]
+    assert groups.negative_PM[1, 1] == MISSING
+    assert groups.positive_score_P.tolist() == [3, 4]
+    assert groups.negative_score_PM.tolist() == [[-2, 0.5], [6, 0]]
