@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from lion_sweep.data import places
 from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
+from lion_sweep.stage import key_of
 
 TEXTS = [("d1", "Title with text"), ("7", "zwei \u96ea"), ("empty", "")]
 JUDGED = [("q1", "d1", 2), ("q1", "7", 0), ("q2", "7", 1)]
@@ -127,6 +130,42 @@ def test_a_signature_follows_the_file(tmp_path: Path) -> None:
     with (tmp_path / "corpus.jsonl").open("a") as file:
         file.write("\n")
     assert folder.signature("corpus.jsonl") != before
+
+
+def test_what_a_place_is_known_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are read once for what they are known by: what differs must not be known alike."""
+    folder = beir(tmp_path / "one")
+    shutil.copytree(folder, tmp_path / "two")
+    (folder / "queries.jsonl").write_bytes((folder / "corpus.jsonl").read_bytes())
+    os.utime(folder / "queries.jsonl", ns=(1, (folder / "corpus.jsonl").stat().st_mtime_ns))
+    archives = []
+    for name, text in (("a", b"same size"), ("b", b"size same")):
+        archives.append(tmp_path / f"{name}.zip")
+        with zipfile.ZipFile(archives[-1], "w") as packed:
+            for entry in ("corpus.jsonl", "queries.jsonl"):
+                packed.writestr(entry, text)
+    known = [
+        place(str(path)).signature(name)
+        for path in (folder, tmp_path / "two", *archives)
+        for name in ("corpus.jsonl", "queries.jsonl")
+        if (path / name).is_file() or path in archives
+    ]
+    monkeypatch.chdir(tmp_path)
+    hub = [
+        place(identifier).signature(name)
+        for identifier in ("BeIR/x", "BeIR/y", "mteb/x")
+        for name in ("corpus.jsonl", "queries.jsonl")
+    ]
+    keys = [key_of(signature) for signature in known + hub]
+    assert len(set(keys)) == len(keys) == 3 + 4 + 6
+    # The same part, whatever the configuration calls its file, and from wherever it is asked for.
+    assert place("BeIR/x").signature("corpus.jsonl.gz") == hub[0]
+    assert place("one").signature("corpus.jsonl") == known[0]
+    stat = (folder / "corpus.jsonl").stat()
+    with (folder / "corpus.jsonl").open("r+b") as file:  # as long as before, within one second
+        file.write(b" ")
+    os.utime(folder / "corpus.jsonl", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert place("one").signature("corpus.jsonl") != known[0]
 
 
 def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
