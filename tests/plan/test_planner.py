@@ -1,0 +1,57 @@
+"""What a plan says is shared by cells, on one device and on several."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import TINY
+
+from lion_sweep.config import Config
+from lion_sweep.config_site import SiteName
+from lion_sweep.errors import UserError
+from lion_sweep.ledger import DecoderShape
+from lion_sweep.meter import planned_mntp
+from lion_sweep.plan.cells import GridPlan
+from lion_sweep.plan.planner import Planner
+from lion_sweep.preflight import refuse_spread
+from lion_sweep.site import settle
+
+Compose = Callable[..., Config]
+
+
+def planned(configs: list[Config]) -> tuple[GridPlan, DecoderShape]:
+    """The plan of some cells, and the shape of the first one's decoder."""
+    for config in configs:
+        settle(config, SiteName.laptop)
+    planner = Planner(SiteName.laptop)
+    return planner.grid(configs), planner.training(configs[0]).blueprint.shape
+
+
+def test_adapting_is_planned_for_all_devices(
+    compose_cell: Compose, small_beir: Path, tmp_path: Path
+) -> None:
+    words = [*TINY, "budget=steps", "budget.steps=2", f"data.path={small_beir}"]
+    for devices in (1, 4):
+        own = [f"site.devices={devices}", f"paths.root={tmp_path}"]
+        configs = [compose_cell(*words, *own, f"paradigm={p}") for p in ("dense", "sparse")]
+        plan, shape = planned(configs)
+        (adapting,) = (work for work in plan.shared if work.title.startswith("adapt"))
+        assert adapting.cells == 2
+        assert adapting.spending == planned_mntp(shape, configs[0].recipe, devices)
+        total = plan.as_dict()["total"]["useful_flops"]
+        works = [*(cell.work for cell in plan.cells), *(work.spending for work in plan.shared)]
+        assert total == sum(work.useful_flops for work in works)
+
+
+@pytest.mark.parametrize("most", [1001, 1010, 1250, 3000])
+def test_the_tolerance_that_is_offered_is_enough(most: int) -> None:
+    """And no more than what was allowed is refused."""
+    costs = {"a": 1250, "b": 1000, "c": 1100} | {"d": most}
+    apart = max(most, 1250) / 1000 - 1
+    refuse_spread(costs, apart)
+    with pytest.raises(UserError, match=r": (\w) .* useful FLOPs, b 1000: ") as refused:
+        refuse_spread(costs, apart - 1e-4)
+    assert f"same: {'d' if most > 1250 else 'a'} " in str(refused.value)
+    offered = float(str(refused.value).split("budget.tolerance=")[1].rstrip("."))
+    assert apart - 1e-9 <= offered < apart + 0.002
+    refuse_spread(costs, offered)
