@@ -115,10 +115,11 @@ def test_a_task_of_texts_that_have_changed_is_refused(
     compose_cell: Compose, small_beir: Path, tmp_path: Path, kind: str
 ) -> None:
     """What would be done is not what its name says, and others wait for."""
-    words = ["data=beir", f"data.path={small_beir}", f"paths.root={tmp_path}"]
-    task = Task(kind, f"{kind}-of-other-texts", compose_cell(*words), (), 1)
+    words = [*TINY, "budget=steps", "budget.steps=1", f"data.path={small_beir}"]
+    config = compose_cell(*words, f"paths.root={tmp_path}")
+    task = Task(kind, f"{kind}-of-other-texts", config, (), 1)
     task.freeze()
-    with pytest.raises(UserError, match="was submitted for another content of beir than is there"):
+    with pytest.raises(UserError, match="was submitted for another content of twin than is there"):
         work.do(task, SiteName.laptop)
 
 

@@ -255,7 +255,7 @@ def test_following_ends_with_the_last_task_or_with_ctrl_c(
 def test_what_is_cancelled_and_whose_logs_are_shown(
     make: Callable[..., Task], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waits, runs, failed, here = (make(name=f"cell-{number}") for number in range(4))
+    here, waits, runs, failed = (make(name=f"cell-{number}") for number in range(4))
     for task, job in ((waits, "7_0"), (runs, "7_1"), (failed, "7_2")):
         Submission("token", "slurm", job).write(task.folder)
     Submission("token", "local", "4711").write(here.folder)
@@ -264,10 +264,10 @@ def test_what_is_cancelled_and_whose_logs_are_shown(
     monkeypatch.setattr(slurm.queue, "cancel", lambda jobs: ended_jobs.extend(jobs))
     monkeypatch.setattr(local, "cancel", lambda job: ended_jobs.append(f"process {job}"))
     monkeypatch.setattr(local, "_process", lambda job: job)
-    assert run(monkeypatch, "cancel", waits, "cell-0") == 0
+    assert run(monkeypatch, "cancel", waits, "cell-1") == 0
     assert ended_jobs == ["7_0"]
     assert run(monkeypatch, "cancel", waits, "all") == 0
-    assert ended_jobs[1:] == ["7_0", "7_1", "process 4711"]
+    assert ended_jobs[1:] == ["process 4711", "7_0", "7_1"]
     with pytest.raises(SystemExit) as refused:
         run(monkeypatch, "cancel", waits)
     assert refused.value.code == 2
@@ -276,8 +276,8 @@ def test_what_is_cancelled_and_whose_logs_are_shown(
     (runs.folder / "log.txt").write_text("what it did")
     job_log(runs.root, "7_1").parent.mkdir(parents=True)
     job_log(runs.root, "7_1").write_text("what SLURM said")
-    assert run(monkeypatch, "logs", runs, "cell-1") == 0
+    assert run(monkeypatch, "logs", runs, "cell-2") == 0
     shown = capsys.readouterr().out
     assert shown.index("what it did") < shown.index("what SLURM said")
-    assert run(monkeypatch, "logs", runs, "cell-2") == 0
+    assert run(monkeypatch, "logs", runs, "cell-3") == 0
     assert "what" not in capsys.readouterr().out
