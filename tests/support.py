@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 from hydra import compose, initialize_config_dir
 from scipy import sparse
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from lion_sweep import config as configuration
 from lion_sweep.config import Precision
@@ -128,6 +131,24 @@ class NoWeights:
     def load(self, shop: Workshop) -> Any:
         """Nothing needs them."""
         raise AssertionError("there is nothing left to encode")
+
+
+def teacher_encoder(folder: Path, words: list[str]) -> None:
+    """A small BERT with random weights; the token of a word is its place in `words`, plus 2."""
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        initializer_range=0.5,
+    )
+    BertModel(shape).save_pretrained(folder)
 
 
 def searched(

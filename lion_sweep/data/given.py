@@ -117,10 +117,13 @@ def _group(query: Any, by_text: bool, listed: list[Any], scores: list[Any] | Non
 
 def _queries(collection: Collection, groups: list[Group]) -> NDArray[np.int64]:
     named = [group.query for group in groups]
-    if not any(group.by_text for group in groups):
-        return _rows(collection, "query", named)
-    row = {text: number for number, text in enumerate(collection.queries.all())}
-    return _checked(np.array([row.get(text.strip(), -1) for text in named]), "query", named)
+    by_text_P = np.array([group.by_text for group in groups])
+    row_P = collection.queries.rows(named)
+    if by_text_P.any():  # each as its line says: files of several forms may be joined
+        row = {text: number for number, text in enumerate(collection.queries.all())}
+        of_text_P = np.array([row.get(text.strip(), -1) for text in named])
+        row_P = np.where(by_text_P, of_text_P, row_P)
+    return _checked(row_P, "query", named)
 
 
 def _rows(collection: Collection, what: str, ids: list[str]) -> NDArray[np.int64]:

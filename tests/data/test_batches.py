@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lion_sweep.data import tokens
+from lion_sweep.data import batches, tokens
 from lion_sweep.data.batches import Sampler, Step, as_many, micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.errors import UserError
@@ -119,6 +119,64 @@ def test_negatives_are_drawn_evenly() -> None:
     assert len(seen) == 10
     spread = 6 * (pairs * 0.1 * 0.9) ** 0.5
     assert all(abs(count - pairs / 10) < spread for count in seen.values())
+
+
+def plain_steps(pairs: int, epochs: int, block: int, batch_size: int, negatives: int) -> list:
+    """(pairs, columns of their negatives) of the steps of a block of epochs, draw by draw."""
+    rng = np.random.default_rng([1, block])
+    shuffled = rng.permuted(np.tile(np.arange(pairs), (epochs, 1)), axis=1)
+    used = [pair for epoch in shuffled for pair in epoch[: pairs // batch_size * batch_size]]
+    columns: list[list[int]] = [[] for _ in used]
+    mined = [3 + pair % 4 for pair in used]
+    for place in range(negatives):
+        for drawn, count, chance in zip(columns, mined, rng.random(len(used)), strict=True):
+            last = count - negatives + place
+            column = int(chance * (last + 1))
+            drawn.append(last if column in drawn else column)
+    steps = range(0, len(used), batch_size)
+    return [(used[at : at + batch_size], columns[at : at + batch_size]) for at in steps]
+
+
+@pytest.mark.parametrize(("most", "epochs"), [(30, 2), (10, 1)])
+def test_blocks_of_epochs_follow_one_another(
+    monkeypatch: pytest.MonkeyPatch, most: int, epochs: int
+) -> None:
+    """Collections of fewer pairs than a block takes, and of more: every step is the one meant."""
+    monkeypatch.setattr(batches, "BLOCK_PAIRS", most)
+    drawn = sampler(batch_size=4, negatives=2)
+    assert drawn.steps_per_block == 3 * epochs
+    expected = [
+        step
+        for block in range(4)
+        for step in plain_steps(PAIRS, epochs, block, batch_size=4, negatives=2)
+    ]
+    numbers = [*range(len(expected)), 0, len(expected) - 1, 3 * epochs, 3 * epochs - 1]
+    for number in numbers:
+        pairs, columns = expected[number]
+        step = drawn.step(number)
+        assert step.query_B.tolist() == [100 + pair for pair in pairs]
+        negatives = [
+            [1000 + 10 * pair + column for column in own]
+            for pair, own in zip(pairs, columns, strict=True)
+        ]
+        assert step.passage_BG[:, 1:].tolist() == negatives
+
+
+def test_a_collection_of_more_pairs_than_a_block() -> None:
+    """Every epoch is a block, and covers every pair once."""
+    pairs, batch = batches.BLOCK_PAIRS + 1000, 4096
+    rows_P = np.arange(pairs, dtype=np.int32)
+    few_PM = np.stack([rows_P, rows_P + 1], axis=1)
+    drawn = Sampler(Groups(rows_P, rows_P, few_PM, 1.0 * rows_P, 1.0 * few_PM), batch, 1, seed=3)
+    assert drawn.steps_per_block == drawn.steps_per_epoch == pairs // batch
+    orders = []
+    for epoch in range(2):
+        numbers = range(epoch * drawn.steps_per_epoch, (epoch + 1) * drawn.steps_per_epoch)
+        steps = [drawn.step(number) for number in numbers]
+        orders.append(np.concatenate([step.query_B for step in steps]))
+        assert len(np.unique(orders[-1])) == pairs // batch * batch
+        assert all((np.abs(s.passage_BG[:, 1] - s.query_B - 0.5) == 0.5).all() for s in steps)
+    assert (orders[0] != orders[1]).mean() > 0.99
 
 
 def test_seeds_differ() -> None:

@@ -77,6 +77,23 @@ def test_the_checksum_follows_the_content(folder: Path) -> None:
     assert len(seen) == 6
 
 
+def test_the_digest_of_texts_follows_ids_texts_and_order(tmp_path: Path) -> None:
+    """Judgements name ids, and rows are places: what differs in either is another content."""
+    seen = [
+        texts.write(pairs, tmp_path / "x.arrow", "x")["checksum"]
+        for pairs in (
+            [("a", "one"), ("b", "two")],
+            [("a", "one"), ("c", "two")],
+            [("a", "one"), ("b", "two ")],
+            [("b", "two"), ("a", "one")],
+            [("a", "two"), ("b", "one")],
+            [("a", "one"), ("b", "two")],
+        )
+    ]
+    assert seen[0] == seen[-1]
+    assert len(set(seen)) == len(seen) - 1
+
+
 def test_empty_and_repeated_texts_are_kept_and_counted(tmp_path: Path) -> None:
     pairs = [("a", "same"), ("b", ""), ("c", "same"), ("d", ""), ("e", "same"), ("f", "other")]
     found = written(pairs, tmp_path / "x.arrow", "x")

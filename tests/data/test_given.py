@@ -76,6 +76,40 @@ def test_every_form_gives_the_same_group(record: dict[str, Any]) -> None:
             teach(groups, TEACHER, None, lambda done, total: None)
 
 
+def test_scores_in_rising_order_stay_with_their_documents() -> None:
+    """Order says which negatives are taken, and which document is relevant; scores never do."""
+    pylate = {"query_id": 7, "document_ids": [12, 10, 15, 11], "scores": [0.5, 1, 1.5, 2]}
+    lion = {
+        "question": "who",
+        "pos_pid": 13,
+        "neg_pids": [14, 11, 10],
+        "pos_score": -2,
+        "neg_scores": [-1.5, 0, 4],
+    }
+    groups = read(pylate, lion)
+    assert groups.positive_P.tolist() == [2, 3]
+    assert groups.positive_score_P.tolist() == [0.5, -2]
+    assert groups.negative_PM.tolist() == [[0, 5], [4, 1]]
+    assert groups.negative_score_PM.tolist() == [[1, 1.5], [-1.5, 0]]
+
+
+def test_every_line_names_its_query_in_its_own_way() -> None:
+    """Lines that name queries by text, among others that name them by id, which may be a text."""
+    confusing = Collection("tiny", texts(DOCUMENTS), texts({"7": "8", "8": "7", "9": "who"}), {})
+    records = [
+        {"qid": 8, "pos": [12], "neg": {"bm25": [10]}},
+        {"question": "8", "pos_pid": 12, "neg_pids": [10]},
+        {"qid": 7, "pos": [12], "neg": {"bm25": [10]}},
+        {"question": " who ", "pos_pid": 12, "neg_pids": [10]},
+    ]
+    lines = [(f"file:{number}", json.dumps(record)) for number, record in enumerate(records)]
+    assert given.read(lines, confusing, 1).query_P.tolist() == [1, 0, 0, 2]
+    with pytest.raises(UserError, match=r"1 of 2 times a query .* such as 'who'"):
+        read({"qid": "who", "pos": [12], "neg": {"bm25": [10]}}, WITHOUT[0])
+    with pytest.raises(UserError, match=r"1 of 2 times a query .* such as '7'"):
+        read({"question": "7", "pos_pid": 12, "neg_pids": [10]}, WITHOUT[1])
+
+
 def test_one_group_per_positive_and_places_left_over(tmp_path: Path) -> None:
     several = {"qid": 8, "pos": [10, 11], "neg": {"bm25": [12]}}
     groups = read(several, WITHOUT[2], depth=3)

@@ -45,6 +45,18 @@ def test_negatives_are_the_hits_that_are_not_relevant() -> None:
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
 
+def test_no_positive_of_a_query_is_its_negative() -> None:
+    """Both positives rank above what is left, and either would teach the other to be wrong."""
+    qrels = {"train": {"q1": {"a": 1, "d": 0, "b": 2}, "q2": {"c": 1}}}
+    groups = mine(collection(qrels), "train", 3)
+    assert groups.query_P.tolist() == [0, 0]
+    assert groups.positive_P.tolist() == [0, 1]
+    assert groups.negative_PM.tolist() == [[3, MISSING, MISSING]] * 2
+    found = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values())).scores(["parse date"], ["abd"])[0]
+    np.testing.assert_allclose(groups.positive_score_P, found[:2], rtol=1e-6)
+    np.testing.assert_allclose(groups.negative_score_PM[:, 0], found[2], rtol=1e-6)
+
+
 def test_a_split_without_any_negative_is_refused() -> None:
     with pytest.raises(UserError, match="besides its positives"):
         mine(collection({"train": {"q3": {"b": 1}}}), "train", 3)

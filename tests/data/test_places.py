@@ -173,6 +173,8 @@ def test_what_a_part_of_a_repository_is_known_by(
         hub._revision.cache_clear()
         found.append(place("BeIR/x").identity("corpus.jsonl", Digests(tmp_path)))
     hub._revision.cache_clear()
+    # The same part, whatever the configuration calls its file.
+    assert place("BeIR/x").identity("corpus.jsonl.gz", Digests(tmp_path)) == found[-1]
     assert len({str(one) for one in found}) == 4
     assert place("BeIR/x").identity("queries.jsonl", Digests(tmp_path)) not in found
 

@@ -72,6 +72,64 @@ def test_devices_bring_their_share(compose_cell: Any) -> None:
         request(Task(CELL, "cell", uneven), [])
 
 
+def told(asked: Request, config: Any) -> dict[str, Any]:
+    """What sbatch hears of resources and time."""
+    keys = ("nodes", "ntasks_per_node", "cpus_per_task", "gpus_per_node", "mem", "time")
+    parameters = asked.parameters(config)
+    return {key: parameters[key] for key in keys}
+
+
+def test_several_nodes_have_the_memory_and_the_time_of_one(compose_cell: Any) -> None:
+    """Devices, GPUs and cores are shared out over nodes; memory is each node's, time the job's."""
+    words = ["model=8b", *FULL, "site.slurm.nodes=4", "site.time_limit=1.5", "site.memory=100.5"]
+    config = compose_cell(*words)
+    asked = request(Task(CELL, "cell", config), [])
+    assert asked == Request(8, 4, 8, 64, 100.5, 1.5)
+    assert told(asked, config) == {
+        "nodes": 4,
+        "ntasks_per_node": 2,
+        "cpus_per_task": 8,
+        "gpus_per_node": 2,
+        "mem": "102912M",
+        "time": 90,
+    }
+    more = request(Task(TRAIN, "train-1", config), ["out of memory", "time limit", "out of memory"])
+    assert more == Request(8, 4, 8, 64, 100.5 * 1.5**2, 3)
+    assert told(more, config)["mem"] == f"{round(100.5 * 2.25 * 1024)}M"
+    assert told(more, config)["time"] == 180
+    # One process, so one node, whose memory is the same.
+    alone = request(Task(TEACHER, "teacher-1", config), ["time limit"])
+    assert alone == Request(1, 1, 1, 8, 100.5, 3)
+    assert told(alone, config)["cpus_per_task"] == 8
+    spread = compose_cell(*words, "+site.stages.adapt={devices: 2, memory: 7, cpus: 6}")
+    assert request(Task(ADAPT, "adapt-1", spread), []) == Request(2, 2, 2, 6, 7, 1.5)
+    assert told(request(Task(ADAPT, "adapt-1", spread), []), spread)["cpus_per_task"] == 3
+
+
+def test_what_is_asked_for_by_name(compose_cell: Any) -> None:
+    words = ["site.gpus=3", "site.cpus=5", "site.memory=1", "site.time_limit=0.001"]
+    config = compose_cell("model=3b", *FULL, *words)
+    asked = request(Task(CELL, "cell", config), [])
+    assert asked == Request(4, 1, 3, 5, 1, 0.001)
+    assert told(asked, config) == {
+        "nodes": 1,
+        "ntasks_per_node": 4,
+        "cpus_per_task": 1,
+        "gpus_per_node": 3,
+        "mem": "1024M",
+        "time": 1,  # SLURM takes 0 for none
+    }
+
+
+def test_where_a_job_is_sent(compose_cell: Any) -> None:
+    names = {name: f"my-{name}" for name in ("partition", "account", "qos", "constraint")}
+    words = [f"site.slurm.{name}={value}" for name, value in names.items()]
+    config = compose_cell("site=slurm", *words, "site.slurm.setup=[module load cuda]")
+    parameters = request(Task(CELL, "cell", config), []).parameters(config)
+    assert {name: parameters[name] for name in names} == names
+    assert parameters["setup"] == ["module load cuda"]
+
+
 def test_a_model_that_is_not_named_takes_the_default(compose_cell: Any) -> None:
     config = compose_cell("model=smollm2", "site=slurm")
     assert request(Task(CELL, "cell", config), []) == Request(1, 1, 0, 2, 6, None)

@@ -4,7 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lion_sweep.config import Config
+from lion_sweep.errors import Interrupted
+from lion_sweep.machine.tracking import NoTracker, tracker
+
+Compose = Callable[..., Config]
 
 SCRIPT = """
 import sys
@@ -39,3 +50,84 @@ def test_offline_run_holds_axes_losses_and_scores(tmp_path: Path) -> None:
     assert read["config"] == {"model": "1b", "loss": "cl"}
     summary = json.dumps(read)
     assert '"d/nDCG@10": 0.5' in summary and '"train/step": 3' in summary
+
+
+class Wandb(SimpleNamespace):
+    """In place of the package: what it was called with, in order."""
+
+    def __init__(self, *, key: bool) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.key, self.summary = key, {}
+
+    def login(self, prompt: bool) -> bool:
+        assert not prompt
+        return self.key
+
+    def init(self, **named: Any) -> "Wandb":
+        self.calls.append(("init", named))
+        return self
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        self.calls.append(("metric", name, step_metric))
+
+    def log(self, values: dict[str, float]) -> None:
+        self.calls.append(("log", values))
+
+    def mark_preempting(self) -> None:
+        self.calls.append(("preempting",))
+
+    def finish(self, exit_code: int) -> None:
+        self.calls.append(("finish", exit_code))
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (None, [("finish", 0)]),
+        (Interrupted("stopped"), [("preempting",), ("finish", 1)]),
+        (ValueError("no such thing"), [("finish", 1)]),
+    ],
+)
+def test_a_run_ends_as_its_cell_does(
+    compose_cell: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+    ends: list[tuple[Any, ...]],
+) -> None:
+    """A run that was stopped goes on under the same id, so it must not pass for finished."""
+    wandb = Wandb(key=error is None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    config = compose_cell(f"paths.root={tmp_path}", "tracking=wandb", "tracking.group=mine")
+    try:
+        with tracker(config, "cell-1", {"model": "1b"}) as track:
+            track.log({"loss": 0.5, "cl": 0.25}, 7)
+            track.summary({"pydoc/nDCG@10": 0.5})
+            if error:
+                raise error
+    except (Interrupted, ValueError) as raised:
+        assert raised is error
+    (_, named), *calls = wandb.calls
+    assert (named["id"], named["name"], named["group"]) == ("cell-1", "cell-1", "mine")
+    assert (named["resume"], named["config"]) == ("allow", {"model": "1b"})
+    assert named["mode"] == ("offline" if error else "online")
+    logged = {"train/loss": 0.5, "train/cl": 0.25, "train/step": 7}
+    assert calls == [("metric", "train/*", "train/step"), ("log", logged), *ends]
+    assert wandb.summary == {"pydoc/nDCG@10": 0.5}
+
+
+def test_a_mode_of_ones_own_and_no_tracker(
+    compose_cell: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = Wandb(key=True)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = compose_cell(f"paths.root={tmp_path}", "tracking=wandb")
+    tracker(config, "cell-1", {})
+    assert wandb.calls[0][1]["mode"] is None  # as the environment says
+    assert wandb.calls[0][1]["group"] == "pydoc-proxy"
+    none = compose_cell(f"paths.root={tmp_path}", "tracking=none")
+    with tracker(none, "cell-1", {}) as track:
+        assert isinstance(track, NoTracker)
+    assert len([call for call in wandb.calls if call[0] == "init"]) == 1

@@ -182,7 +182,11 @@ class Two:
             Run(self.accelerator, folder, recipe.checkpoint_every, lambda *_: None),
         )
         self.note(f"adapt {sharded}", backbone)
-        self.found[f"adapt {sharded}"]["loss"] = [facts["first_loss"], facts["last_loss"]]
+        self.found[f"adapt {sharded}"] |= {
+            "loss": [facts["first_loss"], facts["last_loss"]],
+            "spent": facts["spent"],
+            "planned": facts["planned"],
+        }
 
     def note(self, title: str, backbone: Backbone) -> None:
         weights = {name: p.detach().clone() for name, p in backbone.trainable().items()}
@@ -279,6 +283,15 @@ def test_what_is_spent_is_what_was_planned(found: Found) -> None:
     for rank in found[2]:
         for title in ("dense False True", "sparse True True"):
             assert rank[title]["spent"] == rank[title]["planned"]
+
+
+def test_what_two_ranks_adapt_on_is_what_was_planned(found: Found) -> None:
+    """All of it on either rank; how many tokens are asked for is a matter of chance."""
+    for rank in found[2]:
+        spent, planned = (rank["adapt True"][kind] for kind in ("spent", "planned"))
+        assert (spent["steps"], spent["tokens"]) == (planned["steps"], planned["tokens"])
+        for key in ("useful_flops", "hardware_flops"):
+            assert spent[key] == pytest.approx(planned[key], rel=0.05)
 
 
 def test_a_killed_run_goes_on_sharded(found: Found) -> None:

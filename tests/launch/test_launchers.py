@@ -1,0 +1,244 @@
+"""What launchers start, in which order, and what they write down of it; nothing is started here."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from submitit.core.utils import FailedJobError
+
+from launch import local, slurm, status
+from launch.job import Job
+from launch.queue import JobState, SlurmError
+from launch.records import Submission, read_submission
+from lion_sweep.cell.attempts import Attempt
+from lion_sweep.cell.cell import Cell
+from lion_sweep.cell.tasks import Task, tasks_of
+from lion_sweep.config import Config
+from lion_sweep.files import write_json
+from lion_sweep.stages import engine
+
+Compose = Callable[..., Config]
+WORDS = ["site=slurm", "site.encode_jobs=2", "site.parallel=3", "paradigm=dense"]
+
+
+@pytest.fixture
+def tasks(small_cell: Callable[..., Cell], tmp_path: Path) -> list[Task]:
+    """Of two cells with training and encoding jobs of their own, and a shared adaptation."""
+    words = [*WORDS, f"paths.root={tmp_path}"]
+    return tasks_of([small_cell(*words, f"loss={loss}") for loss in ("cl", "kd")])
+
+
+class Scheduler:
+    """Takes arrays as sbatch does, and remembers them: parameters, and tasks by job."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.arrays: list[tuple[dict[str, Any], dict[str, Job]]] = []
+        self.states: dict[str, JobState] = {}
+        self.rehearsed, self.cancelled, self.refusals = 0, [], 0
+        monkeypatch.setattr(slurm, "_executor", lambda root, parameters: self.executor(parameters))
+        monkeypatch.setattr(slurm, "rehearse", self.rehearse)
+        monkeypatch.setattr(slurm.time, "sleep", lambda _: None)
+        monkeypatch.setattr(slurm.queue, "job_states", lambda jobs: self.states)
+        monkeypatch.setattr(slurm.queue, "jobs_named", lambda name: [])
+        monkeypatch.setattr(slurm.queue, "cancel", self.cancelled.append)
+        monkeypatch.setattr(slurm.show, "follow", lambda survey: 77)
+
+    def rehearse(self, *_: object) -> None:
+        self.rehearsed += 1
+
+    def executor(self, parameters: dict[str, Any]) -> Any:
+        """Of one array."""
+        jobs: dict[str, Job] = {}
+
+        @contextmanager
+        def batch() -> Iterator[None]:
+            yield
+            if self.refusals:
+                self.refusals -= 1
+                jobs.clear()
+                raise FailedJobError("socket timed out")
+            self.arrays.append((parameters, dict(jobs)))
+
+        def submit(job: Job) -> SimpleNamespace:
+            name = f"{len(self.arrays)}_{len(jobs)}"
+            jobs[name] = job
+            return SimpleNamespace(job_id=name)
+
+        return SimpleNamespace(batch=batch, submit=submit)
+
+
+@pytest.fixture
+def scheduler(monkeypatch: pytest.MonkeyPatch) -> Scheduler:
+    """In place of SLURM."""
+    return Scheduler(monkeypatch)
+
+
+def finish(task: Task) -> None:
+    """As if its stage were done."""
+    folder = task.root / "stages" / task.name
+    folder.mkdir(parents=True)
+    (folder / engine.DONE).touch()
+
+
+def test_every_task_is_submitted_once_after_what_it_needs(
+    scheduler: Scheduler, tasks: list[Task]
+) -> None:
+    finish(tasks[0])  # the adaptation
+    assert tasks[0].label == "adapt 1b"
+    launcher = slurm.SlurmLauncher(tasks[0].config.site)
+    assert launcher(tasks) == 0
+    job_of: dict[str, str] = {}
+    by_folder = {task.folder: task for task in tasks}
+    for parameters, jobs in scheduler.arrays:
+        labels = []
+        for name, job in jobs.items():
+            task = by_folder[job.folder]
+            labels.append(task.label)
+            assert task.name not in job_of
+            job_of[task.name] = name
+            record = read_submission(task.folder)
+            assert record is not None
+            assert (record.token, record.launcher, record.job) == (job.token, "slurm", name)
+            assert parameters["name"] == f"lion_sweep-{job.token}"
+            assert record.request is not None and record.request["memory"] == 4
+            needed = [job_of[need] for need in task.needs if need != tasks[0].name]
+            after = "afterok:" + ":".join(needed) if needed else None
+            assert parameters["dependency"] == after
+            assert Task.thaw(job.folder) == task
+        assert parameters["comment"] == ",".join(labels)
+        assert parameters["array_parallelism"] == 3
+    assert set(job_of) == {task.name for task in tasks[1:]}
+    # Both encoding jobs of a cell are one array.
+    assert sorted(len(jobs) for _, jobs in scheduler.arrays) == [1, 1, 1, 1, 1, 2, 2]
+    assert scheduler.rehearsed == 1  # they all ask for the same
+
+    scheduler.states = {job: JobState("PENDING") for job in job_of.values()}
+    assert launcher(tasks) == 77  # all are there: it follows
+    assert len(scheduler.arrays) == 7
+
+
+@pytest.mark.parametrize("retry", ["none", "failed"])
+def test_what_a_command_given_again_submits(
+    scheduler: Scheduler, compose_cell: Compose, tmp_path: Path, retry: str
+) -> None:
+    config = compose_cell("site=slurm", f"site.retry={retry}", f"paths.root={tmp_path}")
+    states = {
+        "queued": "PENDING",
+        "running": "RUNNING",
+        "cancelled": "CANCELLED",
+        "late": "TIMEOUT",
+        "large": "OUT_OF_MEMORY",
+        "broken": "FAILED",
+        "lost": None,
+        "new": None,
+        "done": "COMPLETED",
+    }
+    tasks = {name: Task("cell", name, config) for name in states}
+    for number, (name, state) in enumerate(states.items()):
+        tasks[name].freeze()
+        if name != "new":
+            Submission("token", "slurm", f"9_{number}").write(tasks[name].folder)
+        if state:
+            scheduler.states[f"9_{number}"] = JobState(state)
+    write_json(tasks["done"].folder / "result.json", {})
+    Attempt.begin(tasks["broken"].folder, "9_5", 9).end(MemoryError())
+    Attempt.begin(tasks["large"].folder, "9_4", 9).end(MemoryError())
+    assert slurm.SlurmLauncher(config.site)([*tasks.values()]) == 0
+    asked = {
+        job.folder.name: parameters
+        for parameters, jobs in scheduler.arrays
+        for job in jobs.values()
+    }
+    expected = {"cancelled", "lost", "new"}
+    expected |= {"late", "large", "broken"} if retry == "failed" else set()
+    assert set(asked) == expected
+    assert not scheduler.cancelled
+    usual = asked["new"]["mem"]
+    assert asked["lost"]["mem"] == asked["cancelled"]["mem"] == usual == "4096M"
+    if retry == "failed":  # more memory for whom it was too little, counted once
+        assert asked["large"]["mem"] == asked["broken"]["mem"] == "6144M"
+        assert asked["late"]["mem"] == usual
+
+
+def test_sbatch_that_fails_is_asked_again_and_what_it_took_withdrawn(
+    scheduler: Scheduler, tasks: list[Task]
+) -> None:
+    launcher = slurm.SlurmLauncher(tasks[0].config.site)
+    scheduler.refusals = slurm.SUBMIT_TRIES - 1
+    assert launcher(tasks[:1]) == 0
+    assert len(scheduler.arrays) == 1
+    assert len(scheduler.cancelled) == slurm.SUBMIT_TRIES - 1
+    scheduler.refusals = slurm.SUBMIT_TRIES
+    with pytest.raises(SlurmError, match=r"sbatch refused teacher minilm: socket timed out"):
+        launcher([task for task in tasks if task.kind == "teacher"])
+    assert scheduler.refusals == 0
+
+
+def test_a_submission_that_was_cut_off_is_withdrawn_and_made_again(
+    scheduler: Scheduler, tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Submission("cut", "slurm").write(make_folder(tasks[0]))
+    left = [["5"], ["5"], []]
+    asked: list[str] = []
+    monkeypatch.setattr(slurm.queue, "jobs_named", lambda name: asked.append(name) or left.pop(0))
+    assert slurm.SlurmLauncher(tasks[0].config.site)(tasks[:1]) == 0
+    assert set(asked) == {"lion_sweep-cut"} and left == []  # it waited until they were gone
+    assert scheduler.cancelled == [["5"]]
+    record = read_submission(tasks[0].folder)
+    assert record is not None and record.job == "0_0"
+
+
+def make_folder(task: Task) -> Path:
+    """The task's folder."""
+    task.folder.mkdir(parents=True)
+    return task.folder
+
+
+@pytest.mark.parametrize(("parallel", "most"), [(1, 1), (2, 2), (9, 4)])
+@pytest.mark.parametrize("failing", ["", "train 1b-dense-kd"])
+def test_processes_of_one_machine_start_in_order(
+    compose_cell: Compose,
+    tasks: list[Task],
+    monkeypatch: pytest.MonkeyPatch,
+    parallel: int,
+    most: int,
+    failing: str,
+) -> None:
+    """As many at once as are allowed, none before what it needs, none whose need has failed."""
+    started: list[str] = []
+    running: dict[int, str] = {}
+    largest = 0
+
+    def start(task: Task, slot: int) -> Any:
+        nonlocal largest
+        assert slot not in running and slot < parallel
+        assert all(Task("shared", need, task.config).complete for need in task.needs)
+        started.append(task.label)
+        running[slot] = task.label
+        largest = max(largest, len(running))
+        return SimpleNamespace(done=lambda: end(task, slot))
+
+    def end(task: Task, slot: int) -> bool:
+        del running[slot]
+        if task.label == failing:
+            Attempt.begin(task.folder, "", 9).end(ValueError("no such thing"))
+        elif task.kind == "cell":
+            write_json(task.folder / "result.json", {})
+        else:
+            finish(task)
+        return True
+
+    launcher = local.LocalLauncher(compose_cell(f"site.parallel={parallel}").site)
+    monkeypatch.setattr(launcher, "_start", start)
+    monkeypatch.setattr(local.time, "sleep", lambda _: None)
+    code = launcher(tasks)
+    labels = [task.label for task in tasks]
+    lost = [label for label in labels if failing and label.endswith(("kd", "kd 1/2", "kd 2/2"))]
+    assert sorted(started) == sorted(set(labels) - set(lost) | ({failing} if failing else set()))
+    assert code == (status.SOME_FAILED if failing else status.ALL_FINISHED)
+    assert largest <= most
+    if parallel == 2:
+        assert largest == 2
