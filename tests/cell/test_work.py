@@ -1,5 +1,7 @@
 """A task done in this process: what is recorded of it, and what it may be done for."""
 
+import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,11 +146,18 @@ def test_a_task_does_its_own_work_and_no_other(
         assert [task.complete for task in tasks].count(True) == number
         work.do(Task.thaw(task.folder), SiteName.laptop)
         assert [task.complete for task in tasks[: number + 1]] == [True] * (number + 1)
-        shards = len([*tmp_path.glob("stages/shard-*/done.json")])
-        whole = len([*tmp_path.glob("stages/encode-*/done.json")])
         # The first encoding job leaves nothing to the second; the cell puts all together.
-        encoded = number >= kinds.index(ENCODE) and task.kind != CELL
-        assert (shards > 4) == encoded and (whole > 0) == (task.kind == CELL)
+        shards, whole = (
+            [json.loads(path.read_text()) for path in tmp_path.glob(f"stages/{name}-*/done.json")]
+            for name in ("shard", "encode")
+        )
+        assert bool(whole) == (task.kind == CELL)
+        numbers = Counter(shard["specification"]["of"] for shard in shards)
+        counts = {shard["specification"]["shards"] for shard in shards}
+        if task.kind == ENCODE:  # of the trained and of the untrained encoder
+            assert sorted(numbers.values()) == 2 * [*counts] and min(counts) > 1
+        else:
+            assert not shards
     (record,) = read_attempts(tasks[-1].folder)
     assert record["outcome"] == "finished"
     assert list(results(tmp_path)) == [tasks[-1].name]
