@@ -86,8 +86,9 @@ def write(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> dict[str
                 if identifier in seen:
                     raise UserError(f"{source} repeats the id {identifier!r}: ids must be unique.")
                 seen.add(identifier)
-                line = f"{identifier}\t{text}\n".encode()
-                digest.update(line)
+                content = text.encode()
+                # With its length, as a text may look like a line of several.
+                digest.update(f"{identifier}\t{len(content)}\t".encode() + content)
                 empty += not text
                 hashes[hashlib.blake2b(text.encode(), digest_size=8).digest()] += bool(text)
             ids, texts = zip(*rows, strict=True)

@@ -9,6 +9,8 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
+from lion_sweep.machine import threads
+
 CHUNK = 2048  # vocabulary entries whose logits are made at once
 
 
@@ -17,6 +19,7 @@ def maxima(hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor) -> tuple[Tenso
     logits_TC = (hidden_TD @ weight_CD.T).float()
     shape = len(start_P) - 1, len(weight_CD)
     largest_BC, place_BC = torch.empty(shape), torch.empty(shape, dtype=torch.int16)
+    threads.as_torch_has()
     _maxima(logits_TC.numpy(), start_P.numpy(), largest_BC.numpy(), place_BC.numpy())
     return largest_BC, place_BC
 
@@ -26,6 +29,7 @@ def add_hidden_gradient(
 ) -> None:
     """See `Kernels`."""
     tensors = total_TD, grad_BC, place_BC, start_P, weight_CD.float()
+    threads.as_torch_has()
     arguments = [numba.get_num_threads(), *(tensor.numpy() for tensor in tensors)]
     _add_hidden_gradient(*arguments)
 
@@ -36,6 +40,7 @@ def weight_gradient(
     """See `Kernels`."""
     total_CD = torch.zeros(grad_BC.shape[1], hidden_TD.shape[1])
     arrays = grad_BC, place_BC, start_P, hidden_TD.float()
+    threads.as_torch_has()
     _add_weight_gradient(total_CD.numpy(), *(array.numpy() for array in arrays))
     return total_CD
 
@@ -55,11 +60,11 @@ def _maxima(logits_TC, start_P, largest_BC, place_BC):  # type: ignore[no-untype
 
 
 @njit(cache=True, parallel=True)
-def _add_hidden_gradient(threads, total_TD, grad_BC, place_BC, start_P, weight_CD):  # type: ignore[no-untyped-def]
+def _add_hidden_gradient(workers, total_TD, grad_BC, place_BC, start_P, weight_CD):  # type: ignore[no-untyped-def]
     texts = len(grad_BC)
-    for thread in prange(threads):  # each has texts of its own, hence tokens
+    for worker in prange(workers):  # each has texts of its own, hence tokens
         for first in range(0, len(weight_CD), 64):  # rows of the weight that stay in the cache
-            for text in range(thread, texts, threads):
+            for text in range(worker, texts, workers):
                 for entry in range(first, min(first + 64, len(weight_CD))):
                     grad = grad_BC[text, entry]
                     if grad != 0:

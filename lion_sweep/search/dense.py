@@ -12,6 +12,7 @@ import torch
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lion_sweep.machine import threads
 from lion_sweep.search.runs import Run
 from lion_sweep.search.topk import agreement, check_queries, sorted_documents
 
@@ -218,6 +219,7 @@ def _scores(
 ) -> NDArray[np.float32]:
     """[B, C] inner products of the candidates, each summed in float64 by itself."""
     if documents_ND.device.type == "cpu" and documents_ND.dtype == torch.float32:
+        threads.as_torch_has()
         return _pair_sums(documents_ND.numpy(), queries_BD.numpy(), numbers_BC.numpy())
     at_once = max(1, _GATHERED // (numbers_BC.shape[1] * documents_ND.shape[1]))
     scores_BC = [

@@ -18,6 +18,8 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lion_sweep.machine import threads
+
 BLOCK = 2**15
 """Documents of a block: accumulators of 128 KiB. At most 2**16, for numbers of 16 bits."""
 
@@ -120,6 +122,7 @@ def search(
         queries: the next three.
         k: hits per query.
     """
+    threads.as_torch_has()
     share = math.ceil((len(queries[0]) - 1) / numba.get_num_threads())
     together = max(1, min(_QUERIES, share))
     keys_QK = best_keys(*postings, *queries, k, together)  # type: ignore[call-arg]

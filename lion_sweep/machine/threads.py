@@ -1,0 +1,14 @@
+"""One number of threads for all that computes in this process.
+
+Numba's parallel kernels leave their own number behind in the pool of threads that torch sums with:
+after the first of them torch would split its sums otherwise than before, and come to other last
+digits. A cell's numbers would then depend on what its process had done before.
+"""
+
+import numba
+import torch
+
+
+def as_torch_has() -> None:
+    """Have the next parallel kernel take, and leave, as many threads as torch does."""
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
