@@ -27,7 +27,7 @@ PROXY = "proxy"  # 1.5 million weights and as many of embedding and head
 TINY = "tiny"  # for code that only has to run
 SIZES = {
     PROXY: DecoderShape(128, 512, 4, 4, 2, 32, 4096),
-    TINY: DecoderShape(32, 64, 2, 4, 2, 8, 512),
+    TINY: DecoderShape(16, 32, 2, 2, 1, 8, 256),
     **SHAPES,
 }
 TIED = {PROXY: False, TINY: True, "1b": True, "3b": True, "8b": False}
