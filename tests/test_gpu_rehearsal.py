@@ -1,5 +1,6 @@
 """The GPU rehearsal: all of it without a GPU, with what a bare machine has; and what goes wrong."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -9,7 +10,7 @@ import sys
 import time
 import tomllib
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,28 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def with_needs(names: Iterable[str]) -> set[str]:
+    """The distributions and what they need in the versions that are installed here."""
+    found: set[str] = set()
+    pending = {normal(name) for name in names}
+    while pending:
+        found.add(name := pending.pop())
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            needs = map(Requirement, importlib.metadata.requires(name) or [])
+            asked = (one for one in needs if not one.marker or one.marker.evaluate({"extra": ""}))
+            pending |= {normal(one.name) for one in asked} - found
+    return found
+
+
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python with the packages of a bare GPU machine and of the wheels, and nothing else."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, with_pip=False, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
+    there = with_needs(packages.BROUGHT.split()) | set(packages.CARRIED.split())
     for distribution in importlib.metadata.distributions():
-        if normal(distribution.metadata["Name"]) not in packages.there():
+        if normal(distribution.metadata["Name"]) not in there:
             continue
         for top in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
             if not (site / top).exists():

@@ -153,7 +153,7 @@ def _environment(step: Step, run: Run) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     if run.device == "cpu":
-        own["CUDA_VISIBLE_DEVICES"] = ""
+        own |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # two steps share the cores
         if step.interpreted:
             own["TRITON_INTERPRET"] = "1"  # Triton asks once, when it is imported
     return os.environ | own

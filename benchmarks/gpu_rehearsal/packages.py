@@ -44,11 +44,6 @@ EVERY = ("numpy", "torch", "transformers", "peft", "accelerate", "psutil", "omeg
 SHOWN = ("torch", "triton", "transformers", "accelerate", "peft", "numpy", "numba")
 
 
-def there() -> set[str]:
-    """Distributions that the machine has once the wheels are installed."""
-    return set(f"{BROUGHT} {CARRIED}".split())
-
-
 def missing(modules: Iterable[str]) -> list[str]:
     """Those of the modules that cannot be found."""
     return [name for name in modules if importlib.util.find_spec(name) is None]

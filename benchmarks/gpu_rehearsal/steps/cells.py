@@ -29,7 +29,7 @@ COMMON = (
     "evaluation.permutations=99",
 )
 TINY = (
-    "data.packages=[json,logging,email]",
+    "data.packages=[json,logging]",
     "loss.batch_size=8",
     "recipe.adapt.steps=2",
     "recipe.adapt.batch_size=2",
