@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.gpu_rehearsal.target import Case, Target, target
 
-ERROR_LINES = 8
+ERROR_LINES = 5
 
 
 def run(cases: Iterable[Case], target: Target, file: Path) -> bool:
@@ -48,7 +48,8 @@ def _events(case: Case, target: Target) -> Iterable[dict[str, Any]]:
             yield {"figure": asdict(figure)}
     except (Exception, SystemExit):  # with the second, benchmarks say that sides do not agree
         traceback.print_exc()
-        last = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
+        lines = traceback.format_exc().strip().splitlines()
+        last = [line for line in lines if line.strip("^~ ")][-ERROR_LINES:]  # no markers alone
         ended = {"status": "failed", "word": "\n".join(last)}
     yield ended | {"seconds": round(time.perf_counter() - start, 1)}
 

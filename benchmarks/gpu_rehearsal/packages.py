@@ -31,13 +31,13 @@ ir-datasets lz4 multiprocess omegaconf orjson pydantic pydantic-core pystemmer r
 typing-inspection wordllama xxhash
 """
 # Versions there, which the bounds of pyproject.toml have to allow.
+PYTHON = "3.12.3"
 THERE = {
     "accelerate": "1.15.0",
     "numpy": "2.5.2",
     "tokenizers": "0.23.2",
     "torch": "2.11.0",
     "transformers": "5.17.0",
-    "triton": "3.6.0",
 }
 # Modules that every step imports.
 EVERY = ("numpy", "torch", "transformers", "peft", "accelerate", "psutil", "omegaconf", "hydra")

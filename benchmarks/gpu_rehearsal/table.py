@@ -18,6 +18,7 @@ GPU_RESULTS = RESULTS / "gpu"
 DOCS = Path(__file__).parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- gpu rehearsal: begin -->", "<!-- gpu rehearsal: end -->"
 NOT_YET = "not yet run"
+MOST_OF_ERROR = 400  # characters; the record and the log have more
 
 
 def values(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -78,7 +79,7 @@ def summary(record: dict[str, Any], steps: list[str]) -> str:
         for part in [step, *step["cases"]]:
             if part["status"] != "ok" and "word" in part:
                 name = part.get("case", part.get("step"))
-                lines.append(f"{part['status']}: {name}: {part['word']}")
+                lines.append(f"{part['status']}: {name}: {part['word'][-MOST_OF_ERROR:]}")
     return "\n".join(lines)
 
 
