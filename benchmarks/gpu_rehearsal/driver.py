@@ -187,7 +187,9 @@ def _line(ended: dict[str, Any], run: Run, seconds: float) -> str:
     figures = [figure for case in ended["cases"] for figure in case["figures"]]
     took = f" in {ended['seconds']:.0f} s" if "seconds" in ended else ""
     word = f" ({ended['word'].splitlines()[0]})" if "word" in ended else ""
-    what = f"{ended['step']} {ended['status']}{took}, {len(figures)} figures{word}"
+    missed = sum(figure.get("met") is False for figure in figures)
+    bars = f", {missed} bars missed" if missed else ""
+    what = f"{ended['step']} {ended['status']}{took}, {len(figures)} figures{bars}{word}"
     return f"[{seconds:5.0f} s] {run.card}: {what}"
 
 

@@ -70,7 +70,7 @@ def _grid(target: Target) -> list[str]:
 
 
 def _small(target: Target) -> list[str]:
-    return [f"budget.steps={target.pick(40, 10)}", *COMMON, *target.pick((), TINY)]
+    return [f"budget.steps={target.pick(20, 10)}", *COMMON, *target.pick((), TINY)]
 
 
 class _Command:

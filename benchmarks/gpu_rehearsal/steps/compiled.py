@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch._inductor.config as inductor
 
@@ -18,13 +19,7 @@ STEPS = (("1b", 16, 16384, 45), ("8b", 8, 4096, 65))
 def cases(target: Target) -> list[Case]:
     """One per size; a small run compiles one decoder alone, as that takes long."""
     return [
-        Case(
-            f"compiled {size}",
-            lambda size=size, queries=queries, tokens=tokens: _measure(
-                target, size, queries, tokens
-            ),
-            gib,
-        )
+        Case(f"compiled {size}", partial(_measure, target, size, queries, tokens), gib)
         for size, queries, tokens, gib in target.pick(STEPS, STEPS[:1])
     ]
 

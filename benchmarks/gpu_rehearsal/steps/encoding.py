@@ -12,16 +12,12 @@ PARADIGMS = ("sparse", "dense")
 
 def cases(target: Target) -> list[Case]:
     """One per size."""
-    return [
-        Case(
-            f"encoding {size}",
-            lambda size=size, texts=texts: _measure(
-                target, *target.pick((size, texts), (workload.TINY, 8))
-            ),
-            gib,
-        )
-        for size, texts, gib in STEPS
-    ]
+
+    def case(size: str, texts: int, gib: float) -> Case:
+        run = target.pick((size, texts), (workload.TINY, 8))
+        return Case(f"encoding {size}", lambda: _measure(target, *run), gib)
+
+    return [case(*step) for step in STEPS]
 
 
 def _measure(target: Target, size: str, count: int) -> Iterator[Figure]:

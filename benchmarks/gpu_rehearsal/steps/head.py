@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 
 from benchmarks import sparse_head_gpu
 from benchmarks.gpu_rehearsal.bars import WIDTHS
@@ -13,7 +14,7 @@ ACTIVE = {"1 % active": 0.01, "all active": 1.0}
 
 def cases(target: Target) -> list[Case]:
     """One per hidden size."""
-    return [Case(f"head {size}", lambda size=size: _measure(target, size), 55) for size in WIDTHS]
+    return [Case(f"head {size}", partial(_measure, target, size), 55) for size in WIDTHS]
 
 
 def _measure(target: Target, size: str) -> Iterator[Figure]:

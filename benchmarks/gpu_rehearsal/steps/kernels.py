@@ -9,6 +9,7 @@ Shapes: see lion_sweep/models/sparse_head.py.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -29,9 +30,7 @@ TINY_WIDTHS = {"1b": 32, "3b": 48, "8b": 64}
 
 def cases(target: Target) -> list[Case]:
     """The tests, then one case per real size."""
-    sized = [
-        Case(f"kernels {size}", lambda size=size: _at_size(target, size), gib=30) for size in WIDTHS
-    ]
+    sized = [Case(f"kernels {size}", partial(_at_size, target, size), gib=30) for size in WIDTHS]
     return [Case("kernels, the CPU's tests", lambda: _tests(target)), *sized]
 
 

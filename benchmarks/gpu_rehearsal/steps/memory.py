@@ -34,16 +34,17 @@ def _case(target: Target, size: str, sparse: bool, queries: int, steps: int) -> 
         workload.TIED[name],
         sparse,
     )
-    setting = _fitting(setting) if target.device.cuda else setting
+    setting = _fitting(setting, target) if target.device.cuda else setting
     title = f"memory {size} {'sparse' if sparse else 'dense'}"
     needed = SLACK * setting.predicted().total / GIB
     return Case(title, lambda: _measure(target, title, setting, steps), needed)
 
 
-def _fitting(setting: Setting) -> Setting:
+def _fitting(setting: Setting, target: Target) -> Setting:
     """With the largest micro-batches that fit the device, as the plan halves them."""
-    usable = published().usable_bytes
-    while usable and setting.predicted().total > usable and setting.micro_batch_tokens > 512:
+    usable = published().usable_bytes or float("inf")
+    usable = min(usable, target.free_gib * GIB / SLACK)
+    while setting.predicted().total > usable and setting.micro_batch_tokens > 512:
         setting = replace(setting, micro_batch_tokens=setting.micro_batch_tokens // 2)
     return setting
 

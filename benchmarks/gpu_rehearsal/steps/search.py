@@ -18,7 +18,7 @@ from lion_sweep.retrieval import dense
 
 HITS = 1000
 QUERIES, COMPARED, ON_CPU = 1024, 8, 16
-WORKSPACE = 4.0  # GiB of a search and of the comparison
+WORKSPACE = 8.0  # GiB of a search and of the comparison
 # name, documents (None: as many as fit), dimensions, GiB, whether the CPU searches too
 SIZES = (
     ("search 1M x 2,048", 1_000_000, 2048, 10, True),
