@@ -57,7 +57,7 @@ def _memory() -> dict[str, Bar]:
 
 
 def _head() -> dict[str, Bar]:
-    bars = {}
+    bars: dict[str, Bar] = {}
     for size in WIDTHS:
         bars |= {
             f"head {size}: forward, share of cuBLAS": Bar(0.6, 0.85),

@@ -23,7 +23,7 @@ STEPS = (
     Step("kernels", 110, ("triton", "pytest"), interpreted=True),
     Step("memory", 130),
     Step("head", 60, ("triton",), interpreted=True),
-    Step("training", 110, ("triton",)),
+    Step("training", 130, ("triton",)),
     Step("encoding", 110, ("triton", "scipy")),
     Step("cells", 130, ("hydra", "wordllama", "bm25s", "Stemmer", "ranx", "submitit")),
     Step("search", 90, ("numba",)),
