@@ -26,9 +26,10 @@ GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
   "training_step --size 8b --paradigm dense" "training_step --size 1b --paradigm sparse" \
   "encoding --size 1b" "encoding --size 8b" "compiled_step --size 1b --queries 16"
 CHAOS_ARGS ?= --kills 30
+REHEARSAL_ARGS ?=
 
 .PHONY: help setup demo plan status test test-slurm slurm-dev-up slurm-dev-down chaos lint format \
-  scaling-report bench bench-gpu clean
+  scaling-report bench bench-gpu gpu-rehearsal clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -93,6 +94,10 @@ bench: .venv/done ## measure this machine's CPU against fixed baselines, into be
 
 bench-gpu: .venv/done ## the same on a CUDA device
 	@for name in $(GPU_BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit $$?; done
+
+# With whatever Python finds torch and CUDA: a bare machine has no .venv of ours.
+gpu-rehearsal: ## all that only a GPU can show, in nine minutes; REHEARSAL_ARGS="--only kernels,head"
+	$(or $(wildcard $(BIN)/python),python3) -m benchmarks.gpu_rehearsal $(REHEARSAL_ARGS)
 
 clean: ## remove .venv and caches; outputs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

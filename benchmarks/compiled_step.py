@@ -125,6 +125,59 @@ def prepared(
     return spent
 
 
+def timed(
+    setting: Setting,
+    where: Device,
+    rounds: int,
+    *,
+    encode: bool = False,
+    multiple: int | None = None,
+) -> tuple[dict[str, list[float]], dict[str, dict[str, Any]]]:
+    """(seconds of every side, ours first; what each side that compiles took for it)."""
+    random = np.random.default_rng(0)
+    texts = [
+        random.integers(3, setting.shape.vocabulary, length).astype(np.int32)
+        for length in setting.lengths_N
+    ]
+
+    def backbone() -> Backbone:
+        torch.manual_seed(0)
+        made = build(setting, where.device.type)
+        for name, parameter in made.trainable().items():
+            if "lora_B" in name:  # adapters start as the identity, without a gradient of the other
+                torch.nn.init.normal_(parameter, std=0.02)
+        return made.train(not encode)
+
+    encoders = {OURS: DenseEncoder(backbone(), "mean"), PLAIN: DenseEncoder(backbone(), "mean")}
+    if multiple:
+        few = FewShapes(backbone(), "mean")
+        few.multiple, few.tokens = multiple, setting.micro_batch_tokens
+        encoders[f"compiled, lengths in multiples of {multiple}"] = few
+        torch._dynamo.config.recompile_limit = 64  # past it layers run uncompiled
+        for layer in few.backbone.language_model.model.layers:
+            layer.compile(dynamic=False, options=EAGER_RANDOM)
+    kind = encoding if encode else training
+    sides = {name: kind(encoder, setting, texts, where) for name, encoder in encoders.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        with compiled(encoders[OURS].backbone) as taken:
+            spent: dict[str, dict[str, Any]] = prepared(sides, taken, tolerance(setting))
+            measured = interleaved.seconds(sides, rounds, where.wait)
+    for side, facts in spent.items():
+        saved = statistics.median(
+            plain - ours for plain, ours in zip(measured[PLAIN], measured[side], strict=True)
+        )
+        facts["passes that repay it"] = (
+            round(facts["compile seconds"] / saved) if saved > 0 else "never"
+        )
+    return measured, spent
+
+
+def tolerance(setting: Setting) -> float:
+    """Largest difference between the sides, as a share of the norm."""
+    return 0.1 if setting.bf16 else 1e-4
+
+
 def main() -> None:
     """Check that the sides agree, then time them."""
     parser = argparse.ArgumentParser(
@@ -153,46 +206,13 @@ def main() -> None:
         **settings,
     )
     where = Device(torch.device("cuda" if cuda else "cpu"), setting.bf16)
-    random = np.random.default_rng(0)
-    texts = [
-        random.integers(3, setting.shape.vocabulary, length).astype(np.int32)
-        for length in setting.lengths_N
-    ]
-
-    def backbone() -> Backbone:
-        torch.manual_seed(0)
-        made = build(setting, where.device.type)
-        for name, parameter in made.trainable().items():
-            if "lora_B" in name:  # adapters start as the identity, without a gradient of the other
-                torch.nn.init.normal_(parameter, std=0.02)
-        return made.train(not options.encode)
-
-    encoders = {OURS: DenseEncoder(backbone(), "mean"), PLAIN: DenseEncoder(backbone(), "mean")}
-    if options.multiple:
-        few = FewShapes(backbone(), "mean")
-        few.multiple, few.tokens = options.multiple, setting.micro_batch_tokens
-        encoders[f"compiled, lengths in multiples of {options.multiple}"] = few
-        torch._dynamo.config.recompile_limit = 64  # past it layers run uncompiled
-        for layer in few.backbone.language_model.model.layers:
-            layer.compile(dynamic=False, options=EAGER_RANDOM)
-    kind = encoding if options.encode else training
-    sides = {name: kind(encoder, setting, texts, where) for name, encoder in encoders.items()}
-    wait = torch.cuda.synchronize if cuda else lambda: None
-    tolerance = 0.1 if setting.bf16 else 1e-4
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        with compiled(encoders[OURS].backbone) as taken:
-            spent = prepared(sides, taken, tolerance)
-            measured = interleaved.seconds(sides, options.rounds, wait)
-    for side, facts in spent.items():
-        saved = statistics.median(
-            plain - ours for plain, ours in zip(measured[PLAIN], measured[side], strict=True)
-        )
-        repaid = round(facts["compile seconds"] / saved) if saved > 0 else "never"
-        spent[side] = facts | {"passes that repay it": repaid}
+    measured, spent = timed(
+        setting, where, options.rounds, encode=options.encode, multiple=options.multiple
+    )
     interleaved.report(
         measured,
-        checked=("vectors" if options.encode else "loss and gradients") + f" to {tolerance}",
+        checked=("vectors" if options.encode else "loss and gradients")
+        + f" to {tolerance(setting)}",
         packages=["torch", "transformers", "peft"],
         facts={
             **vars(options),
@@ -201,7 +221,7 @@ def main() -> None:
             "threads": torch.get_num_threads(),
             **spent,
         },
-        device=torch.cuda.get_device_name() if cuda else None,
+        device=where.name,
         variant="" if small else options.size,
     )
 

@@ -16,6 +16,8 @@ Shapes: N texts, B texts of a batch, D dimensions.
 import argparse
 import copy
 import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,7 @@ from lion_sweep.search.encoding import Vectors, encode, whole
 BATCH, BATCH_TOKENS = 64, 16384  # the study's; evaluation.batch_tokens
 ACTIVE = 0.01
 FP32, BF16 = 1e-5, 0.05  # largest difference, as a share of the norm
+OURS, RELEASED = "sorted, merged", "as released"
 Texts = list[NDArray[np.int32]]
 
 
@@ -111,21 +114,23 @@ def models(size: str, device: machine.Device) -> tuple[Backbone, Backbone]:
     return copy.deepcopy(backbone).merged(), backbone
 
 
-def main() -> None:
-    """Check that both ways give the same vectors, then time them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=workload.SIZES, default=workload.PROXY)
-    parser.add_argument("--texts", type=int, help="192 of the small decoder's, 2,048 of others")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    shape = workload.SIZES[options.size]
-    device = machine.CPU if options.size == workload.PROXY else machine.gpu()
-    options.texts = options.texts or (2048 if device.cuda else 192)
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of both sides, ours first, and the useful FLOPs of one run."""
+
+    seconds: dict[str, list[float]]
+    flops: int
+
+
+def timed(
+    size: str, texts: Texts, device: machine.Device, paradigms: Sequence[str], rounds: int
+) -> Iterator[tuple[str, Timed]]:
+    """Each paradigm's times, after a check that both ways give the same vectors."""
+    shape = workload.SIZES[size]
     accelerator = Accelerator(cpu=not device.cuda, mixed_precision="bf16" if device.bf16 else "no")
-    texts = workload.encoded_texts(options.texts, shape.vocabulary)
-    lengths_N = np.array([len(text) for text in texts])
+    lengths_N = lengths(texts)
     tokens = Tokens(np.concatenate(texts), np.concatenate([[0], np.cumsum(lengths_N)]))
-    merged, unmerged = models(options.size, device)
+    merged, unmerged = models(size, device)
     threshold = workload.threshold(unmerged, texts, ACTIVE, device)
     encoders: dict[str, tuple[Encoder, released.Encoder]] = {
         "sparse": (
@@ -134,6 +139,38 @@ def main() -> None:
         ),
         "dense": (DenseEncoder(merged, "tokens"), released.DenseEncoder(unmerged)),
     }
+    for paradigm in paradigms:
+        (encoder, fixed), is_sparse = encoders[paradigm], paradigm == "sparse"
+        meter = Meter.of_encoding(shape, workload.ENCODED_MOST, sparse=is_sparse)
+        sides = {
+            OURS: lambda e=encoder, m=meter, s=is_sparse: ours(
+                e, tokens, m, accelerator, is_sparse=s
+            ),
+            RELEASED: lambda e=fixed, s=is_sparse: as_released(e, texts, device, is_sparse=s),
+        }
+        check(*(side() for side in sides.values()), BF16 if device.bf16 else FP32)
+        seconds = interleaved.seconds(sides, rounds, device.wait)
+        flops_N = sequence_flops(shape, lengths_N, sparse=is_sparse, lora=None, backward=False)
+        yield paradigm, Timed(seconds, int(flops_N.sum()))
+
+
+def lengths(texts: Texts) -> NDArray[np.int64]:
+    """Tokens of every text."""
+    return np.array([len(text) for text in texts])
+
+
+def main() -> None:
+    """Check that both ways give the same vectors, then time them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=workload.SIZES, default=workload.PROXY)
+    parser.add_argument("--texts", type=int, help="192 of the small decoder's, 2,048 of others")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    shape = workload.SIZES[options.size]
+    device = machine.CPU if options.size in workload.ON_CPU else machine.gpu()
+    options.texts = options.texts or (2048 if device.cuda else 192)
+    texts = workload.encoded_texts(options.texts, shape.vocabulary)
+    lengths_N = lengths(texts)
     of_ours, of_theirs = padded(lengths_N)
     facts = {
         **vars(options),
@@ -142,26 +179,13 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     measured = {}
-    for paradigm, (encoder, fixed) in encoders.items():
-        is_sparse = paradigm == "sparse"
-        meter = Meter.of_encoding(shape, workload.ENCODED_MOST, sparse=is_sparse)
-        sides = {
-            "sorted, merged": lambda e=encoder, m=meter, s=is_sparse: ours(
-                e, tokens, m, accelerator, is_sparse=s
-            ),
-            "as released": lambda e=fixed, s=is_sparse: as_released(e, texts, device, is_sparse=s),
-        }
-        check(*(side() for side in sides.values()), BF16 if device.bf16 else FP32)
-        seconds = interleaved.seconds(sides, options.rounds, device.wait)
-        measured[f"{paradigm} encoding"] = seconds
-        flops = int(
-            sequence_flops(shape, lengths_N, sparse=is_sparse, lora=None, backward=False).sum()
-        )
-        for side, values in seconds.items():
+    for paradigm, run in timed(options.size, texts, device, ("sparse", "dense"), options.rounds):
+        measured[f"{paradigm} encoding"] = run.seconds
+        for side, values in run.seconds.items():
             fastest = min(values)
             facts[f"{paradigm}, passages per second, {side}"] = round(options.texts / fastest, 1)
             if device.cuda:
-                facts[f"{paradigm}, useful MFU, {side}"] = machine.utilisation(flops, fastest)
+                facts[f"{paradigm}, useful MFU, {side}"] = machine.utilisation(run.flops, fastest)
     interleaved.report(
         measured.pop("sparse encoding"),
         checked=f"vectors to {BF16 if device.bf16 else FP32} of their norm; shown first: sparse",

@@ -39,7 +39,8 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def _device() -> str:
+def processor() -> str:
+    """The name of this machine's CPU, and how many cores there are."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.is_file() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -96,7 +97,7 @@ def report(
         checked=checked,
         packages=packages,
         facts=facts,
-        device=device or _device(),
+        device=device or processor(),
         variant=variant,
     )
 

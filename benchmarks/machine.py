@@ -61,7 +61,13 @@ def peak(side: Callable[[], object]) -> tuple[int, int]:
     return torch.cuda.max_memory_allocated(), before
 
 
-def utilisation(flops: int, seconds: float) -> str:
-    """FLOPs per second as a share of the GPU's published peak."""
+def share_of_peak(flops: int, seconds: float) -> float | None:
+    """FLOPs per second as a share of the GPU's published peak; None where that is not known."""
     most = published().peak_flops
-    return f"{flops / seconds / most:.1%}" if most else "peak not known"
+    return flops / seconds / most if most else None
+
+
+def utilisation(flops: int, seconds: float) -> str:
+    """The same in words."""
+    share = share_of_peak(flops, seconds)
+    return "peak not known" if share is None else f"{share:.1%}"

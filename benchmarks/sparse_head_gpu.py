@@ -19,6 +19,7 @@ Shapes: see lion_sweep/models/sparse_head.py.
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,40 +29,51 @@ from torch import Tensor
 from benchmarks import interleaved, machine, released, workload
 from lion_sweep.models import sparse_head
 
-TEXTS, LONGEST = 128, workload.PASSAGE_MOST
-ENTRIES = 128_256
 HIDDEN_SIZES = (2048, 3072, 4096)
 SHARES = (0.01, 1.0)
 SHARES_BETWEEN = (0.05, 0.2, 0.4, 0.6, 0.8)
 HEADLINE = "2048 both, share 0.01, weight frozen"
 CHECKED = 4096  # entries of the vocabulary whose values and gradients are compared
 
+
+@dataclass(frozen=True)
+class Sizes:
+    """Texts, tokens of the longest, entries of the vocabulary."""
+
+    texts: int = 128
+    longest: int = workload.PASSAGE_MOST
+    entries: int = 128_256
+
+    @property
+    def length_B(self) -> np.ndarray:
+        """Tokens of every text."""
+        random = np.random.default_rng(0)
+        return workload.lengths(random, workload.PASSAGE_MEAN, self.longest, self.texts)
+
+
+FULL = Sizes()
+
 Inputs = tuple[Tensor, Tensor, Tensor]  # hidden_BLD, weight_VD, mask_BL
 Head = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def lengths() -> np.ndarray:
-    """Tokens of every text."""
-    random = np.random.default_rng(0)
-    return workload.lengths(random, workload.PASSAGE_MEAN, LONGEST, TEXTS)
-
-
-def inputs(width: int, device: torch.device) -> Inputs:
-    """States, weight and mask, the same in every run."""
-    generator = torch.Generator(device).manual_seed(0)
+def inputs(width: int, device: torch.device, sizes: Sizes = FULL, seed: int = 0) -> Inputs:
+    """States, weight and mask, the same in every run with one seed."""
+    generator = torch.Generator(device).manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=device, dtype=torch.bfloat16)
 
-    length_B = torch.from_numpy(lengths()).to(device)
-    mask_BL = torch.arange(LONGEST, device=device)[None] < length_B[:, None]
-    return normal(TEXTS, LONGEST, width), normal(ENTRIES, width) / width**0.5, mask_BL.long()
+    length_B = torch.from_numpy(sizes.length_B).to(device)
+    mask_BL = torch.arange(sizes.longest, device=device)[None] < length_B[:, None]
+    hidden_BLD = normal(sizes.texts, sizes.longest, width)
+    return hidden_BLD, normal(sizes.entries, width) / width**0.5, mask_BL.long()
 
 
-def upstream(share: float, entries: int, device: torch.device) -> Tensor:
+def upstream(share: float, texts: int, entries: int, device: torch.device) -> Tensor:
     """Gradients of the result, of which a share is not 0."""
     generator = torch.Generator(device).manual_seed(1)
-    grad_BV = torch.randn(TEXTS, entries, generator=generator, device=device)
+    grad_BV = torch.randn(texts, entries, generator=generator, device=device)
     return grad_BV * (torch.rand(grad_BV.shape, generator=generator, device=device) < share)
 
 
@@ -86,7 +98,7 @@ def check(inputs: Inputs) -> None:
     """
     hidden_BLD, weight_VD, mask_BL = inputs[0], inputs[1][:CHECKED], inputs[2]
     for share in SHARES:
-        grad_BV = upstream(share, CHECKED, hidden_BLD.device)
+        grad_BV = upstream(share, len(mask_BL), len(weight_VD), hidden_BLD.device)
         found = step(ours, (hidden_BLD, weight_VD, mask_BL), grad_BV, True)
         exact = step(released.head, (hidden_BLD.float(), weight_VD.float(), mask_BL), grad_BV, True)
         for name, one, other in zip(("y", "states", "weight"), found, exact, strict=True):
@@ -96,9 +108,13 @@ def check(inputs: Inputs) -> None:
 
 
 def compare(name: str, sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Any]:
-    """Time the sides in turn, and take their peaks, of which the first one's is 1."""
+    """Time the sides in turn and, on CUDA, take their peaks, of which the first one's is 1."""
     print(f"\n{name}\n")
-    results = interleaved.compared(interleaved.seconds(sides, rounds, torch.cuda.synchronize))
+    cuda = torch.cuda.is_available()
+    wait = torch.cuda.synchronize if cuda else lambda: None
+    results = interleaved.compared(interleaved.seconds(sides, rounds, wait))
+    if not cuda:
+        return results
     peaks = {}
     for side, run in sides.items():
         most, before = machine.peak(run)
@@ -124,7 +140,7 @@ def forward(inputs: Inputs, rounds: int) -> dict[str, Any]:
 
 def both(inputs: Inputs, share: float, trained: bool, rounds: int) -> dict[str, Any]:
     """Forward and backward against the study's formulation."""
-    grad_BV = upstream(share, len(inputs[1]), inputs[0].device)
+    grad_BV = upstream(share, len(inputs[0]), len(inputs[1]), inputs[0].device)
     sides = {
         "head": lambda: step(ours, inputs, grad_BV, trained),
         "released": lambda: step(released.head, inputs, grad_BV, trained),
@@ -139,7 +155,7 @@ def ways(inputs: Inputs, share: float, rounds: int) -> dict[str, Any]:
     kernels: Any = sparse_head.kernels_of(inputs[0].device)
     hidden_TD, start_P = sparse_head.packed(inputs[0], inputs[2])
     weight_CD = inputs[1][: kernels.CHUNK]
-    grad_BC = upstream(share, len(weight_CD), hidden_TD.device)
+    grad_BC = upstream(share, len(inputs[0]), len(weight_CD), hidden_TD.device)
     _, place_BC = kernels.maxima(hidden_TD, start_P, weight_CD)
     total_TD = torch.zeros_like(hidden_TD, dtype=torch.float32)
     arguments = total_TD, grad_BC, place_BC, start_P, weight_CD
@@ -167,17 +183,16 @@ def main() -> None:
             comparisons[name] = both(sizes, share, trained, rounds)
         for share in SHARES_BETWEEN:
             comparisons[f"{width} ways, share {share}"] = ways(sizes, share, rounds)
-    length_B = lengths()
     interleaved.write(
         comparisons[HEADLINE] | {"comparisons": comparisons},
         checked="y and gradients of the released formulation in fp32, on 4,096 entries",
         packages=["torch", "triton"],
         facts={
             "rounds": rounds,
-            "texts": TEXTS,
-            "tokens": int(length_B.sum()),
-            "longest text": int(length_B.max()),
-            "entries": ENTRIES,
+            "texts": FULL.texts,
+            "tokens": int(FULL.length_B.sum()),
+            "longest text": int(FULL.length_B.max()),
+            "entries": FULL.entries,
             "CUDA": torch.version.cuda,
         },
         device=str(gpu.name),

@@ -173,8 +173,8 @@ def fake_peak(setting: Setting) -> int:
     return live.peak
 
 
-def cuda_peak(setting: Setting, steps: int = 3) -> tuple[int, float]:
-    """(most bytes allocated in a step, its seconds), the fastest of some steps after the first."""
+def cuda_peak(setting: Setting, steps: int) -> tuple[int, float]:
+    """(most bytes allocated in a step, its seconds): the median of some steps after the first."""
     trainer = Trainer(setting, build(setting, "cuda"), "cuda")
     trainer.step()
     torch.cuda.reset_peak_memory_stats()
@@ -186,7 +186,7 @@ def cuda_peak(setting: Setting, steps: int = 3) -> tuple[int, float]:
         end.record()
         end.synchronize()
         seconds.append(start.elapsed_time(end) / 1000)
-    return torch.cuda.max_memory_allocated(), min(seconds)
+    return torch.cuda.max_memory_allocated(), statistics.median(seconds)
 
 
 @dataclass(frozen=True)
@@ -199,10 +199,10 @@ class Found:
     seconds: float | None
 
     @classmethod
-    def of(cls, title: str, setting: Setting, cuda: bool) -> "Found":
-        """Measure."""
+    def of(cls, title: str, setting: Setting, cuda: bool, steps: int = 3) -> "Found":
+        """Measure; on CUDA so many steps are timed."""
         try:
-            measured, seconds = cuda_peak(setting) if cuda else (fake_peak(setting), None)
+            measured, seconds = cuda_peak(setting, steps) if cuda else (fake_peak(setting), None)
         except torch.cuda.OutOfMemoryError:
             measured = seconds = None
         return cls(title, setting, measured, seconds)
@@ -212,9 +212,22 @@ class Found:
         """Predicted to measured bytes."""
         return self.measured and self.setting.predicted().total / self.measured
 
+    @property
+    def flops(self) -> int:
+        """What the step executes, on padding too."""
+        setting = self.setting
+        flops_N = executed_flops(
+            setting.shape,
+            setting.padded_N,
+            sparse=setting.sparse,
+            lora=setting.lora,
+            cached=setting.cached,
+        )
+        return int(flops_N.sum())
+
     def row(self) -> list[str]:
         """Cells of the table."""
-        setting, predicted = self.setting, self.setting.predicted()
+        predicted = self.setting.predicted()
         parts = (predicted.weights, predicted.activations, predicted.head, predicted.optimiser)
         cells = [self.title] + [f"{part / GIB:.2f}" for part in (*parts, predicted.total)]
         if self.measured is None:
@@ -222,14 +235,7 @@ class Found:
         cells += [f"{self.measured / GIB:.2f}", f"{self.ratio:.3f}"]
         if self.seconds is None:
             return [*cells, "-", "-"]
-        flops = executed_flops(
-            setting.shape,
-            setting.padded_N,
-            sparse=setting.sparse,
-            lora=setting.lora,
-            cached=setting.cached,
-        ).sum()
-        return [*cells, f"{self.seconds:.2f}", f"{flops / self.seconds / 1e12:.0f}"]
+        return [*cells, f"{self.seconds:.2f}", f"{self.flops / self.seconds / 1e12:.0f}"]
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ Shapes: N texts, B queries, D dimensions.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -39,8 +39,8 @@ from lion_sweep.models.encoders import Encoder
 from lion_sweep.training.embedding import Embedding
 
 GROUP = 17
-MICRO_BATCH_QUERIES = {workload.PROXY: 1, "1b": 28, "3b": 16, "8b": 8}
-QUERIES = {workload.PROXY: 2, "1b": 28, "3b": 32, "8b": 32}
+MICRO_BATCH_QUERIES = {workload.PROXY: 1, workload.TINY: 1, "1b": 28, "3b": 16, "8b": 8}
+QUERIES = {workload.PROXY: 2, workload.TINY: 2, "1b": 28, "3b": 32, "8b": 32}
 MICRO_BATCH_TOKENS = 16384
 FP32, FP32_GRADIENT, BF16 = 1e-4, 1e-2, 0.05  # largest difference, as a share of the norm
 
@@ -60,7 +60,7 @@ class Step:
     ) -> None:
         """`part`: queries of the study's micro-batch. `share` of active entries; None: dense."""
         self.device, self.queries, self.part = device, queries, part
-        self.sparse = share is not None
+        self.shape, self.sparse = shape, share is not None
         torch.manual_seed(0)
         self.backbone = workload.decoder(
             shape,
@@ -80,27 +80,36 @@ class Step:
         self.parameters = list(self.backbone.trainable().values())
         self.optimiser = torch.optim.AdamW(self.parameters, lr=1e-6)
         self.regulariser = FlopsRegulariser(0.05, 0.04, 0.0)
-        self.cached, self.temperature = self._caches(shape, tied), 1.0
+        self.cached, self.tokens, self.temperature = *self._fitting(tied), 1.0
         scores = workload.represent(self.vectors(), queries, 1.0).candidate_scores_BC()
         self.temperature = float(scores.std())
 
-    def _caches(self, shape: DecoderShape, tied: bool) -> bool:
-        """Whether the graphs of the whole step do not fit the GPU, as the plan decides it."""
+    def _fitting(self, tied: bool) -> tuple[bool, int]:
+        """(whether gradients are cached, tokens of a micro-batch), as the plan decides it."""
         usable = machine.published().usable_bytes if self.device.cuda else None
-        needed = training_memory(
-            shape,
-            [(len(rows), int(self.lengths_N[rows].max())) for rows in self.batches()],
-            tied=tied,
-            sparse=self.sparse,
-            lora=workload.ADAPTERS,
-            bf16=self.device.bf16,
-            cached=False,
-        )
-        return usable is not None and needed.total > usable
 
-    def batches(self) -> list[np.ndarray]:
-        """Rows of our micro-batches."""
-        return list(micro_batches(self.lengths_N, MICRO_BATCH_TOKENS))
+        def fits(tokens: int, *, cached: bool) -> bool:
+            needed = training_memory(
+                self.shape,
+                [(len(rows), int(self.lengths_N[rows].max())) for rows in self.batches(tokens)],
+                tied=tied,
+                sparse=self.sparse,
+                lora=workload.ADAPTERS,
+                bf16=self.device.bf16,
+                cached=cached,
+            )
+            return usable is None or needed.total <= usable
+
+        tokens = MICRO_BATCH_TOKENS
+        if fits(tokens, cached=False):
+            return False, tokens
+        while tokens > self.lengths_N.max() and not fits(tokens, cached=True):
+            tokens //= 2
+        return True, tokens
+
+    def batches(self, tokens: int) -> list[np.ndarray]:
+        """Rows of our micro-batches of so many padded tokens."""
+        return list(micro_batches(self.lengths_N, tokens))
 
     def rows(self, first: int, count: int) -> list[int]:
         """Texts of `count` queries from `first` on: the queries, then their passages."""
@@ -119,11 +128,19 @@ class Step:
     def embed(self, rows: list[int], *, cached: bool) -> Embedding:
         """Our vectors of some texts."""
         texts, encoder = [self.texts[row] for row in rows], self.ours
-        return Embedding(encoder, texts, MICRO_BATCH_TOKENS, self.device, cached=cached)  # type: ignore[arg-type]
+        return Embedding(encoder, texts, self.tokens, self.device, cached=cached)  # type: ignore[arg-type]
 
     def vectors(self) -> Tensor:
         """Our vectors of all texts, without graphs."""
         return self.embed(self.rows(0, self.queries), cached=True).vectors_ND.detach()
+
+    @property
+    def useful_flops(self) -> int:
+        """Of a step: forward and backward, of real tokens alone."""
+        flops_N = sequence_flops(
+            self.shape, self.lengths_N, sparse=self.sparse, lora=workload.ADAPTERS
+        )
+        return int(flops_N.sum())
 
     def released_vectors(self, first: int) -> Tensor:
         """The study's vectors of a micro-batch that begins with query `first`."""
@@ -177,13 +194,18 @@ class Step:
         self.take_released(self.queries)
         self.update()
 
+    @property
+    def sides(self) -> dict[str, Callable[[], None]]:
+        """What is timed."""
+        return {"ours": self.our_step, "released": self.released_step}
+
     def padded(self) -> tuple[int, int]:
         """Tokens that ours and the study's loop encode in a pass."""
         theirs = []
         for first in range(0, self.queries, self.part):
             lengths_N = self.lengths_N[self.rows(first, self.part)]
             theirs += [lengths_N[: self.part], lengths_N[self.part :]]
-        ours = [self.lengths_N[rows] for rows in self.batches()]
+        ours = [self.lengths_N[rows] for rows in self.batches(self.tokens)]
         of_ours, of_theirs = (sum(len(b) * int(b.max()) for b in side) for side in (ours, theirs))
         return of_ours, of_theirs
 
@@ -208,9 +230,9 @@ class Step:
             workload.agree(kind, one, other, FP32_GRADIENT if number else FP32)
 
 
-def checked(size: str, device: Device, queries: int, share: float | None) -> Step:
+def checked(size: str, device: Device, queries: int, part: int, share: float | None) -> Step:
     """The step to time, after all that is compared."""
-    shape, part = workload.SIZES[size], MICRO_BATCH_QUERIES[size]
+    shape = workload.SIZES[size]
     exact = Step(
         replace(shape, layers=2),
         Device(device.device, bf16=False),
@@ -241,13 +263,9 @@ def main() -> None:
     queries, part = options.queries or QUERIES[size], MICRO_BATCH_QUERIES[size]
     if queries % part:
         parser.error(f"--queries {queries} is not a multiple of {part}, the study's micro-batch")
-    device = machine.CPU if size == workload.PROXY else machine.gpu()
-    step = checked(size, device, queries, options.active if is_sparse else None)
-    sides = {"ours": step.our_step, "released": step.released_step}
-    measured = interleaved.seconds(sides, options.rounds, device.wait)
-    useful = sequence_flops(
-        workload.SIZES[size], step.lengths_N, sparse=is_sparse, lora=workload.ADAPTERS
-    )
+    device = machine.CPU if size in workload.ON_CPU else machine.gpu()
+    step = checked(size, device, queries, part, options.active if is_sparse else None)
+    measured = interleaved.seconds(step.sides, options.rounds, device.wait)
     real, (of_ours, of_theirs) = int(step.lengths_N.sum()), step.padded()
     facts = {
         **vars(options),
@@ -255,16 +273,17 @@ def main() -> None:
         "passages of a query": GROUP,
         "released micro-batch, queries": part,
         "gradients cached": step.cached,
+        "tokens of our micro-batches": step.tokens,
         "real tokens": real,
         "padded tokens": f"{of_ours} ours, {of_theirs} released",
-        "useful FLOPs": f"{useful.sum():.3e}",
+        "useful FLOPs": f"{step.useful_flops:.3e}",
     }
     for side, values in measured.items():
         seconds = float(np.median(values))
         facts[f"real tokens per second, {side}"] = round(real / seconds)
         if device.cuda:
-            facts[f"useful MFU, {side}"] = machine.utilisation(int(useful.sum()), seconds)
-            facts[f"peak, GB, {side}"] = round(machine.peak(sides[side])[0] / 1e9, 2)
+            facts[f"useful MFU, {side}"] = machine.utilisation(step.useful_flops, seconds)
+            facts[f"peak, GB, {side}"] = round(machine.peak(step.sides[side])[0] / 1e9, 2)
     interleaved.report(
         measured,
         checked=f"two layers in fp32: vectors and loss to {FP32}, gradients to {FP32_GRADIENT} of "

@@ -24,8 +24,14 @@ from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.sparse import SparseEncoder
 
 PROXY = "proxy"  # 1.5 million weights and as many of embedding and head
-SIZES = {PROXY: DecoderShape(128, 512, 4, 4, 2, 32, 4096), **SHAPES}
-TIED = {PROXY: False, "1b": True, "3b": True, "8b": False}
+TINY = "tiny"  # for code that only has to run
+SIZES = {
+    PROXY: DecoderShape(128, 512, 4, 4, 2, 32, 4096),
+    TINY: DecoderShape(16, 32, 2, 2, 1, 8, 256),
+    **SHAPES,
+}
+TIED = {PROXY: False, TINY: True, "1b": True, "3b": True, "8b": False}
+ON_CPU = (PROXY, TINY)  # sizes that run there
 ADAPTERS = replace(LORA, dropout=0.0)  # with dropout no two sides agree
 QUERY_MEAN, PASSAGE_MEAN = 10, 75
 QUERY_MOST, PASSAGE_MOST, ENCODED_MOST = 64, 128, 192  # as the study cuts them
