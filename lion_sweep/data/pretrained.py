@@ -59,11 +59,14 @@ class Pretrained:
 
     def load_tokenizer(self) -> "PreTrainedTokenizerBase":
         """Raises `UserError` where it cannot be read."""
-        return _tokenizer(self.source, self.revision, offline=False)
+        return _tokenizer(self.source, self.revision, known_by=str(self.identity))
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(source: str, revision: str | None, offline: bool) -> "PreTrainedTokenizerBase":
+def _tokenizer(
+    source: str, revision: str | None, offline: bool = False, known_by: str = ""
+) -> "PreTrainedTokenizerBase":
+    """`known_by` tells the files that are there now from those that were."""
     from transformers import AutoTokenizer  # takes a second, and a warm token cache needs none
 
     try:
@@ -78,7 +81,7 @@ def _tokenizer(source: str, revision: str | None, offline: bool) -> "PreTrainedT
 
 def tokenizer_of(source: str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a folder or Hugging Face id."""
-    return _tokenizer(source, None, offline=False)
+    return _tokenizer(source, None)
 
 
 def _file(source: str, name: str, offline: bool = False) -> str | None:

@@ -1,8 +1,9 @@
 """Digests of files, so that what a file holds is known and not only what it is called.
 
-A digest is remembered with the file's path, size, time of change and inode, so that 16 GB of
-weights are read once. A file that has only just changed is read again the next time: it could
-change once more within the resolution of its time.
+A digest is remembered with the file's path, size, times of change and inode, so that 16 GB of
+weights are read once. (The inode's own time is among them: what was written to a file shows there,
+whatever its other time was set to.) A file that has only just changed is read again the next time:
+it could change once more within the resolution of its time.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ class Digests:
         """Sixteen hexadecimal digits of the SHA-256 of a file's content."""
         path = path.resolve()
         stat = path.stat()
-        state = [stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_dev]
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
         note = self.folder / f"{key_of(str(path))}.json"
         if path not in self._told:
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -42,7 +43,7 @@ class Digests:
             while block := file.read(BLOCK):
                 digest.update(block)
         found = digest.hexdigest()[:16]
-        if time.time() - stat.st_mtime > SETTLED_SECONDS:
+        if time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED_SECONDS:
             self._told[path] = state, found
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(note, {"path": str(path), "state": state, "digest": found})

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from lion_sweep.config import Config, Precision
 from lion_sweep.config.site import SiteName, When
@@ -50,11 +51,12 @@ class Execution:
 
     @cached_property
     def accelerator(self) -> Accelerator:
-        """accelerate's view of this process."""
-        return Accelerator(
-            cpu=self.site is SiteName.laptop,
-            mixed_precision="bf16" if self.precision is Precision.bf16 else "no",
-        )
+        """accelerate's view of this process, which may have computed in another precision."""
+        wanted = "bf16" if self.precision is Precision.bf16 else "no"
+        state = AcceleratorState._shared_state
+        if state and state.get("_mixed_precision", wanted) != wanted:
+            AcceleratorState._reset_state()  # it knows one precision; ranks stay as they are
+        return Accelerator(cpu=self.site is SiteName.laptop, mixed_precision=wanted)
 
     @property
     def leads(self) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep.errors import Busy
-from lion_sweep.machine import interruption
+from lion_sweep.machine import interruption, threads
 from lion_sweep.machine.digests import Digests
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
@@ -58,6 +58,7 @@ class Workshop:
             for one in stage.inputs:
                 self.run(one)
         self.progress.begin(stage.title)
+        threads.as_torch_has()  # also the kernels of the libraries that stages use
         try:
             done = engine.run(
                 self.root,

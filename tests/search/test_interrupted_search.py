@@ -20,7 +20,6 @@ import pytest
 from scipy import sparse
 from support import searched
 
-from lion_sweep import evaluating
 from lion_sweep.cell.attempts import failure_class
 from lion_sweep.search import lucene
 from lion_sweep.search.anserini import lucene_available
@@ -29,6 +28,7 @@ from lion_sweep.search.runs import Run
 from lion_sweep.search.seismic import seismic_available
 from lion_sweep.search.sparse import SparseIndex
 from lion_sweep.stages import engine
+from lion_sweep.stages import search as search_stage
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.search import RUN, TREC
 
@@ -196,8 +196,8 @@ def out_of_disk(root: Path, largest_file: int) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 
-    write_run = evaluating.write_run
-    evaluating.write_run = limited  # type: ignore[assignment]
+    write_run = search_stage.write_run
+    search_stage.write_run = limited  # type: ignore[assignment]
     try:
         search(root, "exact")
     except OSError as error:

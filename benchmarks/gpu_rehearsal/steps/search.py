@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_rehearsal.target import GIB, Case, Figure, Target
-from lion_sweep.retrieval import dense
+from lion_sweep.search import dense
 
 HITS = 1000
 QUERIES, COMPARED, ON_CPU = 1024, 8, 16
