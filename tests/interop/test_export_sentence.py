@@ -12,8 +12,9 @@ from support import by_axes
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from lion_sweep import evaluate, prepare
+from lion_sweep import evaluate
 from lion_sweep.config import Lora
+from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.export import __main__ as export
 from lion_sweep.export.form import Finished
@@ -50,7 +51,7 @@ def awkward_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
-    found = prepare.tokenizer_of(str(folder))
+    found = tokenizer_of(str(folder))
     assert (found.pad_token, found.padding_side, len(found("")["input_ids"])) == (None, "left", 1)
     return found
 
@@ -114,7 +115,7 @@ def test_the_token_ids_are_ours(finished, tmp_path: Path) -> None:
     folder.mkdir()
     SentenceTransformers(cell).write(folder)
     model = sentence.load(str(folder), "cpu")
-    tokenizer = prepare.tokenizer_of(cell.checkpoint.source)
+    tokenizer = tokenizer_of(cell.checkpoint.source)
     for task, length in (("query", 3), ("document", 6)):
         found = model.preprocess(TEXTS, task=task)
         for text, ids, mask in zip(TEXTS, found["input_ids"], found["attention_mask"], strict=True):

@@ -18,7 +18,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
-from lion_sweep.cell.cell import Cell, run
+from lion_sweep.cell import run
+from lion_sweep.cell.cell import Cell
 from lion_sweep.config.section import Section
 from lion_sweep.config.site import SiteName
 from lion_sweep.files import read_json
