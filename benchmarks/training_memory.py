@@ -24,7 +24,7 @@ from benchmarks.study_compute import LORA, REAL, SHAPES
 from benchmarks.workload import TIED, decoder
 from lion_sweep.config import Lora
 from lion_sweep.cost.ledger import DecoderShape, executed_flops
-from lion_sweep.cost.memory import Memory, training_memory
+from lion_sweep.cost.memory import Decoder, Memory, training_memory
 from lion_sweep.data.batches import micro_batches
 from lion_sweep.losses.contrastive import Contrastive
 from lion_sweep.losses.flops import FlopsRegulariser
@@ -84,12 +84,10 @@ class Setting:
     def predicted(self) -> Memory:
         """In closed form."""
         return training_memory(
-            self.shape,
+            Decoder(self.shape, self.lora, self.bf16),
             self.batches,
             tied=self.tied,
             sparse=self.sparse,
-            lora=self.lora,
-            bf16=self.bf16,
             cached=self.cached,
             shards=self.shards,
         )

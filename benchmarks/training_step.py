@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks import interleaved, machine, released, workload
 from benchmarks.machine import Device
 from lion_sweep.cost.ledger import DecoderShape, sequence_flops
-from lion_sweep.cost.memory import training_memory
+from lion_sweep.cost.memory import Decoder, training_memory
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.losses.contrastive import Contrastive
 from lion_sweep.losses.flops import FlopsRegulariser
@@ -90,12 +90,10 @@ class Step:
 
         def fits(tokens: int, *, cached: bool) -> bool:
             needed = training_memory(
-                self.shape,
+                Decoder(self.shape, workload.ADAPTERS, self.device.bf16),
                 [(len(rows), int(self.lengths_N[rows].max())) for rows in self.batches(tokens)],
                 tied=tied,
                 sparse=self.sparse,
-                lora=workload.ADAPTERS,
-                bf16=self.device.bf16,
                 cached=cached,
             )
             return usable is None or needed.total <= usable

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from lion_sweep.cell.names import label
+from lion_sweep.cell.result import RESULT, of_another
 from lion_sweep.config import Config, LadderName
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
@@ -27,7 +28,9 @@ def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
 
     Returns the site that `auto` is, and the configurations as they are settled there.
     """
-    check_output(Path(configs[0].paths.root))
+    root = Path(configs[0].paths.root)
+    check_output(root)
+    name_older(root)
     chosen, why = choose(configs[0].site.name)
     print(f"site: {chosen.name} ({why})", flush=True)
     settled = []
@@ -38,6 +41,19 @@ def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
     if any(config.ladder is LadderName.proxy for config in configs):
         print(PROXY_WARNING, flush=True)
     return chosen, settled
+
+
+def name_older(root: Path) -> None:
+    """Say how many finished cells of another version lie there, which nothing takes for new."""
+    older = [
+        path.parent.name for path in sorted(root.glob(f"cells/*/{RESULT}")) if of_another(path)
+    ]
+    if older:
+        print(
+            f"{root}: {len(older)} finished cells are of another version of lion_sweep, such as "
+            f"{older[0]}: they are left as they are, and not used.",
+            flush=True,
+        )
 
 
 def introduce(planner: Planner, config: Config) -> None:

@@ -101,6 +101,15 @@ def read_result(path: Path) -> Result:
     return result
 
 
+def of_another(path: Path) -> bool:
+    """Whether another version wrote the result, or nobody can read it."""
+    try:
+        read_result(path)
+    except UserError:
+        return True
+    return False
+
+
 def write_result(path: Path, result: Result) -> None:
     """Atomically."""
     write_json(path, result)

@@ -1,5 +1,16 @@
 """The configuration: typed sections, composed by Hydra, checked, settled, frozen."""
 
+from lion_sweep.config.recipe import (
+    Adapt,
+    DenseRecipe,
+    Lengths,
+    Lora,
+    Normalize,
+    PerLoss,
+    Precision,
+    Recipe,
+    SparseRecipe,
+)
 from lion_sweep.config.resolving import (
     CONFIG,
     config_folder,
@@ -10,28 +21,19 @@ from lion_sweep.config.resolving import (
 )
 from lion_sweep.config.schema import (
     AXES,
-    Adapt,
     Anchor,
     Budget,
     BudgetKind,
     Config,
-    DenseRecipe,
     FullShape,
     LadderName,
-    Lengths,
-    Lora,
     Loss,
     Model,
-    Normalize,
     Paradigm,
     Paths,
-    PerLoss,
     Plan,
     PlanFormat,
-    Precision,
     ProxyShape,
-    Recipe,
-    SparseRecipe,
     StatusFormat,
     StatusView,
     Teacher,

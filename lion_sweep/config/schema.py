@@ -11,9 +11,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from lion_sweep.config.data import Data, Evaluation
-from lion_sweep.config.requirements import class_behind, positive, require, says, share
+from lion_sweep.config.recipe import PerLoss, Recipe
+from lion_sweep.config.requirements import class_behind, positive, require, says
 from lion_sweep.config.section import Section
-from lion_sweep.config.site import Site, When
+from lion_sweep.config.site import Site
 
 AXES = ("model", "paradigm", "loss")
 
@@ -42,14 +43,6 @@ EXAMPLES = {
 }
 
 
-class Precision(Enum):
-    """Number format of the forward pass; weights and optimiser stay in fp32 when it is auto."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
 class TrackerKind(Enum):
     """What records losses and scores besides the files."""
 
@@ -63,13 +56,6 @@ class PlanFormat(Enum):
     table = "table"
     json = "json"
     csv = "csv"
-
-
-class Normalize(Enum):
-    """What a dense encoder scales to unit length: every token's state, or their mean."""
-
-    tokens = "tokens"
-    mean = "mean"
 
 
 @dataclass
@@ -90,15 +76,6 @@ class FullShape(ProxyShape):
 
     head_dim: int = MISSING
     vocabulary: int = MISSING
-
-
-@dataclass
-class PerLoss(Section):
-    """A number that differs between the losses."""
-
-    cl: int = MISSING
-    kd: int = MISSING
-    clkd: int = MISSING
 
 
 @dataclass
@@ -238,121 +215,6 @@ class Budget(Section):
         require(
             self.tolerance is None or self.tolerance >= 0,
             f"{key}.tolerance={self.tolerance} is a share: 0 or more, or null for no limit.",
-        )
-
-
-@dataclass
-class Lengths(Section):
-    """Tokens kept of each text in training."""
-
-    query: int = MISSING
-    passage: int = MISSING
-
-    def check(self, key: str) -> None:
-        """At least a token."""
-        positive(f"{key}.query", self.query)
-        positive(f"{key}.passage", self.passage)
-
-
-@dataclass
-class Lora(Section):
-    """Low-rank adapters; everything else is frozen. `resolve` makes None of rank 0."""
-
-    rank: int = MISSING
-    alpha: int = MISSING
-    dropout: float = MISSING
-    targets: list[str] = MISSING
-
-    def check(self, key: str) -> None:
-        """A rank."""
-        require(
-            self.rank > 0,
-            f"{key}.rank={self.rank}: set {key}.rank=0 for full fine-tuning, or a positive rank.",
-        )
-
-
-@dataclass
-class Adapt(Section):
-    """Masked next-token prediction before training."""
-
-    length: int = MISSING
-    steps: int = MISSING
-    batch_size: int = MISSING
-    chunk: int = MISSING
-    mask_probability: float = MISSING
-    learning_rate: float = MISSING
-    embedding_rate: float | None = None
-
-    def check(self, key: str) -> None:
-        """Chunks; steps may be none."""
-        for name in ("batch_size", "chunk", "length"):
-            positive(f"{key}.{name}", getattr(self, name))
-        require(self.steps >= 0, f"{key}.steps={self.steps} must be 0 (no adaptation) or more.")
-
-
-@dataclass
-class DenseRecipe(Section):
-    """What the dense paradigm takes from the recipe."""
-
-    normalize: Normalize = MISSING
-    temperature: float = MISSING
-    teacher_scale: float = MISSING
-
-
-@dataclass
-class SparseRecipe(Section):
-    """What the sparse paradigm takes from the recipe."""
-
-    threshold: float = MISSING
-    temperature: float = MISSING
-    teacher_scale: float = MISSING
-    flops_query: float = MISSING
-    flops_passage: float = MISSING
-    flops_ramp: float = MISSING
-
-    def check(self, key: str) -> None:
-        """Over which share of the steps the weights rise."""
-        share(f"{key}.flops_ramp", self.flops_ramp, "a share of the steps")
-
-
-@dataclass
-class Recipe(Section):
-    """How training runs; one option per ladder."""
-
-    name: str = MISSING
-    lengths: Lengths = MISSING
-    evaluation_query_length: int = MISSING
-    evaluation_passage_length: int = MISSING
-    batch_size: PerLoss = MISSING
-    negatives: PerLoss = MISSING
-    negative_depth: int = MISSING
-    micro_batch_tokens: int = MISSING
-    gradient_cache: When = MISSING
-    learning_rate: float = MISSING
-    embedding_rate: float | None = None
-    warmup: float = MISSING
-    weight_decay: float = MISSING
-    clip: float = MISSING
-    betas: list[float] = MISSING
-    epsilon: float = MISSING
-    precision: Precision = MISSING
-    checkpoint_every: int = MISSING
-    lora: Lora | None = None
-    adapt: Adapt = MISSING
-    flops: float = MISSING
-    flops_tolerance: float = MISSING
-    dense: DenseRecipe = MISSING
-    sparse: SparseRecipe = MISSING
-
-    def check(self, key: str) -> None:
-        """Sizes, rates, and what LoRA leaves to train."""
-        for name in ("micro_batch_tokens", "learning_rate", "negative_depth", "checkpoint_every"):
-            positive(f"{key}.{name}", getattr(self, name))
-        share(f"{key}.warmup", self.warmup, "a share of the steps")
-        require(
-            not (self.lora and self.embedding_rate),
-            f"{key}.embedding_rate trains embedding rows, which {key}.lora freezes: "
-            f"set {key}.embedding_rate=null or {key}.lora.rank=0.",
         )
 
 

@@ -160,25 +160,23 @@ def weight_bytes(decoder: Decoder, *, tied: bool, shards: int = 1) -> int:
 
 
 def training_memory(
-    shape: DecoderShape,
+    decoder: Decoder,
     batches: Sequence[tuple[int, int]],
     *,
     tied: bool,
     sparse: bool,
-    lora: Lora | None,
-    bf16: bool,
     cached: bool,
     shards: int = 1,
 ) -> Memory:
     """The worst moment of a step whose micro-batches are (rows, padded length), longest first.
 
     With `cached` gradients only one micro-batch has its graph at a time; without, all have, and
-    the backward pass frees them from the last to the first. With `lora` the base is frozen, in bf16
-    if `bf16`, under fp32 adapters; without, every weight trains, in fp32. `shards` is over how many
-    devices frozen layers are spread. Vocabulary entries are taken to be all active, which an
-    untrained sparse head comes close to, and losses to be contrastive and distilling.
+    the backward pass frees them from the last to the first. With LoRA the base is frozen, in bf16
+    if that is computed in, under fp32 adapters; without, every weight trains, in fp32. `shards` is
+    over how many devices frozen layers are spread. Vocabulary entries are taken to be all active,
+    which an untrained sparse head comes close to, and losses to be contrastive and distilling.
     """
-    decoder = Decoder(shape, lora, bf16)
+    shape, lora = decoder.shape, decoder.lora
     weights = weight_bytes(decoder, tied=tied, shards=shards)
     trained = (
         shape.lora_parameters(lora.rank, lora.targets) if lora else parameters(shape, tied=tied)
@@ -261,12 +259,10 @@ def mntp_memory(
     Of `predicted` tokens there are logits, in fp32 too, their log-softmax and its gradient.
     """
     dense = training_memory(
-        decoder.shape,
+        decoder,
         [batch],
         tied=tied,
         sparse=False,
-        lora=decoder.lora,
-        bf16=decoder.bf16,
         cached=True,
         shards=shards,
     )

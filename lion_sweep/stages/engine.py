@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -115,6 +115,14 @@ def _held_by(path: Path, owner: str) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Crew:
+    """Who does a stage: an owner that can be fenced off, and the processes that work together."""
+
+    owner: str = ""
+    team: Team = field(default_factory=Alone)
+
+
 def find(root: Path, name: str, specification: dict[str, Any]) -> Done | None:
     """The finished stage, or None.
 
@@ -151,20 +159,20 @@ def run(
     name: str,
     specification: dict[str, Any],
     work: Callable[[Path], dict[str, Any]],
-    owner: str = "",
-    team: Team | None = None,
+    crew: Crew | None = None,
     together: bool = False,
     wait: bool = True,
 ) -> Done:
     """Do `work(partial folder)` unless a stage of this specification is finished already.
 
     `work` returns facts to remember, as JSON. `seconds` sums over interrupted attempts only as far
-    as the last one: it is the wall-clock time of the attempt that finished. `owner` names who can
-    be fenced off. The leader of `team` does the work, the others too where it is done `together`.
+    as the last one: it is the wall-clock time of the attempt that finished. The leader of the
+    `crew` does the work, the others too where it is done `together`.
     Raises `Superseded`, whatever `work` raises, for a full disk an `OSError` that says so, and
     `Busy` where another process is at it and this one is not to `wait`.
     """
-    team = team or Alone()
+    crew = crew or Crew()
+    team = crew.team
     if not team.leads:
         found: Done | Path | Busy = team.tell(None)
         if isinstance(found, Busy):
@@ -183,7 +191,7 @@ def run(
         return finished
     with ExitStack() as held:
         try:
-            held.enter_context(locked(_lock(folder), owner, wait))
+            held.enter_context(locked(_lock(folder), crew.owner, wait))
         except Busy as error:
             team.tell(error)
             raise

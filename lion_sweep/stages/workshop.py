@@ -11,7 +11,7 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.engine import Alone, Done, Team
+from lion_sweep.stages.engine import Alone, Crew, Done, Team
 
 
 class Workshop:
@@ -65,8 +65,7 @@ class Workshop:
                 stage.kind,
                 stage.specification,
                 lambda folder: stage.work(self, folder),
-                owner=self.owner,
-                team=self.team,
+                Crew(self.owner, self.team),
                 together=stage.together,
                 wait=wait,
             )

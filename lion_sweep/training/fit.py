@@ -163,15 +163,13 @@ class Fit:
         return max(
             (
                 training_memory(
-                    trained.decoder.shape,
+                    trained.decoder,
                     [
                         (len(rows), int(length_N[rows].max()))
                         for rows in micro_batches(length_N, tokens)
                     ],
                     tied=trained.tied,
                     sparse=trained.sparse,
-                    lora=trained.decoder.lora,
-                    bf16=trained.decoder.bf16,
                     cached=self.caches,
                     shards=self.devices if self.sharded else 1,
                 )

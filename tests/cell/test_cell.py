@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from lion_sweep import preflight
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.result import FORMAT, read_result
 from lion_sweep.errors import UserError
@@ -133,3 +134,17 @@ def test_a_result_that_cannot_be_read_is_named(
     path.write_text(json.dumps(RESULT | {"scores": {}} | change))
     with pytest.raises(UserError, match=f"{path}.*{says}"):
         read_result(path)
+
+
+def test_results_of_another_version_are_named_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, version in (("1b-a", None), ("1b-b", FORMAT - 1), ("1b-c", FORMAT)):
+        folder = tmp_path / "cells" / name
+        folder.mkdir(parents=True)
+        record = RESULT | {"scores": {}, "format": version}
+        (folder / "result.json").write_text(json.dumps(record))
+    preflight.name_older(tmp_path)
+    assert "2 finished cells are of another version of lion_sweep, such as 1b-a" in (
+        capsys.readouterr().out
+    )

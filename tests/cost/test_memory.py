@@ -168,7 +168,9 @@ def memory(batches: list[tuple[int, int]], **changes: object):  # type: ignore[n
         "bf16": True,
         "cached": False,
     }
-    return training_memory(TINY, batches, **(settings | changes))  # type: ignore[arg-type]
+    chosen = settings | changes
+    decoder = Decoder(TINY, chosen.pop("lora"), chosen.pop("bf16"))  # type: ignore[arg-type]
+    return training_memory(decoder, batches, **chosen)  # type: ignore[arg-type]
 
 
 @given(

@@ -121,12 +121,10 @@ def test_memory_is_that_of_the_worst_share_of_the_largest_step(
     _, cuts = max(padded, key=lambda item: item[0])
     expected = [
         training_memory(
-            LLAMA_1B,
+            Decoder(LLAMA_1B, config.recipe.lora, bf16=True),
             cut,
             tied=True,
             sparse=False,
-            lora=config.recipe.lora,
-            bf16=True,
             cached=cached,
         ).total
         for cut in cuts

@@ -11,6 +11,7 @@ import pytest
 from lion_sweep.errors import Busy, Superseded
 from lion_sweep.files import key_of, write_json
 from lion_sweep.stages import engine as stage
+from lion_sweep.stages.engine import Crew
 
 SPECIFICATION = {"steps": 3, "of": ["a", "b"]}
 
@@ -143,7 +144,7 @@ def hold(root: Path, started: Any, go_on: Any, ended: Any) -> None:
         return {"by": "old"}
 
     try:
-        stage.run(root, "train", SPECIFICATION, work, owner="cell")
+        stage.run(root, "train", SPECIFICATION, work, crew=Crew("cell"))
     except Superseded:
         ended.set()
 
@@ -164,7 +165,9 @@ def test_a_process_given_up_for_dead_can_neither_write_nor_finish(tmp_path: Path
         assert not (folder / "late.json").exists()
         return {"by": "new"}
 
-    assert stage.run(tmp_path, "train", SPECIFICATION, work, owner="cell").facts == {"by": "new"}
+    assert stage.run(tmp_path, "train", SPECIFICATION, work, crew=Crew("cell")).facts == {
+        "by": "new"
+    }
     assert ended.is_set()
     assert old.exitcode == 0
     found = stage.find(tmp_path, "train", SPECIFICATION)
@@ -212,18 +215,30 @@ class Leader:
 @pytest.mark.parametrize("together", [True, False])
 def test_ranks_share_a_stage(tmp_path: Path, together: bool) -> None:
     leader, work, other = Leader(), Work(), Work()
-    led = stage.run(tmp_path, "train", SPECIFICATION, work, team=leader, together=together)
+    led = stage.run(
+        tmp_path, "train", SPECIFICATION, work, crew=Crew(team=leader), together=together
+    )
     claimed, said = leader.said
     claimed.mkdir()  # the leader is done with it; the listener only wants a place
     heard = stage.run(
-        tmp_path, "train", SPECIFICATION, other, team=Listener([claimed, said]), together=together
+        tmp_path,
+        "train",
+        SPECIFICATION,
+        other,
+        crew=Crew(team=Listener([claimed, said])),
+        together=together,
     )
     assert heard == led
     assert (work.calls, other.calls) == (1, int(together))
     again = Leader()
-    reused = stage.run(tmp_path, "train", SPECIFICATION, work, team=again, together=together)
+    reused = stage.run(
+        tmp_path, "train", SPECIFICATION, work, crew=Crew(team=again), together=together
+    )
     assert again.said == [reused]
-    assert stage.run(tmp_path, "train", SPECIFICATION, other, team=Listener([reused])) == reused
+    assert (
+        stage.run(tmp_path, "train", SPECIFICATION, other, crew=Crew(team=Listener([reused])))
+        == reused
+    )
 
 
 def lock_of(root: Path) -> Path:
@@ -235,10 +250,17 @@ def lock_of(root: Path) -> Path:
 def test_who_does_not_wait_hears_that_somebody_is_at_it(tmp_path: Path) -> None:
     leader, work = Leader(), Work()
     with stage.locked(lock_of(tmp_path), "another"), pytest.raises(Busy):
-        stage.run(tmp_path, "train", SPECIFICATION, work, team=leader, wait=False)
+        stage.run(tmp_path, "train", SPECIFICATION, work, crew=Crew(team=leader), wait=False)
     (said,) = leader.said
     with pytest.raises(Busy):  # and so do the other ranks
-        stage.run(tmp_path, "train", SPECIFICATION, work, team=Listener([said]), wait=False)
+        stage.run(
+            tmp_path,
+            "train",
+            SPECIFICATION,
+            work,
+            crew=Crew(team=Listener([said])),
+            wait=False,
+        )
     assert work.calls == 0
     assert lock_of(tmp_path).read_text() == "another"
     stage.run(tmp_path, "train", SPECIFICATION, work, wait=False)

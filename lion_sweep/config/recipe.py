@@ -1,0 +1,149 @@
+"""The schema of the group `recipe`: how training runs."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from omegaconf import MISSING
+
+from lion_sweep.config.requirements import positive, require, share
+from lion_sweep.config.section import Section
+from lion_sweep.config.site import When
+
+
+class Precision(Enum):
+    """Number format of the forward pass; weights and optimiser stay in fp32 when it is auto."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Normalize(Enum):
+    """What a dense encoder scales to unit length: every token's state, or their mean."""
+
+    tokens = "tokens"
+    mean = "mean"
+
+
+@dataclass
+class PerLoss(Section):
+    """A number that differs between the losses."""
+
+    cl: int = MISSING
+    kd: int = MISSING
+    clkd: int = MISSING
+
+
+@dataclass
+class Lengths(Section):
+    """Tokens kept of each text in training."""
+
+    query: int = MISSING
+    passage: int = MISSING
+
+    def check(self, key: str) -> None:
+        """At least a token."""
+        positive(f"{key}.query", self.query)
+        positive(f"{key}.passage", self.passage)
+
+
+@dataclass
+class Lora(Section):
+    """Low-rank adapters; everything else is frozen. `resolve` makes None of rank 0."""
+
+    rank: int = MISSING
+    alpha: int = MISSING
+    dropout: float = MISSING
+    targets: list[str] = MISSING
+
+    def check(self, key: str) -> None:
+        """A rank."""
+        require(
+            self.rank > 0,
+            f"{key}.rank={self.rank}: set {key}.rank=0 for full fine-tuning, or a positive rank.",
+        )
+
+
+@dataclass
+class Adapt(Section):
+    """Masked next-token prediction before training."""
+
+    length: int = MISSING
+    steps: int = MISSING
+    batch_size: int = MISSING
+    chunk: int = MISSING
+    mask_probability: float = MISSING
+    learning_rate: float = MISSING
+    embedding_rate: float | None = None
+
+    def check(self, key: str) -> None:
+        """Chunks; steps may be none."""
+        for name in ("batch_size", "chunk", "length"):
+            positive(f"{key}.{name}", getattr(self, name))
+        require(self.steps >= 0, f"{key}.steps={self.steps} must be 0 (no adaptation) or more.")
+
+
+@dataclass
+class DenseRecipe(Section):
+    """What the dense paradigm takes from the recipe."""
+
+    normalize: Normalize = MISSING
+    temperature: float = MISSING
+    teacher_scale: float = MISSING
+
+
+@dataclass
+class SparseRecipe(Section):
+    """What the sparse paradigm takes from the recipe."""
+
+    threshold: float = MISSING
+    temperature: float = MISSING
+    teacher_scale: float = MISSING
+    flops_query: float = MISSING
+    flops_passage: float = MISSING
+    flops_ramp: float = MISSING
+
+    def check(self, key: str) -> None:
+        """Over which share of the steps the weights rise."""
+        share(f"{key}.flops_ramp", self.flops_ramp, "a share of the steps")
+
+
+@dataclass
+class Recipe(Section):
+    """How training runs; one option per ladder."""
+
+    name: str = MISSING
+    lengths: Lengths = MISSING
+    evaluation_query_length: int = MISSING
+    evaluation_passage_length: int = MISSING
+    batch_size: PerLoss = MISSING
+    negatives: PerLoss = MISSING
+    negative_depth: int = MISSING
+    micro_batch_tokens: int = MISSING
+    gradient_cache: When = MISSING
+    learning_rate: float = MISSING
+    embedding_rate: float | None = None
+    warmup: float = MISSING
+    weight_decay: float = MISSING
+    clip: float = MISSING
+    betas: list[float] = MISSING
+    epsilon: float = MISSING
+    precision: Precision = MISSING
+    checkpoint_every: int = MISSING
+    lora: Lora | None = None
+    adapt: Adapt = MISSING
+    flops: float = MISSING
+    flops_tolerance: float = MISSING
+    dense: DenseRecipe = MISSING
+    sparse: SparseRecipe = MISSING
+
+    def check(self, key: str) -> None:
+        """Sizes, rates, and what LoRA leaves to train."""
+        for name in ("micro_batch_tokens", "learning_rate", "negative_depth", "checkpoint_every"):
+            positive(f"{key}.{name}", getattr(self, name))
+        share(f"{key}.warmup", self.warmup, "a share of the steps")
+        require(
+            not (self.lora and self.embedding_rate),
+            f"{key}.embedding_rate trains embedding rows, which {key}.lora freezes: "
+            f"set {key}.embedding_rate=null or {key}.lora.rank=0.",
+        )

@@ -1,0 +1,66 @@
+"""Cells made in this process, and what their stages hold."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+from scipy import sparse
+
+from lion_sweep.cell import run
+from lion_sweep.cell.cell import Cell
+from lion_sweep.config.site import SiteName
+from lion_sweep.files import read_json
+from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.progress import Progress
+from lion_sweep.stages.workshop import Workshop
+
+
+def done(cell: Cell) -> Cell:
+    """Make a cell in this process."""
+    progress = Progress("cell", None)
+    shop = Workshop(
+        Path(cell.config.paths.root), progress, Execution.of(cell.config, SiteName.laptop)
+    )
+    cell.freeze()
+    cell.write_result(run.run(cell, shop))
+    return cell
+
+
+def contents(cell: Cell) -> dict[str, dict[str, Any]]:
+    """What is in the folder of each stage, by its name."""
+    root = Path(cell.config.paths.root) / "stages"
+    return {stage.name: _content(root / stage.name) for stage in cell.stages.roles.values()}
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".npy":
+            found[name] = np.load(path)
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                whole = {key: arrays[key] for key in arrays.files}
+            if "indptr" in whole:
+                entries = whole["data"], whole["indices"], whole["indptr"]
+                whole = {"vectors": sparse.csr_matrix(entries, whole["shape"]).toarray()}
+            found |= {
+                f"{name} {key}": array for key, array in whole.items() if array.dtype.kind in "fi"
+            }
+        elif path.suffix == ".safetensors":
+            found |= {f"{name} {key}": array for key, array in load_file(path).items()}
+        elif path.name == "per_query.json":
+            for measure, values in read_json(path).items():
+                found[f"{name} {measure}"] = np.array(list(values.values()))
+    found["loss"] = np.array(read_json(folder / "done.json")["facts"].get("loss", []))
+    return found
+
+
+def same(one: dict[str, Any], other: dict[str, Any], *, rounded: bool) -> bool:
+    """Equal to the bit, or to the rounding of sums."""
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if rounded else {"rtol": 0.0, "atol": 0.0}
+    return one.keys() == other.keys() and all(
+        one[key].shape == other[key].shape and np.allclose(one[key], other[key], **tolerance)
+        for key in one
+    )
