@@ -84,7 +84,7 @@ class EvaluationSet(Section):
 
 @dataclass
 class Seismic(Section):
-    """What the approximate sparse engine may leave out, see retrieval/seismic.py."""
+    """What the approximate sparse engine may leave out, see search/seismic.py."""
 
     n_postings: int = MISSING
     summary_energy: float = MISSING
