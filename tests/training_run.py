@@ -228,7 +228,7 @@ def take_steps(
         seen = [Seen()]
         do(folder, seen[0])
     else:
-        spread(_rank, ranks, folder)
+        spread(as_rank, ranks, folder)
         seen = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
     (done,) = root.glob("stages/adapt-*/done.json")
     start, end = (_weights(root, backbone, stage) for stage in ("adapt", "train"))
@@ -244,7 +244,8 @@ def spread(run: Callable[..., None], ranks: int, folder: Path) -> None:
     mp.start_processes(run, (ranks, port, folder), nprocs=ranks, start_method="forkserver")
 
 
-def _rank(rank: int, ranks: int, port: int, folder: Path) -> None:
+def as_rank(rank: int, ranks: int, port: int, folder: Path) -> None:
+    """Do the task as one of several ranks."""
     os.environ.update(
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),

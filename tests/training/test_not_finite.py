@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from training_run import Seen, do, freeze
+from torch import Tensor
+from training_run import Seen, as_rank, do, freeze, spread
 
 from lion_sweep.errors import NotFinite
+from lion_sweep.training import loop
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 WORDS = [
@@ -47,3 +50,30 @@ def test_in_adaptation(collection: Path, backbones: dict[bool, Path], tmp_path: 
     assert len(seen.adapting) == 1
     assert not seen.logged and not seen.training and seen.exit_codes == [1]
     assert not list(tmp_path.glob("stages/adapt-*/done.json"))
+
+
+def poisoned(rank: int, ranks: int, port: int, folder: Path) -> None:
+    """A rank of which the second one's loss is not a number."""
+    plain = loop.Objective.__call__
+
+    def objective(self: loop.Objective, step: Any, progress: float) -> dict[str, Tensor]:
+        return {name: rank * float("nan") * v for name, v in plain(self, step, progress).items()}
+
+    with pytest.MonkeyPatch.context() as planted:
+        if rank:
+            planted.setattr(loop.Objective, "__call__", objective)
+        try:
+            as_rank(rank, ranks, port, folder)
+        except NotFinite as error:
+            (folder / f"{rank}.txt").write_text(str(error))
+
+
+def test_on_one_rank_of_two(collection: Path, backbones: dict[bool, Path], tmp_path: Path) -> None:
+    """Both end, with the same cause; nobody is left waiting."""
+    words = [*WORDS, "site.devices=2", "recipe.adapt.steps=0"]
+    folder = freeze(tmp_path, collection, backbones[False], words)
+    spread(poisoned, 2, folder)
+    for rank in range(2):
+        assert "The loss is nan at step 0" in (folder / f"{rank}.txt").read_text()
+    (attempt,) = folder.glob("attempts/*.json")
+    assert json.loads(attempt.read_text())["failure"]["class"] == "NaN"
