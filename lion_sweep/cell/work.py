@@ -1,6 +1,7 @@
 """Doing a task in this process: what every launcher comes down to, on a laptop or in a job."""
 
 import traceback
+from dataclasses import replace
 
 import torch
 
@@ -11,6 +12,7 @@ from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
+from lion_sweep.machine.site import world_size
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.engine import Alone, Team
@@ -32,7 +34,8 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
     command waits for another one that does the same. Raises what ended it: `Interrupted` and
     `Superseded` are no failures.
     """
-    team, how = team or Alone(), Execution.of(task.config, site)
+    # A stage may be given fewer devices than its cell: those that are here are what counts.
+    team, how = team or Alone(), replace(Execution.of(task.config, site), devices=world_size())
     if not team.leads:
         _do(task, Workshop(task.root, Progress(task.label, None), how, team=team))
         return Progress(task.label, None)

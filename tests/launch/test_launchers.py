@@ -172,7 +172,7 @@ def test_sbatch_that_fails_is_asked_again_and_what_it_took_withdrawn(
     assert len(scheduler.arrays) == 1
     assert len(scheduler.cancelled) == slurm.SUBMIT_TRIES - 1
     scheduler.refusals = slurm.SUBMIT_TRIES
-    with pytest.raises(SlurmError, match=r"sbatch refused teacher minilm: socket timed out"):
+    with pytest.raises(SlurmError, match=r"sbatch refused teacher bm25: socket timed out"):
         launcher([task for task in tasks if task.kind == "teacher"])
     assert scheduler.refusals == 0
 
