@@ -28,7 +28,7 @@ GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
 CHAOS_ARGS ?= --kills 30
 REHEARSAL_ARGS ?=
 
-.PHONY: help setup demo plan status test test-slurm slurm-dev-up slurm-dev-down chaos lint format \
+.PHONY: help setup demo plan status test test-fast test-slurm slurm-dev-up slurm-dev-down chaos lint format \
   scaling-report bench bench-gpu gpu-rehearsal clean
 
 help: ## this list
@@ -62,6 +62,9 @@ status: .venv/done ## where every cell is: queued, running, finished, failed
 # full speed.
 test: .venv/done ## every test; those of SLURM start a private cluster
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+test-fast: .venv/done ## those that take two minutes in all, for the loop of work
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow"
 
 test-slurm: .venv/done ## the tests of SLURM alone, with what they need installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/launch

@@ -29,11 +29,30 @@ MakeModel = Callable[..., LlamaForCausalLM]
 Compose = Callable[..., Config]
 Once = Callable[[str, Callable[[Path], object]], Path]
 SLOWEST = ("launch", "system")  # folders
+# Folders and files that take clusters, whole grids, several processes or compilers.
+SLOW = (
+    "interop",
+    "test_benchmarks",
+    "test_compiled",
+    "test_gpu_rehearsal",
+    "test_identity_of_files",
+    "test_identity_walk",
+    "test_interrupted_search",
+    "test_mntp_steps",
+    "test_sharding",
+    "test_sparse_head_compiles",
+    "test_sparse_head_triton",
+    "test_steps",
+    "test_work",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slowest files begin first, lest one process is left with them at the end."""
     items.sort(key=lambda item: item.path.parent.name not in SLOWEST)
+    for item in items:
+        if item.path.parent.name in (*SLOWEST, *SLOW) or item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
