@@ -10,12 +10,13 @@ from typing import Any
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def written(path: Path, *, only_writer: bool = False) -> Iterator[Path]:
     """A file to write, which takes the place of `path` at the end: readers see the old or the new.
 
-    Where the writing fails, `path` stays as it was.
+    Where the writing fails, `path` stays as it was. What a killed process leaves behind is taken
+    over by the next one, where no other can write at the same time (`only_writer`).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{'tmp' if only_writer else os.getpid()}")
     try:
         yield temporary
         temporary.replace(path)

@@ -1,12 +1,12 @@
 """Write the report of a sweep: `python -m lion_sweep.report`."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lion_sweep.files import written
 from lion_sweep.report.collect import (
     AXES,
     LADDERS,
@@ -58,12 +58,8 @@ def write_report(parts: Sequence[Section], folder: Path) -> None:
 def _write(path: Path, content: bytes) -> None:
     """Replace the file in one step, so that a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def parse_grid(words: Sequence[str]) -> list[Cell]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lion_sweep.files import written
 
 Hits = list[tuple[str, float]]
 """(document id, score) pairs, best first."""
@@ -141,7 +142,7 @@ class Run:
         `Run.load` reads an equal run with scores of the same type.
         """
         run = self.compacted()
-        with _whole(path) as temporary, temporary.open("wb") as file:
+        with written(path, only_writer=True) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 query_ids=_as_bytes(run.query_ids),
@@ -226,20 +227,6 @@ def drop_self_hits(run: Run) -> Run:
     return replace(run, documents_QK=documents_QK, scores_QK=scores_QK)
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path that becomes `path` in the end, or disappears.
-
-    A killed process leaves it behind, and the next one that writes this file takes it over.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_trec(run: Run, path: Path, tag: str) -> None:
     """Write the run as a TREC file: query id, "Q0", document id, rank from 1, score, tag.
 
@@ -255,7 +242,10 @@ def write_trec(run: Run, path: Path, tag: str) -> None:
             raise ValueError(f"{column!r} cannot be a TREC column: empty or with white space")
     if not np.isfinite(run.scores_QK[run.documents_QK != NO_HIT]).all():
         raise ValueError("a score is not finite")
-    with _whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with (
+        written(path, only_writer=True) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
         for query_id in run.query_ids:
             file.writelines(
                 f"{query_id} Q0 {document_id} {rank} {score!r} {tag}\n"
