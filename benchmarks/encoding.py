@@ -35,7 +35,7 @@ from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.search.encoding import Vectors, encode, whole
+from lion_sweep.search.encoding import Setting, Vectors, encode, whole
 
 BATCH, BATCH_TOKENS = 64, 16384  # the study's; evaluation.batch_tokens
 ACTIVE = 0.01
@@ -52,13 +52,10 @@ def ours(
         encode(
             encoder,
             tokens,
-            workload.ENCODED_MOST,
-            BATCH_TOKENS,
-            is_sparse=is_sparse,
-            meter=meter,
-            accelerator=accelerator,
-            folder=Path(folder),
-            on_batch=lambda *_: None,
+            Setting(workload.ENCODED_MOST, BATCH_TOKENS, is_sparse, None, meter),
+            accelerator,
+            Path(folder),
+            lambda *_: None,
         )
         return whole([Path(folder)], len(tokens))[0]
 

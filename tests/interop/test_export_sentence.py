@@ -72,9 +72,10 @@ def finished(make_model, compose_cell, tmp_path: Path) -> Callable[..., Finished
                     torch.nn.init.normal_(weight, std=0.3)
             return encoder(adapted.merged())
 
-        config = compose_cell("ladder=full", f"paradigm={paradigm}")
         lengths = SAMPLE.query_length, SAMPLE.passage_length
-        config.evaluation.query_length, config.evaluation.passage_length = lengths
+        words = ["evaluation.query_length", "evaluation.passage_length"]
+        cut = [f"{word}={length}" for word, length in zip(words, lengths, strict=True)]
+        config = compose_cell("ladder=full", f"paradigm={paradigm}", *cut)
         cell = Checkpoint("tiny", "cell", str(source), paradigm, {}, load, lengths, config)
         return Finished(cell, config, {}, tmp_path / "weights")
 
