@@ -290,7 +290,7 @@ def test_equal_texts_are_encoded_and_counted_once(base: Path, cell: tuple[Path, 
 def test_what_a_cell_says_of_itself(base: Path, cell: tuple[Path, Result]) -> None:
     _, result = cell
     assert (result["seed"], result["data"], result["ladder"]) == (SEED, NAME, "proxy")
-    assert (result["site"], result["precision"]) == ("laptop", "fp32")
+    assert result["site"] == "laptop" and result["precision"] in ("fp32", "bf16")
     sizes = {
         name: (held["documents"], held["queries"], held["group"])
         for name, held in result["collections"].items()
