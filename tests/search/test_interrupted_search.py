@@ -126,7 +126,14 @@ def amid_the_search_of_lucene(root: Path) -> None:
 
 
 def with_the_index_of_seismic_on_disk(root: Path) -> None:
-    Path.unlink = die  # type: ignore[method-assign]
+    plain = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if any(part.startswith("search-") for part in self.parts):
+            die()
+        plain(self, missing_ok)
+
+    Path.unlink = unlink  # type: ignore[method-assign]
 
 
 def attempt(root: Path, engine: str, prepared: Kill) -> None:
