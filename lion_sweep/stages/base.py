@@ -11,6 +11,7 @@ Fields that change no number (`beside`: titles, places) stand in no key, and nei
 work is carried out (execution.py).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
 from enum import Enum
@@ -57,7 +58,7 @@ def _keyed(value: Any) -> Iterator[tuple[str, Any]]:
             yield entry.name, getattr(value, entry.name)
 
 
-class Stage:
+class Stage(ABC):
     """A piece of work; subclasses are frozen dataclasses with `eq=False`.
 
     Two stages are the same where their names are.
@@ -96,9 +97,9 @@ class Stage:
         found = (_stages(getattr(self, entry.name)) for entry in fields(self))  # type: ignore[arg-type]
         return tuple(stage for several in found for stage in several)
 
+    @abstractmethod
     def work(self, shop: "Workshop", folder: Path) -> dict[str, Any]:
         """Do it, into `folder`; returns facts to remember, as JSON."""
-        raise NotImplementedError
 
 
 def _stages(value: Any) -> Iterator[Stage]:
