@@ -12,6 +12,7 @@ FLOPS = ["paradigm=sparse", "loss=cl", "budget.flops=3e10", "budget.tolerance=nu
 # key: (another value, or overrides; the first stage that it changes), in the sparse cell.
 WALK: dict[str, tuple[str | list[str], str]] = {
     "model.name": ("other", CELL),
+    "model.title": ("Other", NOTHING),
     "model.full": ("some/where", NOTHING),
     "model.full_shape.hidden_size": ("64", NOTHING),
     "model.full_shape.intermediate_size": ("64", NOTHING),
@@ -31,11 +32,13 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "model.epochs.kd": ("2", NOTHING),
     "model.epochs.clkd": ("2", NOTHING),
     "paradigm.name": ("sparse", NOTHING),  # another one is another paradigm: the dense cell
+    "paradigm.title": ("Other", NOTHING),
     "paradigm.encoder": (["paradigm.encoder.threshold=1.5"], "encode untrained passages twin"),
     "paradigm.temperature": ("2.0", "train"),
     "paradigm.teacher_scale": ("2.0", "train"),
     "paradigm.regulariser": (["paradigm.regulariser.query_weight=0.1"], "train"),
     "loss.name": ("other", CELL),
+    "loss.title": ("Other", NOTHING),
     "loss.batch_size": ("4", "train"),
     "loss.negatives": ("2", "train"),
     "loss.terms": (["loss.terms.contrastive.weight=0.9"], "train"),

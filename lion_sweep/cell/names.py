@@ -1,13 +1,132 @@
-"""What people call a cell."""
+"""What people call a cell, and which keys of the configuration tell it apart from others.
 
-from lion_sweep.config import AXES, Config
+`Settings` are a configuration laid flat: 'recipe.lora.rank' leads to '4'.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lion_sweep.config import AXES, Config, plain
+
+Settings = Mapping[str, str]
+
+# Portions, places and limits, which change no number, and sizes of decoders that are not built.
+SILENT = (
+    "id", "axes", "site", "tracking", "paths", "plan", "status", "confirm",
+    "budget.tolerance", "budget.confirm_gpu_hours",
+    "evaluation.batch_tokens",
+    "model.full", "model.full_shape",
+    "recipe.checkpoint_every", "recipe.flops_tolerance", "recipe.gradient_cache",
+    "recipe.micro_batch_tokens",
+)  # fmt: skip
+UNSET = "null"
 
 
 def axes(config: Config) -> dict[str, str]:
-    """The three choices that name a cell in every table."""
+    """The three choices that every cell has."""
     return {axis: getattr(config, axis).name for axis in AXES}
 
 
 def label(config: Config) -> str:
     """Axes joined, as in 1b-sparse-cl."""
     return "-".join(axes(config).values())
+
+
+def settings(config: Config | Mapping[str, Any]) -> Settings:
+    """All that could change a number."""
+    told = config if isinstance(config, Mapping) else plain(config)
+    return dict(_leaves(told, ""))
+
+
+def _leaves(value: Any, key: str) -> Iterable[tuple[str, str]]:
+    if key in SILENT or key.endswith(".title"):
+        return
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: UNSET}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def differing(cells: Sequence[Settings]) -> list[str]:
+    """Keys, besides the axes, that some of the cells have another value for.
+
+    Left out is what says nothing of its own: what an option that differs by its name brings along,
+    and what it takes from the recipe.
+    """
+    keys = list(dict.fromkeys(key for cell in cells for key in cell))
+    columns = {key: [cell.get(key, UNSET) for cell in cells] for key in keys}
+    several = [key for key in keys if len(set(columns[key])) > 1]
+    several = [key for key in several if key not in [f"{axis}.name" for axis in AXES]]
+    kept = [key for key in several if key.endswith(".name")]
+    for of_recipe in (True, False):
+        for key in several:
+            option = key.partition(".")[0]
+            if key not in kept and (option in ("recipe", "seed")) == of_recipe:
+                sources = [columns[other] for other in kept if other.startswith("recipe.")]
+                names = columns.get(f"{option}.name", [""] * len(cells))
+                if not _follows(columns[key], names, [] if of_recipe else sources):
+                    kept.append(key)
+    return sorted(kept)
+
+
+def _follows(values: list[str], names: list[str], sources: list[list[str]]) -> bool:
+    """Whether, among the cells with an option of one name, the values are all equal, or a source's.
+
+    A source, such as `recipe.batch_size.cl`, is what the values of one option are taken from.
+    """
+    for name in set(names):
+        group = [number for number, other in enumerate(names) if other == name]
+        own = [values[number] for number in group]
+        if len(set(own)) > 1 and own not in [[s[number] for number in group] for s in sources]:
+            return False
+    return True
+
+
+def short(keys: Iterable[str]) -> dict[str, str]:
+    """The fewest last words of each key that no other one ends in; of an option's name, the option.
+
+    So `recipe.lora.rank` is 'rank', and `teacher.name` is 'teacher'.
+    """
+    ends = {key: f".{key.removesuffix('.name')}" for key in keys}
+    found = {}
+    for key, whole in ends.items():
+        words = whole[1:].split(".")
+        parts = (".".join(words[-count:]) for count in range(1, len(words) + 1))
+        found[key] = next(p for p in parts if sum(e.endswith(f".{p}") for e in ends.values()) == 1)
+    return found
+
+
+def full_names(cells: Sequence[tuple[str, str, Settings]]) -> list[str]:
+    """A name for each (label, id, settings) that no other one has.
+
+    Cells of one label gain the keys that they differ in, and the end of their ids where they differ
+    in none: their files do, or the code.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, (name, _, _) in enumerate(cells):
+        groups[name].append(number)
+    names = [name for name, _, _ in cells]
+    for name, group in groups.items():
+        if len(group) == 1:
+            continue
+        keys = short(differing([cells[number][2] for number in group]))
+        for number in group:
+            told = cells[number][2]
+            names[number] = " ".join(
+                [name, *(f"{s}={told.get(k, UNSET)}" for k, s in keys.items())]
+            )
+        equal = Counter(names[number] for number in group)
+        for number in group:
+            if equal[names[number]] > 1:
+                names[number] += f" ({cells[number][1][-12:-6]})"
+    return names

@@ -10,7 +10,7 @@ from lion_sweep.files import write_json
 
 RESULT = "result.json"
 # Raised when a key changes what it means, or one that is needed comes to be.
-FORMAT = 2
+FORMAT = 3
 
 Means = Mapping[str, float | None]  # by measure; None: not a number
 
@@ -21,6 +21,7 @@ class Result(TypedDict):
     format: int
     id: str
     axes: dict[str, str]
+    config: dict[str, Any]  # every key, settled
     ladder: str
     seed: int
     data: str  # the collection that it was trained on
@@ -50,6 +51,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "scores": dict,
 }
 OBJECTS = (
+    "config",
     "backbone",
     "untrained",
     "gain",

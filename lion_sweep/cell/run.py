@@ -60,6 +60,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
             format=FORMAT,
             id=cell.id,
             axes=axes(cell.config),
+            config=plain(cell.config),
             ladder=cell.config.ladder.name,
             seed=cell.config.seed,
             data=own,

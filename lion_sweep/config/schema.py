@@ -83,6 +83,7 @@ class Model(Section):
     """The size axis."""
 
     name: str = MISSING
+    title: str | None = None  # in tables and figures; None: the name
     backbone: str | None = None
     full: str | None = None
     full_shape: FullShape | None = None
@@ -95,6 +96,7 @@ class Paradigm(Section):
     """The representation axis."""
 
     name: str = MISSING
+    title: str | None = None  # in tables and figures; None: the name
     encoder: dict[str, Any] = MISSING
     temperature: float = MISSING
     teacher_scale: float = MISSING
@@ -113,6 +115,7 @@ class Loss(Section):
     """The supervision axis: named terms, each with its weight."""
 
     name: str = MISSING
+    title: str | None = None  # in tables and figures; None: the name
     batch_size: int = MISSING
     negatives: int = MISSING
     terms: dict[str, Any] = MISSING

@@ -7,20 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lion_sweep.files import written
-from lion_sweep.report.collect import (
-    AXES,
-    LADDERS,
-    Cell,
-    collect,
-    grid,
-    started,
-)
+from lion_sweep.report.axes import STUDY, full_key
+from lion_sweep.report.collect import LADDERS, Asked, collect, unfinished
 from lion_sweep.report.exports import csv_text, json_text, significance_csv
 from lion_sweep.report.figures import render, scaling_figure
 from lion_sweep.report.overview import overviews
 from lion_sweep.report.page import page
-from lion_sweep.report.sections import Section, sections
-from lion_sweep.report.significance import MEASURE
+from lion_sweep.report.sections import Section, Wanted, sections
 from lion_sweep.report.tables import (
     LABELS,
     latex,
@@ -30,7 +23,7 @@ from lion_sweep.report.tables import (
     significance_table,
 )
 
-WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in AXES.items())
+WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in STUDY.items())
 
 
 def write_report(parts: Sequence[Section], folder: Path) -> None:
@@ -39,8 +32,8 @@ def write_report(parts: Sequence[Section], folder: Path) -> None:
     for section in parts:
         for measure in section.measures:
             figure = scaling_figure(section, measure)
-            stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.collection}-{measure}")
-            vectors[section.ladder, section.collection, measure] = svg = render(figure, "svg")
+            stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.name}-{measure}")
+            vectors[section.ladder, section.name, measure] = svg = render(figure, "svg")
             _write(folder / "figures" / f"{stem}.svg", svg)
             _write(folder / "figures" / f"{stem}.png", render(figure, "png"))
     texts = {
@@ -62,33 +55,66 @@ def _write(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def parse_grid(words: Sequence[str]) -> list[Cell]:
-    """Cells of words such as 'model=1b,3b'; axes left out are whole. Raises ValueError."""
+def parse_grid(words: Sequence[str], cells: Sequence[Asked]) -> dict[str, list[str]]:
+    """Values by key, of words such as 'model=1b,3b'. Raises ValueError."""
     chosen: dict[str, list[str]] = {}
     for word in words:
-        axis, equals, values = word.partition("=")
-        if not equals or axis not in AXES or axis in chosen:
-            raise ValueError(f"cannot read '{word}'; name each axis once, as in: {WHOLE_GRID}")
-        chosen[axis] = list(dict.fromkeys(values.split(",")))
-    return grid(**chosen)
+        name, equals, values = word.partition("=")
+        if not equals or not values:
+            raise ValueError(f"cannot read '{word}'; write KEY=VALUES, as in: {WHOLE_GRID}")
+        key = full_key(name, cells)
+        if key in chosen:
+            raise ValueError(f"'{word}' names {key} once more; give all its values in one word")
+        chosen[key] = list(dict.fromkeys(values.split(",")))
+    return chosen
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    form = argparse.ArgumentDefaultsHelpFormatter
+    made = argparse.ArgumentParser(
+        "python -m lion_sweep.report", description=__doc__, formatter_class=form
+    )
+    made.add_argument(
+        "--root",
+        type=Path,
+        default=Path("outputs"),
+        help="folder with cells/; paths.root=ROOT says the same",
+    )
+    made.add_argument("--name", default="scaling", help="folder under ROOT/reports")
+    made.add_argument(
+        "--grid",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUES",
+        help="only these cells, and all combinations of them, where missing ones are "
+        f"holes; the study's: {WHOLE_GRID}",
+    )
+    made.add_argument(
+        "--columns",
+        metavar="KEY",
+        help="what is across in tables and figures, as in seed or lora.rank; without "
+        "it sizes, or the number that cells differ in",
+    )
+    made.add_argument(
+        "--tables",
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="a table and a figure for each value, as in budget.flops",
+    )
+    made.add_argument("--ladder", choices=LADDERS, help="only this ladder")
+    made.add_argument("--data", help="only cells trained on this data")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write and print the report; 0 where every asked-for cell is complete, 2 error, 3 holes."""
-    parser = argparse.ArgumentParser("python -m lion_sweep.report", description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path("outputs"), help="folder with cells/")
-    parser.add_argument("--name", default="scaling", help="folder under <root>/reports")
-    parser.add_argument("--grid", nargs="+", default=[], metavar="AXIS=VALUES", help=WHOLE_GRID)
-    parser.add_argument("--ladder", choices=LADDERS, help="only this ladder (default: each)")
-    parser.add_argument("--data", help="only cells trained on this data (default: any)")
-    options = parser.parse_args(arguments)
-    try:
-        cells = parse_grid(options.grid)
-    except ValueError as error:
-        parser.error(f"--grid: {error}")
+    words = sys.argv[1:] if arguments is None else arguments
+    made = parser()
+    options = made.parse_args([word.replace("paths.root=", "--root=", 1) for word in words])
     if not re.fullmatch(r"\w[\w.-]*", options.name):
-        parser.error(f"--name: '{options.name}' must be letters, digits, '.', '_' and '-' only")
-
+        made.error(f"--name: '{options.name}' must be letters, digits, '.', '_' and '-' only")
     everything = collect(options.root)
     if not everything:
         print(
@@ -106,21 +132,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         there = sorted({f"--ladder {result.ladder} --data {result.data}" for result in everything})
         print(f"No result fits; there are results for: {'; '.join(there)}.", file=sys.stderr)
         return 2
-
-    begun = started(options.root)
-    parts = sections(results, cells, begun)
+    begun = [
+        cell
+        for cell in unfinished(options.root)
+        if options.ladder in (None, cell.ladder)
+        and options.data in (None, cell.settings.get("data.name"))
+    ]
+    told = [*(result.asked for result in results), *begun]
+    try:
+        wanted = Wanted(
+            parse_grid(options.grid, told),
+            options.columns and full_key(options.columns, told),
+            [full_key(word, told) for word in options.tables],
+        )
+        parts = sections(results, begun, wanted)
+    except ValueError as error:
+        made.error(str(error))
     folder = options.root / "reports" / options.name
     write_report(parts, folder)
     for ladder, table in overviews(parts).items():
         print(f"{LABELS[ladder]}\n\n{markdown_table(table)}\n")
     for section in parts:
         print(f"{LABELS[section.ladder]}\n")
-        print(f"{markdown_table(scaling_table(section, MEASURE))}\n")
+        print(f"{markdown_table(scaling_table(section, section.main))}\n")
         if section.comparison.systems:
             print(f"{markdown_table(significance_table(section))}\n")
     # A ladder without any result names no collection, hence has no section to show its holes.
-    unseen = {at for at, cell in begun if cell in cells and options.ladder in (None, at)}
-    unseen -= {section.ladder for section in parts}
+    unseen = {cell.ladder for cell in begun} - {section.ladder for section in parts}
     for ladder in sorted(unseen):
         print(f"The {ladder} ladder was started, but has no result yet: all of it is holes.\n")
     print(f"page: {folder / 'index.html'}\ntables: {folder / 'scaling.md'}")

@@ -1,8 +1,7 @@
-"""Read the cells of a sweep: their results, and which were started."""
+"""Read the cells of a sweep: their results, and which were asked for and have none."""
 
-import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,37 +9,29 @@ from typing import Any
 import yaml
 
 from lion_sweep.cell import result
+from lion_sweep.cell.names import Settings, settings
+from lion_sweep.config import AXES, CONFIG
 
-AXES = {
-    "model": ("1b", "3b", "8b"),
-    "paradigm": ("sparse", "dense"),
-    "loss": ("cl", "kd", "clkd"),
-}
 LADDERS = ("proxy", "full")
-MEASURES = ("nDCG@10", "MRR@10", "Recall@100")
-LOSS_NAMES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One point of the grid. Raises ValueError for a value the study does not have."""
+class Asked:
+    """A cell that was asked for: its ladder, axes, settings, and what its options are called."""
 
-    model: str
-    paradigm: str
-    loss: str
+    ladder: str
+    axes: Mapping[str, str]
+    settings: Settings
+    titles: Mapping[str, str]
 
-    def __post_init__(self) -> None:
-        for axis, known in AXES.items():
-            if (value := getattr(self, axis)) not in known:
-                raise ValueError(f"{axis}={value} is unknown, use one of {', '.join(known)}")
-
-    @property
-    def row(self) -> str:
-        """Paradigm and loss as a table row names them, such as 'sparse CL+KD'."""
-        return f"{self.paradigm} {LOSS_NAMES[self.loss]}"
-
-    def __str__(self) -> str:
-        return f"{self.row} {self.model}"
+    @classmethod
+    def of(cls, ladder: str, axes: Mapping[str, Any], config: Mapping[str, Any]) -> "Asked":
+        """From a configuration. Raises ValueError where an axis is missing."""
+        if missing := [axis for axis in AXES if not isinstance(axes.get(axis), str | int)]:
+            raise ValueError(f"axis '{missing[0]}' is missing")
+        options = {axis: config.get(axis) or {} for axis in AXES}
+        titles = {axis: str(options[axis].get("title") or axes[axis]) for axis in AXES}
+        return cls(ladder, {axis: str(axes[axis]) for axis in AXES}, settings(config), titles)
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class CellResult:
     """The fields of a finished cell's result.json, its folder and when it changed (Unix s)."""
 
     id: str
-    axes: Cell
+    asked: Asked
     ladder: str
     seed: int
     data: str
@@ -78,15 +69,6 @@ class CellResult:
         return str(told.get("folder", self.id) if isinstance(told, dict) else self.id)
 
 
-def grid(
-    model: Sequence[str] = AXES["model"],
-    paradigm: Sequence[str] = AXES["paradigm"],
-    loss: Sequence[str] = AXES["loss"],
-) -> list[Cell]:
-    """All combinations of the given axis values; raises ValueError for an unknown value."""
-    return [Cell(m, p, k) for p, k, m in itertools.product(paradigm, loss, model)]
-
-
 def number(record: Mapping[str, Any], *keys: str) -> float | None:
     """The number under nested keys; None where a key is absent or holds no number."""
     value: Any = record
@@ -100,17 +82,16 @@ def read_result(path: Path) -> CellResult:
     record = result.read_result(path)
     if record["ladder"] not in LADDERS:
         raise ValueError(f"{path}: ladder '{record['ladder']}' is not one of {', '.join(LADDERS)}")
+    config = dict(record["config"])
+    if record["teacher"] is None:
+        config.pop("teacher", None)  # its loss reads none, whichever was chosen beside it
     try:
-        axes = _cell(record["axes"])
+        asked = Asked.of(record["ladder"], record["axes"], config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    own = {entry.name for entry in fields(CellResult)} - {"axes", "folder", "modified"}
+    own = {entry.name for entry in fields(CellResult)} - {"asked", "folder", "modified"}
     told: dict[str, Any] = {key: value for key, value in record.items() if key in own}
-    return CellResult(axes=axes, folder=path.parent, modified=path.stat().st_mtime, **told)
-
-
-def _cell(axes: Mapping[str, Any]) -> Cell:
-    return Cell(*(str(axes.get(axis)) for axis in AXES))
+    return CellResult(asked=asked, folder=path.parent, modified=path.stat().st_mtime, **told)
 
 
 def collect(root: Path) -> list[CellResult]:
@@ -124,13 +105,15 @@ def collect(root: Path) -> list[CellResult]:
     return results
 
 
-def started(root: Path) -> set[tuple[str, Cell]]:
-    """(ladder, cell) of every `<root>/cells/<id>/config.yaml`; names malformed ones on stderr."""
-    begun = set()
-    for path in sorted(root.glob("cells/*/config.yaml")):
+def unfinished(root: Path) -> list[Asked]:
+    """Cells that have a configuration and no result that can be read; names malformed ones."""
+    begun = []
+    for path in sorted(root.glob(f"cells/*/{CONFIG}")):
         try:
+            if not result.of_another(path.with_name(result.RESULT)):
+                continue
             config = yaml.safe_load(path.read_text("utf-8"))
-            begun.add((str(config["ladder"]), _cell(config["axes"])))
+            begun.append(Asked.of(str(config["ladder"]), config["axes"], config))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
             print(f"{path}: ladder and axes cannot be read; ignored.", file=sys.stderr)
     return begun

@@ -11,7 +11,6 @@ from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import Pair
 from lion_sweep.report.tables import LABELS
 
-SCALING = ("ladder", "collection", "model", "paradigm", "loss", "seed", "id", "measure", "value")
 SIGNIFICANCE = (
     "ladder", "collection", "measure", "system_a", "system_b", "difference", "ci_low", "ci_high",
     "p", "p_holm", "queries", "seeds_a", "seeds_b", "permutations",
@@ -19,22 +18,25 @@ SIGNIFICANCE = (
 
 
 def csv_text(parts: Sequence[Section]) -> str:
-    """Long table: a row per cell, seed and measure; seed, id and value are empty for holes."""
+    """Long table: a row per cell, seed and measure; seed, id and value are empty for holes.
+
+    Keys that tell cells apart, beside the three axes, have columns of their own.
+    """
+    keys = list(dict.fromkeys(key for section in parts for key in section.axes.keys))
     rows: list[tuple[object, ...]] = []
     for section in parts:
-        name = section.collection
         for cell, results in section.results.items():
-            where = (section.ladder, name, cell.model, cell.paradigm, cell.loss)
-            found = [(str(r.seed), r.id, r.scores[name]) for r in results] or [("", "", {})]
-            for seed, identity, scores in found:
+            where = (section.ladder, section.name, *(cell[key] for key in keys))
+            scored = [(str(r.seed), r.id, r.scores[section.collection]) for r in results]
+            for seed, identity, scores in scored or [("", "", {})]:
                 rows += [(*where, seed, identity, m, scores.get(m)) for m in section.measures]
-    return _csv(SCALING, rows)
+    return _csv(("ladder", "collection", *keys, "seed", "id", "measure", "value"), rows)
 
 
 def significance_csv(parts: Sequence[Section]) -> str:
     """A row per pair of compared systems: system_a less system_b; seeds lie apart by spaces."""
     rows = [
-        (section.ladder, section.collection, significance.MEASURE, *_pair(section, pair).values())
+        (section.ladder, section.name, section.main, *_pair(section, pair).values())
         for section in parts
         for pair in section.comparison.pairs
     ]
@@ -76,11 +78,12 @@ def _section(section: Section) -> dict[str, object]:
     for cell in section.results:
         for measure in section.measures:
             score = section.score(cell, measure)
-            row = asdict(cell) | {"measure": measure}
+            row = {key: cell[key] for key in section.axes.keys} | {"measure": measure}
             scores.append(row | (asdict(score) if score else hole))
     return {
         "ladder": section.ladder,
-        "collection": section.collection,
+        "collection": section.name,
+        "columns": section.axes.columns,
         "label": LABELS[section.ladder],
         "scores": scores,
         "bm25": {measure: section.bm25(measure) for measure in section.measures},
@@ -102,7 +105,7 @@ def _significance(section: Section) -> dict[str, object]:
         for system in section.comparison.systems
     ]
     return {
-        "measure": significance.MEASURE,
+        "measure": section.main,
         "level_of_intervals": significance.LEVEL,
         "bootstrap_samples": significance.SAMPLES,
         "seed": significance.SEED,

@@ -1,85 +1,123 @@
-"""Scaling figures: a measure against backbone size, one line per paradigm and loss."""
+"""Scaling figures: a measure against what is across in the tables, a line per row of theirs."""
 
 import io
 import math
-from statistics import median
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from lion_sweep.report.collect import Cell, number
+from lion_sweep.report.axes import MODEL, number
 from lion_sweep.report.sections import Section
 
 # Okabe-Ito colours, told apart under the common kinds of colour blindness.
-COLOURS = {"cl": "#0072B2", "kd": "#D55E00", "clkd": "#009E73"}
-STYLES = {"sparse": ("-", "o"), "dense": ("--", "s")}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
+DECADE = 10  # numbers across that are further apart than this lie on a logarithmic axis
 
 
-def sizes(section: Section) -> dict[str, float] | None:
-    """Backbone parameters by model; None unless they are known for every asked-for size."""
-    known: dict[str, float] = {}
-    for model in section.models:
-        found = [number(r.backbone, "parameters") for r in section.shown if r.axes.model == model]
-        counts = [count for count in found if count]
-        if not counts:
-            return None
-        known[model] = median(counts)
-    return known
+def across(section: Section) -> str:
+    """What the horizontal axis of figures is called."""
+    axes = section.axes
+    if axes.columns != MODEL:
+        return axes.columns
+    return "backbone parameters" if all(m in axes.sizes for m in axes.across) else "backbone size"
+
+
+def places(section: Section) -> dict[str, float]:
+    """Where each value across lies: at its number, or at its place in the order without one."""
+    axes = section.axes
+    if axes.columns == MODEL and all(model in axes.sizes for model in axes.across):
+        return {model: axes.sizes[model] for model in axes.across}
+    numbers = {value: number(value) for value in axes.across}
+    if None in numbers.values():
+        # Names such as 8b hold the nominal size, in thousand millions of parameters.
+        nominal = {value: number(value[:-1]) for value in axes.across if value.endswith("b")}
+        if axes.columns != MODEL or len(nominal) < len(numbers) or None in nominal.values():
+            return {value: float(place) for place, value in enumerate(axes.across, start=1)}
+        numbers = {value: 1e9 * (size or 0.0) for value, size in nominal.items()}
+    return {value: place or 0.0 for value, place in numbers.items()}
 
 
 def scaling_figure(section: Section, measure: str) -> Figure:
-    """The measure over size with standard deviations; a line breaks where a cell is a hole."""
-    parameters = sizes(section)
-    # Names such as 8b hold the nominal size, in thousand millions of parameters.
-    places = parameters or {model: float(model[:-1]) * 1e9 for model in section.models}
+    """The measure over what is across, with standard deviations; a line breaks at a hole."""
+    axes, at = section.axes, places(section)
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    # Losses outermost: the legend fills by column, so that each loss gets one of its own.
-    for paradigm, loss in sorted(section.rows, key=lambda row: list(COLOURS).index(row[1])):
-        cells = [Cell(model, paradigm, loss) for model in section.models]
-        scores = [section.score(cell, measure) for cell in cells]
-        line, marker = STYLES[paradigm]
-        axes.errorbar(
-            [places[model] for model in section.models],
+    plot = figure.add_subplot()
+    styles = _styles(section)
+    for row in sorted(axes.rows, key=lambda row: styles[row][:1]):
+        cells = section.line(row)
+        scores = [section.score(cell, measure) if cell else None for cell in cells]
+        colour, style, marker = styles[row]
+        plot.errorbar(
+            list(at.values()),
             [score.mean if score else math.nan for score in scores],
             yerr=[score.std if score and score.std is not None else math.nan for score in scores],
-            label=cells[0].row if any(scores) else f"{cells[0].row} (no result)",
-            color=COLOURS[loss],
-            linestyle=line,
-            marker=marker,
+            label=axes.rows[row] if any(scores) else f"{axes.rows[row]} (no result)",
+            color=COLOURS[colour % len(COLOURS)],
+            linestyle=STYLES[style % len(STYLES)],
+            marker=MARKERS[marker % len(MARKERS)],
             elinewidth=1,
             capsize=3,
         )
     baseline = section.bm25(measure)
     if baseline is not None:
-        axes.axhline(baseline, color=GREY, linewidth=1.2)
-        axes.annotate(
+        plot.axhline(baseline, color=GREY, linewidth=1.2)
+        plot.annotate(
             f"BM25\n{baseline:.3f}",
             (1.01, baseline),
             xycoords=("axes fraction", "data"),
             color=GREY,
             va="center",
         )
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    axes.set_xticks(list(places.values()), [_tick(m, parameters) for m in places])
-    # Sizes that are holes throughout keep their place too.
-    axes.set_xlim(min(places.values()) / 1.25, max(places.values()) * 1.25)
-    axes.set_xlabel("backbone parameters" if parameters else "nominal backbone size")
-    axes.set_ylabel(measure)
+    low, high = min(at.values()), max(at.values())
+    if low > 0 and (high / low > DECADE or axes.columns == MODEL):
+        plot.set_xscale("log")
+        plot.minorticks_off()
+        # Values that are holes throughout keep their place too.
+        plot.set_xlim(low / 1.25, high * 1.25)
+    else:
+        plot.set_xlim(low - 0.25, high + 0.25) if low == high else plot.margins(x=0.1)
+    plot.set_xticks(list(at.values()), [_tick(section, value) for value in at])
+    plot.set_xlabel(across(section))
+    plot.set_ylabel(measure)
     prefix = "PROXY ladder: " if section.ladder == "proxy" else ""
-    axes.set_title(f"{prefix}{measure} on {section.collection}")
-    axes.set_axisbelow(True)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    columns = len({loss for _, loss in section.rows})
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+    plot.set_title(f"{prefix}{measure} on {section.name}")
+    plot.set_axisbelow(True)
+    plot.grid(axis="y", color="#dddddd", linewidth=0.8)
+    plot.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        loc="outside lower center",
+        ncols=min(3, len({s[0] for s in styles.values()})),
+        frameon=False,
+    )
     return figure
 
 
-def _tick(model: str, parameters: dict[str, float] | None) -> str:
-    return f"{model}\n{parameters[model] / 1e6:,.3g} M" if parameters else model
+def _styles(section: Section) -> dict[tuple[str, ...], tuple[int, int, int]]:
+    """(colour, line, marker) of each row: of its loss, its paradigm, and what else it differs in.
+
+    Where there is one loss, what else it differs in has the colour.
+    """
+    rows = list(section.axes.rows)
+    lines, colours, others = (
+        list(dict.fromkeys(part)) for part in zip(*((r[0], r[1], r[2:]) for r in rows), strict=True)
+    )
+    found = {}
+    for row in rows:
+        line, colour = lines.index(row[0]), colours.index(row[1])
+        other = others.index(row[2:])
+        marker = other if len(others) > 1 else line
+        found[row] = (colour if len(colours) > 1 else other, line, marker)
+    return found
+
+
+def _tick(section: Section, value: str) -> str:
+    name, size = section.axes.said(section.axes.columns, value), section.axes.sizes.get(value)
+    if section.axes.columns != MODEL:
+        return value
+    return f"{name}\n{size / 1e6:,.3g} M" if size and across(section) != "backbone size" else name
 
 
 def render(figure: Figure, form: str) -> bytes:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from statistics import fmean
 
-from lion_sweep.report.collect import Cell
+from lion_sweep.report.axes import Cell
 from lion_sweep.report.sections import Section
-from lion_sweep.report.significance import BM25, MEASURE
+from lion_sweep.report.significance import BM25
 from lion_sweep.report.tables import Table, show
 
 
@@ -23,9 +23,14 @@ def _overview(ladder: str, sections: list[Section]) -> Table:
         for name in sorted(section.groups):
             groups.setdefault(name, []).append(column)
     rows: list[tuple[str, list[float | None]]] = []
-    for cell in sections[0].results:
-        rows.append((str(cell), [_mean(section, cell) for section in sections]))
-    rows.append((BM25, [section.bm25(MEASURE) for section in sections]))
+    names: dict[str, list[Cell | None]] = {}  # by name, which is the same on every collection
+    for column, section in enumerate(sections):
+        for cell in section.results:
+            of_name = names.setdefault(section.axes.name(cell), [None] * len(sections))
+            of_name[column] = cell
+    for name, cells in names.items():
+        rows.append((name, [_mean(s, c) for s, c in zip(sections, cells, strict=True)]))
+    rows.append((BM25, [section.bm25(section.main) for section in sections]))
     values = [
         scores + [_group(scores, columns) for columns in groups.values()] for _, scores in rows
     ]
@@ -37,9 +42,11 @@ def _overview(ladder: str, sections: list[Section]) -> Table:
             (row, column) for row, value in enumerate(rounded) if known and value == max(known)
         }
     means = [f"mean of {name} ({len(columns)})" for name, columns in groups.items()]
+    mains = list(dict.fromkeys(section.main for section in sections))
+    heads = [s.name if len(mains) == 1 else f"{s.name}, {s.main}" for s in sections]
     return Table(
-        title=f"{MEASURE} on every collection, {ladder} ladder",
-        header=["System", *(section.collection for section in sections), *means],
+        title=f"{' or '.join(mains)} on every collection, {ladder} ladder",
+        header=["System", *heads, *means],
         rows=[
             [name, *(show(value, ".4f") for value in of_row)]
             for (name, _), of_row in zip(rows, values, strict=True)
@@ -49,8 +56,8 @@ def _overview(ladder: str, sections: list[Section]) -> Table:
     )
 
 
-def _mean(section: Section, cell: Cell) -> float | None:
-    score = section.score(cell, MEASURE)
+def _mean(section: Section, cell: Cell | None) -> float | None:
+    score = section.score(cell, section.main) if cell else None
     return None if score is None else score.mean
 
 

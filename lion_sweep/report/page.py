@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import jinja2
 
 from lion_sweep.report.collect import CellResult, number
+from lion_sweep.report.figures import across
 from lion_sweep.report.sections import Section
 from lion_sweep.report.tables import (
     LABELS,
@@ -102,13 +103,13 @@ def page(
     blocks = [
         {
             "ladder": section.ladder,
-            "collection": section.collection,
+            "collection": section.name,
             "label": LABELS[section.ladder],
             "scaling": [scaling_table(section, measure) for measure in section.measures],
             "figures": [
                 (
-                    f"{measure} against backbone size, one line per paradigm and loss",
-                    _embedded(figures[section.ladder, section.collection, measure]),
+                    f"{measure} against {across(section)}, a line per row of the table",
+                    _embedded(figures[section.ladder, section.name, measure]),
                 )
                 for measure in section.measures
             ],
@@ -131,7 +132,11 @@ def _origins(section: Section) -> Table:
     return Table(
         title="Provenance",
         header=[*header, "Collection checksum"],
-        rows=[_origin(result, section.collection) for result in section.shown],
+        rows=[
+            [section.axes.name(cell), *_origin(result, section.collection)]
+            for cell, results in section.results.items()
+            for result in results
+        ],
     )
 
 
@@ -144,7 +149,7 @@ def _origin(result: CellResult, collection: str) -> list[str]:
         result.checksum(collection),
     )
     shown = (show(None, "") if text is None else str(text) for text in texts)
-    return [str(result.axes), result.id, result.data, *shown]
+    return [result.id, result.data, *shown]
 
 
 def _versions(section: Section) -> Table:

@@ -21,9 +21,9 @@ from lion_sweep.evaluation.significance import (
     holm,
     randomisation_test,
 )
-from lion_sweep.report.collect import AXES, MEASURES, Cell, CellResult, number
+from lion_sweep.report.axes import Cell
+from lion_sweep.report.collect import CellResult, number
 
-MEASURE = MEASURES[0]
 LEVEL = 0.95
 ALPHA = 0.05
 PERMUTATIONS = 100_000
@@ -33,7 +33,8 @@ SEED = 0
 BM25 = "BM25"
 
 PerQuery = dict[str, float]
-Scored = tuple[CellResult, PerQuery]
+Named = tuple[Cell, str, CellResult]  # with what tables call the cell
+Scored = tuple[Named, PerQuery]
 
 
 @dataclass(frozen=True)
@@ -85,22 +86,16 @@ class Comparison:
             pair for pair in self.pairs if pair.a is system
         ]
 
-    def step(self, cell: Cell) -> Pair | None:
-        """The cell less its next smaller size that was compared; None where there is none."""
-        size = AXES["model"].index
-        smaller = {
-            size(pair.b.cell.model): pair
-            for system in self.systems
-            if system.cell == cell
-            for pair in self.against(system)
-            if pair.b.cell and pair.b.cell.row == cell.row
-        }
-        below = [place for place in smaller if place < size(cell.model)]
-        return smaller[max(below)] if below else None
+    def of(self, cell: Cell) -> dict[Cell, Pair]:
+        """The cell less each other one that it was compared with."""
+        own = [
+            pair for system in self.systems if system.cell == cell for pair in self.against(system)
+        ]
+        return {pair.b.cell: pair for pair in own if pair.b.cell}
 
 
-def compare(results: Sequence[CellResult], collection: str) -> Comparison:
-    """Compare the cells of the results, and BM25, on the collection.
+def compare(results: Sequence[Named], collection: str, measure: str) -> Comparison:
+    """Compare the cells of the results, and BM25, in a measure on the collection.
 
     Results whose per-query values cannot be read, or have another mean than the result tells, are
     left out, and so are those of other queries or of another collection (by checksum) than most
@@ -108,21 +103,22 @@ def compare(results: Sequence[CellResult], collection: str) -> Comparison:
     """
     groups: dict[object, list[Scored]] = {}
     missing = []
-    for result in results:
+    for named in results:
+        result = named[2]
         path = result.folder / "per_query" / f"{collection}.json"
-        values = read_per_query(path, number(result.scores, collection, MEASURE))
+        values = read_per_query(path, measure, number(result.scores, collection, measure))
         if values is None:
-            missing.append(_name(result))
+            missing.append(_name(named))
         else:
             key = (result.checksum(collection), frozenset(values))
-            groups.setdefault(key, []).append((result, values))
+            groups.setdefault(key, []).append((named, values))
     if not groups:
-        nothing = f"No cell has per-query values of {MEASURE}: no intervals and no tests."
+        nothing = f"No cell has per-query values of {measure}: no intervals and no tests."
         return Comparison(notes=[nothing] if results else [])
     # The most results; of equally many, the newest.
-    group = max(groups.values(), key=lambda g: (len(g), max(r.modified for r, _ in g)))
-    others = [_name(r) for other in groups.values() if other is not group for r, _ in other]
-    baseline = _bm25(group, collection)
+    group = max(groups.values(), key=lambda g: (len(g), max(r.modified for (_, _, r), _ in g)))
+    others = [_name(named) for other in groups.values() if other is not group for named, _ in other]
+    baseline = _bm25(group, collection, measure)
     if baseline is None:
         missing.append(BM25)
     notes = []
@@ -141,22 +137,23 @@ def compare(results: Sequence[CellResult], collection: str) -> Comparison:
 
 def _compare(group: list[Scored], baseline: PerQuery | None, notes: list[str]) -> Comparison:
     """Intervals and tests of results that have their queries in common."""
-    by_cell: dict[Cell | None, list[Scored]] = {}
-    for result, values in group:
-        by_cell.setdefault(result.axes, []).append((result, values))
+    by_cell: dict[tuple[Cell | None, str], list[Scored]] = {}
+    for named, values in group:
+        by_cell.setdefault(named[:2], []).append((named, values))
     scores = {
         cell: {query: fmean(values[query] for _, values in found) for query in found[0][1]}
         for cell, found in by_cell.items()
     }
     if baseline is not None:
-        scores[None] = baseline
-    scores_SQ = align({str(cell): values for cell, values in scores.items()})
+        scores[None, BM25] = baseline
+    scores_SQ = align({name: values for (_, name), values in scores.items()})
     means_S = scores_SQ.mean(axis=1)
     means_S2, differences_R2 = bootstrap_intervals(scores_SQ, SAMPLES, SEED, LEVEL)
     p_R = randomisation_test(scores_SQ, PERMUTATIONS, SEED)
+    seeds = {key: tuple(r.seed for (_, _, r), _ in found) for key, found in by_cell.items()}
     systems = [
-        System(str(cell or BM25), cell, tuple(r.seed for r, _ in by_cell.get(cell, [])), *numbers)
-        for cell, *numbers in zip(scores, means_S.tolist(), *means_S2.T.tolist(), strict=True)
+        System(key[1], key[0], seeds.get(key, ()), *numbers)
+        for key, *numbers in zip(scores, means_S.tolist(), *means_S2.T.tolist(), strict=True)
     ]
     pairs = [
         Pair(a, b, a.mean - b.mean, *numbers)
@@ -171,12 +168,12 @@ def _compare(group: list[Scored], baseline: PerQuery | None, notes: list[str]) -
     return Comparison(scores_SQ.shape[1], systems, pairs, notes)
 
 
-def read_per_query(path: Path, mean: float | None) -> PerQuery | None:
-    """Query id -> value of the main measure, all finite and of the given mean; None otherwise."""
+def read_per_query(path: Path, measure: str, mean: float | None) -> PerQuery | None:
+    """Query id -> value of the measure, all finite and of the given mean; None otherwise."""
     try:
         values = {
             query: float(value)
-            for query, value in json.loads(path.read_text("utf-8"))[MEASURE].items()
+            for query, value in json.loads(path.read_text("utf-8"))[measure].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -185,15 +182,16 @@ def read_per_query(path: Path, mean: float | None) -> PerQuery | None:
     return values
 
 
-def _bm25(group: list[Scored], collection: str) -> PerQuery | None:
+def _bm25(group: list[Scored], collection: str, measure: str) -> PerQuery | None:
     """BM25's values as the newest result kept them, if they are of the same queries."""
-    for result, reference in sorted(group, key=lambda scored: scored[0].modified, reverse=True):
+    newest_first = sorted(group, key=lambda scored: scored[0][2].modified, reverse=True)
+    for (_, _, result), reference in newest_first:
         path = result.folder / "per_query" / f"{collection}.bm25.json"
-        values = read_per_query(path, number(result.bm25, collection, MEASURE))
+        values = read_per_query(path, measure, number(result.bm25, collection, measure))
         if values is not None and values.keys() == reference.keys():
             return values
     return None
 
 
-def _name(result: CellResult) -> str:
-    return f"{result.axes}, seed {result.seed}"
+def _name(named: Named) -> str:
+    return f"{named[1]}, seed {named[2].seed}"

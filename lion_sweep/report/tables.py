@@ -4,9 +4,10 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lion_sweep.report.collect import Cell, CellResult, number
+from lion_sweep.report.axes import MODEL, Cell
+from lion_sweep.report.collect import CellResult, number
 from lion_sweep.report.sections import AGREEMENT, Score, Section
-from lion_sweep.report.significance import ALPHA, LEVEL, MEASURE, PERMUTATIONS, SAMPLES, System
+from lion_sweep.report.significance import ALPHA, BM25, LEVEL, PERMUTATIONS, SAMPLES, System
 
 HOLE = "—"
 LABELS = {
@@ -14,11 +15,9 @@ LABELS = {
     "These numbers say nothing about models of the real sizes.",
     "full": "FULL LADDER: models of the real sizes.",
 }
-DETAILS = ["Cell", "Seed", "Untrained nDCG@10", "nDCG@10", "Gain", "p", "L0 document", "L0 query"]
-DETAILS += ["Shared terms", "Index MiB", "Exact top 10 %", "Exact hits %", "Encode s", "Search s"]
-DETAILS += ["All stages s"]
-SIGNIFICANCE = ["System", MEASURE, "Interval", "Better than", "Step", "Interval of the step", "p"]
-SIGNIFICANCE += ["p (Holm)"]
+DETAILS = ["Gain", "p", "L0 document", "L0 query", "Shared terms", "Index MiB", "Exact top 10 %"]
+DETAILS += ["Exact hits %", "Encode s", "Search s", "All stages s"]
+SIGNIFICANCE = ["Interval", "Better than", "Step", "Interval of the step", "p", "p (Holm)"]
 COMPUTE = ["Cell", "Seed", "Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %"]
 COMPUTE += ["FLOPs executed", "FLOPs adapt", "FLOPs encode", "FLOPs teacher", "Train tokens/s"]
 COMPUTE += ["MFU %"]
@@ -50,40 +49,44 @@ def show(value: float | None, form: str) -> str:
 
 
 def scaling_table(section: Section, measure: str) -> Table:
-    """Paradigm x loss by size, and BM25; bold marks the best of a column, ties included.
+    """Rows by column, and BM25; bold marks the best of a column, ties included.
 
-    Arrows mark where a cell differs significantly in the main measure from its next smaller size.
+    Arrows mark where a cell differs significantly in the main measure from the one before it. Where
+    no cell was asked for there is nothing, not the mark of a hole.
     """
-    baseline = section.bm25(measure)
+    axes, baseline = section.axes, section.bm25(measure)
     bm25 = None if baseline is None else Score(baseline, None, 1)
-    grid, names, arrows = [], [], []
-    for paradigm, loss in section.rows:
-        cells = [Cell(model, paradigm, loss) for model in section.models]
-        grid.append([section.score(cell, measure) for cell in cells])
-        names.append(cells[0].row)
-        arrows.append([_arrow(section, cell, measure) for cell in cells])
-    grid.append([bm25] * len(section.models))
-    names.append("BM25")
-    arrows.append([""] * len(section.models))
+    grid, names, texts = [], [], []
+    for row, name in axes.rows.items():
+        cells = section.line(row)
+        scores = [section.score(cell, measure) if cell else None for cell in cells]
+        grid.append(scores)
+        names.append(name)
+        texts.append(
+            [
+                _score(score) + _arrow(section, cell, measure) if cell else ""
+                for cell, score in zip(cells, scores, strict=True)
+            ]
+        )
+    grid.append([bm25] * len(axes.across))
+    names.append(BM25)
+    texts.append([_score(bm25)] * len(axes.across))
     bold = set()
-    for column, scores in enumerate(zip(*grid, strict=True), start=1):
+    for column, of_column in enumerate(zip(*grid, strict=True), start=1):
         # Rounded as printed, so that equal-looking numbers are bold together.
-        means = [None if score is None else round(score.mean, 4) for score in scores]
+        means = [None if score is None else round(score.mean, 4) for score in of_column]
         known = [mean for mean in means if mean is not None]
         if len(known) > 1:
             bold |= {(row, column) for row, mean in enumerate(means) if mean == max(known)}
     below = [holes_line(section, measure), *section.notes]
     if any(score is not None and score.n > 1 for scores in grid for score in scores):
         below.append("± is the sample standard deviation over n seeds.")
-    if measure == MEASURE:
+    if measure == section.main:
         below += [*_steps_line(section), *section.comparison.notes]
     return Table(
-        title=f"{measure} on {section.collection}",
-        header=["", *section.models],
-        rows=[
-            [name, *(_score(score) + arrow for score, arrow in zip(scores, marks, strict=True))]
-            for name, scores, marks in zip(names, grid, arrows, strict=True)
-        ],
+        title=f"{measure} on {section.name}",
+        header=["", *axes.heads],
+        rows=[[name, *of_row] for name, of_row in zip(names, texts, strict=True)],
         below=below,
         bold=frozenset(bold),
     )
@@ -98,31 +101,33 @@ def _score(score: Score | None) -> str:
 
 
 def _arrow(section: Section, cell: Cell, measure: str) -> str:
-    step = section.comparison.step(cell)
-    if measure != MEASURE or step is None or not step.significant:
+    step = section.step(cell)
+    if measure != section.main or step is None or not step.significant:
         return ""
     return " ↑" if step.difference > 0 else " ↓"
 
 
 def _steps_line(section: Section) -> list[str]:
-    steps = [step for cell in section.results if (step := section.comparison.step(cell))]
+    steps = [step for cell in section.results if (step := section.step(cell))]
     if any(step.significant for step in steps):
         return [
-            "↑ and ↓: significantly above or below the next smaller size, after Holm's correction "
-            "over all pairs of systems."
+            f"↑ and ↓: significantly above or below the {_before(section)}, after Holm's "
+            "correction over all pairs of systems."
         ]
-    return ["No cell differs significantly from its next smaller size."] if steps else []
+    return [f"No cell differs significantly from its {_before(section)}."] if steps else []
+
+
+def _before(section: Section) -> str:
+    """What a step is from."""
+    across = section.axes.columns
+    return "next smaller size" if across == MODEL else f"next smaller {across}"
 
 
 def holes_line(section: Section, measure: str) -> str:
     """A sentence naming the cells that lack the measure, and BM25 if it does."""
-    names = [
-        f"{cell} (started)" if cell in section.started and not results else str(cell)
-        for cell, results in section.results.items()
-        if section.score(cell, measure) is None
-    ]
+    names = [section.axes.name(cell) for cell in section.holes(measure)]
     if section.bm25(measure) is None:
-        names.append("BM25")
+        names.append(BM25)
     return f"Holes: {', '.join(names) or 'none'}."
 
 
@@ -131,17 +136,18 @@ def significance_table(section: Section) -> Table:
     comparison = section.comparison
     keys = dict(zip(comparison.systems, string.ascii_lowercase, strict=False))
     return Table(
-        title=f"Significance of {MEASURE} on {section.collection}",
-        header=SIGNIFICANCE,
+        title=f"Significance of {section.main} on {section.name}",
+        header=["System", section.main, *SIGNIFICANCE],
         rows=[
             [f"({key}) {system.name}", *_significance(section, system, keys)]
             for system, key in keys.items()
         ],
         below=[
-            f"Better than: systems with a significantly lower {MEASURE}, by paired randomisation "
-            f"tests over {comparison.queries:,} queries ({PERMUTATIONS:,} permutations), Holm's "
-            f"correction over all {len(comparison.pairs)} pairs, level {ALPHA}. Step: difference "
-            "from the next smaller size that was compared, p is of that pair.",
+            f"Better than: systems with a significantly lower {section.main}, by paired "
+            f"randomisation tests over {comparison.queries:,} queries ({PERMUTATIONS:,} "
+            f"permutations), Holm's correction over all {len(comparison.pairs)} pairs, level "
+            f"{ALPHA}. Step: difference from the {_before(section)} that was compared, "
+            "p is of that pair.",
             f"Intervals are {100 * LEVEL:.0f} % bootstrap percentiles over the queries "
             f"({SAMPLES:,} samples), each for itself. Where a cell has several seeds, its values "
             "are averaged per query first: tests and intervals speak of other queries, not of "
@@ -154,7 +160,7 @@ def significance_table(section: Section) -> Table:
 def _significance(section: Section, system: System, keys: dict[System, str]) -> list[str]:
     pairs = section.comparison.against(system)
     better = ", ".join(keys[p.b] for p in pairs if p.significant and p.difference > 0)
-    step = section.comparison.step(system.cell) if system.cell else None
+    step = section.step(system.cell) if system.cell else None
     texts = [
         f"{system.mean:.4f}",
         f"[{system.low:.4f}, {system.high:.4f}]",
@@ -175,15 +181,16 @@ def details_table(section: Section) -> Table:
     """A row per cell and seed: gain over the untrained model, sparsity and time."""
     rows = []
     for cell, results in section.results.items():
-        rows += [[str(cell), *_details(result, section.collection)] for result in results]
+        name = section.axes.name(cell)
+        rows += [[name, *_details(result, section)] for result in results]
         if not results:
-            rows.append([str(cell)] + [HOLE] * (len(DETAILS) - 1))
+            rows.append([name] + [HOLE] * (3 + len(DETAILS)))
     return Table(
-        title=f"Details on {section.collection}",
-        header=DETAILS,
+        title=f"Details on {section.name}",
+        header=["Cell", "Seed", f"Untrained {section.main}", section.main, *DETAILS],
         rows=rows,
         below=[
-            holes_line(section, "nDCG@10"),
+            holes_line(section, section.main),
             "p is of the paired randomisation test of the trained against the untrained model; "
             "L0 is the mean number of non-zero terms, shared terms those that a query and a "
             "document have in common on average; exact top 10 and exact hits are the shares of "
@@ -194,7 +201,8 @@ def details_table(section: Section) -> Table:
     )
 
 
-def _details(result: CellResult, collection: str) -> list[str]:
+def _details(result: CellResult, section: Section) -> list[str]:
+    collection, main = section.collection, section.main
     seconds = [number(result.stages, stage, "seconds") for stage in result.stages]
     known = [value for value in seconds if value is not None]
 
@@ -207,14 +215,16 @@ def _details(result: CellResult, collection: str) -> list[str]:
         shown = efficiency(key, ".2f", 0.01)
         return "exact" if shown == HOLE and is_exact else shown
 
+    # Only vectors of terms have them, whatever their paradigm is called.
+    is_sparse = number(result.efficiency, collection, "L0_documents") is not None
     sparse_only = [efficiency(key, ".1f") for key in ("L0_documents", "L0_queries", "flops")]
     return [
         str(result.seed),
-        show(number(result.untrained, collection, "nDCG@10"), ".4f"),
-        show(number(result.scores, collection, "nDCG@10"), ".4f"),
-        show(number(result.gain, collection, "nDCG@10"), "+.4f"),
+        show(number(result.untrained, collection, main), ".4f"),
+        show(number(result.scores, collection, main), ".4f"),
+        show(number(result.gain, collection, main), "+.4f"),
         show(number(result.gain, collection, "p"), ".2g"),
-        *(["n/a"] * 3 if result.axes.paradigm == "dense" else sparse_only),
+        *(sparse_only if is_sparse or not result.efficiency else ["n/a"] * 3),
         efficiency("index_bytes", ",.1f", 2**20),
         *map(found, AGREEMENT),
         efficiency("encode_seconds", ",.1f"),
@@ -228,11 +238,12 @@ def compute_table(section: Section) -> Table:
     shares = section.shares()
     rows = []
     for cell, results in section.results.items():
-        rows += [[str(cell), *_compute(result, shares)] for result in results]
+        name = section.axes.name(cell)
+        rows += [[name, *_compute(result, shares)] for result in results]
         if not results:
-            rows.append([str(cell)] + [HOLE] * (len(COMPUTE) - 1))
+            rows.append([name] + [HOLE] * (len(COMPUTE) - 1))
     return Table(
-        title=f"Compute on {section.collection}",
+        title=f"Compute on {section.name}",
         header=COMPUTE,
         rows=rows,
         below=[
@@ -308,7 +319,7 @@ def markdown(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str
     for ladder, table in overviews.items():
         parts += [f"## {ladder} ladder", f"**{LABELS[ladder]}**", markdown_table(table)]
     for section in sections:
-        parts.append(f"## {section.ladder} ladder, {section.collection}")
+        parts.append(f"## {section.ladder} ladder, {section.name}")
         parts.append(f"**{LABELS[section.ladder]}**")
         parts += map(markdown_table, section_tables(section))
     return "\n\n".join(parts) + "\n"

@@ -9,15 +9,23 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 
 from lion_sweep.report import Cell, CellResult, Section, grid, sections
+from lion_sweep.report.collect import Asked
 from lion_sweep.report.figures import render, scaling_figure
 
 PARAMETERS = {"1b": 0.8e6, "3b": 2.4e6, "8b": 6.4e6}
 
 
+def asked(cell: Cell, ladder: str, seed: int = 42) -> Asked:
+    axes = {"model": cell.model, "paradigm": cell.paradigm, "loss": cell.loss}
+    names = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
+    config = {"loss": {"title": names[cell.loss]}, "seed": seed} | dict(cell.more)
+    return Asked.of(ladder, axes, config)
+
+
 def result(cell: Cell, ndcg: float, ladder: str, seed: int = 42) -> CellResult:
     return CellResult(
         id=str(cell),
-        axes=cell,
+        asked=asked(cell, ladder, seed),
         ladder=ladder,
         seed=seed,
         data="pydoc",
@@ -33,14 +41,14 @@ def result(cell: Cell, ndcg: float, ladder: str, seed: int = 42) -> CellResult:
         stages={},
         versions={},
         device={},
-        folder=Path("cells", str(cell)),
+        folder=Path("cells", "-".join((cell.model, cell.paradigm, cell.loss))),
         modified=0.0,
     )
 
 
 def section(holes: tuple[Cell, ...] = (), ladder: str = "proxy") -> Section:
     done = [result(cell, 0.4, ladder) for cell in grid() if cell not in holes]
-    [only] = sections(done, grid())
+    [only] = sections(done, [asked(cell, ladder) for cell in holes])
     return only
 
 
@@ -70,12 +78,16 @@ def test_a_line_breaks_at_a_hole() -> None:
 
 
 def test_an_empty_line_says_so_and_unknown_sizes_are_nominal() -> None:
-    holes = tuple(cell for cell in grid() if cell.model == "8b" or cell.row == "sparse CL")
+    holes = tuple(
+        cell
+        for cell in grid()
+        if cell.model == "8b" or (cell.paradigm, cell.loss) == ("sparse", "cl")
+    )
     part = section(holes=holes)
     drawn = lines(part)
     assert "sparse CL (no result)" in drawn
     assert np.asarray(drawn["dense CL"].get_xdata()).tolist() == [1e9, 3e9, 8e9]
-    assert scaling_figure(part, "nDCG@10").axes[0].get_xlabel() == "nominal backbone size"
+    assert scaling_figure(part, "nDCG@10").axes[0].get_xlabel() == "backbone size"
 
 
 @pytest.mark.parametrize(("ladder", "marked"), [("proxy", True), ("full", False)])
@@ -90,7 +102,7 @@ def test_only_a_proxy_figure_says_proxy(ladder: str, marked: bool) -> None:
 def test_seeds_have_error_bars_and_files_have_their_signature() -> None:
     cell = Cell("1b", "sparse", "cl")
     done = [result(cell, ndcg, "proxy", seed) for seed, ndcg in enumerate((0.4, 0.6))]
-    [part] = sections(done, [cell])
+    [part] = sections(done)
     figure = scaling_figure(part, "nDCG@10")
     [bars] = figure.axes[0].containers
     assert isinstance(bars, ErrorbarContainer)

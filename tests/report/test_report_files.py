@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from lion_sweep.cell.result import FORMAT
-from lion_sweep.report import Cell, collect, grid, sections
+from lion_sweep.report import Cell, Wanted, collect, grid, sections
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.tables import compute_table, details_table, escape, scaling_table
 
 Write = Callable[..., Path]
+TITLES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
 SMALL = ["--grid", "model=1b,3b", "paradigm=sparse,dense", "loss=cl"]
 
 
@@ -29,6 +30,11 @@ def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
         "format": FORMAT,
         "id": "-".join((*axes.values(), "0f")),
         "axes": axes,
+        "config": {
+            "loss": {"title": TITLES[cell.loss]},
+            "seed": changes.get("seed", 42),
+            "ladder": changes.get("ladder", "proxy"),
+        },
         "ladder": "proxy",
         "seed": 42,
         "data": "pydoc",
@@ -156,7 +162,8 @@ def test_proxy_and_full_results_and_collections_never_share_a_table(
     write(Cell("1b", "sparse", "cl"), 0.1111)
     write(Cell("3b", "sparse", "cl"), 0.2222, ladder="full")
     write(Cell("8b", "sparse", "cl"), 0.3333, ladder="full", collection="nq")
-    parts = sections(collect(tmp_path), grid())
+    wanted = Wanted({"model": ["1b", "3b", "8b"], "paradigm": ["sparse"], "loss": ["cl"]})
+    parts = sections(collect(tmp_path), [], wanted)
     texts = {(s.ladder, s.collection): str(scaling_table(s, "nDCG@10").rows[0][1:]) for s in parts}
     assert texts == {
         ("full", "nq"): "['—', '—', '0.3333']",
@@ -174,7 +181,7 @@ def test_malformed_results_are_named_and_count_as_holes(
     broken = write(Cell("3b", "sparse", "cl"), 0.4)
     broken.write_text('{"id": "x",\n "seed": }')
     wrong = write(Cell("8b", "sparse", "cl"), 0.4, seed="42")
-    status, _ = report(tmp_path, "--grid", "paradigm=sparse", "loss=cl")
+    status, _ = report(tmp_path, "--grid", "model=1b,3b,8b", "paradigm=sparse", "loss=cl")
     output = capsys.readouterr()
     assert status == 3
     assert f"{broken}, line 2: Expecting value; the cell counts as a hole.\n" in output.err
@@ -189,11 +196,12 @@ def test_seeds_are_averaged_and_the_newest_configuration_of_a_seed_is_kept(
     results = ((42, 0.9, "old"), (42, 0.4, "new"), (43, 0.6, "other"))
     for age, (seed, ndcg, name) in enumerate(results):
         os.utime(write(cell, ndcg, seed=seed, id=name), (age, age))
-    [section] = sections(collect(tmp_path), [cell])
+    [section] = sections(collect(tmp_path))
     table = scaling_table(section, "nDCG@10")
     assert table.rows[0] == ["sparse CL", "0.5000 ± 0.1414 (n=2)"]
     assert table.below[1] == (
-        "sparse CL 1b, seed 42: shows new, the newest; other configurations left out: old."
+        "sparse CL 1b, seed 42: shows new, the newest; left out, of the same configuration but "
+        "other inputs or code: old."
     )
 
 
@@ -206,7 +214,8 @@ def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
     taught["device"] = {"name": "cpu", "peak_flops": None, "count": 1, "train_seconds": 3.0}
     write(Cell("1b", "sparse", "kd"), 0.4, ledger=taught["ledger"], device=taught["device"])
     write(Cell("1b", "dense", "cl"), 0.4, ledger={}, device={})
-    [section] = sections(collect(tmp_path), grid(model=["1b"], loss=["cl", "kd"]))
+    wanted = Wanted({"paradigm": ["sparse", "dense"], "loss": ["cl", "kd"]})
+    [section] = sections(collect(tmp_path), [], wanted)
     plain, distilled, unknown, hole = compute_table(section).rows
     assert plain == [
         "sparse CL 1b", "42", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",
@@ -219,7 +228,7 @@ def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
 def test_details_tell_gain_sparsity_and_time(write: Write, tmp_path: Path) -> None:
     write(Cell("1b", "sparse", "cl"), 0.41)
     write(Cell("1b", "dense", "cl"), 0.41)
-    [section] = sections(collect(tmp_path), grid(model=["1b"], loss=["cl"]))
+    [section] = sections(collect(tmp_path))
     sparse, dense = details_table(section).rows
     assert sparse == [
         "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "81.0", "29.0",
@@ -233,7 +242,7 @@ def test_a_search_that_misses_hits_is_named_beside_the_scores(write: Write, tmp_
     write(dense, 0.41)
     missing = {"index_bytes": 1 << 20, "agreement_10": 0.985, "agreement": 0.612}
     write(sparse, 0.41, efficiency={"pydoc": missing})
-    [section] = sections(collect(tmp_path), grid(model=["1b"], loss=["cl"]))
+    [section] = sections(collect(tmp_path))
     rows = {row[0]: row[10:12] for row in details_table(section).rows}
     assert rows == {"sparse CL 1b": ["98.50", "61.20"], "dense CL 1b": ["exact", "exact"]}
     _, folder = report(tmp_path, "--grid", "model=1b", "loss=cl")
@@ -282,10 +291,10 @@ def test_an_overview_of_several_collections_and_the_mean_of_a_group(
 def test_latex_escapes_and_marks_the_best(write: Write, tmp_path: Path) -> None:
     assert escape(r"50% a_b & \x ± —") == r"50\% a\_b \& \textbackslash{}x $\pm$ ---"
     write(Cell("1b", "sparse", "cl"), 0.51, collection="py_doc")
-    _, folder = report(tmp_path, "--grid", "model=1b", "loss=cl")
+    _, folder = report(tmp_path)
     text = (folder / "scaling.tex").read_text()
     assert r"nDCG@10 on py\_doc.}" in text
-    assert "sparse CL & \\textbf{0.5100} \\\\\ndense CL & --- \\\\\nBM25 & 0.4800 \\\\" in text
+    assert "sparse CL & \\textbf{0.5100} \\\\\nBM25 & 0.4800 \\\\" in text
     assert r"\caption{\textbf{PROXY LADDER: " in text
 
 
@@ -305,10 +314,13 @@ def test_a_started_cell_is_named_even_where_its_ladder_has_no_result(
     for ladder in ("proxy", "full"):
         config = tmp_path / "cells" / f"begun-{ladder}" / "config.yaml"
         config.parent.mkdir()
-        config.write_text(f"axes: {{model: 3b, paradigm: sparse, loss: cl}}\nladder: {ladder}\n")
-    assert report(tmp_path, "--grid", "paradigm=sparse", "loss=cl")[0] == 3
+        config.write_text(
+            f"axes: {{model: 3b, paradigm: sparse, loss: cl}}\nladder: {ladder}\nseed: 42\n"
+            "loss: {title: CL}\n"
+        )
+    assert report(tmp_path)[0] == 3
     printed = capsys.readouterr().out
-    assert "Holes: sparse CL 3b (started), sparse CL 8b." in printed
+    assert "Holes: sparse CL 3b." in printed
     assert "The full ladder was started, but has no result yet" in printed
 
 
@@ -327,17 +339,20 @@ def test_without_results_the_error_says_what_to_run(
 @pytest.mark.parametrize(
     ("arguments", "fix"),
     [
-        (["--grid", "size=1b"], "name each axis once, as in: model=1b,3b,8b"),
-        (["--grid", "model=13b"], "model=13b is unknown, use one of 1b, 3b, 8b"),
-        (["--grid", "model"], "cannot read 'model'"),
+        (["--grid", "size=1b"], "'size' is no key of the configuration; cells here differ in"),
+        (["--grid", "model=1b", "model=3b"], "give all its values in one word"),
+        (["--grid", "model"], "cannot read 'model'; write KEY=VALUES"),
+        (["--columns", "seed"], "seed has one value here, 42; keys with several: model, paradigm"),
+        (["--tables", "more"], "'more' is no key"),
         (["--name", "../x"], "'../x' must be letters"),
     ],
 )
+@pytest.mark.usefixtures("small")
 def test_bad_arguments_exit_with_two_and_the_fix(
-    arguments: list[str], fix: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, arguments: list[str], fix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(arguments)
+        main(["--root", str(tmp_path), *arguments])
     assert stop.value.code == 2
     assert fix in capsys.readouterr().err
 

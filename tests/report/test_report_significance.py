@@ -17,7 +17,7 @@ from lion_sweep.evaluation.significance import (
     holm,
     paired_randomisation,
 )
-from lion_sweep.report import Cell, Section, collect, grid, sections
+from lion_sweep.report import Cell, Section, Wanted, collect, grid, sections
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.significance import PERMUTATIONS, SAMPLES, SEED
 from lion_sweep.report.tables import scaling_table, significance_table
@@ -49,6 +49,7 @@ def write(tmp_path: Path) -> Write:
             "format": FORMAT,
             "id": folder.name,
             "axes": {"model": cell.model, "paradigm": cell.paradigm, "loss": cell.loss},
+            "config": {"loss": {"title": cell.loss.upper()}, "seed": seed},
             "ladder": "proxy",
             "seed": seed,
             "data": "pydoc",
@@ -71,9 +72,14 @@ def write_bm25(root: Path, values: dict[str, float]) -> None:
         (folder / "pydoc.bm25.json").write_text(json.dumps({"nDCG@10": values}))
 
 
-def section(root: Path, cells: list[Cell] = ROW) -> Section:
-    [only] = sections(collect(root), cells)
+def section(root: Path, **asked: list[str]) -> Section:
+    grid = {"model": ["1b", "3b", "8b"], "paradigm": ["sparse"], "loss": ["cl"]} | asked
+    [only] = sections(collect(root), [], Wanted(grid))
     return only
+
+
+def named(cell: Cell) -> str:
+    return f"{cell.paradigm} {cell.loss.upper()} {cell.model}"
 
 
 def test_pairs_are_those_of_the_plain_test_on_the_same_queries(
@@ -85,7 +91,7 @@ def test_pairs_are_those_of_the_plain_test_on_the_same_queries(
     write_bm25(tmp_path, bm25 := around(0.5, WIDE, 3))
     comparison = section(tmp_path).comparison
     assert comparison.queries == QUERIES
-    assert [system.name for system in comparison.systems] == [*map(str, ROW), "BM25"]
+    assert [system.name for system in comparison.systems] == [*map(named, ROW), "BM25"]
     everything = [*values, bm25]
     expected_p = [
         paired_randomisation(everything[i], everything[j], PERMUTATIONS, SEED)
@@ -107,7 +113,7 @@ def test_arrows_letters_and_steps(write: Write, tmp_path: Path) -> None:
         write(cell, around(mean, NARROW, seed=int(mean * 100)))
     for seed, model in enumerate(("1b", "3b")):
         write(Cell(model, "dense", "cl"), around(0.45, WIDE, seed))
-    part = section(tmp_path, grid(loss=["cl"]))
+    part = section(tmp_path, paradigm=["sparse", "dense"])
     table = scaling_table(part, "nDCG@10")
     assert table.rows[0] == ["sparse CL", "0.4000", "0.5000 ↑", "0.4500 ↓"]
     assert table.rows[1] == ["dense CL", "0.4500", "0.4500", "—"]
@@ -132,11 +138,11 @@ def test_a_step_passes_over_a_size_without_values(write: Write, tmp_path: Path) 
     write(MIDDLE, None)
     write(LARGE, around(0.50, NARROW, 2))
     part = section(tmp_path)
-    step = part.comparison.step(LARGE)
+    step = part.step(LARGE)
     assert step is not None
     assert step.b.cell == SMALL
-    assert part.comparison.step(SMALL) is None
-    assert part.comparison.step(MIDDLE) is None
+    assert part.step(SMALL) is None
+    assert part.step(MIDDLE) is None
     [row] = scaling_table(part, "nDCG@10").rows[:1]
     assert row == ["sparse CL", "0.4000", "0.4000", "0.5000 ↑"]
 
@@ -195,11 +201,10 @@ def test_unreadable_values_leave_their_cell_out(write: Write, tmp_path: Path, te
     ]
 
 
-def test_other_queries_and_other_collections_are_not_compared(write: Write, tmp_path: Path) -> None:
+def test_other_queries_are_not_compared(write: Write, tmp_path: Path) -> None:
     values = around(0.4, WIDE)
     write(SMALL, values)
     write(SMALL, values, 43)
-    write(MIDDLE, values, collections={"pydoc": {"checksum": "changed"}})
     write(LARGE, {**values, "q99": 0.1})
     write_bm25(tmp_path, {"q00": 0.5, "q01": 0.5})
     comparison = section(tmp_path).comparison
@@ -208,14 +213,22 @@ def test_other_queries_and_other_collections_are_not_compared(write: Write, tmp_
     ]
     assert comparison.notes == [
         "Not compared, without per-query values of the mean shown: BM25.",
-        "Not compared, scored on other queries or another collection: "
-        "sparse CL 3b, seed 42; sparse CL 8b, seed 42.",
+        "Not compared, scored on other queries or another collection: sparse CL 8b, seed 42.",
     ]
 
 
+def test_cells_of_other_contents_are_in_tables_of_their_own(write: Write, tmp_path: Path) -> None:
+    write(SMALL, around(0.4, WIDE))
+    write(MIDDLE, around(0.5, WIDE), collections={"pydoc": {"checksum": "0123456789"}})
+    one, other = sections(collect(tmp_path))
+    assert (one.name, list(one.results)) == ("pydoc (01234567)", [MIDDLE])
+    assert (other.name, list(other.results)) == ("pydoc (abc)", [SMALL])
+    assert scaling_table(one, "nDCG@10").title == "nDCG@10 on pydoc (01234567)"
+
+
 def test_of_two_equally_large_groups_the_newest_is_compared(write: Write, tmp_path: Path) -> None:
-    for age, (cell, checksum) in enumerate(((SMALL, "old"), (LARGE, "new"), (MIDDLE, "other"))):
-        file = write(cell, around(0.4, WIDE), collections={"pydoc": {"checksum": checksum}})
+    for age, cell in enumerate((SMALL, LARGE, MIDDLE)):
+        file = write(cell, around(0.4, WIDE) | {f"q of {cell.model}": 0.4})
         times = (age % 2, age % 2)
         os.utime(file.parents[1] / "result.json", times)
     assert [system.cell for system in section(tmp_path).comparison.systems] == [LARGE]
@@ -226,14 +239,14 @@ def test_one_query_is_not_enough(write: Write, tmp_path: Path) -> None:
     part = section(tmp_path)
     assert part.comparison.systems == []
     assert part.comparison.notes[-1] == "Intervals and tests need more than one query."
-    assert main(["--root", str(tmp_path)]) == 3
+    assert main(["--root", str(tmp_path)]) == 0
 
 
 def test_without_any_values_one_note_says_so(write: Write, tmp_path: Path) -> None:
     write(SMALL, None)
     below = scaling_table(section(tmp_path), "nDCG@10").below
     assert below[-1] == "No cell has per-query values of nDCG@10: no intervals and no tests."
-    assert section(tmp_path, [LARGE]).comparison.notes == []
+    assert section(tmp_path, model=["8b"]).comparison.notes == []
 
 
 def test_every_form_of_the_report_tells_it(

@@ -1,0 +1,86 @@
+"""What tells cells apart: just the keys that say something of their own, and names that differ."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from lion_sweep import config
+from lion_sweep.cell.names import Settings, differing, full_names, label, settings, short
+from lion_sweep.config import Config
+
+
+def composed(*words: str) -> Config:
+    """A cell's configuration."""
+    config.register()
+    folder = str(config.config_folder())
+    with initialize_config_dir(config_dir=folder, version_base="1.3"):
+        return config.resolve(compose("config", overrides=["site=laptop", *words]))
+
+
+def told(*words: str) -> Settings:
+    return settings(composed(*words))
+
+
+@pytest.mark.parametrize(
+    ("cells", "keys"),
+    [
+        ([[], ["paradigm=dense"], ["model=8b", "loss=kd"]], []),  # the axes are no news
+        ([[], ["site.cpus=3", "paths.root=x", "recipe.checkpoint_every=9", "plan.format=csv"]], []),
+        ([["recipe.lora.rank=4"], ["recipe.lora.rank=16"]], ["recipe.lora.rank"]),
+        ([["seed=0"], ["seed=1"], ["seed=2"]], ["seed"]),
+        ([["budget.flops=1e11"], ["budget.flops=1e12"]], ["budget.flops"]),
+        # What an option takes from the recipe says no more than the recipe.
+        ([["recipe.batch_size.cl=8"], ["recipe.batch_size.cl=16"]], ["recipe.batch_size.cl"]),
+        (
+            [["recipe.batch_size.cl=8"], ["recipe.batch_size.cl=16"], ["loss=kd"]],
+            ["recipe.batch_size.cl"],
+        ),
+        # Said to the option itself, it says it.
+        ([["loss.batch_size=8"], ["loss.batch_size=16"]], ["loss.batch_size"]),
+        # Options that differ by name bring their other keys along.
+        ([["teacher=bm25"], ["teacher=minilm"]], ["teacher.name"]),
+        (
+            [["teacher=bm25"], ["teacher=minilm"], ["teacher=minilm", "teacher.length=9"]],
+            ["teacher.length", "teacher.name"],
+        ),
+        # Two keys that always change together are both told: one of them did it.
+        (
+            [
+                ["recipe.warmup=0.1", "recipe.learning_rate=1e-4"],
+                ["recipe.warmup=0.2", "recipe.learning_rate=1e-3"],
+            ],
+            ["recipe.learning_rate", "recipe.warmup"],
+        ),
+        (
+            [["recipe.warmup=0.1", "budget.flops=1e11"], ["recipe.warmup=0.2"]],
+            ["budget.flops", "recipe.warmup"],
+        ),
+    ],
+)
+def test_keys_that_tell_cells_apart(cells: list[list[str]], keys: list[str]) -> None:
+    assert differing([told(*words) for words in cells]) == keys
+
+
+def test_names_differ_by_what_the_cells_differ_in() -> None:
+    words = [["seed=1"], ["seed=2"], ["seed=2", "model=3b"], ["seed=2", "data.name=mine"]]
+    cells = [composed(*one) for one in words]
+    named = [(label(cell), f"id-{number:012}", settings(cell)) for number, cell in enumerate(cells)]
+    assert full_names(named) == [
+        "1b-sparse-cl data=pydoc seed=1",
+        "1b-sparse-cl data=pydoc seed=2",
+        "3b-sparse-cl",
+        "1b-sparse-cl data=mine seed=2",
+    ]
+
+
+def test_cells_of_one_configuration_are_told_apart_by_their_ids() -> None:
+    one = told()
+    ids = ["1b-sparse-cl-0123456789ab", "1b-sparse-cl-ba9876543210"]
+    found = full_names([("1b-sparse-cl", identity, one) for identity in ids])
+    assert found == ["1b-sparse-cl (012345)", "1b-sparse-cl (ba9876)"]
+
+
+def test_short_keys_are_not_ambiguous() -> None:
+    keys = ["recipe.lora.rank", "recipe.sparse.temperature", "paradigm.temperature", "seed"]
+    assert list(short(keys).values()) == [
+        "rank", "sparse.temperature", "paradigm.temperature", "seed"
+    ]  # fmt: skip
