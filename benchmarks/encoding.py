@@ -44,15 +44,13 @@ OURS, RELEASED = "sorted, merged", "as released"
 Texts = list[NDArray[np.int32]]
 
 
-def ours(
-    encoder: Encoder, tokens: Tokens, meter: Meter, accelerator: Accelerator, *, is_sparse: bool
-) -> Vectors:
+def ours(encoder: Encoder, tokens: Tokens, meter: Meter, accelerator: Accelerator) -> Vectors:
     """[N, D], in a fresh folder."""
     with tempfile.TemporaryDirectory() as folder:
         encode(
             encoder,
             tokens,
-            Setting(workload.ENCODED_MOST, BATCH_TOKENS, is_sparse, None, meter),
+            Setting(workload.ENCODED_MOST, BATCH_TOKENS, None, meter),
             accelerator,
             Path(folder),
             lambda *_: None,
@@ -140,9 +138,7 @@ def timed(
         (encoder, fixed), is_sparse = encoders[paradigm], paradigm == "sparse"
         meter = Meter.of_encoding(shape, workload.ENCODED_MOST, sparse=is_sparse)
         sides = {
-            OURS: lambda e=encoder, m=meter, s=is_sparse: ours(
-                e, tokens, m, accelerator, is_sparse=s
-            ),
+            OURS: lambda e=encoder, m=meter: ours(e, tokens, m, accelerator),
             RELEASED: lambda e=fixed, s=is_sparse: as_released(e, texts, device, is_sparse=s),
         }
         check(*(side() for side in sides.values()), BF16 if device.bf16 else FP32)

@@ -66,7 +66,7 @@ def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any
     """Score a checkpoint on everything that the overrides name; returns and writes its result."""
     config, paradigm = _composed(overrides), _said(overrides, "paradigm")
     check_output(Path(config.paths.root))
-    check_engines(config.evaluation)
+    check_engines(config)
     machine, _ = choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
     found = checkpoints.find(name, base, config, paradigm)
     if found.config is None:
@@ -109,7 +109,7 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
     sets = evaluation_sets(config, shop)
     tokeniser = Tokeniser(Pretrained.tokenizer(found.source, shop.digests))
     tested = {name: scored(config, tokeniser, found, chosen) for name, chosen in sets.items()}
-    references = {name: bm25(config.evaluation, *chosen) for name, chosen in sets.items()}
+    references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
     scores = {name: of_set.run(shop) for name, of_set in tested.items()}
     key = key_of([of_set.score.name for of_set in tested.values()])
     folder = shop.root / "evaluated" / f"{found.name}-{key}"

@@ -63,7 +63,7 @@ def introduce(planner: Planner, config: Config) -> None:
         judged = [f"{len(qrels)} {of_split} queries" for of_split, qrels in texts.qrels.items()]
         words = [name, f"{len(texts.documents)} passages", *judged]
         if name == config.data.name:
-            means = mean(bm25(config.evaluation, texts, split).scores(shop))
+            means = mean(bm25(config, texts, split).scores(shop))
             measure, value = next(iter(means.items()))
             words.append(f"BM25 {measure} {value:.4f}")
         print(f"collection: {', '.join(words)}, checksum {texts.checksum}", flush=True)

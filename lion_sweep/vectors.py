@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import transformers
+from hydra.utils import get_class
 
 from lion_sweep.cell.result import RESULT, read_result
 from lion_sweep.config import Config, changed, read_config
-from lion_sweep.config.data import SparseEngine
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
@@ -31,8 +31,7 @@ from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import write_json
 from lion_sweep.interop import checkpoints
 from lion_sweep.machine.progress import Progress
-from lion_sweep.search import anserini_files, encoding, opensearch_files
-from lion_sweep.search.anserini import lucene_available
+from lion_sweep.search import anserini, anserini_files, encoding, opensearch_files
 from lion_sweep.search.encoded import Encoded
 from lion_sweep.search.lucene import ImpactSearcher, quantise
 from lion_sweep.search.runs import Run, drop_self_hits
@@ -121,7 +120,9 @@ def find(cell: Path, name: str | None) -> Source:
         collection.asked(split),
         encoding.load(asked / "vectors"),
     )
-    exact = not encoded.is_sparse or config.evaluation.sparse_engine is SparseEngine.exact
+    engine = config.engine.of(config.paradigm.made_by.kind, config.paradigm.name)
+    searcher: Any = get_class(engine["_target_"])
+    exact = searcher.exact and not engine.get("half")
     kept = exact and (searched / DONE).is_file()
     run = Run.load(searched / RUN) if kept else encoded.search(config.evaluation.depth)
     tokenizer = checkpoints.source_of(config, result, root / "stages")
@@ -226,7 +227,7 @@ def _check_levels(read: Encoded, folder: Path, depth: int, problem: str) -> tupl
     """(what exact search finds with levels, how it was checked)."""
     try:
         found = read.search(depth)
-        if not lucene_available()[0]:
+        if anserini.missing():
             return found, "Read back, the levels are whole; there was no Java to ask Lucene."
         with tempfile.TemporaryDirectory(dir=folder) as index:
             documents, ids = folder / anserini_files.DOCUMENTS, sorted(read.document_ids)

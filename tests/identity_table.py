@@ -102,13 +102,8 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "evaluation.query_length": ("8", "query tokens"),
     "evaluation.passage_length": ("32", "encode untrained passages twin"),
     "evaluation.kept_terms": ("9", "encode untrained passages twin"),
-    "evaluation.sparse_engine": ("seismic", "search untrained twin"),
-    "evaluation.bm25_engine": ("lucene", "search bm25 twin"),
-    "evaluation.seismic.n_postings": ("99", NOTHING),
-    "evaluation.seismic.summary_energy": ("0.9", NOTHING),
-    "evaluation.seismic.query_cut": ("9", NOTHING),
-    "evaluation.seismic.heap_factor": ("0.9", NOTHING),
-    "evaluation.dense_precision": ("float16", NOTHING),
+    "engine.name": ("other", NOTHING),
+    "engine.kinds": (["engine=seismic"], "search untrained twin"),
     "evaluation.permutations": ("199", CELL),
     "ladder": ("proxy", NOTHING),  # the other one needs decoders that are not here
     "seed": ("7", "backbone"),
@@ -181,7 +176,7 @@ MORE: list[tuple[list[str], dict[str, tuple[str | list[str], str]]]] = [
             "recipe.dense.normalize": ("tokens", "encode untrained passages twin"),
             "recipe.dense.temperature": ("0.5", "train"),
             "recipe.dense.teacher_scale": ("1.0", "train"),
-            "evaluation.dense_precision": ("float16", "search untrained twin"),
+            "engine.kinds": (["engine.kinds.dense.half=true"], "search untrained twin"),
             "evaluation.kept_terms": ("9", NOTHING),
             "recipe.sparse.threshold": ("1.0", NOTHING),
             "recipe.sparse.flops_ramp": ("0.9", NOTHING),
@@ -198,7 +193,6 @@ MORE: list[tuple[list[str], dict[str, tuple[str | list[str], str]]]] = [
             "recipe.flops": ("1e12", NOTHING),
             "teacher.bm25_weight": ("0.5", NOTHING),  # of a loss that reads no teacher
             "paradigm.teacher_scale": ("2.0", NOTHING),
-            "evaluation.seismic.query_cut": ("9", NOTHING),
         },
     ),
 ]

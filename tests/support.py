@@ -170,7 +170,7 @@ def searched(
         for what, vectors in (("documents", documents), ("queries", queries))
     ]
     asked = Asked(query_texts, query_texts.ids)
-    engine, depth = engine_of(config.evaluation, is_sparse), config.evaluation.depth
+    engine, depth = engine_of(config, "sparse" if is_sparse else "dense"), config.evaluation.depth
     search = Search(*made, document_texts, asked, engine, depth, title="search mine")
     shop = Workshop(root, Progress("cell", None), Execution.of(config, SiteName.laptop))
     for stage in made:  # whose tokens nobody has

@@ -52,8 +52,27 @@ def compose_cells(
         loader.repository = as_it_was
 
 
+# What a key of an earlier version is now.
+MOVED = {
+    "evaluation.sparse_engine": "engine=lucene, seismic or exact",
+    "evaluation.bm25_engine": "engine=lucene, or engine.kinds.words._target_=CLASS",
+    "evaluation.seismic": "engine.kinds.sparse, with engine=seismic",
+    "evaluation.dense_precision": "engine.kinds.dense.half=true",
+}
+
+
+def refuse_moved(overrides: Sequence[str]) -> None:
+    """Name the key that a former one has become. Raises `UserError`."""
+    for word in overrides:
+        key = word.lstrip("+~").split("=")[0]
+        for old, new in MOVED.items():
+            if f"{key}.".startswith(f"{old}."):
+                raise UserError(f"{word}: {old} is no more, say {new}.")
+
+
 def compose(overrides: Sequence[str]) -> Config:
     """The configuration of one cell."""
+    refuse_moved(overrides)
     try:
         composed = hydra.compose("config", overrides=list(overrides))
     except NULL_SECTION as error:

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep.config.requirements import positive, require, share
+from lion_sweep.config.requirements import positive, require
 from lion_sweep.config.section import Section
 from lion_sweep.errors import UserError
 
@@ -17,28 +17,6 @@ class DataKind(Enum):
 
     pydoc = "pydoc"
     files = "files"
-
-
-class SparseEngine(Enum):
-    """What searches sparse vectors."""
-
-    exact = "exact"
-    lucene = "lucene"
-    seismic = "seismic"
-
-
-class DensePrecision(Enum):
-    """What dense vectors are stored and searched in."""
-
-    float32 = "float32"
-    float16 = "float16"
-
-
-class BM25Engine(Enum):
-    """What computes the row of BM25."""
-
-    bm25s = "bm25s"
-    lucene = "lucene"
 
 
 @dataclass
@@ -83,23 +61,6 @@ class EvaluationSet(Section):
 
 
 @dataclass
-class Seismic(Section):
-    """What the approximate sparse engine may leave out, see search/seismic.py."""
-
-    n_postings: int = MISSING
-    summary_energy: float = MISSING
-    query_cut: int = MISSING
-    heap_factor: float = MISSING
-
-    def check(self, key: str) -> None:
-        """Counts and shares."""
-        for name in ("n_postings", "query_cut"):
-            positive(f"{key}.{name}", getattr(self, name))
-        for name in ("summary_energy", "heap_factor"):
-            share(f"{key}.{name}", getattr(self, name))
-
-
-@dataclass
 class Evaluation(Section):
     """How a trained cell is searched and scored, and on which collections besides its own."""
 
@@ -110,10 +71,6 @@ class Evaluation(Section):
     passage_length: int = MISSING
     batch_tokens: int = MISSING
     kept_terms: int | None = None
-    sparse_engine: SparseEngine = MISSING
-    bm25_engine: BM25Engine = MISSING
-    seismic: Seismic = field(default_factory=Seismic)
-    dense_precision: DensePrecision = MISSING
     permutations: int = MISSING
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """What sections require of their values: the key, the value, what to type instead."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.utils import get_class
@@ -24,8 +25,8 @@ def share(key: str, value: float, of: str = "a share") -> None:
     require(0 <= value <= 1, f"{key}={value} is {of}: 0 to 1.")
 
 
-def class_behind(key: str, value: Any) -> None:
-    """The class behind `_target_` must exist and take the other keys."""
+def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:
+    """The class behind `_target_`, which must exist, take the other keys, and have these names."""
     require(
         isinstance(value, dict) and "_target_" in value,
         f"{key} must name a class: {key}._target_=package.module.Class",
@@ -40,6 +41,14 @@ def class_behind(key: str, value: Any) -> None:
         raise UserError(
             f"{key}.{name} is not a key of {target.__name__}; it has: {', '.join(sorted(known))}."
         )
+    lacks = {name for name in has if not hasattr(target, name) and name not in known}
+    lacks |= set(getattr(target, "__abstractmethods__", ()))
+    require(
+        not lacks,
+        f"{key}._target_={value['_target_']}: {target.__name__} lacks {', '.join(sorted(lacks))}, "
+        "see CONTRIBUTING.md, Adding something.",
+    )
+    return target
 
 
 def says(term: dict[str, Any], attribute: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from hydra.utils import get_class
 from omegaconf import MISSING
 
 from lion_sweep.config.data import Data, Evaluation
@@ -34,6 +35,11 @@ class BudgetKind(Enum):
     steps = "steps"
     gpu_hours = "gpu_hours"
 
+
+# What the classes have that options name, see models/encoders.py, losses/ and search/base.py.
+ENCODER = ("kind", "over_vocabulary", "shape", "rows", "group_scores_BG", "all_scores_BC")
+TERM = ("weight", "needs_teacher", "needs_negatives")
+ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")
 
 # Of what a budget is, and how much that could be.
 EXAMPLES = {
@@ -105,9 +111,14 @@ class Paradigm(Section):
     def check(self, key: str) -> None:
         """A temperature, and classes that can be had."""
         positive(f"{key}.temperature", self.temperature)
-        class_behind(f"{key}.encoder", self.encoder)
+        class_behind(f"{key}.encoder", self.encoder, ENCODER)
         if self.regulariser:
             class_behind(f"{key}.regulariser", self.regulariser)
+
+    @property
+    def made_by(self) -> Any:
+        """The class of the encoder, see models/encoders.py."""
+        return get_class(self.encoder["_target_"])
 
 
 @dataclass
@@ -129,7 +140,7 @@ class Loss(Section):
         """A step, its terms' classes, and pools that cut it evenly."""
         positive(f"{key}.batch_size", self.batch_size)
         for name, term in self.terms.items():
-            class_behind(f"{key}.terms.{name}", term)
+            class_behind(f"{key}.terms.{name}", term, TERM)
             self._check_pools(f"{key}.terms.{name}.candidates", term.get("candidates"))
         needy = [name for name, term in self.terms.items() if says(term, "needs_negatives")]
         require(
@@ -148,6 +159,32 @@ class Loss(Section):
             f"groups of {group}) into equal pools: choose {', '.join(map(str, known))}, or null "
             "for all of them.",
         )
+
+
+@dataclass
+class Engine(Section):
+    """What searches each kind of vectors, and words: a class and its settings."""
+
+    name: str = MISSING
+    kinds: dict[str, Any] = MISSING
+
+    def of(self, kind: str, paradigm: str) -> dict[str, Any]:
+        """The engine of a kind. Raises `UserError` where there is none."""
+        require(
+            kind in self.kinds,
+            f"engine={self.name} searches {', '.join(self.kinds)}, and paradigm={paradigm} makes "
+            f"vectors that are {kind}: choose an engine with engine.kinds.{kind}, or add one: "
+            f"'+engine.kinds.{kind}={{_target_: package.module.Class}}'",
+        )
+        chosen: dict[str, Any] = self.kinds[kind]
+        return chosen
+
+    def check_kind(self, kind: str, paradigm: str) -> Any:
+        """The class of the engine of a kind, which can be had and takes its settings."""
+        chosen, key = self.of(kind, paradigm), f"engine.kinds.{kind}"
+        engine = class_behind(key, chosen, ENGINE)
+        engine.check(key, {name: value for name, value in chosen.items() if name != "_target_"})
+        return engine
 
 
 @dataclass
@@ -272,6 +309,7 @@ class Config(Section):
     budget: Budget = MISSING
     recipe: Recipe = MISSING
     evaluation: Evaluation = MISSING
+    engine: Engine = MISSING
     site: Site = MISSING
     tracking: Tracking = MISSING
     paths: Paths = MISSING

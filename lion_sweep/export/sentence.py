@@ -64,7 +64,7 @@ class SentenceTransformers(Form):
 
     @property
     def _kind(self) -> str:
-        sparse = self.cell.config.paradigm.name == "sparse"
+        sparse = self.cell.config.paradigm.made_by.over_vocabulary
         return "SparseEncoder" if sparse else "SentenceTransformer"
 
     def write(self, folder: Path) -> None:
@@ -127,7 +127,7 @@ def _after(encoder: Any) -> list[Any]:
     from sentence_transformers.sparse_encoder.modules import SpladePooling
 
     if isinstance(encoder, DenseEncoder):
-        mean = Pooling(encoder.dimensions, "mean")
+        mean = Pooling(*encoder.shape, "mean")
         if encoder.normalize is Normalize.tokens:
             return [UnitLength(TOKENS), mean]
         return [mean, UnitLength()]

@@ -14,11 +14,13 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from lion_sweep.errors import UserError
+from lion_sweep.models import encoders
 from lion_sweep.models.sparse_head import largest_entries
 
 OLDEST = 6  # earlier ones keep neither lengths of queries nor units of tokens
 SETTINGS = "config_sentence_transformers.json"
-PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": "sparse"}
+SPARSE = "sparse"
+PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": SPARSE}
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,21 @@ class _Backbone(nn.Module):
         return self
 
 
-class SentenceEncoder:
+class SentenceEncoder(encoders.Encoder):
     """The whole pipeline of a SentenceTransformer or SparseEncoder, from token ids on."""
+
+    backbone: Any
 
     def __init__(self, name: str) -> None:
         self.model = load(name, "cuda" if torch.cuda.is_available() else "cpu")
+        self.is_sparse = PARADIGMS[_kind(name)] == SPARSE
         transformer = self.model[0]
         self.backbone = _Backbone(self.model, transformer.auto_model.config)
 
     @property
-    def dimensions(self) -> int:
+    def shape(self) -> tuple[int]:
         """Length of a vector."""
-        return int(self.model.get_embedding_dimension())
+        return (int(self.model.get_embedding_dimension()),)
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, D], in fp32."""
@@ -61,11 +66,11 @@ class SentenceEncoder:
         vectors: Tensor = self.model(features)["sentence_embedding"]
         return (vectors.to_dense() if vectors.is_sparse else vectors).float()
 
-    def rows(
-        self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None
-    ) -> sparse.csr_matrix:
-        """The same vectors as CSR; of each the `largest` weights, if given."""
+    def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
+        """The same vectors; of a SparseEncoder as CSR, of each the `largest` weights, if given."""
         vectors_BV = self(ids_BL, mask_BL)
+        if not self.is_sparse:
+            return vectors_BV.cpu().numpy()
         text, entry = vectors_BV.nonzero(as_tuple=True)
         found = vectors_BV[text, entry], text, entry
         y_E, text_E, entry_E = (values.cpu().numpy() for values in found)

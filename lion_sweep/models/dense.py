@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lion_sweep.config import Normalize
+from lion_sweep.models.encoders import Encoder
 
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
 
 
-class DenseEncoder:
+class DenseEncoder(Encoder):
     """Mean pooling over real tokens.
 
     `normalize=tokens` is the study's pooling: unit token vectors, then their plain mean, so that
@@ -27,9 +28,9 @@ class DenseEncoder:
         self.normalize = Normalize[normalize] if isinstance(normalize, str) else normalize
 
     @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-        return int(self.backbone.head_VD.shape[1])
+    def shape(self) -> tuple[int]:
+        """The decoder's width."""
+        return (int(self.backbone.head_VD.shape[1]),)
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, D], in fp32."""

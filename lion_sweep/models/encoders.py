@@ -1,37 +1,45 @@
-"""What every encoder is: token ids in, one vector per text out.
+"""What a paradigm is: from token ids to vectors, from two vectors to a score, and what that costs.
 
-Shapes: B texts, L tokens (padded), V vocabulary entries.
+Shapes: B texts, L tokens (padded), V vocabulary entries, D dimensions; X is what one text has.
 """
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from scipy import sparse
 from torch import Tensor
 
-from lion_sweep.models.backbone import Backbone
+from lion_sweep.losses.scores import InnerProduct
+
+if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
+    from lion_sweep.models.backbone import Backbone
 
 
-class Encoder(Protocol):
-    """Anything that turns padded token ids into one vector per text."""
+class Encoder(InnerProduct, ABC):
+    """Base of every paradigm's encoder; `paradigm.encoder` names one, and its settings.
 
-    backbone: Backbone
+    A subclass gives vectors and their shape. Of texts that have something else than one vector it
+    also overrides the scores, and names what its engines search in `kind`.
+    """
+
+    kind: ClassVar[str] = "dense"  # of vectors: `engine` says what searches it
+    over_vocabulary: ClassVar[bool] = False
+    """Whether vectors are made with the head's weight, one number per entry, nearly all of them 0:
+    they are kept as CSR, and cost what the head does."""
+
+    backbone: "Backbone"
 
     @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-        ...
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """X, of one text."""
 
+    @abstractmethod
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Vectors, [B, D], in fp32."""
-        ...
+        """Vectors, [B, *X], in fp32."""
 
+    def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
+        """The same for a collection, without gradients: an array, or CSR over the vocabulary.
 
-@runtime_checkable
-class RowEncoder(Encoder, Protocol):
-    """An encoder of sparse vectors that need not be whole rows at any time."""
-
-    def rows(
-        self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None
-    ) -> sparse.csr_matrix:
-        """The same vectors as CSR, without gradients; of each the `largest` weights, if given."""
-        ...
+        Of CSR the `largest` weights of each text, if given.
+        """
+        return self(ids_BL, mask_BL).cpu().numpy()

@@ -9,16 +9,20 @@ from scipy import sparse
 from torch import Tensor
 
 from lion_sweep.models import sparse_head
+from lion_sweep.models.encoders import Encoder
 
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
 
 
-class SparseEncoder:
+class SparseEncoder(Encoder):
     """log(1 + relu(s * max_t z - threshold)) with s = hidden_size^(-1/4), the study's logit scale.
 
     The study has no threshold; the proxies need one, as an untrained head is active everywhere.
     """
+
+    kind = "sparse"
+    over_vocabulary = True
 
     def __init__(self, backbone: "Backbone", threshold: float) -> None:
         self.backbone = backbone
@@ -26,9 +30,9 @@ class SparseEncoder:
         self.scale = backbone.head_VD.shape[1] ** -0.25
 
     @property
-    def dimensions(self) -> int:
-        """Length of a vector: the vocabulary."""
-        return int(self.backbone.head_VD.shape[0])
+    def shape(self) -> tuple[int]:
+        """The vocabulary."""
+        return (int(self.backbone.head_VD.shape[0]),)
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, V], in fp32, all >= 0."""

@@ -45,13 +45,13 @@ def jar() -> Path:
     return jars[-1]
 
 
-def lucene_available() -> tuple[bool, str]:
-    """Return whether Lucene can run here and, if not, why."""
+def missing() -> str:
+    """Why Lucene cannot run here; nothing where it can."""
     try:
         java_home(), jar()
     except RuntimeError as reason:
-        return False, str(reason)
-    return True, ""
+        return str(reason)
+    return ""
 
 
 def index(collection: str, documents: Path, folder: Path, *options: str) -> None:

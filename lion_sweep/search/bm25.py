@@ -12,6 +12,7 @@ import bm25s
 import numpy as np
 import Stemmer
 
+from lion_sweep.search.base import Engine
 from lion_sweep.search.runs import Run
 from lion_sweep.search.topk import best, check_queries, sorted_documents
 
@@ -19,7 +20,7 @@ from lion_sweep.search.topk import best, check_queries, sorted_documents
 logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
-class BM25Index:
+class BM25Index(Engine):
     """BM25 as Lucene computes it, with exact document lengths (Kamphuis et al., ECIR 2020).
 
     Terms are lower-cased runs of two or more word characters. k1 and b default to the values of

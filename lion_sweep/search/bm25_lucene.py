@@ -10,17 +10,19 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lion_sweep.search import anserini
+from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.runs import Run
 from lion_sweep.search.topk import best, check_queries, sorted_documents
 
 _CONTENTS, _ID = "contents", "id"  # fields of Anserini's indexes
 
 
-class LuceneBM25Index:
+class LuceneBM25Index(Engine):
     """The BM25 of Anserini and Pyserini, with the scores that Lucene computes.
 
     Lucene keeps document lengths in a byte, exact up to 40 terms, and counts only documents with a
@@ -37,6 +39,18 @@ class LuceneBM25Index:
         ValueError: no documents, repeated ids, lengths that disagree, or no term in any text.
         RuntimeError: Lucene is not available, or indexing failed.
     """
+
+    @classmethod
+    def missing(cls) -> str:
+        """Java and Anserini."""
+        return anserini.missing()
+
+    @classmethod
+    def over(
+        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
+    ) -> LuceneBM25Index:
+        """In the folder."""
+        return cls(document_ids, documents, where.folder / "lucene", **settings)
 
     def __init__(
         self,

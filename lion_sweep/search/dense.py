@@ -6,6 +6,7 @@ Shapes: N documents, Q queries, B queries of one block, D dimensions, C candidat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from lion_sweep.machine import threads
+from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.runs import Run
 from lion_sweep.search.topk import agreement, check_queries, sorted_documents
 
@@ -40,7 +42,7 @@ def _products(queries_BD: torch.Tensor, documents_ND: torch.Tensor) -> torch.Ten
     return queries_BD.float() @ documents_ND.float().T
 
 
-class DenseIndex:
+class DenseIndex(Engine):
     """Flat inner-product index: exhaustive and exact.
 
     A block matrix product in float32 finds candidates, with a bound on its rounding; their scores
@@ -61,6 +63,19 @@ class DenseIndex:
         ValueError: no documents, repeated ids, shapes that disagree, values not finite or, with
             `half`, beyond float16.
     """
+
+    exact = True  # on the vectors as it holds them
+
+    @classmethod
+    def over(
+        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
+    ) -> DenseIndex:
+        """On the device where vectors and a search have room, on the CPU otherwise."""
+        half = bool(settings.get("half"))
+        device, why_not = device_for(documents.shape, where.device, half)
+        if why_not:
+            where.say(f"dense search on the CPU: {why_not}")
+        return cls(document_ids, documents, device, half)
 
     def __init__(
         self,
@@ -125,7 +140,7 @@ class DenseIndex:
 
 
 def device_for(
-    shape: tuple[int, int], accelerator: torch.device, half: bool
+    shape: tuple[int, ...], accelerator: torch.device, half: bool
 ) -> tuple[torch.device, str]:
     """Return where vectors of this shape can be searched, and why not on a CUDA accelerator.
 

@@ -21,10 +21,10 @@ from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.files import written
 from lion_sweep.machine import interruption
-from lion_sweep.models.encoders import Encoder, RowEncoder
+from lion_sweep.models.encoders import Encoder
 
 KEEP_SECONDS = 30
-Vectors = Any  # NDArray[np.float32] or scipy.sparse.csr_matrix
+Vectors = Any  # NDArray[np.float32], first the texts, or scipy.sparse.csr_matrix
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class Setting:
 
     length: int  # tokens kept of a text
     batch_tokens: int  # padded ones of a micro-batch, at most
-    is_sparse: bool
     kept_terms: int | None  # largest weights of a sparse vector; None: all
     meter: Meter
     shard: int = 0
@@ -74,11 +73,7 @@ def encode(
             continue
         ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
         with accelerator.autocast():
-            if setting.is_sparse:
-                assert isinstance(encoder, RowEncoder)
-                vectors = encoder.rows(ids, mask, setting.kept_terms)
-            else:
-                vectors = encoder(ids, mask).cpu().numpy()
+            vectors = encoder.rows(ids, mask, setting.kept_terms)
         parts.add(batch, vectors, meter.micro_batch(lengths_N[batch], ids.shape[1]))
         on_batch(seen, texts)
         # Ranks take different numbers of batches, so they cannot agree on one to stop after.
@@ -109,7 +104,7 @@ def whole(folders: Sequence[Path], texts: int) -> tuple[Vectors, Spending]:
                 continue
             vectors = part["vectors"]
         if dense_ND is None:  # filled part by part: memory may not hold the whole twice
-            dense_ND = np.empty((texts, vectors.shape[1]), vectors.dtype)
+            dense_ND = np.empty((texts, *vectors.shape[1:]), vectors.dtype)
         dense_ND[rows[-1]] = vectors
     order = np.argsort(np.concatenate(rows), kind="stable")
     if len(order) != texts:

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from lion_sweep.search import anserini, anserini_files
+from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.encoded import weights_of
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import non_negative_csr, postings_stats
@@ -106,7 +107,7 @@ class ImpactSearcher:
         return Run.stacked(query_ids, self._ids, rows)
 
 
-class LuceneImpactIndex:
+class LuceneImpactIndex(Engine):
     """Lucene index of quantised impacts; finds what exact search on the levels finds.
 
     Args:
@@ -121,6 +122,18 @@ class LuceneImpactIndex:
             or not finite, bits out of range.
         RuntimeError: Lucene is not available, or indexing failed.
     """
+
+    @classmethod
+    def missing(cls) -> str:
+        """Java and Anserini."""
+        return anserini.missing()
+
+    @classmethod
+    def over(
+        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
+    ) -> LuceneImpactIndex:
+        """In the folder."""
+        return cls(document_ids, documents, where.folder / "lucene", **settings)
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,19 +20,14 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from lion_sweep.config.requirements import positive, share
+from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import SparseIndex, non_negative_csr, postings_stats
 from lion_sweep.search.topk import agreement, best, check_queries, sorted_documents
 
 _MAX_FRACTION = 6.0  # longest list over n_postings: what Seismic's guide takes for MS MARCO
 _SAMPLE = 100  # queries that exact search answers too
-
-
-def seismic_available() -> tuple[bool, str]:
-    """Return whether Seismic can run here and, if not, what to do."""
-    if find_spec("seismic") is None:
-        return False, "its package is not installed: pip install 'pyseismic-lsr>=0.5.4'"
-    return True, ""
 
 
 @contextmanager
@@ -49,7 +44,7 @@ def _silenced() -> Iterator[None]:
         os.close(kept)
 
 
-class SeismicIndex:
+class SeismicIndex(Engine):
     """Clustered inverted index that skips what promises little: fast, and misses hits.
 
     The hits it finds get their exact inner products, as `SparseIndex` has them, and are ordered
@@ -70,6 +65,28 @@ class SeismicIndex:
         ValueError: no documents, no terms, repeated ids, shapes that disagree, weights negative
             or not finite.
     """
+
+    @classmethod
+    def missing(cls) -> str:
+        """Its package."""
+        if find_spec("seismic") is None:
+            return "its package is not installed: pip install 'pyseismic-lsr>=0.5.4'"
+        return ""
+
+    @classmethod
+    def check(cls, key: str, settings: Mapping[str, Any]) -> None:
+        """Counts and shares."""
+        for name in ("n_postings", "query_cut"):
+            positive(f"{key}.{name}", settings[name])
+        for name in ("summary_energy", "heap_factor"):
+            share(f"{key}.{name}", settings[name])
+
+    @classmethod
+    def over(
+        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
+    ) -> SeismicIndex:
+        """Its size is that of a file in the folder."""
+        return cls(document_ids, documents, where.folder / "index", **settings)
 
     def __init__(
         self,

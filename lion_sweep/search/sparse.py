@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from lion_sweep.search import postings
+from lion_sweep.search.base import Engine
 from lion_sweep.search.runs import NO_HIT, Run
 from lion_sweep.search.topk import check_queries, sorted_documents
 
@@ -55,7 +56,7 @@ def _weights(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return matrix.astype(np.uint32)
 
 
-class SparseIndex:
+class SparseIndex(Engine):
     """Inverted index with exhaustive term-at-a-time scoring.
 
     Weights and scores are float32: a score adds one product per term, in ascending order of
@@ -74,6 +75,8 @@ class SparseIndex:
         ValueError: no documents, repeated ids, shapes that disagree, weights negative or not
             finite, integers of 2**32 and more.
     """
+
+    exact = True
 
     def __init__(self, document_ids: Sequence[str], vectors_NV: sparse.csr_matrix) -> None:
         self._ids, order_N = sorted_documents(document_ids, vectors_NV.shape[0])

@@ -212,7 +212,6 @@ def encode(wanted: Encode, shop: Workshop, folder: Path, shard: int, shards: int
             encoding.Setting(
                 length,
                 batch_tokens,
-                wanted.sparse,
                 wanted.kept_terms,
                 _meter(encoder, wanted),
                 shard,

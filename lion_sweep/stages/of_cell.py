@@ -131,7 +131,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
             name: scored(config, tokeniser, CellWeights(train, encoder), chosen)
             for name, chosen in sets.items()
         },
-        {name: bm25(evaluation, *chosen) for name, chosen in sets.items()},
+        {name: bm25(config, *chosen) for name, chosen in sets.items()},
     )
 
 
@@ -155,7 +155,7 @@ def scored(
 ) -> Scored:
     """An encoder's stages on a split of a collection; `title` leads their titles."""
     evaluation, (collection, split) = config.evaluation, chosen
-    name, is_sparse = collection.name, config.paradigm.name == "sparse"
+    name, encoder = collection.name, config.paradigm.made_by
     query_length, passage_length = evaluation.lengths_of(name)
     judged = collection.judgements(split)
     asked = Asked(collection.queries, judged.asked)
@@ -165,8 +165,8 @@ def scored(
             weights,
             tokeniser.cut(texts, length, f"{what} {name}"),
             ids,
-            is_sparse,
-            evaluation.kept_terms if is_sparse else None,
+            encoder.over_vocabulary,
+            evaluation.kept_terms if encoder.over_vocabulary else None,
             config.recipe.precision,
             title=f"encode {title}{what} {name}",
         )
@@ -178,7 +178,7 @@ def scored(
         queries,
         collection.documents,
         asked,
-        engine_of(evaluation, is_sparse),
+        engine_of(config, encoder.kind),
         evaluation.depth,
         title=f"search {title}{name}",
     )

@@ -7,24 +7,18 @@ from huggingface_hub import get_token
 from transformers import AutoConfig
 
 from lion_sweep.config import Config, LadderName
-from lion_sweep.config.data import BM25Engine, Evaluation, SparseEngine
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.machine.site import world_size
-from lion_sweep.search.anserini import lucene_available
-from lion_sweep.search.seismic import seismic_available
+from lion_sweep.search.base import WORDS
 
 
-def check_engines(evaluation: Evaluation) -> None:
+def check_engines(config: Config) -> None:
     """Refuse an engine whose package, or whose Java, is not here."""
-    checks = {"lucene": lucene_available, "seismic": seismic_available}
-    for key, own in (("sparse_engine", SparseEngine.exact), ("bm25_engine", BM25Engine.bm25s)):
-        engine = getattr(evaluation, key).name
-        available, why = checks[engine]() if engine in checks else (True, "")
-        if not available:
-            raise UserError(
-                f"evaluation.{key}={engine}: {why}. Or use evaluation.{key}={own.name}."
-            )
+    paradigm = config.paradigm
+    for kind in (paradigm.made_by.kind, WORDS):
+        if missing := config.engine.check_kind(kind, paradigm.name).missing():
+            raise UserError(f"engine={config.engine.name}: {missing}. Or use engine=exact.")
 
 
 def check(config: Config, site: SiteName) -> None:
@@ -35,7 +29,7 @@ def check(config: Config, site: SiteName) -> None:
             f"site.devices={config.site.devices}, but this command was started on {ranks}: set "
             f"site.devices={ranks} to run here (python -m lion_sweep.plan plans for any number)."
         )
-    check_engines(config.evaluation)
+    check_engines(config)
     if config.site.compile and site is not SiteName.slurm:
         from lion_sweep.models.compiled import check_compiler
 

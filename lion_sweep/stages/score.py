@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.config.data import BM25Engine, Evaluation
+from lion_sweep.config import Config
 from lion_sweep.data.collection import Collection, Judgements
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import read_json, write_json
+from lion_sweep.search.base import WORDS
 from lion_sweep.search.runs import Run
 from lion_sweep.stages.backbone import Asked
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.encode import Encode
-from lion_sweep.stages.search import RUN, TREC, Search, SearchBM25
+from lion_sweep.stages.search import RUN, TREC, Search, SearchWords, engine_of
 from lion_sweep.stages.workshop import Workshop
 
 Scores = dict[str, dict[str, float]]
@@ -27,7 +28,7 @@ class Score(Stage):
 
     kind = "score"
 
-    searched: Search | SearchBM25
+    searched: Search | SearchWords
     judged: Judgements
     measures: list[str]
     title: str = beside()
@@ -77,13 +78,14 @@ class Scored:
         return found
 
 
-def bm25(evaluation: Evaluation, collection: Collection, split: str) -> Score:
+def bm25(config: Config, collection: Collection, split: str) -> Score:
     """The reference row: BM25 over the same texts."""
+    evaluation = config.evaluation
     name, judged = collection.name, collection.judgements(split)
-    searched = SearchBM25(
+    searched = SearchWords(
         collection.documents,
         Asked(collection.queries, judged.asked),
-        BM25Engine(evaluation.bm25_engine),
+        engine_of(config, WORDS),
         evaluation.depth,
         title=f"search bm25 {name}",
     )

@@ -1,14 +1,17 @@
 """Searching vectors, or words by BM25: a stage leaves a run, as arrays and as a TREC file."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from hydra.utils import get_class
 from scipy import sparse
 
-from lion_sweep.config.data import BM25Engine, DensePrecision, Evaluation, SparseEngine
+from lion_sweep.config import Config
 from lion_sweep.data.texts import Texts
+from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.runs import Run, drop_self_hits, write_trec
 from lion_sweep.stages.backbone import Asked
 from lion_sweep.stages.base import Stage, beside
@@ -16,18 +19,21 @@ from lion_sweep.stages.encode import VECTORS, Encode
 from lion_sweep.stages.workshop import Workshop
 
 RUN, TREC = "run.npz", "run.trec"
-FLAT, HALF = "flat", "flat-float16"
+RULES = "rules"
 
 
-def engine_of(evaluation: Evaluation, is_sparse: bool) -> Mapping[str, Any]:
-    """The engine that searches such vectors, by name, with what it reads."""
-    if not is_sparse:
-        half = evaluation.dense_precision is DensePrecision.float16
-        return {"name": HALF if half else FLAT}
-    name = evaluation.sparse_engine.name
-    if evaluation.sparse_engine is SparseEngine.seismic:
-        return {"name": name, **asdict(evaluation.seismic)}
-    return {"name": name}
+def engine_of(config: Config, kind: str) -> Mapping[str, Any]:
+    """What searches such vectors, or words: a class, its RULES and what it reads."""
+    chosen = config.engine.of(kind, config.paradigm.name)
+    engine: type[Engine] = get_class(chosen["_target_"])
+    return {**chosen, RULES: engine.RULES}
+
+
+def index(engine: Mapping[str, Any], ids: Sequence[str], documents: Any, where: Where) -> Engine:
+    """Documents' vectors, or texts, ready to be searched."""
+    settings = {key: value for key, value in engine.items() if key not in (RULES, "_target_")}
+    made: type[Engine] = get_class(engine["_target_"])
+    return made.over(ids, documents, where, **settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,63 +57,32 @@ class Search(Stage):
         documents_N, queries_Q = (
             encoding.load(shop.folder(encode) / VECTORS) for encode in (self.passages, self.queries)
         )
-        index = self._index(shop, documents_N, folder)
-        run = index.search(self.asked.ids, queries_Q, self.depth)
+        where = Where(folder, shop.execution.accelerator.device, shop.progress.say)
+        built = index(self.engine, self.documents.ids, documents_N, where)
+        run = built.search(self.asked.ids, queries_Q, self.depth)
         write_run(run, folder, f"lion_sweep-{self.passages.name.removeprefix('encode-')}")
-        stats: dict[str, Any] = index.stats()
+        stats: dict[str, Any] = built.stats()
         return stats | ({"flops": flops(queries_Q, documents_N)} if self.passages.sparse else {})
-
-    def _index(self, shop: Workshop, vectors: Any, folder: Path) -> Any:
-        """The documents' vectors, ready to be searched; `folder` is the stage's."""
-        name = self.engine["name"]
-        settings = {key: value for key, value in self.engine.items() if key != "name"}
-        if name in (FLAT, HALF):
-            from lion_sweep.search.dense import DenseIndex, device_for
-
-            half, wanted = name == HALF, shop.execution.accelerator.device
-            device, why_not = device_for(vectors.shape, wanted, half)
-            if why_not:
-                shop.progress.say(f"dense search on the CPU: {why_not}")
-            return DenseIndex(self.documents.ids, vectors, device, half)
-        if name == SparseEngine.lucene.name:
-            from lion_sweep.search.lucene import LuceneImpactIndex
-
-            return LuceneImpactIndex(self.documents.ids, vectors, folder / "lucene")
-        if name == SparseEngine.seismic.name:
-            from lion_sweep.search.seismic import SeismicIndex
-
-            return SeismicIndex(self.documents.ids, vectors, folder / "index", **settings)
-        from lion_sweep.search.sparse import SparseIndex
-
-        return SparseIndex(self.documents.ids, vectors)
 
 
 @dataclass(frozen=True, eq=False)
-class SearchBM25(Stage):
-    """The same by BM25 over the words."""
+class SearchWords(Stage):
+    """The same over words, by BM25 as a rule."""
 
     kind = "search"
 
     documents: Texts
     asked: Asked
-    engine: BM25Engine
+    engine: Mapping[str, Any]
     depth: int
     title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """Nothing to tell."""
-        ids, texts = self.documents.ids, self.documents.all()
-        index: Any
-        if self.engine is BM25Engine.lucene:
-            from lion_sweep.search.bm25_lucene import LuceneBM25Index
-
-            index = LuceneBM25Index(ids, texts, folder / "lucene")
-        else:
-            from lion_sweep.search.bm25 import BM25Index
-
-            index = BM25Index(ids, texts)
+        where = Where(folder, torch.device("cpu"), shop.progress.say)  # a plan has no other
+        built = index(self.engine, self.documents.ids, self.documents.all(), where)
         queries = self.asked.queries.of(self.asked.ids)
-        write_run(index.search(self.asked.ids, queries, self.depth), folder, "bm25")
+        write_run(built.search(self.asked.ids, queries, self.depth), folder, "bm25")
         return {}
 
 

@@ -10,7 +10,7 @@ Every rank takes as many micro-batches as the one with most, because sharded lay
 all ranks together; also where none are, so that sharding does not even change dropout. What is cut
 for that keeps its padding, which the plan has counted.
 
-Shapes: N texts, L tokens (padded), D dimensions.
+Shapes: N texts, L tokens (padded), D dimensions, or the encoder's shape of one text.
 """
 
 import numpy as np
@@ -72,7 +72,7 @@ class Embedding:
 
     @torch.no_grad()
     def _first_pass(self) -> Tensor:
-        size = len(self.texts), self.encoder.dimensions
+        size = len(self.texts), *self.encoder.shape
         vectors_ND = torch.empty(size, device=self.accelerator.device)
         for batch in self.batches:
             self.generators.append(_generator(self.accelerator.device))

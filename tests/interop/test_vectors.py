@@ -18,8 +18,8 @@ from lion_sweep.search import anserini, anserini_files
 from lion_sweep.search.encoded import Encoded
 from lion_sweep.search.runs import Run, read_trec
 
-AVAILABLE, REASON = anserini.lucene_available()
-needs_lucene = pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
+REASON = anserini.missing()
+needs_lucene = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
 TERMS = 5000  # more than a proxy's vocabulary
 
 
@@ -116,7 +116,7 @@ def test_levels_for_lucene(twin: Path, tmp_path: Path) -> None:
 def test_without_java_levels_are_checked_by_exact_search(
     twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "lucene_available", lambda: (False, "no Java"))
+    monkeypatch.setattr(anserini, "missing", lambda: "no Java")
     _, facts = exported(twin, "1b-sparse-cl", tmp_path / "files", "--for", "lucene")
     assert "no Java to ask Lucene" in facts["checked"]
     assert facts["bits"] == 8
@@ -173,7 +173,7 @@ def test_dense_vectors(twin: Path, tmp_path: Path, engine: str) -> None:
     for query, hits in own.items():
         assert [score for _, score in hits] == pytest.approx([s for _, s in plain[query]], abs=1e-6)
     assert facts["top_10_kept"] == 1 and facts["score"] == facts["score_of_cell"]
-    if engine == "lucene" and AVAILABLE:
+    if engine == "lucene" and not REASON:
         for query, hits in by_anserini(folder).items():
             expected = [(1 + score) / 2 for _, score in own[query]]
             assert [score for _, score in hits] == pytest.approx(expected, abs=1e-5)
@@ -216,7 +216,13 @@ def test_another_set_and_vectors_that_are_gone(
     assert (tmp_path / "again" / "documents.ndjson").read_text() == written[0]
 
 
-@pytest.mark.parametrize("searched_by", ["exact", "lucene"])
+ENGINES = {
+    "exact": "lion_sweep.search.sparse.SparseIndex",
+    "lucene": "lion_sweep.search.lucene.LuceneImpactIndex",
+}
+
+
+@pytest.mark.parametrize("searched_by", ENGINES)
 def test_floats_are_compared_with_exact_search(
     twin: Path, tmp_path: Path, searched_by: str
 ) -> None:
@@ -225,8 +231,8 @@ def test_floats_are_compared_with_exact_search(
     shutil.copytree(twin, root)
     config = root / "cells" / result["id"] / "config.yaml"
     text = config.read_text()
-    assert "sparse_engine: exact" in text
-    config.write_text(text.replace("sparse_engine: exact", f"sparse_engine: {searched_by}"))
+    assert ENGINES["exact"] in text
+    config.write_text(text.replace(ENGINES["exact"], ENGINES[searched_by]))
     stage = root / "stages" / result["stages"]["search twin"]["folder"]
     gone = {"exact": stage / "done.json", "lucene": stage / "run.npz"}
     gone[searched_by].unlink()

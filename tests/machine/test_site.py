@@ -17,7 +17,6 @@ from lion_sweep.evaluate import evaluate
 from lion_sweep.machine import site
 from lion_sweep.machine.site import LEAST_FREE_BYTES, check_output, choose
 from lion_sweep.search import anserini, seismic
-from lion_sweep.stages import ready
 from lion_sweep.stages.ready import check
 
 Compose = Callable[..., Config]
@@ -57,8 +56,8 @@ def test_a_sparse_engine_that_is_not_here_is_refused(
     monkeypatch.setattr(seismic, "find_spec", lambda name: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
     check(compose_cell("site.devices=1"), SiteName.laptop)
-    with pytest.raises(UserError, match=re.escape(f"evaluation.sparse_engine={engine}: ")) as said:
-        check(compose_cell("site.devices=1", f"evaluation.sparse_engine={engine}"), SiteName.laptop)
+    with pytest.raises(UserError, match=re.escape(f"engine={engine}: ")) as said:
+        check(compose_cell("site.devices=1", f"engine={engine}"), SiteName.laptop)
     assert fix in str(said.value)
 
 
@@ -124,32 +123,25 @@ def test_a_controller_that_is_slow_to_answer_is_no_reason_to_train_on_a_login_no
     assert choose(SiteName.auto)[0] in (SiteName.laptop, SiteName.gpu)
 
 
-LUCENE = {"sparse_engine": "exact", "bm25_engine": "bm25s"}
+NO_JAVA = re.escape("engine=lucene: no Java. Or use engine=exact.")
 
 
-def fix(engine: str) -> str:
-    """The end of the message where there is no Java."""
-    key = f"evaluation.{engine}"
-    return re.escape(f"{key}=lucene: no Java. Or use {key}={LUCENE[engine]}.")
-
-
-@pytest.mark.parametrize("engine", LUCENE)
+@pytest.mark.parametrize("paradigm", ["sparse", "dense"])  # whose row of BM25 takes Lucene too
 def test_lucene_without_java_is_refused_before_anything_runs(
     compose_cell: Callable[..., Config],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    engine: str,
+    paradigm: str,
 ) -> None:
-    monkeypatch.setattr(ready, "lucene_available", lambda: (False, "no Java"))
-    words = [f"evaluation.{engine}=lucene", "site=laptop", f"paths.root={tmp_path}"]
-    with pytest.raises(UserError, match=fix(engine)):
+    monkeypatch.setattr(anserini, "missing", lambda: "no Java")
+    words = ["engine=lucene", f"paradigm={paradigm}", "site=laptop", f"paths.root={tmp_path}"]
+    with pytest.raises(UserError, match=NO_JAVA):
         preflight.check([compose_cell(*words)])
 
 
-@pytest.mark.parametrize("engine", LUCENE)
 def test_so_it_is_where_a_checkpoint_is_scored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ready, "lucene_available", lambda: (False, "no Java"))
-    with pytest.raises(UserError, match=fix(engine)):
-        evaluate("anything", None, [f"evaluation.{engine}=lucene", f"paths.root={tmp_path}"])
+    monkeypatch.setattr(anserini, "missing", lambda: "no Java")
+    with pytest.raises(UserError, match=NO_JAVA):
+        evaluate("anything", None, ["engine=lucene", f"paths.root={tmp_path}"])

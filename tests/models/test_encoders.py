@@ -67,7 +67,7 @@ def encode(encoder: Any, length: int, left: bool = False) -> np.ndarray:
     with torch.no_grad():
         vectors = encoder(*padded(length, left))
     assert vectors.dtype == torch.float32
-    assert vectors.shape == (len(TEXTS), encoder.dimensions)
+    assert vectors.shape == (len(TEXTS), encoder.shape[0])
     return vectors.numpy()
 
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from lion_sweep.search.anserini import lucene_available
+from lion_sweep.search.anserini import missing
 
-AVAILABLE, REASON = lucene_available()
+REASON = missing()
 SCRIPT = """
 import os, signal
 from lion_sweep.machine import interruption
@@ -19,7 +19,7 @@ print(interruption.received())
 """
 
 
-@pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
+@pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
 def test_a_signal_is_noted_after_java_has_started() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "15\n")

@@ -14,8 +14,8 @@ from lion_sweep.search.bm25 import BM25Index
 from lion_sweep.search.bm25_lucene import LuceneBM25Index
 from lion_sweep.search.runs import Run
 
-AVAILABLE, REASON = anserini.lucene_available()
-pytestmark = pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
+REASON = anserini.missing()
+pytestmark = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
 
 # Already lower case, without stop words, and equal to their stems.
 TEXTS = {

@@ -23,8 +23,10 @@ METER = Meter.of_encoding(DecoderShape(8, 12, 2, 4, 2, 2, 30), LONGEST, sparse=T
 class Sums:
     """Vectors that tell which text they are of; fails at the call after `calls` of them."""
 
+    is_sparse = True
+
     def __init__(self, calls: int = 10**9) -> None:
-        self.backbone, self.dimensions = torch.nn.Linear(1, 1), 3
+        self.backbone = torch.nn.Linear(1, 1)
         self.left, self.made = calls, 0
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
@@ -36,7 +38,8 @@ class Sums:
         return torch.stack([total_B, total_B % 3, torch.zeros_like(total_B)], dim=1)
 
     def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
-        return sparse.csr_matrix(self(ids_BL, mask_BL).numpy())
+        vectors = self(ids_BL, mask_BL).numpy()
+        return sparse.csr_matrix(vectors) if self.is_sparse else vectors
 
 
 def tokens() -> Tokens:
@@ -56,6 +59,7 @@ def encoded(
     shards: int = 1,
 ) -> None:
     accelerator: Any = Accelerator(cpu=True)
+    encoder.is_sparse = is_sparse
     if ranks > 1:
         accelerator = SimpleNamespace(
             process_index=rank,
@@ -67,7 +71,7 @@ def encoded(
     encoding.encode(
         encoder,  # type: ignore[arg-type]
         tokens(),
-        encoding.Setting(LONGEST, BATCH, is_sparse, None, METER, shard, shards),
+        encoding.Setting(LONGEST, BATCH, None, METER, shard, shards),
         accelerator,
         folder,
         lambda done, total: None,

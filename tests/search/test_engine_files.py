@@ -12,8 +12,8 @@ from lion_sweep.search import anserini, anserini_files, opensearch_files
 from lion_sweep.search.encoded import Encoded
 from lion_sweep.search.lucene import quantise
 
-AVAILABLE, REASON = anserini.lucene_available()
-needs_lucene = pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
+REASON = anserini.missing()
+needs_lucene = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
 IDS = ['d \u00e9"\\', "d\U0001f600", "d/2", "007", "e", "f"]
 
 

@@ -294,8 +294,8 @@ def test_half_precision_is_searched_by_a_stage_of_its_own(tmp_path: Path) -> Non
     documents_ND = generator.normal(size=(2000, 32)).astype(np.float32)
     queries_QD = generator.normal(size=(50, 32)).astype(np.float32)
     full, half = (
-        searched(tmp_path, documents_ND, queries_QD, f"evaluation.dense_precision={precision}")
-        for precision in ("float32", "float16")
+        searched(tmp_path, documents_ND, queries_QD, f"engine.kinds.dense.half={half}")
+        for half in ("false", "true")
     )
     assert full.key != half.key and "agreement" not in full.facts
     assert 0.97 < half.facts["agreement"] < 1

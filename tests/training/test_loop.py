@@ -48,7 +48,7 @@ def test_micro_batches_equal_one_padded_batch(
     paradigm: str, cached: bool, backbone: Backbone
 ) -> None:
     encoder = encoder_of(paradigm, backbone)
-    weights = torch.randn(len(LENGTHS), encoder.dimensions)
+    weights = torch.randn(len(LENGTHS), encoder.shape[0])
 
     def gradients(vectors: Tensor, after: Callable[[], None]) -> list[Tensor]:
         backbone.zero_grad()
