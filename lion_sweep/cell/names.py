@@ -1,6 +1,6 @@
 """What people call a cell."""
 
-from lion_sweep.config import AXES, Config
+from lion_sweep.config.schema import AXES, Config
 
 
 def axes(config: Config) -> dict[str, str]:

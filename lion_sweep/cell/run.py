@@ -12,7 +12,7 @@ from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.environment import environment, versions
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.result import FORMAT, Result
-from lion_sweep.config import plain
+from lion_sweep.config.section import plain
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.machine.tracking import NoTracker, Tracker, tracker

@@ -9,7 +9,8 @@ from hydra._internal.config_repository import CachingConfigRepository, IConfigRe
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.config_source import ConfigResult
 
-from lion_sweep.config import AXES, Config, resolve
+from lion_sweep.config.resolving import resolve
+from lion_sweep.config.schema import AXES, Config
 from lion_sweep.errors import UserError
 
 NULL_SECTION = (AssertionError, AttributeError)  # what OmegaConf raises there
@@ -37,9 +38,7 @@ class _ReadOnce(CachingConfigRepository):
         return found
 
 
-def compose_cells(
-    cells: Sequence[Sequence[str]],
-) -> tuple[list[Config], list[Config | None]]:
+def compose_cells(cells: Sequence[Sequence[str]]) -> tuple[list[Config], list[Config | None]]:
     """(configurations, the cells that their budgets are anchored to) of lists of overrides."""
     loader = GlobalHydra.instance().config_loader()
     assert isinstance(loader, ConfigLoaderImpl)

@@ -5,8 +5,7 @@ from enum import Enum
 
 from omegaconf import MISSING
 
-from lion_sweep.config.requirements import positive, require, share
-from lion_sweep.config.section import Section
+from lion_sweep.config.section import Section, positive, require, share
 from lion_sweep.config.site import When
 
 
@@ -43,8 +42,7 @@ class Lengths(Section):
 
     def check(self, key: str) -> None:
         """At least a token."""
-        positive(f"{key}.query", self.query)
-        positive(f"{key}.passage", self.passage)
+        positive(self, key, "query", "passage")
 
 
 @dataclass
@@ -78,8 +76,7 @@ class Adapt(Section):
 
     def check(self, key: str) -> None:
         """Chunks; steps may be none."""
-        for name in ("batch_size", "chunk", "length"):
-            positive(f"{key}.{name}", getattr(self, name))
+        positive(self, key, "batch_size", "chunk", "length")
         require(self.steps >= 0, f"{key}.steps={self.steps} must be 0 (no adaptation) or more.")
 
 
@@ -139,8 +136,8 @@ class Recipe(Section):
 
     def check(self, key: str) -> None:
         """Sizes, rates, and what LoRA leaves to train."""
-        for name in ("micro_batch_tokens", "learning_rate", "negative_depth", "checkpoint_every"):
-            positive(f"{key}.{name}", getattr(self, name))
+        positive(self, key, "micro_batch_tokens", "learning_rate", "negative_depth")
+        positive(self, key, "checkpoint_every")
         share(f"{key}.warmup", self.warmup, "a share of the steps")
         require(
             not (self.lora and self.embedding_rate),

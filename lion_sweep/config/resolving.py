@@ -1,7 +1,6 @@
 """From what Hydra composed to a typed configuration, and from there to a file and back."""
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from lion_sweep.config.schema import Config
-from lion_sweep.config.section import frozen, plain, unenumerated
+from lion_sweep.config.section import frozen, plain, sections
 from lion_sweep.errors import UserError
 from lion_sweep.files import write_text
 
@@ -40,25 +39,17 @@ def resolve(composed: DictConfig) -> Config:
         key = error.full_key
         raise UserError(f"{key} has no value: give it one with {key}=VALUE.") from None
     assert isinstance(config, Config)
-    for path, section in _sections(config):
-        declared = {field.name for field in fields(section)}
+    for path, section in sections(config):
+        declared = {field.name for field in fields(section)}  # type: ignore[arg-type]
         for name, value in list(vars(section).items()):
             if name not in declared:
-                key = path + name
+                key = f"{path}.{name}" if path else name
                 raise UserError(f"{key} is no setting: leave +{key} out, or correct its name.")
             if isinstance(value, dict):  # which interpolations bring enumerations into
-                setattr(section, name, unenumerated(value))
+                setattr(section, name, plain(value, keep_sections=True))
     if config.recipe.lora and config.recipe.lora.rank == 0:
         config.recipe.lora = None
     return frozen(config)
-
-
-def _sections(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(what its keys begin with, section) of a section and of all below it."""
-    yield path, section
-    for name, value in vars(section).items():
-        if is_dataclass(value):
-            yield from _sections(value, f"{path}{name}.")
 
 
 def write_config(config: Config, folder: Path, on_top: dict[str, Any]) -> None:

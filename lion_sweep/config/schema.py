@@ -12,9 +12,9 @@ from omegaconf import MISSING
 
 from lion_sweep.config.data import Data, Evaluation
 from lion_sweep.config.recipe import PerLoss, Recipe
-from lion_sweep.config.requirements import class_behind, positive, require, says
-from lion_sweep.config.section import Section
-from lion_sweep.config.site import Site
+from lion_sweep.config.section import Section, class_behind, positive, require, says
+from lion_sweep.config.site import Resources, Site
+from lion_sweep.errors import UserError
 
 AXES = ("model", "paradigm", "loss")
 
@@ -102,7 +102,7 @@ class Paradigm(Section):
 
     def check(self, key: str) -> None:
         """A temperature, and classes that can be had."""
-        positive(f"{key}.temperature", self.temperature)
+        positive(self, key, "temperature")
         class_behind(f"{key}.encoder", self.encoder)
         if self.regulariser:
             class_behind(f"{key}.regulariser", self.regulariser)
@@ -124,7 +124,7 @@ class Loss(Section):
 
     def check(self, key: str) -> None:
         """A step, its terms' classes, and pools that cut it evenly."""
-        positive(f"{key}.batch_size", self.batch_size)
+        positive(self, key, "batch_size")
         for name, term in self.terms.items():
             class_behind(f"{key}.terms.{name}", term)
             self._check_pools(f"{key}.terms.{name}.candidates", term.get("candidates"))
@@ -187,17 +187,14 @@ class Budget(Section):
             self.confirm_gpu_hours >= 0,
             f"{key}.confirm_gpu_hours={self.confirm_gpu_hours} must be 0 or more.",
         )
-        if self.kind is BudgetKind.flops:
-            self._check_flops(key)
+        if self.kind is not BudgetKind.flops:
+            name, (what, example) = self.kind.name, EXAMPLES[self.kind]
+            value = getattr(self, name)
+            require(
+                value is not None and value > 0,
+                f"{key}.{name}={value}: give the {what}, for example {key}.{name}={example}.",
+            )
             return
-        name, (what, example) = self.kind.name, EXAMPLES[self.kind]
-        value = getattr(self, name)
-        require(
-            value is not None and value > 0,
-            f"{key}.{name}={value}: give the {what}, for example {key}.{name}={example}.",
-        )
-
-    def _check_flops(self, key: str) -> None:
         require(
             (self.flops is None) != (self.anchor is None),
             f"{key}.flops={self.flops} and {key}.anchor={self.anchor}: give one of them, the "
@@ -277,3 +274,22 @@ class Config(Section):
     ladder: LadderName = MISSING
     seed: int = MISSING
     confirm: bool = MISSING
+
+    def resources(self) -> Resources:
+        """What a job of the cell asks of a cluster, by its ladder and model."""
+        site = self.site
+        of_ladder: dict[str, Resources] = getattr(site.resources, self.ladder.name)
+        found = of_ladder.get(self.model.name) or of_ladder.get("default")
+        if found is None:
+            raise UserError(
+                f"site.resources.{self.ladder.name} has neither {self.model.name} nor default: "
+                f"add {{devices: 1, gpus: 1, cpus: 8, memory: 64}} for one of them."
+            )
+        devices = site.devices or found.devices
+        share = devices / found.devices  # more devices bring their GPUs and cores along
+        return Resources(
+            devices,
+            round(found.gpus * share) if site.gpus is None else site.gpus,
+            max(1, round(found.cpus * share)) if site.cpus is None else site.cpus,
+            found.memory if site.memory is None else site.memory,
+        )

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-from lion_sweep.config import Config, TrackerKind
+from lion_sweep.config.schema import Config, TrackerKind
 from lion_sweep.errors import Interrupted
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from lion_sweep.config import Config, FullShape, LadderName, ProxyShape
+from lion_sweep.config.schema import Config, FullShape, LadderName, ProxyShape
 from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import Pretrained

@@ -3,16 +3,16 @@
 Every section checks itself; here is what two of them make impossible together.
 """
 
-from lion_sweep.config.requirements import require
 from lion_sweep.config.schema import Config, LadderName
-from lion_sweep.config.section import check_all
+from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import When
 from lion_sweep.evaluation.measures import Measure
 
 
 def validate(config: Config) -> None:
     """Refuse impossible values, naming the key, the value and what to type instead."""
-    check_all(config)
+    for key, section in sections(config):
+        section.check(key)
     for name in (config.data.name, *config.evaluation.sets):
         for measure in config.evaluation.measures_of(name):
             Measure.of(measure)

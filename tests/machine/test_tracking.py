@@ -20,7 +20,7 @@ Compose = Callable[..., Config]
 SCRIPT = """
 import sys
 from types import SimpleNamespace as N
-from lion_sweep.config import TrackerKind
+from lion_sweep.config.schema import TrackerKind
 from lion_sweep.machine.tracking import tracker
 config = N(tracking=N(kind=TrackerKind.wandb, project="p", group=None), data=N(name="d"),
            ladder=N(name="proxy"), paths=N(root=sys.argv[1]))
