@@ -31,7 +31,7 @@ class Asked:
     @property
     def identity(self) -> list[str]:
         """Digests of both."""
-        return [self.queries.checksum, key_of(self.ids)]
+        return [self.queries.identity, key_of(self.ids)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,7 +82,7 @@ def bm25(evaluation: Evaluation, collection: Collection, split: str) -> Score:
     name, judged = collection.name, collection.judgements(split)
     searched = SearchBM25(
         collection.documents,
-        Asked(collection.queries, judged.asked),
+        Asked(collection.queries, collection.asked(split)),
         BM25Engine(evaluation.bm25_engine),
         evaluation.depth,
         title=f"search bm25 {name}",
