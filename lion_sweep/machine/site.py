@@ -72,11 +72,10 @@ def settle(config: Config, chosen: SiteName, planned: SiteName | None = None) ->
 
     `planned` is where the cell will run, where that is not `chosen`.
     """
-    site = planned or chosen
     devices = config.site.devices
     if devices is None:
         devices = config.resources().devices if chosen is SiteName.slurm else world_size()
-    precision = _precision(config, site)
+    precision = _precision(config, planned or chosen)
     return changed(config, {"site.devices": devices, "recipe.precision": precision})
 
 
