@@ -56,7 +56,6 @@ class Data(Section):
     test_split: str = MISSING
 
     def check(self, key: str) -> None:
-        """Where it comes from."""
         if self.kind is DataKind.files:
             require(
                 self.path is not None,
@@ -91,7 +90,6 @@ class Seismic(Section):
     heap_factor: float = MISSING
 
     def check(self, key: str) -> None:
-        """Counts and shares."""
         positive(self, key, "n_postings", "query_cut")
         for name in ("summary_energy", "heap_factor"):
             share(f"{key}.{name}", getattr(self, name))
@@ -129,7 +127,6 @@ class Evaluation(Section):
                 ) from None
 
     def check(self, key: str) -> None:
-        """Sizes, also those of other sets."""
         lengths = "query_length", "passage_length"
         positive(self, key, "depth", *lengths, "batch_tokens", "kept_terms")
         for name, chosen in self.sets.items():

@@ -41,7 +41,6 @@ class Lengths(Section):
     passage: int = MISSING
 
     def check(self, key: str) -> None:
-        """At least a token."""
         positive(self, key, "query", "passage")
 
 
@@ -55,7 +54,6 @@ class Lora(Section):
     targets: list[str] = MISSING
 
     def check(self, key: str) -> None:
-        """A rank."""
         require(
             self.rank > 0,
             f"{key}.rank={self.rank}: set {key}.rank=0 for full fine-tuning, or a positive rank.",
@@ -75,7 +73,6 @@ class Adapt(Section):
     embedding_rate: float | None = None
 
     def check(self, key: str) -> None:
-        """Chunks; steps may be none."""
         positive(self, key, "batch_size", "chunk", "length")
         require(self.steps >= 0, f"{key}.steps={self.steps} must be 0 (no adaptation) or more.")
 
@@ -101,7 +98,6 @@ class SparseRecipe(Section):
     flops_ramp: float = MISSING
 
     def check(self, key: str) -> None:
-        """Over which share of the steps the weights rise."""
         share(f"{key}.flops_ramp", self.flops_ramp, "a share of the steps")
 
 
@@ -135,7 +131,6 @@ class Recipe(Section):
     sparse: SparseRecipe = MISSING
 
     def check(self, key: str) -> None:
-        """Sizes, rates, and what LoRA leaves to train."""
         positive(self, key, "micro_batch_tokens", "learning_rate", "negative_depth")
         positive(self, key, "checkpoint_every")
         share(f"{key}.warmup", self.warmup, "a share of the steps")

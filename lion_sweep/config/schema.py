@@ -101,7 +101,6 @@ class Paradigm(Section):
     regulariser: dict[str, Any] | None = None
 
     def check(self, key: str) -> None:
-        """A temperature, and classes that can be had."""
         positive(self, key, "temperature")
         class_behind(f"{key}.encoder", self.encoder)
         if self.regulariser:
@@ -123,27 +122,24 @@ class Loss(Section):
         return any(says(term, "needs_teacher") for term in self.terms.values())
 
     def check(self, key: str) -> None:
-        """A step, its terms' classes, and pools that cut it evenly."""
         positive(self, key, "batch_size")
+        # Pools cut a step's passages evenly, a query's own all in one.
+        group, size = 1 + self.negatives, self.batch_size
+        pools = [group * part for part in range(1, size + 1) if size % part == 0]
         for name, term in self.terms.items():
             class_behind(f"{key}.terms.{name}", term)
-            self._check_pools(f"{key}.terms.{name}.candidates", term.get("candidates"))
+            candidates = term.get("candidates")
+            require(
+                candidates is None or candidates in pools,
+                f"{key}.terms.{name}.candidates={candidates} does not cut the step's "
+                f"{size * group} passages (loss.batch_size groups of {group}) into equal pools: "
+                f"choose {', '.join(map(str, pools))}, or null for all of them.",
+            )
         needy = [name for name, term in self.terms.items() if says(term, "needs_negatives")]
         require(
             self.negatives > 0 or not needy,
             f"loss term {', '.join(needy)} compares a positive with negatives: set "
             f"{key}.negatives=1 or more.",
-        )
-
-    def _check_pools(self, key: str, candidates: int | None) -> None:
-        """A step's passages are cut into pools of `candidates`, a query's own all in one."""
-        group, size = 1 + self.negatives, self.batch_size
-        known = [group * part for part in range(1, size + 1) if size % part == 0]
-        require(
-            candidates is None or candidates in known,
-            f"{key}={candidates} does not cut the step's {size * group} passages (loss.batch_size "
-            f"groups of {group}) into equal pools: choose {', '.join(map(str, known))}, or null "
-            "for all of them.",
         )
 
 
@@ -182,7 +178,6 @@ class Budget(Section):
     confirm_gpu_hours: float = MISSING
 
     def check(self, key: str) -> None:
-        """The number that its kind reads."""
         require(
             self.confirm_gpu_hours >= 0,
             f"{key}.confirm_gpu_hours={self.confirm_gpu_hours} must be 0 or more.",

@@ -59,7 +59,6 @@ class Escalation(Section):
     time: float = MISSING
 
     def check(self, key: str) -> None:
-        """Factors."""
         positive(self, key, "memory", "time")
 
 
@@ -77,7 +76,6 @@ class Slurm(Section):
     setup: list[str] = MISSING
 
     def check(self, key: str) -> None:
-        """Counts and seconds."""
         positive(self, key, "nodes", "signal")
 
 
@@ -109,7 +107,6 @@ class Site(Section):
     slurm: Slurm = MISSING
 
     def check(self, key: str) -> None:
-        """Counts, sizes, shares."""
         positive(self, key, "attempts", "encode_jobs", "efficiency", "devices", "cpus", "memory")
         positive(self, key, "parallel", "peak_tflops", "memory_gib", "price", "time_limit")
         require((self.gpus or 0) >= 0, f"{key}.gpus={self.gpus} must be 0 or more.")
