@@ -5,9 +5,10 @@ figures are good to a per cent or so; `budget=flops` counts the tokens of each t
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lion_sweep.config import Lora
-from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops
+from lion_sweep.cost.ledger import DecoderShape, sequence_flops
 
 SHAPES = {
     "1b": DecoderShape(2048, 8192, 16, 32, 8, 64, 128256),
@@ -38,11 +39,27 @@ def query_flops(model: str, loss: str, lengths: tuple[int, int], *, sparse: bool
     return int(query) + PASSAGES[loss] * int(passage)
 
 
+def checkpointed_flops(
+    shape: DecoderShape, padded_N: NDArray[np.int64], *, sparse: bool, lora: Lora | None
+) -> NDArray[np.int64]:
+    """Hardware FLOPs of a training step on every text, [N], with checkpointed layers.
+
+    They run forward twice, but for the product that ends them. The embeddings ask for a gradient,
+    so the first layer is differentiated in whole.
+    """
+    weights = sum(inputs * outputs for inputs, outputs in shape.projections.values())
+    inputs, outputs = shape.projections["down_proj"]
+    if lora:
+        weights += shape.lora_parameters(lora.rank, lora.targets) // shape.layers
+    last = lora.rank * outputs if lora and "down_proj" in lora.targets else inputs * outputs
+    attention_N = 4 * shape.heads * shape.head_dim * padded_N**2
+    again_N = 2 * (weights - last) * padded_N + attention_N
+    return sequence_flops(shape, padded_N, sparse=sparse, lora=lora) + shape.layers * again_N
+
+
 def executed(model: str, loss: str, *, sparse: bool) -> int:
     """FLOPs that run for it when padded to the scripts' lengths, layers checkpointed."""
-    query, passage = executed_flops(
-        SHAPES[model], np.array(PADDED), sparse=sparse, lora=LORA, gradient_checkpointing=True
-    )
+    query, passage = checkpointed_flops(SHAPES[model], np.array(PADDED), sparse=sparse, lora=LORA)
     return int(query) + PASSAGES[loss] * int(passage)
 
 

@@ -17,7 +17,7 @@ from launch.records import job_log, read_submission
 from launch.status import Status
 from lion_sweep import config as configuration
 from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks
-from lion_sweep.config import Config, StatusFormat
+from lion_sweep.config.schema import Config, StatusFormat
 from lion_sweep.errors import IMPOSSIBLE, UserError, refuse
 
 CLEAR = "\x1b[H\x1b[2J"

@@ -5,7 +5,6 @@ from typing import Any
 
 from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.config import Config
-from lion_sweep.config.resources import resources
 from lion_sweep.errors import UserError
 
 OUT_OF_MEMORY, TIME_LIMIT = "out of memory", "time limit"
@@ -54,7 +53,7 @@ class Request:
 def request(task: Task, failures: list[str]) -> Request:
     """What the task asks for, after it has failed in these ways before."""
     config = task.config
-    found = resources(config)
+    found = config.resources()
     asked = Request(
         nodes=config.site.slurm.nodes, time_limit=config.site.time_limit, **asdict(found)
     )

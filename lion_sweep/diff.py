@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lion_sweep.cell.result import RESULT, Result, read_result
-from lion_sweep.config import CONFIG
+from lion_sweep.config.composing import CONFIG
 from lion_sweep.errors import IMPOSSIBLE, UserError
 from lion_sweep.files import read_json
 from lion_sweep.stages.engine import DONE

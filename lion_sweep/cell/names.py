@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lion_sweep.config import AXES, Config, plain
+from lion_sweep.config.schema import AXES, Config
+from lion_sweep.config.section import plain
 
 Settings = Mapping[str, str]
 

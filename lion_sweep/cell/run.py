@@ -12,10 +12,10 @@ from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.environment import environment, versions
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.result import FORMAT, Result
-from lion_sweep.config import plain
+from lion_sweep.config.section import plain
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.evaluation.significance import paired_randomisation
-from lion_sweep.machine.tracking import NoTracker, Tracker, tracker
+from lion_sweep.machine.tracking import Tracker, tracker
 from lion_sweep.stages.encode import ledger
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.score import Scores, keep
@@ -32,7 +32,7 @@ def train(cell: Cell, shop: Workshop) -> None:
 def _tracked(cell: Cell, shop: Workshop) -> Iterator[Tracker]:
     """The tracker, which hears of every step while the context lasts."""
     settings = plain(axes(cell.config)) | {"ladder": cell.config.ladder.name}
-    track = tracker(cell.config, cell.id, settings) if shop.execution.leads else NoTracker()
+    track = tracker(cell.config, cell.id, settings) if shop.execution.leads else Tracker()
 
     def on_step(done: int, total: int, values: dict[str, float]) -> None:
         shop.progress.step(done, total, values)

@@ -7,8 +7,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep.config.requirements import positive, require
-from lion_sweep.config.section import Section
+from lion_sweep.config.section import Section, positive, require
 from lion_sweep.errors import UserError
 
 
@@ -35,7 +34,6 @@ class Data(Section):
     test_split: str = MISSING
 
     def check(self, key: str) -> None:
-        """Where it comes from."""
         if self.kind is DataKind.files:
             require(
                 self.path is not None,
@@ -88,11 +86,10 @@ class Evaluation(Section):
                 ) from None
 
     def check(self, key: str) -> None:
-        """Sizes, also those of other sets."""
-        for name in ("depth", "query_length", "passage_length", "batch_tokens", "kept_terms"):
-            positive(f"{key}.{name}", getattr(self, name))
+        lengths = "query_length", "passage_length"
+        positive(self, key, "depth", *lengths, "batch_tokens", "kept_terms")
         for name, chosen in self.sets.items():
-            for length in ("query_length", "passage_length"):
+            for length in lengths:
                 value = getattr(chosen, length)
                 require(
                     value is None or value > 0,
@@ -101,18 +98,18 @@ class Evaluation(Section):
 
     def lengths_of(self, name: str) -> tuple[int, int]:
         """Tokens kept of a query and of a passage on the set `name`."""
-        chosen = self.sets.get(name) or EvaluationSet()
-        return (
-            chosen.query_length or self.query_length,
-            chosen.passage_length or self.passage_length,
-        )
+        chosen = self._set(name)
+        query, passage = chosen.query_length, chosen.passage_length
+        return query or self.query_length, passage or self.passage_length
 
     def group_of(self, name: str) -> str | None:
         """The sets that `name` is averaged with."""
-        chosen = self.sets.get(name)
-        return chosen.group if chosen else None
+        return self._set(name).group
 
     def measures_of(self, name: str) -> list[str]:
         """The measures of the set `name`."""
-        chosen = self.sets.get(name)
-        return (chosen and chosen.measures) or self.measures
+        return self._set(name).measures or self.measures
+
+    def _set(self, name: str) -> EvaluationSet:
+        """A cell's own collection is in no set: nothing of it differs."""
+        return self.sets.get(name) or EvaluationSet()

@@ -5,8 +5,7 @@ from enum import Enum
 
 from omegaconf import MISSING
 
-from lion_sweep.config.requirements import positive, require, share
-from lion_sweep.config.section import Section
+from lion_sweep.config.section import Section, positive, require, share
 from lion_sweep.config.site import When
 
 
@@ -42,9 +41,7 @@ class Lengths(Section):
     passage: int = MISSING
 
     def check(self, key: str) -> None:
-        """At least a token."""
-        positive(f"{key}.query", self.query)
-        positive(f"{key}.passage", self.passage)
+        positive(self, key, "query", "passage")
 
 
 @dataclass
@@ -57,7 +54,6 @@ class Lora(Section):
     targets: list[str] = MISSING
 
     def check(self, key: str) -> None:
-        """A rank."""
         require(
             self.rank > 0,
             f"{key}.rank={self.rank}: set {key}.rank=0 for full fine-tuning, or a positive rank.",
@@ -77,9 +73,7 @@ class Adapt(Section):
     embedding_rate: float | None = None
 
     def check(self, key: str) -> None:
-        """Chunks; steps may be none."""
-        for name in ("batch_size", "chunk", "length"):
-            positive(f"{key}.{name}", getattr(self, name))
+        positive(self, key, "batch_size", "chunk", "length")
         require(self.steps >= 0, f"{key}.steps={self.steps} must be 0 (no adaptation) or more.")
 
 
@@ -104,7 +98,6 @@ class SparseRecipe(Section):
     flops_ramp: float = MISSING
 
     def check(self, key: str) -> None:
-        """Over which share of the steps the weights rise."""
         share(f"{key}.flops_ramp", self.flops_ramp, "a share of the steps")
 
 
@@ -138,9 +131,8 @@ class Recipe(Section):
     sparse: SparseRecipe = MISSING
 
     def check(self, key: str) -> None:
-        """Sizes, rates, and what LoRA leaves to train."""
-        for name in ("micro_batch_tokens", "learning_rate", "negative_depth", "checkpoint_every"):
-            positive(f"{key}.{name}", getattr(self, name))
+        positive(self, key, "micro_batch_tokens", "learning_rate", "negative_depth")
+        positive(self, key, "checkpoint_every")
         share(f"{key}.warmup", self.warmup, "a share of the steps")
         require(
             not (self.lora and self.embedding_rate),

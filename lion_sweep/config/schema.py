@@ -13,9 +13,9 @@ from omegaconf import MISSING
 
 from lion_sweep.config.data import Data, Evaluation
 from lion_sweep.config.recipe import PerLoss, Recipe
-from lion_sweep.config.requirements import class_behind, positive, require, says
-from lion_sweep.config.section import Section
-from lion_sweep.config.site import Site
+from lion_sweep.config.section import Section, class_behind, positive, require, says
+from lion_sweep.config.site import Resources, Site
+from lion_sweep.errors import UserError
 
 AXES = ("model", "paradigm", "loss")
 
@@ -109,8 +109,7 @@ class Paradigm(Section):
     regulariser: dict[str, Any] | None = None
 
     def check(self, key: str) -> None:
-        """A temperature, and classes that can be had."""
-        positive(f"{key}.temperature", self.temperature)
+        positive(self, key, "temperature")
         class_behind(f"{key}.encoder", self.encoder, ENCODER)
         if self.regulariser:
             class_behind(f"{key}.regulariser", self.regulariser)
@@ -137,27 +136,24 @@ class Loss(Section):
         return any(says(term, "needs_teacher") for term in self.terms.values())
 
     def check(self, key: str) -> None:
-        """A step, its terms' classes, and pools that cut it evenly."""
-        positive(f"{key}.batch_size", self.batch_size)
+        positive(self, key, "batch_size")
+        # Pools cut a step's passages evenly, a query's own all in one.
+        group, size = 1 + self.negatives, self.batch_size
+        pools = [group * part for part in range(1, size + 1) if size % part == 0]
         for name, term in self.terms.items():
             class_behind(f"{key}.terms.{name}", term, TERM)
-            self._check_pools(f"{key}.terms.{name}.candidates", term.get("candidates"))
+            candidates = term.get("candidates")
+            require(
+                candidates is None or candidates in pools,
+                f"{key}.terms.{name}.candidates={candidates} does not cut the step's "
+                f"{size * group} passages (loss.batch_size groups of {group}) into equal pools: "
+                f"choose {', '.join(map(str, pools))}, or null for all of them.",
+            )
         needy = [name for name, term in self.terms.items() if says(term, "needs_negatives")]
         require(
             self.negatives > 0 or not needy,
             f"loss term {', '.join(needy)} compares a positive with negatives: set "
             f"{key}.negatives=1 or more.",
-        )
-
-    def _check_pools(self, key: str, candidates: int | None) -> None:
-        """A step's passages are cut into pools of `candidates`, a query's own all in one."""
-        group, size = 1 + self.negatives, self.batch_size
-        known = [group * part for part in range(1, size + 1) if size % part == 0]
-        require(
-            candidates is None or candidates in known,
-            f"{key}={candidates} does not cut the step's {size * group} passages (loss.batch_size "
-            f"groups of {group}) into equal pools: choose {', '.join(map(str, known))}, or null "
-            "for all of them.",
         )
 
 
@@ -222,22 +218,18 @@ class Budget(Section):
     confirm_gpu_hours: float = MISSING
 
     def check(self, key: str) -> None:
-        """The number that its kind reads."""
         require(
             self.confirm_gpu_hours >= 0,
             f"{key}.confirm_gpu_hours={self.confirm_gpu_hours} must be 0 or more.",
         )
-        if self.kind is BudgetKind.flops:
-            self._check_flops(key)
+        if self.kind is not BudgetKind.flops:
+            name, (what, example) = self.kind.name, EXAMPLES[self.kind]
+            value = getattr(self, name)
+            require(
+                value is not None and value > 0,
+                f"{key}.{name}={value}: give the {what}, for example {key}.{name}={example}.",
+            )
             return
-        name, (what, example) = self.kind.name, EXAMPLES[self.kind]
-        value = getattr(self, name)
-        require(
-            value is not None and value > 0,
-            f"{key}.{name}={value}: give the {what}, for example {key}.{name}={example}.",
-        )
-
-    def _check_flops(self, key: str) -> None:
         require(
             (self.flops is None) != (self.anchor is None),
             f"{key}.flops={self.flops} and {key}.anchor={self.anchor}: give one of them, the "
@@ -318,3 +310,22 @@ class Config(Section):
     ladder: LadderName = MISSING
     seed: int = MISSING
     confirm: bool = MISSING
+
+    def resources(self) -> Resources:
+        """What a job of the cell asks of a cluster, by its ladder and model."""
+        site = self.site
+        of_ladder: dict[str, Resources] = getattr(site.resources, self.ladder.name)
+        found = of_ladder.get(self.model.name) or of_ladder.get("default")
+        if found is None:
+            raise UserError(
+                f"site.resources.{self.ladder.name} has neither {self.model.name} nor default: "
+                f"add {{devices: 1, gpus: 1, cpus: 8, memory: 64}} for one of them."
+            )
+        devices = site.devices or found.devices
+        share = devices / found.devices  # more devices bring their GPUs and cores along
+        return Resources(
+            devices,
+            round(found.gpus * share) if site.gpus is None else site.gpus,
+            max(1, round(found.cpus * share)) if site.cpus is None else site.cpus,
+            found.memory if site.memory is None else site.memory,
+        )

@@ -1,8 +1,17 @@
-"""What all sections of the configuration have in common: once settled, nothing in them changes."""
+"""What all sections of the configuration have in common: once settled, nothing in them changes.
 
+And what they require of their values: the key, the value, what to type instead.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
+
+from hydra.utils import get_class
+
+from lion_sweep.errors import UserError
 
 FROZEN = "_frozen"
 
@@ -22,25 +31,21 @@ class Section:
         super().__setattr__(name, value)
 
 
-def check_all(section: Section, key: str = "") -> None:
-    """Have a section and all below it check themselves."""
-    section.check(key)
-    for entry in fields(section):  # type: ignore[arg-type]
-        value = getattr(section, entry.name)
-        if isinstance(value, Section):
-            check_all(value, f"{key}.{entry.name}" if key else entry.name)
-
-
 S = TypeVar("S", bound=Section)
+
+
+def sections(section: Section, key: str = "") -> Iterator[tuple[str, Section]]:
+    """(key, section) of a section, whose own key is given, and of all below it."""
+    yield key, section
+    for name, value in vars(section).items():
+        if isinstance(value, Section):
+            yield from sections(value, f"{key}.{name}" if key else name)
 
 
 def frozen(section: S) -> S:
     """The section, which nobody can change any more, nor what lies below it."""
-    for entry in fields(section):  # type: ignore[arg-type]
-        value = getattr(section, entry.name)
-        if isinstance(value, Section):
-            frozen(value)
-    section.__dict__[FROZEN] = True
+    for _, part in sections(section):
+        part.__dict__[FROZEN] = True
     return section
 
 
@@ -58,21 +63,63 @@ def changed(section: S, values: dict[str, Any]) -> S:
     return frozen(replace(section, **own))  # type: ignore[type-var]
 
 
-def unenumerated(value: Any) -> Any:
-    """Enumerations in mappings and lists by name; sections stay what they are."""
-    if isinstance(value, dict):
-        return {key: unenumerated(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [unenumerated(item) for item in value]
-    return value.name if isinstance(value, Enum) else value
-
-
-def plain(value: Any) -> Any:
-    """Sections as mappings, enumerations by name, everything else as JSON has it."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+def plain(value: Any, *, keep_sections: bool = False) -> Any:
+    """Enumerations by name, everything else as JSON has it; sections as mappings, unless kept."""
     if is_dataclass(value):
-        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
+        if keep_sections:
+            return value
+        value = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(item, keep_sections=keep_sections) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, keep_sections=keep_sections) for item in value]
     return value.name if isinstance(value, Enum) else value
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse with the message where the condition does not hold."""
+    if not condition:
+        raise UserError(message)
+
+
+def positive(section: Section, key: str, *names: str) -> None:
+    """These values of a section must be more than 0; None is a value that was not given."""
+    for name in names:
+        value = getattr(section, name)
+        require(value is None or value > 0, f"{key}.{name}={value} must be greater than 0.")
+
+
+def share(key: str, value: float, of: str = "a share") -> None:
+    """From 0 to 1."""
+    require(0 <= value <= 1, f"{key}={value} is {of}: 0 to 1.")
+
+
+def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:
+    """The class behind `_target_`, which must exist, take the other keys, and have these names."""
+    require(
+        isinstance(value, dict) and "_target_" in value,
+        f"{key} must name a class: {key}._target_=package.module.Class",
+    )
+    try:
+        target = get_class(value["_target_"])
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{key}._target_={value['_target_']} cannot be loaded: {reason}") from None
+    known = set(inspect.signature(target).parameters)
+    for name in set(value) - {"_target_"} - known:
+        raise UserError(
+            f"{key}.{name} is not a key of {target.__name__}; it has: {', '.join(sorted(known))}."
+        )
+    lacks = {name for name in has if not hasattr(target, name) and name not in known}
+    lacks |= set(getattr(target, "__abstractmethods__", ()))
+    require(
+        not lacks,
+        f"{key}._target_={value['_target_']}: {target.__name__} lacks {', '.join(sorted(lacks))}, "
+        "see CONTRIBUTING.md, Adding something.",
+    )
+    return target
+
+
+def says(term: dict[str, Any], attribute: str) -> bool:
+    """What the class of a loss term says of itself, as in `needs_teacher = True`."""
+    return bool(getattr(get_class(term["_target_"]), attribute, False))

@@ -6,8 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lion_sweep.config.requirements import positive, require
-from lion_sweep.config.section import Section
+from lion_sweep.config.section import Section, positive, require
 
 
 class SiteName(Enum):
@@ -60,9 +59,7 @@ class Escalation(Section):
     time: float = MISSING
 
     def check(self, key: str) -> None:
-        """Factors."""
-        positive(f"{key}.memory", self.memory)
-        positive(f"{key}.time", self.time)
+        positive(self, key, "memory", "time")
 
 
 @dataclass
@@ -79,24 +76,7 @@ class Slurm(Section):
     setup: list[str] = MISSING
 
     def check(self, key: str) -> None:
-        """Counts and seconds."""
-        positive(f"{key}.nodes", self.nodes)
-        positive(f"{key}.signal", self.signal)
-
-
-POSITIVE = (
-    "attempts",
-    "encode_jobs",
-    "efficiency",
-    "devices",
-    "cpus",
-    "memory",
-    "parallel",
-    "peak_tflops",
-    "memory_gib",
-    "price",
-    "time_limit",
-)
+        positive(self, key, "nodes", "signal")
 
 
 @dataclass
@@ -127,9 +107,8 @@ class Site(Section):
     slurm: Slurm = MISSING
 
     def check(self, key: str) -> None:
-        """Counts, sizes, shares."""
-        for name in POSITIVE:
-            positive(f"{key}.{name}", getattr(self, name))
+        positive(self, key, "attempts", "encode_jobs", "efficiency", "devices", "cpus", "memory")
+        positive(self, key, "parallel", "peak_tflops", "memory_gib", "price", "time_limit")
         require((self.gpus or 0) >= 0, f"{key}.gpus={self.gpus} must be 0 or more.")
         require(
             self.efficiency <= 1,

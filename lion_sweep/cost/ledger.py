@@ -3,13 +3,12 @@
 A multiply-add is 2 FLOPs. Norms, rotary embeddings, softmax, activations, the embedding look-up and
 the optimiser are not counted. Two ledgers, never mixed: `sequence_flops` is the useful work (real
 tokens, nothing computed twice), which budgets are made of; `executed_flops` is what the hardware
-does for it (padding, recomputation). The sparse head's backward pass is the argmax one unless
-said otherwise, charged at its most: every vocabulary entry active.
+does for it (padding, recomputation). The sparse head's backward pass is the argmax one, one product
+per vocabulary entry and text, charged at its most: every vocabulary entry active.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +16,6 @@ from transformers import PretrainedConfig
 
 from lion_sweep.config import Lora
 from lion_sweep.errors import UserError
-
-
-class HeadBackward(StrEnum):
-    """How the gradient of the sparse head is computed."""
-
-    argmax = "argmax"  # one product per vocabulary entry and text, at most
-    dense = "dense"  # two full products, as automatic differentiation of the logits does
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,6 @@ def sequence_flops(
     sparse: bool,
     lora: Lora | None,
     backward: bool = True,
-    head_backward: HeadBackward = HeadBackward.argmax,
 ) -> NDArray[np.int64]:
     """Useful FLOPs of one forward (and backward) pass of every text, [N].
 
@@ -110,10 +101,8 @@ def sequence_flops(
     head_N = 2 * shape.head_parameters * (length_N if sparse else np.zeros_like(length_N))
     total_N = linear_N + attention_N + adapters_N + head_N
     if backward:
-        weight_gradients = 0 if lora else 1
-        dense = head_backward is HeadBackward.dense
-        touched_N = head_N if dense else np.full_like(length_N, 2 * shape.head_parameters * sparse)
-        total_N += (1 + weight_gradients) * (linear_N + touched_N)
+        gradients = 1 if lora else 2  # of inputs, and of weights
+        total_N += gradients * (linear_N + 2 * shape.head_parameters * sparse)
         total_N += 2 * attention_N + 2 * adapters_N
     return total_N
 
@@ -124,30 +113,19 @@ def executed_flops(
     *,
     sparse: bool,
     lora: Lora | None,
-    head_backward: HeadBackward = HeadBackward.argmax,
-    gradient_checkpointing: bool = False,
     cached: bool = False,
 ) -> NDArray[np.int64]:
     """Hardware FLOPs of the forward and backward pass of every text, [N], as PyTorch runs them.
 
     `padded_N` are the lengths that texts are padded to. Against `sequence_flops` of those lengths:
     frozen embeddings ask for no gradient, so what lies below the first adapter is not
-    differentiated; checkpointed layers, as the study has them, run forward twice, but for the
-    operation that ends them; with cached gradients the whole forward pass runs twice.
+    differentiated; with cached gradients the whole forward pass runs twice.
     """
     length_N = np.asarray(padded_N, dtype=np.int64)
-    total_N = sequence_flops(shape, length_N, sparse=sparse, lora=lora, head_backward=head_backward)
+    total_N = sequence_flops(shape, length_N, sparse=sparse, lora=lora)
     if cached:
         total_N += sequence_flops(shape, length_N, sparse=sparse, lora=lora, backward=False)
-    if gradient_checkpointing:
-        return total_N + shape.layers * _recomputed(shape, length_N, lora)
-    # Checkpointing makes the embeddings ask for a gradient, so the saving below is without it.
     return total_N - (_below_first_adapter(shape, length_N, lora) if lora else 0)
-
-
-def head_flops(shape: DecoderShape, tokens: int, *, trains: bool) -> int:
-    """FLOPs of the language-model head on `tokens` positions, forward and backward (MNTP)."""
-    return 2 * shape.head_parameters * tokens * (3 if trains else 2)
 
 
 def teacher_flops(config: PretrainedConfig, lengths_N: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -168,19 +146,6 @@ def teacher_flops(config: PretrainedConfig, lengths_N: NDArray[np.integer]) -> N
         ) from None
     length_N = np.asarray(lengths_N, dtype=np.int64)
     return layers * (2 * weights * length_N + 4 * width * length_N**2)
-
-
-def _recomputed(
-    shape: DecoderShape, length_N: NDArray[np.int64], lora: Lora | None
-) -> NDArray[np.int64]:
-    """FLOPs of a layer's second forward pass; it stops before the product that ends the layer."""
-    weights = sum(inputs * outputs for inputs, outputs in shape.projections.values())
-    inputs, outputs = shape.projections["down_proj"]
-    if lora:
-        weights += shape.lora_parameters(lora.rank, lora.targets) // shape.layers
-    last = lora.rank * outputs if lora and "down_proj" in lora.targets else inputs * outputs
-    attention_N = 4 * shape.heads * shape.head_dim * length_N**2
-    return 2 * (weights - last) * length_N + attention_N
 
 
 def _below_first_adapter(

@@ -10,7 +10,7 @@ dimensions, V vocabulary entries.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lion_sweep.config import Lora
 from lion_sweep.cost.ledger import DecoderShape
@@ -57,11 +57,6 @@ class Decoder:
         return BF16 if self.bf16 and self.lora else FP32
 
     @property
-    def queries(self) -> int:
-        """Numbers per token of all query heads."""
-        return self.shape.heads * self.shape.head_dim
-
-    @property
     def drops(self) -> bool:
         """Whether adapters have dropout."""
         return bool(self.lora and self.lora.dropout)
@@ -82,7 +77,8 @@ class Decoder:
     def layer(self, rows: int, length: int, below: bool = True) -> int:
         """Saved by one layer; `below`: gradients go on to what lies below it."""
         shape, value, tokens = self.shape, self.value, rows * length
-        width, inner, query = shape.hidden_size, shape.intermediate_size, self.queries
+        width, query = shape.projections["q_proj"]
+        inner = shape.intermediate_size
         # Which parts have an input that asks for a gradient, hence save something.
         attention = below or self.trains("q_proj", "k_proj", "v_proj") > 0
         stream = attention or self.trains("o_proj") > 0
@@ -258,13 +254,6 @@ def mntp_memory(
 
     Of `predicted` tokens there are logits, in fp32 too, their log-softmax and its gradient.
     """
-    dense = training_memory(
-        decoder,
-        [batch],
-        tied=tied,
-        sparse=False,
-        cached=True,
-        shards=shards,
-    )
+    dense = training_memory(decoder, [batch], tied=tied, sparse=False, cached=True, shards=shards)
     logits = predicted * decoder.shape.vocabulary * (2 * decoder.value + 3 * FP32)
-    return Memory(dense.weights, dense.activations, dense.head + logits, dense.optimiser)
+    return replace(dense, head=dense.head + logits)

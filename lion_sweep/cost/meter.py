@@ -1,24 +1,19 @@
 """What work costs, planned from lengths and spent as it ran: prices per text, added up exactly.
 
-Shapes: S steps, N texts, L a length.
+Shapes: S steps, K parts of them, N texts, L a length.
 """
 
+import operator
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
 from lion_sweep.config import Adapt, Lora
-from lion_sweep.cost.ledger import (
-    DecoderShape,
-    executed_flops,
-    head_flops,
-    sequence_flops,
-    teacher_flops,
-)
-from lion_sweep.cost.lengths import padded_counts
+from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops, teacher_flops
 
 
 @dataclass(frozen=True)
@@ -32,13 +27,38 @@ class Spending:
 
     def __add__(self, other: "Spending") -> "Spending":
         """Both together."""
-        return Spending(
-            *(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True))
-        )
+        return Spending(*map(operator.add, astuple(self), astuple(other)))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for a result file."""
         return asdict(self)
+
+
+def padded_counts(real_KL: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
+    """How many texts of each part are padded to each length, [K, L], from its texts of each length.
+
+    The micro-batches are those of `batches.micro_batches`.
+    """
+    padded_KL = np.zeros_like(real_KL)
+    _pad(real_KL.copy(), tokens, padded_KL)
+    return padded_KL
+
+
+@njit(cache=True, nogil=True)
+def _pad(left_KL, tokens, padded_KL):  # type: ignore[no-untyped-def]
+    for part in range(len(left_KL)):
+        left_L, length = left_KL[part], left_KL.shape[1] - 1
+        longest, room = 0, 0  # of the micro-batch that is being filled
+        while length > 0:
+            if left_L[length] == 0:
+                length -= 1
+                continue
+            if room == 0:
+                longest, room = length, max(1, tokens // length)
+            taken = min(room, left_L[length])
+            padded_KL[part, longest] += taken
+            left_L[length] -= taken
+            room -= taken
 
 
 @dataclass(frozen=True)
@@ -79,8 +99,7 @@ class Meter:
 
     def texts(self, length_N: NDArray[np.int64], tokens: int) -> Spending:
         """What N texts cost in micro-batches of at most `tokens` padded tokens."""
-        longest = len(self.useful_L) - 1
-        real_L = np.bincount(length_N, minlength=longest + 1)
+        real_L = np.bincount(length_N, minlength=len(self.useful_L))
         return self._counted(0, real_L, padded_counts(real_L[None], tokens)[0])
 
     def steps(self, real_SL: NDArray[np.int64], padded_SL: NDArray[np.int64]) -> Spending:
@@ -108,13 +127,10 @@ def mntp_spending(
     useful = sequence_flops(shape, length_1, sparse=False, lora=lora)
     hardware = executed_flops(shape, length_1, sparse=False, lora=lora)
     # Without embedding_rate the head's rows are frozen, and so they are under LoRA.
-    head = head_flops(shape, predicted, trains=bool(settings.embedding_rate))
-    return Spending(
-        0,
-        chunks * int(useful[0]) + head,
-        chunks * int(hardware[0]) + head,
-        chunks * settings.chunk,
-    )
+    products = 3 if settings.embedding_rate else 2  # forward, and backward to inputs and weights
+    head = products * 2 * shape.head_parameters * predicted
+    executed = chunks * int(hardware[0]) + head
+    return Spending(0, chunks * int(useful[0]) + head, executed, chunks * settings.chunk)
 
 
 def planned_mntp(shape: DecoderShape, settings: Adapt, lora: Lora | None) -> Spending:

@@ -6,6 +6,7 @@ N texts, L tokens (padded).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -26,19 +27,20 @@ class Step:
     passage_BG: NDArray[np.int32]
     teacher_BG: NDArray[np.float32]
 
-    def part(self, rows: slice) -> "Step":
-        """Some of the step's queries."""
-        return Step(self.query_B[rows], self.passage_BG[rows], self.teacher_BG[rows])
-
     def split(self, parts: int) -> list["Step"]:
         """Equal parts, in order."""
-        size, rest = divmod(len(self.query_B), parts)
-        if rest:
-            raise UserError(
-                f"loss.batch_size={len(self.query_B)} does not divide into {parts} parts "
-                "(one per device): choose a multiple."
-            )
-        return [self.part(slice(first, first + size)) for first in range(0, size * parts, size)]
+        check_parts(len(self.query_B), parts)
+        arrays = self.query_B, self.passage_BG, self.teacher_BG
+        return [Step(*part) for part in zip(*(np.split(a, parts) for a in arrays), strict=True)]
+
+
+def check_parts(batch_size: int, parts: int) -> None:
+    """Raises `UserError` where a step's queries cannot be split evenly."""
+    if batch_size % parts:
+        raise UserError(
+            f"loss.batch_size={batch_size} does not divide into {parts} parts "
+            "(one per device): choose a multiple."
+        )
 
 
 class Sampler:
@@ -55,32 +57,24 @@ class Sampler:
                 f"loss.batch_size={batch_size} is more than the {len(groups)} training pairs: "
                 f"set loss.batch_size={len(groups)} or less."
             )
-        self.groups, self.batch_size, self.negatives, self.seed = (
-            groups,
-            batch_size,
-            negatives,
-            seed,
-        )
+        self.groups, self.seed = groups, seed
+        self.batch_size, self.negatives = batch_size, negatives
         self.steps_per_epoch = len(groups) // batch_size
         self.epochs_per_block = max(1, BLOCK_PAIRS // len(groups))
         self.steps_per_block = self.epochs_per_block * self.steps_per_epoch
         # Mined negatives fill a row from the left, so their number says which columns there are.
         self._mined_P = (groups.negative_PM != MISSING).sum(axis=1)
-        self._drawn: tuple[int, NDArray[np.int64], NDArray[np.int32]] | None = None
+        self.block = lru_cache(maxsize=1)(self._block)  # steps are asked for one after the other
 
-    def block(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    def _block(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """(pairs, [S, B]; the columns of their mined negatives, [S, B, G - 1]) of S steps."""
-        drawn = self._drawn
-        if drawn is None or drawn[0] != number:
-            rng = np.random.default_rng([self.seed, number])
-            pair_EP = np.tile(np.arange(len(self.groups)), (self.epochs_per_block, 1))
-            rng.permuted(pair_EP, axis=1, out=pair_EP)
-            used_EP = pair_EP[:, : self.steps_per_epoch * self.batch_size]
-            pair_SB = used_EP.reshape(-1, self.batch_size)
-            column_PN = _draw(self._mined_P[pair_SB.ravel()], self.negatives, rng)
-            drawn = number, pair_SB, column_PN.reshape(*pair_SB.shape, self.negatives)
-            self._drawn = drawn
-        return drawn[1:]
+        rng = np.random.default_rng([self.seed, number])
+        pair_EP = np.tile(np.arange(len(self.groups)), (self.epochs_per_block, 1))
+        rng.permuted(pair_EP, axis=1, out=pair_EP)
+        used_EP = pair_EP[:, : self.steps_per_epoch * self.batch_size]
+        pair_SB = used_EP.reshape(-1, self.batch_size)
+        column_PN = _draw(self._mined_P[pair_SB.ravel()], self.negatives, rng)
+        return pair_SB, column_PN.reshape(*pair_SB.shape, self.negatives)
 
     def step(self, number: int) -> Step:
         """Optimiser step `number`, counted from 0."""
@@ -88,13 +82,9 @@ class Sampler:
         pair_SB, column_SBN = self.block(block)
         pair_B, groups = pair_SB[place], self.groups
         mined_BN = pair_B[:, None], column_SBN[place]
-        passages = (groups.positive_P[pair_B, None], groups.negative_PM[mined_BN])
-        scores = (groups.positive_score_P[pair_B, None], groups.negative_score_PM[mined_BN])
-        return Step(
-            groups.query_P[pair_B],
-            np.concatenate(passages, axis=1),
-            np.concatenate(scores, axis=1),
-        )
+        passage_BG = np.c_[groups.positive_P[pair_B], groups.negative_PM[mined_BN]]
+        score_BG = np.c_[groups.positive_score_P[pair_B], groups.negative_score_PM[mined_BN]]
+        return Step(groups.query_P[pair_B], passage_BG, score_BG)
 
 
 def _draw(

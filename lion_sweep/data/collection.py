@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lion_sweep.data.places import Place
-from lion_sweep.data.records import Judgement
+from lion_sweep.data.places import Judgement, Place
 from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 
@@ -29,11 +28,6 @@ class Judgements:
         """A digest."""
         return hashlib.sha256(json.dumps(self.qrels).encode()).hexdigest()[:16]
 
-    @property
-    def asked(self) -> list[str]:
-        """Ids of the queries that have a relevant document."""
-        return list(self.qrels)
-
 
 @dataclass(frozen=True)
 class Collection:
@@ -47,10 +41,10 @@ class Collection:
     @property
     def checksum(self) -> str:
         """Of all content: texts, judgements, and the order of both."""
-        parts = [self.documents.checksum, self.queries.checksum, self.qrels]
+        parts = [self.documents.identity, self.queries.identity, self.qrels]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-    def judgements(self, split: str) -> "Judgements":
+    def judgements(self, split: str) -> Judgements:
         """Those of a split."""
         return Judgements(self.qrels[split])
 
@@ -67,18 +61,14 @@ def read_qrels(
     Queries without a relevant document are left out: they cannot be scored. Raises `UserError`
     for a judgement of a query or document that is not there, or where nothing is relevant.
     """
+    files = {split: name.format(split=split) for split in splits}
     return {
-        split: _of_split(
-            list(place.judgements(name.format(split=split), split)),
-            place.where(name.format(split=split)),
-            documents,
-            queries,
-        )
-        for split in splits
+        split: _checked(list(place.judgements(file, split)), place.where(file), documents, queries)
+        for split, file in files.items()
     }
 
 
-def _of_split(judged: list[Judgement], name: str, documents: Texts, queries: Texts) -> Qrels:
+def _checked(judged: list[Judgement], name: str, documents: Texts, queries: Texts) -> Qrels:
     for what, texts, ids in (
         ("query", queries, [query for query, _, _ in judged]),
         ("document", documents, [document for _, document, _ in judged]),
@@ -102,17 +92,15 @@ def _of_split(judged: list[Judgement], name: str, documents: Texts, queries: Tex
 def write(folder: Path, pairs: dict[str, list[tuple[str, str]]]) -> None:
     """Write (query, passage) pairs, by split, in BEIR layout; ids count over all splits."""
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
-    number = 0
-    with (
-        (folder / "corpus.jsonl").open("w", encoding="utf-8") as corpus,
-        (folder / "queries.jsonl").open("w", encoding="utf-8") as queries,
-    ):
-        for split, rows in pairs.items():
-            with (folder / "qrels" / f"{split}.tsv").open("w", encoding="utf-8") as qrels:
-                qrels.write("query-id\tcorpus-id\tscore\n")
-                for query, passage in rows:
-                    document = json.dumps({"_id": f"d{number}", "title": "", "text": passage})
-                    corpus.write(document + "\n")
-                    queries.write(json.dumps({"_id": f"q{number}", "text": query}) + "\n")
-                    qrels.write(f"q{number}\td{number}\t1\n")
-                    number += 1
+    corpus: list[str] = []
+    queries: list[str] = []
+    for split, rows in pairs.items():
+        qrels = ["query-id\tcorpus-id\tscore\n"]
+        for query, passage in rows:
+            number = len(corpus)
+            corpus.append(json.dumps({"_id": f"d{number}", "title": "", "text": passage}) + "\n")
+            queries.append(json.dumps({"_id": f"q{number}", "text": query}) + "\n")
+            qrels.append(f"q{number}\td{number}\t1\n")
+        (folder / "qrels" / f"{split}.tsv").write_text("".join(qrels), encoding="utf-8")
+    (folder / "corpus.jsonl").write_text("".join(corpus), encoding="utf-8")
+    (folder / "queries.jsonl").write_text("".join(queries), encoding="utf-8")

@@ -40,16 +40,15 @@ def read(lines: Iterable[tuple[str, str]], collection: Collection, depth: int) -
     Raises `UserError` for a line of no known form, for queries or documents that are not in the
     collection, and where some groups have scores and others none.
     """
-    found = [group for at, line in lines for group in _groups(_record(line, at), at)]
-    found = [group for group in found if group.negatives]
+    groups = (group for at, line in lines for group in _groups(line, at))
+    found = [group for group in groups if group.negatives]
     if not found:
         raise UserError("data.groups holds no group with a negative: there is nothing to train on.")
     negative_PM = np.full((len(found), depth), MISSING, dtype=np.int32)
     score_PM = np.zeros((len(found), depth), dtype=np.float32)
     cut = [group.negatives[:depth] for group in found]
-    rows = _rows(collection, "document", [negative for listed in cut for negative in listed])
     place_PM = np.arange(depth) < np.array([len(listed) for listed in cut])[:, None]
-    negative_PM[place_PM] = rows
+    negative_PM[place_PM] = _documents(collection, [i for listed in cut for i in listed])
     score_PM[place_PM] = [s for group in found for s in group.negative_scores[:depth]]
     positive_score_P = np.array([group.positive_score for group in found], dtype=np.float32)
     scored_P = np.isfinite(positive_score_P)
@@ -58,26 +57,22 @@ def read(lines: Iterable[tuple[str, str]], collection: Collection, depth: int) -
             f"data.groups: {int(scored_P.sum())} of {len(found)} groups have scores: all or none."
         )
     return Groups(
-        query_P=_queries(collection, found).astype(np.int32),
-        positive_P=_rows(collection, "document", [g.positive for g in found]).astype(np.int32),
+        query_P=_queries(collection, found),
+        positive_P=_documents(collection, [group.positive for group in found]),
         negative_PM=negative_PM,
         positive_score_P=positive_score_P,
         negative_score_PM=score_PM,
     )
 
 
-def _record(line: str, at: str) -> dict[str, Any]:
+def _groups(line: str, at: str) -> Iterator[Group]:
+    """The groups of a line, one per positive."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{at} is not JSON: {error.msg}.") from None
     if not isinstance(record, dict):
         raise UserError(f"{at} is not a JSON object.")
-    return record
-
-
-def _groups(record: dict[str, Any], at: str) -> Iterator[Group]:
-    """The groups of a line, one per positive."""
     try:
         if "pos_pid" in record:
             listed = [record["pos_pid"], *record["neg_pids"]]
@@ -115,7 +110,7 @@ def _group(query: Any, by_text: bool, listed: list[Any], scores: list[Any] | Non
     return Group(str(query), by_text, positive, negatives, numbers[0], numbers[1:])
 
 
-def _queries(collection: Collection, groups: list[Group]) -> NDArray[np.int64]:
+def _queries(collection: Collection, groups: list[Group]) -> NDArray[np.int32]:
     named = [group.query for group in groups]
     by_text_P = np.array([group.by_text for group in groups])
     row_P = collection.queries.rows(named)
@@ -126,16 +121,15 @@ def _queries(collection: Collection, groups: list[Group]) -> NDArray[np.int64]:
     return _checked(row_P, "query", named)
 
 
-def _rows(collection: Collection, what: str, ids: list[str]) -> NDArray[np.int64]:
-    texts = collection.queries if what == "query" else collection.documents
-    return _checked(texts.rows(ids), what, ids)
+def _documents(collection: Collection, ids: list[str]) -> NDArray[np.int32]:
+    return _checked(collection.documents.rows(ids), "document", ids)
 
 
-def _checked(rows: NDArray[np.int64], what: str, named: list[str]) -> NDArray[np.int64]:
+def _checked(rows: NDArray[np.int64], what: str, named: list[str]) -> NDArray[np.int32]:
     nowhere = np.flatnonzero(rows < 0)
     if nowhere.size:
         raise UserError(
             f"data.groups: {nowhere.size} of {len(named)} times a {what} is named that is not in "
             f"the collection, such as {named[nowhere[0]]!r}: take the files that belong together."
         )
-    return rows
+    return rows.astype(np.int32)

@@ -16,9 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from lion_sweep.cost.lengths import padded_counts
-from lion_sweep.data.batches import Sampler, Step
-from lion_sweep.errors import UserError
+from lion_sweep.cost.meter import padded_counts
+from lion_sweep.data.batches import Sampler, Step, check_parts
 
 
 @njit(cache=True, nogil=True)
@@ -47,11 +46,7 @@ class LengthCounts:
         micro_batch_tokens: int,
         parts: int,
     ) -> None:
-        if sampler.batch_size % parts:
-            raise UserError(
-                f"loss.batch_size={sampler.batch_size} does not divide into {parts} parts "
-                "(one per device): choose a multiple."
-            )
+        check_parts(sampler.batch_size, parts)
         self.sampler, self.tokens, self.parts = sampler, micro_batch_tokens, parts
         self.longest = max(int(query_length_N.max()), int(passage_length_N.max()))
         self._length_N = query_length_N.astype(np.uint16), passage_length_N.astype(np.uint16)
@@ -59,14 +54,8 @@ class LengthCounts:
         groups = sampler.groups
         # One look-up per text by pair and column: query, positive, mined negatives. Places without
         # a negative hold the length of some other passage; no draw ever names them.
-        self._length_PM = np.concatenate(
-            [
-                query_N[groups.query_P, None],
-                passage_N[groups.positive_P, None],
-                passage_N[groups.negative_PM],
-            ],
-            axis=1,
-        )
+        asked_P, positive_P = query_N[groups.query_P], passage_N[groups.positive_P]
+        self._length_PM = np.c_[asked_P, positive_P, passage_N[groups.negative_PM]]
         self.block = lru_cache(maxsize=None)(self._block)  # cells of a grid share their steps
 
     def lengths(self, step: Step) -> NDArray[np.int64]:

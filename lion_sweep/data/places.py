@@ -17,12 +17,18 @@ import re
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from lion_sweep.data.records import Judgement, Text, with_title
+from huggingface_hub import HfApi
+
 from lion_sweep.errors import UserError
 from lion_sweep.machine.digests import Digests
+
+Text = tuple[str, str]  # id, text
+Judgement = tuple[str, str, int]  # query id, document id, grade
 
 GRADE = re.compile(r"-?[0-9]+")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -30,42 +36,6 @@ LAYOUT = (
     "a folder in BEIR format holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv; other names "
     "are given with corpus=, queries= and qrels="
 )
-
-
-class Place(Protocol):
-    """Somewhere to read a collection from."""
-
-    def where(self, name: str) -> str:
-        """The file, or the part of a repository, as a message names it."""
-
-    def identity(self, name: str, digests: Digests) -> Any:
-        """What tells this content from any other. Raises `UserError` where it is missing."""
-
-    def texts(self, name: str) -> Iterator[Text]:
-        """(id, text) pairs; a title leads the text. Raises `UserError` with file and line."""
-
-    def judgements(self, name: str, split: str) -> Iterator[Judgement]:
-        """(query id, document id, grade) triples. Raises `UserError` with file and line."""
-
-    def lines(self, name: str) -> Iterator[tuple[str, str]]:
-        """(file:line, text) of the lines of a file that hold something."""
-
-
-def place(path: str) -> Place:
-    """The place that a configuration names. Raises `UserError` where there is none."""
-    local = Path(path).expanduser()
-    if local.is_dir():
-        return Folder(local)
-    if local.is_file() and zipfile.is_zipfile(local):
-        return Zip(local)
-    if not local.exists() and HUB_ID.fullmatch(path):
-        from lion_sweep.data.hub import Hub  # imports datasets, which takes a second
-
-        return Hub(path)
-    raise UserError(
-        f"data.path={path} is not a folder, a .zip, or a Hugging Face id such as BeIR/scifact: "
-        f"{LAYOUT}."
-    )
 
 
 class Files(ABC):
@@ -80,7 +50,7 @@ class Files(ABC):
         """The lines of a file, unpacked."""
 
     def texts(self, name: str) -> Iterator[Text]:
-        """(id, text) pairs."""
+        """(id, text) pairs; a title leads the text."""
         kind = name.removesuffix(".gz").rpartition(".")[2]
         if kind not in ("jsonl", "tsv"):
             raise UserError(f"{self.where(name)}: texts are read from .jsonl and .tsv files.")
@@ -130,7 +100,6 @@ class Folder(Files):
         self.root = root
 
     def where(self, name: str) -> str:
-        """Its path."""
         return str(self.root / name)
 
     def identity(self, name: str, digests: Digests) -> Any:
@@ -140,7 +109,6 @@ class Folder(Files):
         return {"form": form, "digest": digests.of_file(path)}
 
     def read(self, name: str) -> Iterator[bytes]:
-        """The lines of a file."""
         path = self._path(name)
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
@@ -163,7 +131,6 @@ class Zip(Files):
         self.path = path
 
     def where(self, name: str) -> str:
-        """The archive and the file in it."""
         return f"{self.path}/{name}"
 
     def identity(self, name: str, digests: Digests) -> Any:
@@ -173,7 +140,6 @@ class Zip(Files):
         return {"entry": entry, "archive": digests.of_file(self.path)}
 
     def read(self, name: str) -> Iterator[bytes]:
-        """The lines of a file."""
         try:
             with (
                 zipfile.ZipFile(self.path) as archive,
@@ -190,6 +156,71 @@ class Zip(Files):
         return min(found, key=len)
 
 
+class Hub:
+    """A data set repository; parts are streamed, so that nothing is stored twice.
+
+    `BeIR/scifact` has the parts corpus and queries, and its judgements in `BeIR/scifact-qrels`;
+    `mteb/scifact` has them in its own part `default`.
+    """
+
+    def __init__(self, identifier: str) -> None:
+        self.identifier = identifier
+
+    def where(self, name: str) -> str:
+        """The repository and its part."""
+        return f"{self.identifier}, {_part(name)}"
+
+    def identity(self, name: str, digests: Digests) -> Any:
+        """The repository, its revision and the part; offline, the files that are here."""
+        both = self.identifier, f"{self.identifier}-qrels"
+        revisions = {repository: _revision(repository) for repository in both}
+        return {"part": _part(name), "revisions": revisions}
+
+    def texts(self, name: str) -> Iterator[Text]:
+        """(id, text) pairs."""
+        part = _part(name)
+        rows = _load(self.identifier, part, part)
+        with _readable(self.where(name)):
+            for row in rows:
+                yield str(row["_id"]), _with_title(row.get("title"), row["text"])
+
+    def judgements(self, name: str, split: str) -> Iterator[Judgement]:
+        """(query id, document id, grade) triples."""
+        try:
+            rows = _load(f"{self.identifier}-qrels", None, split)
+        except UserError:
+            rows = _load(self.identifier, "default", split)
+        with _readable(self.where(name)):
+            for row in rows:
+                yield str(row["query-id"]), str(row["corpus-id"]), int(row["score"])
+
+    def lines(self, name: str) -> Iterator[tuple[str, str]]:
+        """Training groups are files, which the Hub's own clients download."""
+        raise UserError(
+            f"data.groups={name}: training groups are read from a folder. Download them with "
+            f"hf download {self.identifier} {name} --repo-type dataset, and give data.path=FOLDER."
+        )
+
+
+# `identity` tells the content of a file or part from any other.
+Place = Folder | Zip | Hub
+
+
+def place(path: str) -> Place:
+    """The place that a configuration names. Raises `UserError` where there is none."""
+    local = Path(path).expanduser()
+    if local.is_dir():
+        return Folder(local)
+    if local.is_file() and zipfile.is_zipfile(local):
+        return Zip(local)
+    if not local.exists() and HUB_ID.fullmatch(path):
+        return Hub(path)
+    raise UserError(
+        f"data.path={path} is not a folder, a .zip, or a Hugging Face id such as BeIR/scifact: "
+        f"{LAYOUT}."
+    )
+
+
 def _text_of_json(line: str, at: str) -> Text:
     try:
         record = json.loads(line)
@@ -202,7 +233,7 @@ def _text_of_json(line: str, at: str) -> Text:
         and all(isinstance(record.get(key), str | None) for key in ("title", "text"))
     ):
         raise UserError(f'{at} needs "_id" and "text", as in {{"_id": "d1", "text": "..."}}.')
-    return str(record["_id"]), with_title(record.get("title"), record["text"])
+    return str(record["_id"]), _with_title(record.get("title"), record["text"])
 
 
 def _text_of_tsv(line: str, at: str) -> Text:
@@ -226,3 +257,56 @@ def _judgements_of_json(raw: bytes, where: str) -> Iterator[Judgement]:
             if not isinstance(grade, int):
                 raise UserError(f"{where}: query {query!r}, {document!r}: {grade!r} is no grade.")
             yield query, document, grade
+
+
+def _with_title(title: str | None, text: str | None) -> str:
+    """Title, a space, text, as BEIR's models read them."""
+    return f"{title or ''} {text or ''}".strip()
+
+
+def _part(name: str) -> str:
+    """corpus of corpus.jsonl."""
+    return Path(name).name.partition(".")[0]
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """What goes wrong while rows are streamed, as a `UserError`."""
+    try:
+        yield
+    except KeyError as column:
+        raise UserError(
+            f"{where} has no column {column}: texts have _id and text, judgements query-id, "
+            "corpus-id and score. Bring it into BEIR's format and give data.path=FOLDER."
+        ) from None
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{where} cannot be read to its end from the Hugging Face Hub: {reason} Give the same "
+            "command again, or a folder or a .zip instead: data.path=FOLDER."
+        ) from None
+
+
+@cache
+def _revision(identifier: str) -> str | None:
+    """The commit that is read in this process; None without network, or without the repository."""
+    try:
+        return HfApi().dataset_info(identifier).sha
+    except Exception:  # whoever reads it next says what is wrong
+        return None
+
+
+def _load(identifier: str, part: str | None, split: str) -> Any:
+    import datasets  # takes a second
+
+    revision = _revision(identifier)
+    try:
+        return datasets.load_dataset(
+            identifier, part, split=split, streaming=True, revision=revision
+        )
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{identifier} ({part or 'default'}, {split}) cannot be loaded from the Hugging Face "
+            f"Hub: {reason} Without network, give a folder or a .zip instead: data.path=FOLDER."
+        ) from None

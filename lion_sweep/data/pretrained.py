@@ -1,6 +1,5 @@
 """Pretrained models by what they hold: a folder by its files, a Hugging Face id by its revision."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,11 +43,12 @@ class Pretrained:
 
         Raises `OSError` where neither can be had.
         """
+        folder = Path(source).expanduser()
+        source = str(folder) if folder.is_dir() else source
         files = {name: _file(source, name, offline) for name in TOKENIZER}
         revision = next((found for path in files.values() if (found := _revision(path))), None)
-        source = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
         if files[TOKENIZER[0]] is None:
-            vocabulary = _tokenizer(source, revision, offline).get_vocab()
+            vocabulary = tokenizer_of(source, revision, offline).get_vocab()
             return cls(source, revision, {"vocabulary": key_of(vocabulary)})
         known = {name: digests.of_file(Path(path)) for name, path in files.items() if path}
         return cls(source, revision, known)
@@ -59,43 +59,34 @@ class Pretrained:
 
     def load_tokenizer(self) -> "PreTrainedTokenizerBase":
         """Raises `UserError` where it cannot be read."""
-        return _tokenizer(self.source, self.revision, known_by=str(self.identity))
+        return tokenizer_of(self.source, self.revision, known_by=str(self.identity))
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(
-    source: str, revision: str | None, offline: bool = False, known_by: str = ""
+def tokenizer_of(
+    source: str, revision: str | None = None, offline: bool = False, known_by: str = ""
 ) -> "PreTrainedTokenizerBase":
-    """`known_by` tells the files that are there now from those that were."""
+    """The tokenizer of a folder or Hugging Face id. Raises `UserError` where it cannot be read.
+
+    `known_by` tells the files that are there now from those that were.
+    """
     from transformers import AutoTokenizer  # takes a second, and a warm token cache needs none
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, revision=revision, local_files_only=offline
-        )
+        return AutoTokenizer.from_pretrained(source, revision=revision, local_files_only=offline)
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{source} has no tokenizer that can be read: {reason}") from None
-    return tokenizer
-
-
-def tokenizer_of(source: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a folder or Hugging Face id."""
-    return _tokenizer(source, None)
 
 
 def _file(source: str, name: str, offline: bool = False) -> str | None:
     """Where a file of the model lies on this machine, fetched first; None where it has none."""
-    found: str | None = cached_file(
-        str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source,
-        name,
-        local_files_only=offline,
-        _raise_exceptions_for_missing_entries=False,
+    return cached_file(
+        source, name, local_files_only=offline, _raise_exceptions_for_missing_entries=False
     )
-    return found
 
 
 def _revision(path: str | None) -> str | None:
     """The commit of a file in the Hub's cache, which has a folder for each."""
-    parts: Sequence[str] = Path(path).parts if path else ()
+    parts = Path(path or "").parts
     return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None

@@ -100,14 +100,11 @@ def drop_near_duplicates(pairs: list[Pair]) -> list[Pair]:
     overlap = (words_NV @ words_NV.T).tocoo()
     union = size_N[overlap.row] + size_N[overlap.col] - overlap.data
     near = (overlap.data > NEAR_DUPLICATE * union) & (overlap.col < overlap.row)
-    earlier: dict[int, list[int]] = {}
-    for row, column in zip(overlap.row[near].tolist(), overlap.col[near].tolist(), strict=True):
-        earlier.setdefault(row, []).append(column)
-    kept: set[int] = set()
-    for row in range(len(unique)):
-        if not kept.intersection(earlier.get(row, ())):
-            kept.add(row)
-    return [unique[row] for row in sorted(kept)]
+    dropped: set[int] = set()
+    for row, earlier in sorted(zip(overlap.row[near], overlap.col[near], strict=True)):
+        if earlier not in dropped:
+            dropped.add(row)
+    return [pair for row, pair in enumerate(unique) if row not in dropped]
 
 
 def split_of(query: str) -> str:

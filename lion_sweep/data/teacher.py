@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import AutoModel
 
-from lion_sweep.config import Teacher
+from lion_sweep.config.schema import Teacher
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
@@ -54,11 +54,9 @@ class Encoder:
 
     def planned(self, groups: Groups) -> Spending:
         """What it costs to embed every text that `groups` speaks of."""
-        asked = zip((self.queries, self.passages), mentioned(groups), strict=True)
-        costs = [
-            self.meter.texts(np.diff(texts.start_N)[rows], BATCH_TOKENS) for texts, rows in asked
-        ]
-        return costs[0] + costs[1]
+        queries, documents = mentioned(groups)
+        asked = self.meter.texts(np.diff(self.queries.start_N)[queries], BATCH_TOKENS)
+        return asked + self.meter.texts(np.diff(self.passages.start_N)[documents], BATCH_TOKENS)
 
     @torch.no_grad()
     def embed(
@@ -101,20 +99,16 @@ def teach(
 
     Raises `UserError` where the groups came without scores and the teacher would weigh them.
     """
-    if teacher.bm25_weight and not np.isfinite(groups.positive_score_P).all():
+    weight, own = teacher.bm25_weight, (groups.positive_score_P, groups.negative_score_PM)
+    if weight and not np.isfinite(own[0]).all():
         raise UserError(
             f"data.groups has no scores, and teacher={teacher.name} weighs them: choose files with "
             "scores, or a teacher with an encoder and teacher.bm25_weight=0."
         )
-    if not teacher.bm25_weight:  # what is not weighed may be missing
-        nothing_P, nothing_PM = (
-            np.zeros_like(a) for a in (groups.positive_score_P, groups.negative_score_PM)
-        )
-        groups = dataclasses.replace(
-            groups, positive_score_P=nothing_P, negative_score_PM=nothing_PM
-        )
-    positive_P = teacher.bm25_weight * groups.positive_score_P
-    negative_PM = teacher.bm25_weight * groups.negative_score_PM
+    # What is not weighed may be missing.
+    positive_P, negative_PM = (
+        weight * scores if weight else np.zeros_like(scores) for scores in own
+    )
     spent = Spending()
     if encoder:
         queries, documents = mentioned(groups)

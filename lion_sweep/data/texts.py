@@ -6,6 +6,7 @@ Shapes: N texts, R rows asked for.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,19 @@ SCHEMA = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
 class Texts:
     """N texts in a fixed order; row i has the id `ids[i]`.
 
-    `empty` of them hold nothing, `repeated` hold what an earlier one does.
+    `identity` is a digest of ids, texts and their order; `empty` of them hold nothing, `repeated`
+    hold what an earlier one does.
     """
 
     def __init__(
         self, table: pa.Table, checksum: str, *, empty: int = 0, repeated: int = 0
     ) -> None:
-        self._table, self.checksum = table, checksum
+        self._table, self.identity = table, checksum
         self.empty, self.repeated = empty, repeated
         self.ids: list[str] = table["id"].to_pylist()
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
-
-    @property
-    def identity(self) -> str:
-        """What they are known by: ids, texts and their order."""
-        return self.checksum
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Rows of these ids, [R]; -1 where there is no such text."""
@@ -49,8 +46,7 @@ class Texts:
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """The texts of these rows."""
-        taken: list[str] = self._table["text"].take(pa.array(rows, type=pa.int64())).to_pylist()
-        return taken
+        return self._table["text"].take(pa.array(rows, type=pa.int64())).to_pylist()
 
     def of(self, ids: Sequence[str]) -> list[str]:
         """The texts of these ids, which must all be there."""
@@ -58,8 +54,7 @@ class Texts:
 
     def all(self) -> list[str]:
         """Every text."""
-        texts: list[str] = self._table["text"].to_pylist()
-        return texts
+        return self._table["text"].to_pylist()
 
     def batches(self) -> Iterator[list[str]]:
         """Every text, some thousands at a time."""
@@ -74,9 +69,9 @@ def write(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> dict[str
     `source`, for a missing or repeated id, or where there is no text at all.
     """
     digest, seen, hashes = hashlib.sha256(), set[str](), Counter[bytes]()
-    empty = 0
+    left, empty = iter(pairs), 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for rows in _batched(pairs):
+        while rows := list(islice(left, BATCH)):
             for identifier, text in rows:
                 if not identifier or identifier.split() != [identifier]:
                     raise UserError(
@@ -90,7 +85,7 @@ def write(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> dict[str
                 # With its length, as a text may look like a line of several.
                 digest.update(f"{identifier}\t{len(content)}\t".encode() + content)
                 empty += not text
-                hashes[hashlib.blake2b(text.encode(), digest_size=8).digest()] += bool(text)
+                hashes[hashlib.blake2b(content, digest_size=8).digest()] += bool(text)
             ids, texts = zip(*rows, strict=True)
             writer.write(pa.record_batch([list(ids), list(texts)], schema=SCHEMA))
     if not seen:
@@ -105,14 +100,3 @@ def read(path: Path, checksum: str, *, empty: int, repeated: int) -> Texts:
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
     return Texts(table, checksum, empty=empty, repeated=repeated)
-
-
-def _batched(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    batch = []
-    for pair in pairs:
-        batch.append(pair)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

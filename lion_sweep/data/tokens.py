@@ -61,10 +61,7 @@ class Tokens:
 
 
 def write(
-    folder: Path,
-    batches: Iterable[list[str]],
-    tokenizer: "PreTrainedTokenizerBase",
-    length: int,
+    folder: Path, batches: Iterable[list[str]], tokenizer: "PreTrainedTokenizerBase", length: int
 ) -> int:
     """Tokenise texts, cut at `length` tokens, to `<folder>/*.npy`; returns all tokens."""
     parts, counts = [], [np.zeros(1, dtype=np.int64)]

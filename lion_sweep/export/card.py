@@ -4,7 +4,7 @@ from typing import Any
 
 from hydra.utils import get_class
 
-from lion_sweep.config import Normalize
+from lion_sweep.config.recipe import Normalize
 from lion_sweep.export.form import Form
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder

@@ -40,14 +40,10 @@ def enough_memory(work: str, remedy: Callable[[], str | None]) -> Iterator[None]
         yield
     except torch.OutOfMemoryError as error:
         change, reason = remedy(), str(error).split(".")[0]
-        raise OutOfMemory(
-            f"{work}: {reason}. "
-            + (
-                f"Give the same command with {change}: it goes on from what is kept."
-                if change
-                else "Nothing smaller is left to try: take a larger device."
-            )
-        ) from None
+        advice = "Nothing smaller is left to try: take a larger device."
+        if change:
+            advice = f"Give the same command with {change}: it goes on from what is kept."
+        raise OutOfMemory(f"{work}: {reason}. {advice}") from None
 
 
 def halved(key: str, tokens: int, least: int) -> str | None:
@@ -94,12 +90,9 @@ def device(site: Site) -> Device:
         memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     elif memory is None and torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / GIB
-    return Device(
-        asked,
-        None if peak is None else peak * 1e12,
-        None if memory is None else int(memory * GIB),
-        gpu=asked != CPU,
-    )
+    peak_flops = None if peak is None else peak * 1e12
+    memory_bytes = None if memory is None else int(memory * GIB)
+    return Device(asked, peak_flops, memory_bytes, gpu=asked != CPU)
 
 
 def _found(site: Site) -> str:

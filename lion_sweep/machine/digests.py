@@ -14,7 +14,6 @@ from pathlib import Path
 
 from lion_sweep.files import key_of, read_json, write_json
 
-BLOCK = 1 << 24
 SETTLED_SECONDS = 2.0
 
 
@@ -23,7 +22,6 @@ class Digests:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._told: dict[Path, tuple[list[int], str]] = {}
 
     def of_file(self, path: Path) -> str:
         """Sixteen hexadecimal digits of the SHA-256 of a file's content."""
@@ -31,20 +29,13 @@ class Digests:
         stat = path.stat()
         state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
         note = self.folder / f"{key_of(str(path))}.json"
-        if path not in self._told:
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                known = read_json(note)
-                if known["path"] == str(path):
-                    self._told[path] = known["state"], known["digest"]
-        if path in self._told and self._told[path][0] == state:
-            return self._told[path][1]
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            known = read_json(note)
+            if (known["path"], known["state"]) == (str(path), state):
+                return known["digest"]
         with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(BLOCK):
-                digest.update(block)
-        found = digest.hexdigest()[:16]
+            found = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         if time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED_SECONDS:
-            self._told[path] = state, found
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(note, {"path": str(path), "state": state, "digest": found})
         return found

@@ -30,9 +30,7 @@ class Progress:
     """The live line of one cell; `whereabouts` is the file for other processes."""
 
     def __init__(self, name: str, log: Path | None, whereabouts: Path | None = None) -> None:
-        self.name = name
-        self.log = log
-        self.whereabouts = whereabouts
+        self.name, self.log, self.whereabouts = name, log, whereabouts
         self.live = sys.stderr.isatty()
         self.finished: list[str] = []
         self._open: list[str] = []  # a stage may need another one that is not done yet
@@ -99,13 +97,10 @@ class Progress:
     def end(self, stage: str, seconds: float, reused: bool) -> None:
         """A stage is finished."""
         self.finished.append(stage)
-        self._leave(stage, f"{'reused' if reused else 'finished'} ({duration(seconds)})")
+        self.leave(stage, f"{'reused' if reused else 'finished'} ({duration(seconds)})")
 
-    def leave(self, stage: str) -> None:
-        """Another process is at the stage."""
-        self._leave(stage, "left to another process")
-
-    def _leave(self, stage: str, said: str) -> None:
+    def leave(self, stage: str, said: str = "left to another process") -> None:
+        """The stage is over for this process."""
         self._open.remove(stage)
         if self._open:
             self._enter(self._open[-1])

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from lion_sweep.config import Config, Precision, changed
-from lion_sweep.config.resources import resources
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 
@@ -73,11 +72,10 @@ def settle(config: Config, chosen: SiteName, planned: SiteName | None = None) ->
 
     `planned` is where the cell will run, where that is not `chosen`.
     """
-    site = planned or chosen
     devices = config.site.devices
     if devices is None:
-        devices = resources(config).devices if chosen is SiteName.slurm else world_size()
-    precision = _precision(config, site)
+        devices = config.resources().devices if chosen is SiteName.slurm else world_size()
+    precision = _precision(config, planned or chosen)
     return changed(config, {"site.devices": devices, "recipe.precision": precision})
 
 
@@ -91,7 +89,7 @@ def _precision(config: Config, site: SiteName) -> Precision:
     if asked is not Precision.auto:
         return asked
     if site is SiteName.slurm:
-        low = bool(resources(config).gpus) or torch.cpu._is_avx512_bf16_supported()
+        low = bool(config.resources().gpus) or torch.cpu._is_avx512_bf16_supported()
     elif site is SiteName.gpu and torch.cuda.is_available():
         low = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

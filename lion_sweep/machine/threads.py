@@ -12,7 +12,6 @@ import torch
 def as_torch_has() -> None:
     """Have the next parallel kernel take, and leave, as many threads as torch does."""
     threads = torch.get_num_threads()
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(min(threads, most))
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     if torch.get_num_threads() != threads:  # the first call starts numba's own
         torch.set_num_threads(threads)

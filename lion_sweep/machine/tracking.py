@@ -2,15 +2,14 @@
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from lion_sweep.config import Config, TrackerKind
+from lion_sweep.config.schema import Config, TrackerKind
 from lion_sweep.errors import Interrupted
 
 
-class Tracker(Protocol):
-    """What a cell tells a tracker."""
+class Tracker:
+    """What a cell tells a tracker; this one records nothing."""
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Values of one optimiser step."""
@@ -18,33 +17,14 @@ class Tracker(Protocol):
     def summary(self, values: dict[str, Any]) -> None:
         """Final values of the run."""
 
-    def __enter__(self) -> "Tracker": ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-class NoTracker:
-    """Records nothing."""
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        """Nothing."""
-
-    def summary(self, values: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def __enter__(self) -> "NoTracker":
+    def __enter__(self) -> "Tracker":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        return None
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The run is over, or was ended by an error."""
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """One run, whose id is the cell's, so that a cell that goes on goes on in the same run."""
 
     def __init__(self, config: Config, cell_id: str, settings: dict[str, Any]) -> None:
@@ -53,9 +33,7 @@ class WandbTracker:
 
         folder = Path(config.paths.root) / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
-        mode: Literal["online", "offline", "disabled"] = (
-            "online" if wandb.login(prompt=False) else "offline"
-        )
+        mode: Literal["online", "offline"] = "online" if wandb.login(prompt=False) else "offline"
         self.run = wandb.init(
             project=config.tracking.project,
             group=config.tracking.group or f"{config.data.name}-{config.ladder.name}",
@@ -80,15 +58,7 @@ class WandbTracker:
         for name, value in values.items():
             self.run.summary[name] = value
 
-    def __enter__(self) -> "WandbTracker":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is Interrupted:
             self.run.mark_preempting()  # the run goes on in the next attempt
         self.run.finish(exit_code=0 if kind is None else 1)
@@ -97,5 +67,5 @@ class WandbTracker:
 def tracker(config: Config, cell_id: str, settings: dict[str, Any]) -> Tracker:
     """The tracker that the configuration asks for."""
     if config.tracking.kind is TrackerKind.none:
-        return NoTracker()
+        return Tracker()
     return WandbTracker(config, cell_id, settings)

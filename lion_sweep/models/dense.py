@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
-from lion_sweep.config import Normalize
+from lion_sweep.config.recipe import Normalize
 from lion_sweep.models.encoders import Encoder
 
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from lion_sweep.config import ProxyShape
+from lion_sweep.config.schema import ProxyShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from lion_sweep import config as configuration
 from lion_sweep import grid
-from lion_sweep.config import Config, PlanFormat
+from lion_sweep.config.schema import Config, PlanFormat
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import IMPOSSIBLE
 from lion_sweep.machine.site import check_output, choose, settle

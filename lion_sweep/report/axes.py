@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lion_sweep.cell.names import UNSET, differing, short
-from lion_sweep.config import AXES
+from lion_sweep.config.schema import AXES
 from lion_sweep.report.collect import Asked
 
 MODEL, SEED = "model", "seed"

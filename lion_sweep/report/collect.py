@@ -10,7 +10,8 @@ import yaml
 
 from lion_sweep.cell import result
 from lion_sweep.cell.names import Settings, settings
-from lion_sweep.config import AXES, CONFIG
+from lion_sweep.config.composing import CONFIG
+from lion_sweep.config.schema import AXES
 
 LADDERS = ("proxy", "full")
 

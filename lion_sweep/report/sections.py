@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lion_sweep.config import AXES
+from lion_sweep.config.schema import AXES
 from lion_sweep.report.axes import MODEL, Axes, Cell, grid, place, telling
 from lion_sweep.report.axes import number as as_number
 from lion_sweep.report.collect import Asked, CellResult, number

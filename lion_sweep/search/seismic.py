@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from lion_sweep.config.requirements import positive, share
+from lion_sweep.config.section import require, share
 from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import SparseIndex, non_negative_csr, postings_stats
@@ -77,7 +77,7 @@ class SeismicIndex(Engine):
     def check(cls, key: str, settings: Mapping[str, Any]) -> None:
         """Counts and shares."""
         for name in ("n_postings", "query_cut"):
-            positive(f"{key}.{name}", settings[name])
+            require(settings[name] > 0, f"{key}.{name}={settings[name]} must be greater than 0.")
         for name in ("summary_energy", "heap_factor"):
             share(f"{key}.{name}", settings[name])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from lion_sweep.config import Config, FullShape, LadderName, ProxyShape
+from lion_sweep.config.schema import Config, FullShape, LadderName, ProxyShape
 from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import Pretrained
@@ -31,7 +31,7 @@ class Asked:
     @property
     def identity(self) -> list[str]:
         """Digests of both."""
-        return [self.queries.checksum, key_of(self.ids)]
+        return [self.queries.identity, key_of(self.ids)]
 
 
 @dataclass(frozen=True, eq=False)

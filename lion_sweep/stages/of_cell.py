@@ -77,7 +77,7 @@ class Tokeniser:
 
     def cut(self, texts: Texts, length: int, title: str) -> Cut:
         """The first `length` tokens of these texts."""
-        own = self.own.get(texts.checksum)
+        own = self.own.get(texts.identity)
         if own and length <= own.length:
             return own.cut(length)
         return Tokenise(texts, self.tokenizer, length, title=f"{title} tokens").cut(length)
@@ -94,7 +94,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         own.queries, decoder.tokenizer, max(lengths.query, query_length), title="query tokens"
     )
     passages = Tokenise(own.documents, decoder.tokenizer, longest, title="passage tokens")
-    caches = {own.queries.checksum: queries, own.documents.checksum: passages}
+    caches = {own.queries.identity: queries, own.documents.identity: passages}
     adapt = AdaptDecoder(
         decoder,
         passages.cut(recipe.adapt.length),
@@ -158,7 +158,7 @@ def scored(
     name, encoder = collection.name, config.paradigm.made_by
     query_length, passage_length = evaluation.lengths_of(name)
     judged = collection.judgements(split)
-    asked = Asked(collection.queries, judged.asked)
+    asked = Asked(collection.queries, collection.asked(split))
 
     def encode(texts: Texts, ids: Asked | None, length: int, what: str) -> Encode:
         return Encode(

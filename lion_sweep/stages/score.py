@@ -84,7 +84,7 @@ def bm25(config: Config, collection: Collection, split: str) -> Score:
     name, judged = collection.name, collection.judgements(split)
     searched = SearchWords(
         collection.documents,
-        Asked(collection.queries, judged.asked),
+        Asked(collection.queries, collection.asked(split)),
         engine_of(config, WORDS),
         evaluation.depth,
         title=f"search bm25 {name}",

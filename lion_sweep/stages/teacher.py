@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.config import Config, Teacher
+from lion_sweep.config.schema import Config, Teacher
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, Groups

@@ -3,9 +3,8 @@
 Every section checks itself; here is what two of them make impossible together.
 """
 
-from lion_sweep.config.requirements import require
 from lion_sweep.config.schema import Config, LadderName
-from lion_sweep.config.section import check_all
+from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import When
 from lion_sweep.evaluation.measures import Measure
 from lion_sweep.search.base import WORDS
@@ -13,7 +12,8 @@ from lion_sweep.search.base import WORDS
 
 def validate(config: Config) -> None:
     """Refuse impossible values, naming the key, the value and what to type instead."""
-    check_all(config)
+    for key, section in sections(config):
+        section.check(key)
     for kind in (config.paradigm.made_by.kind, WORDS):
         config.engine.check_kind(kind, config.paradigm.name)
     for name in (config.data.name, *config.evaluation.sets):

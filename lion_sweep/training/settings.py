@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lion_sweep.config import Config, Recipe
+from lion_sweep.config import Config
+from lion_sweep.config.recipe import Recipe
 
 
 @dataclass(frozen=True)

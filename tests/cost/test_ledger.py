@@ -12,14 +12,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel, GPT2Config, LlamaConfig, LlamaForCausalLM
 
+from benchmarks.study_compute import checkpointed_flops
 from lion_sweep.config import Adapt, Lora
-from lion_sweep.cost.ledger import (
-    DecoderShape,
-    HeadBackward,
-    executed_flops,
-    sequence_flops,
-    teacher_flops,
-)
+from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops, teacher_flops
 from lion_sweep.cost.meter import mntp_spending
 from lion_sweep.errors import UserError
 from lion_sweep.models import sparse_head, sparse_head_cpu
@@ -136,6 +131,11 @@ def counted(
     return counter.get_total_flops(), model
 
 
+def dense_head(shape: DecoderShape, *, sparse: bool, lora: Lora | None) -> int:
+    """What differentiating all logits of a text takes beyond the argmax backward pass."""
+    return (1 if lora else 2) * 2 * shape.head_parameters * (24 - 1) * sparse
+
+
 @pytest.mark.parametrize("how", [{}, {"checkpointed": True}, {"cached": True}], ids=str)
 @pytest.mark.parametrize(
     "targets",
@@ -148,16 +148,13 @@ def test_executed_flops_are_those_that_pytorch_counts(
 ) -> None:
     found, model = counted(make_model, sparse=sparse, targets=targets, **how)
     lora = Lora(rank=4, alpha=8, dropout=0.0, targets=targets) if targets else None
-    expected = executed_flops(
-        DecoderShape.of(model.config),
-        np.array([24]),
-        sparse=sparse,
-        lora=lora,
-        head_backward=HeadBackward.dense,
-        gradient_checkpointing=how.get("checkpointed", False),
-        cached=how.get("cached", False),
-    )
-    assert found == 3 * int(expected[0])
+    shape, texts = DecoderShape.of(model.config), np.array([24])
+    if how.get("checkpointed"):
+        expected = checkpointed_flops(shape, texts, sparse=sparse, lora=lora)
+    else:
+        cached = how.get("cached", False)
+        expected = executed_flops(shape, texts, sparse=sparse, lora=lora, cached=cached)
+    assert found == 3 * (int(expected[0]) + dense_head(shape, sparse=sparse, lora=lora))
 
 
 @pytest.mark.parametrize(("hidden", "layers", "heads"), [(32, 1, 4), (48, 3, 3), (64, 3, 4)])
@@ -177,14 +174,9 @@ def test_useful_flops_of_full_training_are_those_that_pytorch_counts(
         num_key_value_heads=1,
         tie_word_embeddings=tied,
     )
-    expected = sequence_flops(
-        DecoderShape.of(model.config),
-        np.array([24]),
-        sparse=sparse,
-        lora=None,
-        head_backward=HeadBackward.dense,
-    )
-    assert found == 3 * int(expected[0])
+    shape = DecoderShape.of(model.config)
+    expected = one(shape, 24, sparse=sparse, lora=None)
+    assert found == 3 * (expected + dense_head(shape, sparse=sparse, lora=None))
 
 
 def test_the_counter_misses_fused_attention_on_a_cpu_and_nothing_else(

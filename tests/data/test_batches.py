@@ -190,9 +190,12 @@ def test_a_batch_larger_than_the_pairs_is_refused() -> None:
         sampler(batch_size=14)
 
 
-def test_part_of_a_step() -> None:
-    step = sampler().step(2)
-    assert as_lists(step.part(slice(1, 3))) == tuple(column[1:3] for column in as_lists(step))
+def test_parts_of_a_step() -> None:
+    step = sampler(batch_size=4).step(2)
+    for part, rows in zip(step.split(2), (slice(0, 2), slice(2, 4)), strict=True):
+        assert as_lists(part) == tuple(column[rows] for column in as_lists(step))
+    with pytest.raises(UserError, match=r"loss\.batch_size=4 does not divide into 3 parts"):
+        step.split(3)
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import texts
 
-from lion_sweep.config import Teacher
+from lion_sweep.config.schema import Teacher
 from lion_sweep.data import given
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, Groups

@@ -8,7 +8,7 @@ import torch
 from support import texts
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from lion_sweep.config import Teacher
+from lion_sweep.config.schema import Teacher
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data import tokens
 from lion_sweep.data.collection import Collection

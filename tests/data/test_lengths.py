@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lion_sweep.cost.lengths import padded_counts
+from lion_sweep.cost.meter import padded_counts
 from lion_sweep.data.batches import Sampler, micro_batches
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.lengths import LengthCounts

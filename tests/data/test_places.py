@@ -159,7 +159,6 @@ def test_what_a_part_of_a_repository_is_known_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its revision and that of the judgements; offline, that nobody knows it."""
-    hub = pytest.importorskip("lion_sweep.data.hub")
     revisions = {"BeIR/x": "one", "BeIR/x-qrels": "two"}
 
     class Api:
@@ -167,12 +166,12 @@ def test_what_a_part_of_a_repository_is_known_by(
             return SimpleNamespace(sha=revisions[identifier])
 
     found = []
-    monkeypatch.setattr(hub, "HfApi", Api)
+    monkeypatch.setattr(places, "HfApi", Api)
     for change in ({}, {"BeIR/x": "three"}, {"BeIR/x-qrels": "four"}, None):
         revisions = {} if change is None else revisions | change
-        hub._revision.cache_clear()
+        places._revision.cache_clear()
         found.append(place("BeIR/x").identity("corpus.jsonl", Digests(tmp_path)))
-    hub._revision.cache_clear()
+    places._revision.cache_clear()
     # The same part, whatever the configuration calls its file.
     assert place("BeIR/x").identity("corpus.jsonl.gz", Digests(tmp_path)) == found[-1]
     assert len({str(one) for one in found}) == 4

@@ -13,14 +13,14 @@ import pytest
 
 from lion_sweep.config import Config
 from lion_sweep.errors import Interrupted
-from lion_sweep.machine.tracking import NoTracker, tracker
+from lion_sweep.machine.tracking import Tracker, tracker
 
 Compose = Callable[..., Config]
 
 SCRIPT = """
 import sys
 from types import SimpleNamespace as N
-from lion_sweep.config import TrackerKind
+from lion_sweep.config.schema import TrackerKind
 from lion_sweep.machine.tracking import tracker
 config = N(tracking=N(kind=TrackerKind.wandb, project="p", group=None), data=N(name="d"),
            ladder=N(name="proxy"), paths=N(root=sys.argv[1]))
@@ -129,5 +129,5 @@ def test_a_mode_of_ones_own_and_no_tracker(
     assert wandb.calls[0][1]["group"] == "pydoc-proxy"
     none = compose_cell(f"paths.root={tmp_path}", "tracking=none")
     with tracker(none, "cell-1", {}) as track:
-        assert isinstance(track, NoTracker)
+        assert type(track) is Tracker
     assert len([call for call in wandb.calls if call[0] == "init"]) == 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lion_sweep.config import Normalize
+from lion_sweep.config.recipe import Normalize
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder

@@ -8,7 +8,8 @@ import torch
 import yaml
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from lion_sweep.config import ProxyShape, config_folder
+from lion_sweep.config import config_folder
+from lion_sweep.config.schema import ProxyShape
 from lion_sweep.models import proxy
 from lion_sweep.models.backbone import Backbone
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from lion_sweep.config import Config, Lora, Recipe
+from lion_sweep.config import Config, Lora
+from lion_sweep.config.recipe import Recipe
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import (
