@@ -147,9 +147,13 @@ def run(
     """The exit status of a command beside the grid, on the folder that the task lies in."""
     format_ = replace(task.config.status, format=StatusFormat[shown])
     config = replace(task.config, status=format_)
-    monkeypatch.setattr(commands, "_config", lambda overrides: config)  # composing takes a while
+    # Composing takes a while.
+    monkeypatch.setattr(commands.command, "composed", lambda overrides: config)
     monkeypatch.setattr(sys, "argv", [command, *words])
-    return commands.run(command)
+    with pytest.raises(SystemExit) as left:
+        commands.run(command)
+    assert isinstance(left.value.code, int)
+    return left.value.code
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -267,9 +271,7 @@ def test_what_is_cancelled_and_whose_logs_are_shown(
     assert ended_jobs == ["7_0"]
     assert run(monkeypatch, "cancel", waits, "all") == 0
     assert ended_jobs[1:] == ["process 4711", "7_0", "7_1"]
-    with pytest.raises(SystemExit) as refused:
-        run(monkeypatch, "cancel", waits)
-    assert refused.value.code == 2
+    assert run(monkeypatch, "cancel", waits) == 2
     capsys.readouterr()
     ended(runs, "7_1", None)
     (runs.folder / "log.txt").write_text("what it did")
