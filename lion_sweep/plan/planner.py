@@ -26,7 +26,7 @@ class Planner:
 
     def __init__(self, site: SiteName, *, offline: bool = False) -> None:
         self.site, self.offline = site, offline
-        self._cells: dict[int, tuple[Config, Cell]] = {}
+        self._cells: dict[int, Cell] = {}
         self._trainings: dict[int, TrainingPlan] = {}
         self._encodings: dict[tuple[Any, ...], Spending] = {}
         self._workshops: dict[Path, Workshop] = {}
@@ -43,8 +43,8 @@ class Planner:
         if id(config) not in self._cells:
             describe = blueprint_offline if self.offline else blueprint
             stages = stages_of(config, self.workshop(config), describe)
-            self._cells[id(config)] = config, Cell(config, stages)
-        return self._cells[id(config)][1]
+            self._cells[id(config)] = Cell(config, stages)  # keeps the configuration, so its id
+        return self._cells[id(config)]
 
     def settled(self, config: Config, reference: Config | None) -> Config:
         """With a number for its budget: FLOPs of the reference cell, or measured steps."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from hydra import initialize_config_dir
 
-from launch import commands, local, show, slurm, status
+from launch import commands, local, slurm, status
 from launch.queue import JobState
 from launch.records import Submission, job_log
 from lion_sweep import config as configuration
@@ -226,7 +226,7 @@ def test_one_exit_status_for_all(
     ]
     assert status.exit_status(rows) == code
     if not {*states} & {"new", "running", "queued"}:
-        assert show.follow(lambda: rows) == code
+        assert status.follow(lambda: rows) == code
         assert status.as_table(rows) in capsys.readouterr().out
 
 
@@ -244,14 +244,14 @@ def test_following_ends_with_the_last_task_or_with_ctrl_c(
             raise found
         return found
 
-    monkeypatch.setattr(show.time, "sleep", lambda _: None)
+    monkeypatch.setattr(status.time, "sleep", lambda _: None)
     answers: list[Any] = [row("queued"), UserError("busy"), row("queued"), row("running", "n1")]
     answers += [row("running", "n1"), row("cancelled")]
-    assert show.follow(survey) == 3
+    assert status.follow(survey) == 3
     printed = capsys.readouterr()
     assert printed.out.count("1b-sparse-cl: running n1") == 1 and "busy" in printed.err
     answers = [row("running"), KeyboardInterrupt()]
-    assert show.follow(survey) == 3
+    assert status.follow(survey) == 3
     assert "the jobs go on" in capsys.readouterr().out
 
 
