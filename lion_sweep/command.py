@@ -1,7 +1,10 @@
 """What the commands have in common: quiet libraries, composed words, refusals in plain words."""
 
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
@@ -30,6 +33,24 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     except REFUSED as error:
         refuse(error)
     raise SystemExit(status)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` at the end: that appears whole or not at all.
+
+    Raises `UserError` where it is there already.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already: choose another folder, or remove it.")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def composed(overrides: list[str]) -> Config:

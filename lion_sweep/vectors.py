@@ -10,7 +10,6 @@ before the folder appears: read back, they have to find what the cell's own sear
 
 import argparse
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -123,38 +122,30 @@ def export(
     Raises `UserError` where `find` does, where the folder is there already, or where the files do
     not find what the cell finds.
     """
-    if folder.exists():
-        raise UserError(f"{folder} is there already: choose another folder, or remove it.")
-    source, config = find(cell, name), cell.config
-    asked = source.encoded.with_terms() if source.encoded.is_sparse else source.encoded
-    facts: dict[str, Any] = {
-        "cell": cell.name,
-        "set": source.collection.name,
-        "checksum": source.collection.checksum,
-        "for": engine,
-        "paradigm": config.paradigm.name,
-        "documents": len(asked.document_ids),
-    }
-    if engine == "lucene" and asked.is_sparse:
-        asked, scales = _levels(asked, bits or BITS)
-        facts |= scales
-    elif bits:
-        raise UserError(f"--bits={bits} is for sparse vectors and --for lucene: leave it away.")
-    facts["queries"] = len(asked.query_ids)
-    facts["queries_without_terms"] = len(source.encoded.query_ids) - len(asked.query_ids)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with command.new_folder(folder) as partial:
+        source, config = find(cell, name), cell.config
+        asked = source.encoded.with_terms() if source.encoded.is_sparse else source.encoded
+        facts: dict[str, Any] = {
+            "cell": cell.name,
+            "set": source.collection.name,
+            "checksum": source.collection.checksum,
+            "for": engine,
+            "paradigm": config.paradigm.name,
+            "documents": len(asked.document_ids),
+        }
+        if engine == "lucene" and asked.is_sparse:
+            asked, scales = _levels(asked, bits or BITS)
+            facts |= scales
+        elif bits:
+            raise UserError(f"--bits={bits} is for sparse vectors and --for lucene: leave it away.")
+        facts["queries"] = len(asked.query_ids)
+        facts["queries_without_terms"] = len(source.encoded.query_ids) - len(asked.query_ids)
         guide = FORMATS[engine].write(asked, partial, config.evaluation.depth)
         if asked.is_sparse:
             _write_terms(asked, cell.source, partial / TERMS)
         facts |= check(source, asked, engine, partial)
         write_json(partial / FACTS, facts)
         (partial / README).write_text(readme(source, facts, guide), encoding="utf-8")
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return facts
 
 

@@ -7,7 +7,6 @@ sample of the cell's collection as the cell does.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +59,9 @@ def export(cell: Finished, folder: Path, form_of: type[Form]) -> None:
     Raises `UserError` where the cell's weights are gone, the folder is there already, the form
     cannot express the encoder, or the exported model ranks otherwise than the cell.
     """
-    if folder.exists():
-        raise UserError(f"{folder} is there already: choose another folder, or remove it.")
-    checkpoint = checkpoints.of_cell(cell)
-    form = form_of(cell, checkpoint)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with command.new_folder(folder) as partial:
+        checkpoint = checkpoints.of_cell(cell)
+        form = form_of(cell, checkpoint)
         form.write(partial)
         write_json(partial / MEANT_FOR, meant_for(cell))
         (partial / CARD).write_text(card(form), encoding="utf-8")
@@ -78,9 +72,6 @@ def export(cell: Finished, folder: Path, form_of: type[Form]) -> None:
                 f"{cell.name} cannot be exported: loaded again, it ranks {share:.1%} of a sample "
                 "otherwise. Please report this."
             )
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 if __name__ == "__main__":
