@@ -7,41 +7,29 @@ import json
 import sys
 import time
 from pathlib import Path
-
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from typing import NoReturn
 
 from launch import local, queue, slurm, status
 from launch.records import job_log, read_submission
 from launch.status import Status
-from lion_sweep import config as configuration
+from lion_sweep import command
 from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks
 from lion_sweep.config.schema import Config, StatusFormat
-from lion_sweep.errors import IMPOSSIBLE, UserError, refuse
+from lion_sweep.errors import UserError
 
 CLEAR = "\x1b[H\x1b[2J"
 WATCH_SECONDS = 5
 
 
-def run(command: str) -> int:
-    """Run `status`, `cancel` or `logs` with the words of the command line."""
-    words = sys.argv[1:]
-    overrides = [word for word in words if "=" in word]
-    names = [word for word in words if "=" not in word]
-    try:
-        config = _config(overrides)
-        return {"status": _status, "cancel": _cancel, "logs": _logs}[command](config, names)
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        refuse(error)
-    return IMPOSSIBLE
+def run(name: str) -> NoReturn:
+    """Run `status`, `cancel` or `logs` on the words of the command line."""
 
+    def main(words: list[str]) -> int:
+        config = command.composed([word for word in words if "=" in word])
+        names = [word for word in words if "=" not in word]
+        return {"status": _status, "cancel": _cancel, "logs": _logs}[name](config, names)
 
-def _config(overrides: list[str]) -> Config:
-    configuration.register()
-    folder = str(configuration.config_folder())
-    with initialize_config_dir(config_dir=folder, version_base="1.3"):
-        return configuration.resolve(compose("config", overrides=overrides))
+    command.run(main)
 
 
 def survey(tasks: list[Task]) -> list[Status]:

@@ -60,9 +60,8 @@ class Job:
         interruption.listen(*SIGNALS)
         if slurm and leads:
             patience = PATIENCE_SHARE * task.config.site.slurm.signal
-            watch = threading.Thread(target=_watch, args=(environment.job_id, patience))
-            watch.daemon = True
-            watch.start()
+            given = (environment.job_id, patience)
+            threading.Thread(target=_watch, args=given, daemon=True).start()
         import torch  # here, as launchers need not wait for all that a job imports
 
         from lion_sweep.cell import work
@@ -101,9 +100,8 @@ class Job:
 
 def _join(environment: submitit.JobEnvironment) -> None:
     """Tell torch.distributed who this rank is; SLURM's node names need not resolve."""
-    first = "127.0.0.1"
-    if environment.num_nodes > 1:
-        first = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    several = environment.num_nodes > 1
+    first = os.environ["SLURM_LAUNCH_NODE_IPADDR"] if several else "127.0.0.1"
     job = int(environment.job_id.replace("_", "") or 0)
     os.environ.update(
         MASTER_ADDR=first,

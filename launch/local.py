@@ -18,6 +18,7 @@ from lion_sweep.stages.engine import locked
 NAME = "local"
 POLL_SECONDS = 0.5
 NO_LIMIT_MINUTES = 60 * 24 * 365
+DEAD = Standing(status.FAILED, "its process has died", "killed")
 
 
 def survey(tasks: list[Task]) -> list[Status]:
@@ -28,12 +29,7 @@ def survey(tasks: list[Task]) -> list[Status]:
         job = record.job if record and record.launcher == NAME else None
         told = None
         if job and not task.complete:
-            alive = _process(job) is not None
-            told = (
-                Standing(status.RUNNING)
-                if alive
-                else Standing(status.FAILED, "its process has died", "killed")
-            )
+            told = Standing(status.RUNNING) if _process(job) else DEAD
         statuses.append(status.status_of(task, job or "", told))
     return statuses
 
@@ -75,14 +71,13 @@ class LocalLauncher:
                     print(f"{task.label}: {found.state} {found.score}".rstrip(), flush=True)
                     if found.state != status.FINISHED:
                         failed.add(task.name)
-                names = {task.name for task in waiting} | {
-                    task.name for task, _ in running.values()
-                }
+                left = [*waiting, *(task for task, _ in running.values())]
+                to_come = {task.name for task in left}
                 for task in list(waiting):
                     if failed & set(task.needs):
                         waiting.remove(task)
                         failed.add(task.name)
-                    elif len(running) < self.parallel and not names & set(task.needs):
+                    elif len(running) < self.parallel and not to_come & set(task.needs):
                         waiting.remove(task)
                         slot = min(set(range(self.parallel)) - set(running))
                         running[slot] = task, self._start(task, slot)

@@ -93,8 +93,7 @@ def _accounted(jobs: set[str]) -> dict[str, JobState]:
 
 def jobs_named(name: str) -> list[str]:
     """Ids of the jobs and arrays of that name which have not ended."""
-    lines = ask("squeue", "--me", "-h", "--name", name, "-o", "%F").splitlines()
-    return sorted(set(lines))
+    return sorted(set(ask("squeue", "--me", "-h", "--name", name, "-o", "%F").splitlines()))
 
 
 def longest_hours(partition: str | None) -> float | None:

@@ -5,12 +5,11 @@ again with the job's id. So a launcher that was killed in between has left a tra
 next one finds the job.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.stages.engine import write_json
+from lion_sweep.files import read_json, write_json
 
 SUBMISSION = "submission.json"
 
@@ -33,9 +32,7 @@ class Submission:
 def read_submission(folder: Path) -> Submission | None:
     """The last submission of the task in `folder`, or None."""
     path = folder / SUBMISSION
-    if not path.is_file():
-        return None
-    return Submission(**json.loads(path.read_text(encoding="utf-8")))
+    return Submission(**read_json(path)) if path.is_file() else None
 
 
 def job_log(root: Path, job: str) -> Path:

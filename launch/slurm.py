@@ -18,7 +18,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from launch import queue, show, status
+from launch import queue, status
 from launch.job import DEAF_PYTHON, Job
 from launch.queue import JobState, SlurmError
 from launch.records import SUBMISSION, Submission, job_log, read_submission
@@ -123,7 +123,7 @@ class SlurmLauncher:
             if wanted:
                 self._submit(wanted, {s.task.name: s for s in before})
         if not wanted:
-            return show.follow(lambda: survey(tasks))
+            return status.follow(lambda: survey(tasks))
         print(status.as_table(survey(tasks)))
         print(
             "\nsubmitted; this shell may go. python -m lion_sweep.status shows where the cells "
@@ -164,21 +164,11 @@ class SlurmLauncher:
             arrays: dict[tuple[Request, tuple[str, ...]], list[Task]] = defaultdict(list)
             for task in wanted:
                 if task.kind == kind and not task.complete:
-                    arrays[requests[task.name], self._jobs_before(task)].append(task)
+                    arrays[requests[task.name], _jobs_before(task)].append(task)
             for (asked, needed), alike in arrays.items():
-                self._submit_array(alike, asked, list(needed))
+                self._submit_array(alike, asked, needed)
 
-    def _jobs_before(self, task: Task) -> tuple[str, ...]:
-        """Jobs that have to end well before the task's may start."""
-        jobs = []
-        for name in task.needs:
-            need = Task("shared", name, task.config)
-            record = read_submission(need.folder)
-            if not need.complete and record and record.job:
-                jobs.append(record.job)
-        return tuple(jobs)
-
-    def _submit_array(self, tasks: list[Task], asked: Request, needed: list[str]) -> None:
+    def _submit_array(self, tasks: list[Task], asked: Request, needed: tuple[str, ...]) -> None:
         token = uuid.uuid4().hex[:12]
         for task in tasks:
             Submission(token, NAME).write(task.folder)
@@ -209,6 +199,13 @@ class SlurmLauncher:
             Submission(token, NAME, job.job_id, time.time(), asdict(asked)).write(task.folder)
 
 
+def _jobs_before(task: Task) -> tuple[str, ...]:
+    """Jobs that have to end well before the task's may start."""
+    needs = [Task("shared", name, task.config) for name in task.needs]
+    records = [read_submission(need.folder) for need in needs if not need.complete]
+    return tuple(record.job for record in records if record and record.job)
+
+
 def _failures(before: Status) -> list[str]:
     """How the task failed until now, counting what only SLURM could tell."""
     recorded = status.past_failures(before.task)
@@ -222,10 +219,8 @@ def _name(token: str) -> str:
 
 def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecutor:
     executor = submitit.SlurmExecutor(folder=root / "jobs" / "%j", python=DEAF_PYTHON)
-    name = parameters.pop("name")
-    executor.update_parameters(
-        job_name=name, **{key: value for key, value in parameters.items() if value is not None}
-    )
+    given = {key: value for key, value in parameters.items() if value is not None}
+    executor.update_parameters(job_name=given.pop("name"), **given)
     executor.parameters.setdefault("time", None)
     return executor
 

@@ -3,9 +3,10 @@
 The states are those a person needs: new, queued, running, finished, failed, blocked, cancelled.
 """
 
-import json
+import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from lion_sweep.cell.attempts import WHEREABOUTS, read_attempts
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.tasks import ADAPT, TEACHER, Task
+from lion_sweep.errors import UserError
+from lion_sweep.files import read_json
 from lion_sweep.machine.progress import duration
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
@@ -21,6 +24,7 @@ ENDED = (FINISHED, FAILED, BLOCKED, CANCELLED)
 ALL_FINISHED, UNFINISHED, SOME_FAILED = 0, 3, 4
 INTERRUPTED = "interrupted"  # outcome of an attempt, and class of a failure that is not its own
 LOG_LINES = 3
+POLL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,7 @@ def status_of(task: Task, job: str, standing: Standing | None) -> Status:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return read_json(path) if path.is_file() else {}
 
 
 def _score(path: Path) -> str:
@@ -113,18 +116,10 @@ def as_table(statuses: list[Status]) -> str:
     rows = [("task", "state", "tries", "job", "")]
     rows += [(s.task.label, s.state, str(s.attempts), s.job or "-", _remark(s)) for s in statuses]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    counts: dict[str, int] = defaultdict(int)
-    for status in statuses:
-        counts[status.state] += 1
-    return "\n".join([*lines, *_failures(statuses), "", _counts(counts)])
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {state}" for state, number in counts.items())
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    counts = Counter(status.state for status in statuses)
+    total = ", ".join(f"{number} {state}" for state, number in counts.items())
+    return "\n".join([*lines, *_failures(statuses), "", total])
 
 
 def _remark(status: Status) -> str:
@@ -169,3 +164,33 @@ def exit_status(statuses: list[Status]) -> int:
     if states & {FAILED, BLOCKED}:
         return SOME_FAILED
     return ALL_FINISHED if states <= {FINISHED} else UNFINISHED
+
+
+def follow(survey: Callable[[], list[Status]]) -> int:
+    """Print what changes until every task has ended; returns the exit status.
+
+    Ctrl-C stops following, not the jobs. A scheduler that does not answer is asked again.
+    """
+    shown: dict[str, str] = {}
+    try:
+        while True:
+            try:
+                statuses = survey()
+            except UserError as error:
+                print(error, file=sys.stderr, flush=True)
+                time.sleep(POLL_SECONDS)
+                continue
+            if all(found.state in ENDED for found in statuses):
+                print(as_table(statuses), flush=True)
+                return exit_status(statuses)
+            if not shown:
+                print(as_table(statuses), "\n", flush=True)
+            for found in statuses:
+                line = f"{found.task.label}: {found.state} {found.score or found.reason}".rstrip()
+                if shown and shown.get(found.task.name) != line:
+                    print(line, flush=True)
+                shown[found.task.name] = line
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        print("\nno longer following; the jobs go on.")
+        return UNFINISHED

@@ -6,17 +6,16 @@ exit status is 0 where the numbers are equal, 1 where they differ, 2 where a cel
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lion_sweep.cell.result import RESULT, Result, read_result
+from lion_sweep import command
 from lion_sweep.config.composing import CONFIG
-from lion_sweep.errors import IMPOSSIBLE, UserError
 from lion_sweep.files import read_json
+from lion_sweep.interop.finished import Finished
 from lion_sweep.stages.engine import DONE
 
 EQUAL, DIFFERENT = 0, 1
@@ -35,44 +34,26 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lion_sweep.diff", description=__doc__, formatter_class=form
     )
-    parser.add_argument("cells", nargs=2, metavar="CELL", help="a cell's folder, or its id")
+    parser.add_argument(
+        "cells", nargs=2, type=Path, metavar="CELL", help="a cell's folder, or its id"
+    )
     parser.add_argument("--root", type=Path, default=Path("outputs"), help="paths.root of the ids")
     asked = parser.parse_args([word.replace("paths.root=", "--root=", 1) for word in words])
-    try:
-        one, other = (Finished.read(_folder(name, asked.root)) for name in asked.cells)
-    except UserError as error:
-        print(f"lion_sweep: {error}", file=sys.stderr)
-        return IMPOSSIBLE
+    one, other = (Finished.read(cell, asked.root) for cell in asked.cells)
     found = compare(one, other)
-    print(as_text(one, other, found))
+    print("\n".join(_lines(one, other, found)))
     return DIFFERENT if found["numbers"] else EQUAL
 
 
-def _folder(name: str, root: Path) -> Path:
-    return Path(name) if Path(name).is_dir() else root / "cells" / name
+def _config(cell: Finished) -> dict[str, Any]:
+    written = yaml.safe_load((cell.folder / CONFIG).read_text(encoding="utf-8"))
+    return {key: value for key, value in written.items() if key not in ("id", "axes")}
 
 
-class Finished:
-    """A cell's configuration, result and the specifications of the stages that are still there."""
-
-    def __init__(self, folder: Path, config: dict[str, Any], result: Result) -> None:
-        self.folder, self.config, self.result = folder, config, result
-        self.stages = folder.parent.parent / "stages"
-
-    @classmethod
-    def read(cls, folder: Path) -> "Finished":
-        """Raises `UserError` where there is no finished cell of this version."""
-        if not (folder / RESULT).is_file():
-            raise UserError(f"{folder} is not the folder of a cell with a result.")
-        result = read_result(folder / RESULT)
-        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        return cls(folder, {k: v for k, v in config.items() if k not in ("id", "axes")}, result)
-
-    def specification(self, title: str) -> dict[str, Any] | None:
-        """What a stage was made from; None where its folder is gone."""
-        path = self.stages / self.result["stages"][title]["folder"] / DONE
-        found: dict[str, Any] | None = read_json(path)["specification"] if path.is_file() else None
-        return found
+def _specification(cell: Finished, title: str) -> Any:
+    """What a stage was made from; None where its folder is gone."""
+    path = cell.stage(title) / DONE
+    return read_json(path)["specification"] if path.is_file() else None
 
 
 def compare(one: Finished, other: Finished) -> dict[str, Differences]:
@@ -85,7 +66,7 @@ def compare(one: Finished, other: Finished) -> dict[str, Differences]:
         return [entry for entry in found if entry[0].rpartition(".")[2] not in TIMES]
 
     return {
-        "configuration": differences(one.config, other.config),
+        "configuration": differences(_config(one), _config(other)),
         "inputs": _inputs(one, other),
         "environment": told(ENVIRONMENT),
         "numbers": told(NUMBERS),
@@ -103,7 +84,7 @@ def _inputs(one: Finished, other: Finished) -> Differences:
         if theirs is None or ours["folder"] == theirs["folder"]:
             continue
         changed |= {ours["folder"], theirs["folder"]}
-        specified = one.specification(title), other.specification(title)
+        specified = _specification(one, title), _specification(other, title)
         if None in specified:
             found.append((title, ours["folder"], theirs["folder"]))
             continue
@@ -128,12 +109,8 @@ def differences(one: Any, other: Any, key: str = "") -> Differences:
     return [] if one == other else [(key, one, other)]
 
 
-def as_text(one: Finished, other: Finished, found: dict[str, Differences]) -> str:
-    """A section for each kind of difference."""
-    return "\n".join(_lines(one, other, found))
-
-
 def _lines(one: Finished, other: Finished, found: dict[str, Differences]) -> Iterator[str]:
+    """A section for each kind of difference."""
     yield f"A  {one.folder}"
     yield f"B  {other.folder}"
     for what, entries in found.items():
@@ -155,4 +132,4 @@ def _gap(a: Any, b: Any) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    command.run(main)

@@ -13,13 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-import transformers
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep import config as configuration
+from lion_sweep import command
 from lion_sweep.config import Config, changed
 from lion_sweep.config.site import SiteName
 from lion_sweep.data.pretrained import Pretrained
@@ -45,33 +41,29 @@ STUDY = "ladder=full"
 
 
 def main(words: list[str]) -> int:
-    """The exit status: 0, or 2 where nothing can be scored."""
+    """The exit status. Raises one of `command.REFUSED` where nothing can be scored."""
     own = {key: value for key, equals, value in (w.partition("=") for w in words) if key in OWN}
     overrides = [word for word in words if word.partition("=")[0] not in OWN]
-    try:
-        if "checkpoint" not in own:
-            raise UserError(f"checkpoint= is missing.\n\n{__doc__}")
-        if (form := own.get("format", "table")) not in FORMATS:
-            raise UserError(f"format={form} is not one of {', '.join(FORMATS)}.")
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is the result's alone
-            result = evaluate(own["checkpoint"], own.get("base"), overrides)
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        print(f"lion_sweep: {str(error).strip()}", file=sys.stderr)
-        return 2
+    if "checkpoint" not in own:
+        raise UserError(f"checkpoint= is missing.\n\n{__doc__}")
+    if (form := own.get("format", "table")) not in FORMATS:
+        raise UserError(f"format={form} is not one of {', '.join(FORMATS)}.")
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is the result's alone
+        result = evaluate(own["checkpoint"], own.get("base"), overrides)
     print(json.dumps(result, indent=2) if form == "json" else table(result))
     return 0
 
 
 def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any]:
     """Score a checkpoint on everything that the overrides name; returns and writes its result."""
-    config, paradigm = _composed(overrides), _said(overrides, "paradigm")
+    config, paradigm = command.composed(overrides), _said(overrides, "paradigm")
     check_output(Path(config.paths.root))
     check_engines(config)
     machine, _ = choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
     found = checkpoints.find(name, base, config, paradigm)
     if found.config is None:
-        chosen = [word for word in (STUDY,) if not _said(overrides, "ladder", "recipe")]
-        config = _composed([*chosen, *overrides, f"paradigm={found.paradigm}"])
+        chosen = [] if _said(overrides, "ladder", "recipe") else [STUDY]
+        config = command.composed([*chosen, *overrides, f"paradigm={found.paradigm}"])
         found = checkpoints.find(name, base, config, paradigm)
     config = settle(_asked(found, config, overrides), machine)
     how = Execution.of(config, machine)
@@ -90,13 +82,6 @@ def _asked(found: Checkpoint, config: Config, overrides: list[str]) -> Config:
         values["paradigm"] = found.config.paradigm
         values["recipe.precision"] = found.config.recipe.precision
     return changed(config, values)
-
-
-def _composed(overrides: list[str]) -> Config:
-    configuration.register()
-    folder = str(configuration.config_folder())
-    with hydra.initialize_config_dir(folder, version_base="1.3"):
-        return configuration.resolve(hydra.compose("config", overrides=overrides))
 
 
 def _said(overrides: list[str], *keys: str) -> str | None:
@@ -148,6 +133,5 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    raise SystemExit(main(sys.argv[1:]))
+    command.quiet()
+    command.run(main)

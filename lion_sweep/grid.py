@@ -11,8 +11,9 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
+import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -20,7 +21,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lion_sweep import preflight
+from lion_sweep import command, preflight
+from lion_sweep import config as configuration
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import label
 from lion_sweep.cell.result import Result
@@ -35,16 +37,8 @@ from lion_sweep.plan.planner import Planner
 COMPLETE, HOLES = 0, 3
 
 
-class Launcher(Protocol):
-    """Has tasks done elsewhere than in this process."""
-
-    def __call__(self, tasks: list[Task]) -> int:
-        """Start what is left to do of the tasks; returns the command's exit status."""
-
-
-def in_this_process(config: Config, site: SiteName) -> Launcher | None:
-    """No launcher: cells run here, one after the other."""
-    return None
+Launcher = Callable[[list[Task]], int]
+"""Has what is left to do of some tasks done elsewhere; returns the command's exit status."""
 
 
 @dataclass
@@ -54,92 +48,82 @@ class Outcome:
     cell: Cell
     result: Result | None
     seconds: float
-    failure: str = ""
+    error: BaseException | None = None
+
+    @property
+    def failure(self) -> str:
+        """What went wrong, in plain words where there are any."""
+        plainly = isinstance(self.error, UserError | OSError)
+        return str(self.error) if plainly else repr(self.error)
 
 
 class Session:
-    """The cells of one command; `launcher_for` chooses who runs them."""
+    """The cells of one command; `launcher_for` chooses who runs them (None: this process)."""
 
-    def __init__(
-        self, launcher_for: Callable[[Config, SiteName], Launcher | None] = in_this_process
-    ) -> None:
-        self.launcher_for = launcher_for
-        self.site: SiteName | None = None
-        self.planner: Planner | None = None
-        self.configs: list[Config] = []
-        self.outcomes: list[Outcome] = []
-        self.start = time.monotonic()
+    def __init__(self, launcher_for: Callable[[Config, SiteName], Launcher | None]) -> None:
+        self.launcher_for, self.start = launcher_for, time.monotonic()
 
-    def prepare(self, configs: list[Config], references: list[Config | None]) -> None:
-        """Refuse the whole grid where any of its cells is impossible; derive the collection.
+    def run(self, configs: list[Config], references: list[Config | None]) -> int:
+        """The exit status of all cells, here or wherever the site has them run.
 
-        `references` are the cells that budgets are anchored to, None for the others.
+        `references` are the cells that budgets are anchored to, None for the others. Raises
+        `UserError` before the first cell where any of them is impossible.
         """
         anchors = [reference for reference in references if reference]
-        self.site, settled = preflight.check([*configs, *anchors])
-        self.planner, cells = Planner(self.site), settled[: len(configs)]
-        for config in {config.data.name: config for config in cells}.values():
-            preflight.introduce(self.planner, config)
+        site, settled = preflight.check([*configs, *anchors])
+        planner, settled_cells = Planner(site), settled[: len(configs)]
+        for config in {config.data.name: config for config in settled_cells}.values():
+            preflight.introduce(planner, config)
         anchored = iter(settled[len(configs) :])
-        self.configs = [
-            self.planner.settled(config, next(anchored) if reference else None)
-            for config, reference in zip(cells, references, strict=True)
+        configs = [
+            planner.settled(config, next(anchored) if reference else None)
+            for config, reference in zip(settled_cells, references, strict=True)
         ]
-        preflight.approve(self.planner, self.configs)
-
-    def run(self) -> NoReturn:
-        """All cells, here or wherever the site has them run; leaves with the exit status."""
-        assert self.planner is not None and self.site is not None
-        cells = [self.planner.cell(config) for config in self.configs]
-        launcher = self.launcher_for(self.configs[0], self.site)
+        preflight.approve(planner, configs)
+        cells = [planner.cell(config) for config in configs]
+        launcher = self.launcher_for(configs[0], site)
         if launcher and not all(cell.complete for cell in cells):
-            raise SystemExit(launcher(tasks_of(cells)))
+            return launcher(tasks_of(cells))
+        outcomes = []
         for cell in cells:
-            self._run(cell)
-        self.finish()
-
-    def _run(self, cell: Cell) -> None:
-        """One cell; whatever goes wrong is recorded and leaves the other cells alone."""
-        assert self.site is not None
-        start = time.monotonic()
-        if cell.complete:
-            self.outcomes.append(Outcome(cell, cell.read_result(), 0.0))
-            return
-        task = Task(CELL, cell.id, cell.config)
-        try:
-            from lion_sweep.cell import work  # here, so that planning need not wait for it
-
-            task.freeze()
-            progress = work.do(task, self.site)
-        except (Exception, KeyboardInterrupt) as error:
-            failure = str(error) if isinstance(error, UserError | OSError) else repr(error)
-            print(f"{task.label}: FAILED: {failure} (log: {task.folder / 'log.txt'})", flush=True)
-            self.outcomes.append(Outcome(cell, None, time.monotonic() - start, failure))
-            if isinstance(error, KeyboardInterrupt):
-                self.finish()
-            return
-        outcome = Outcome(cell, cell.read_result(), time.monotonic() - start)
-        self.outcomes.append(outcome)
-        progress.say(describe(outcome))
-
-    def finish(self) -> NoReturn:
-        """Print the summary and leave: 0 when every cell has its result, else 3."""
-        print(summary(self.outcomes, time.monotonic() - self.start))
-        complete = bool(self.outcomes) and all(outcome.result for outcome in self.outcomes)
-        raise SystemExit(COMPLETE if complete else HOLES)
+            outcomes.append(_outcome(cell, site))
+            if isinstance(outcomes[-1].error, KeyboardInterrupt):
+                break
+        print(summary(outcomes, time.monotonic() - self.start))
+        return COMPLETE if all(outcome.result for outcome in outcomes) else HOLES
 
 
-def describe(outcome: Outcome) -> str:
-    """One line about a finished cell."""
-    result = outcome.result
-    assert result is not None
-    (name, means), spent = next(iter(result["scores"].items())), result["ledger"]["train"]["spent"]
-    measure, value = next(iter(means.items()))
-    before = result["untrained"][name][measure]
-    return (
+def _outcome(cell: Cell, site: SiteName) -> Outcome:
+    """Of doing a cell: whatever goes wrong is recorded and leaves the other cells alone."""
+    start = time.monotonic()
+    if cell.complete:
+        return Outcome(cell, cell.read_result(), 0.0)
+    task = Task(CELL, cell.id, cell.config)
+    try:
+        from lion_sweep.cell import work  # here, so that planning need not wait for it
+
+        task.freeze()
+        progress = work.do(task, site)
+    except (Exception, KeyboardInterrupt) as error:
+        outcome = Outcome(cell, None, time.monotonic() - start, error)
+        log = task.folder / "log.txt"
+        print(f"{task.label}: FAILED: {outcome.failure} (log: {log})", flush=True)
+        return outcome
+    result, seconds = cell.read_result(), time.monotonic() - start
+    measure, value, before = _headline(result)
+    spent = result["ledger"]["train"]["spent"]
+    progress.say(
         f"{measure} {value:.4f} (untrained {before:.4f}) after {spent['steps']} steps, "
-        f"{spent['useful_flops']:.3g} FLOPs, {duration(outcome.seconds)}"
+        f"{spent['useful_flops']:.3g} FLOPs, {duration(seconds)}"
     )
+    return Outcome(cell, result, seconds)
+
+
+def _headline(result: Result) -> tuple[str, float | None, float | None]:
+    """(measure, score, score before training) of the first collection's first measure."""
+    name, means = next(iter(result["scores"].items()))
+    measure, value = next(iter(means.items()))
+    return measure, value, result["untrained"][name][measure]
 
 
 def summary(outcomes: list[Outcome], seconds: float) -> str:
@@ -150,9 +134,7 @@ def summary(outcomes: list[Outcome], seconds: float) -> str:
         if outcome.result is None:
             rows.append(f"{name:<18} FAILED   {outcome.failure}")
             continue
-        name_of_data, means = next(iter(outcome.result["scores"].items()))
-        measure, value = next(iter(means.items()))
-        before = outcome.result["untrained"][name_of_data][measure]
+        _, value, before = _headline(outcome.result)
         took = "done before" if outcome.seconds == 0 else duration(outcome.seconds)
         rows.append(f"{name:<18} {value:.4f}   {before:.4f}      {took:<12} {outcome.cell.folder}")
     done = sum(outcome.result is not None for outcome in outcomes)
@@ -162,14 +144,18 @@ def summary(outcomes: list[Outcome], seconds: float) -> str:
     )
 
 
-SESSION = Session()
+def start(run: Callable[[list[Config], list[Config | None]], int]) -> None:
+    """A command of Hydra's, which leaves with the exit status that `run` gives of its cells.
 
-
-def start(main: Callable[[], None]) -> None:
-    """A command of Hydra's; what it refuses before the grid is known is said in plain words too."""
+    What Hydra refuses before the grid is known is said in plain words too.
+    """
+    GridCallback.run = staticmethod(run)
+    configuration.register()
+    command.quiet()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # have it raise, where it would print and leave
+    folder = str(configuration.config_folder())
     try:
-        main()
+        hydra.main(version_base="1.3", config_path=folder, config_name="config")(_unreached)()
     except (HydraException, OmegaConfBaseException) as error:
         refuse(error)
     except NULL_SECTION as error:
@@ -177,6 +163,11 @@ def start(main: Callable[[], None]) -> None:
         if told is error:
             raise
         refuse(told)
+
+
+def _unreached(_: DictConfig) -> None:
+    """Not reached, as the grid's callback leaves, unless it failed: Hydra only warns of that."""
+    raise SystemExit(IMPOSSIBLE)
 
 
 def _words(config: DictConfig) -> list[str]:
@@ -187,7 +178,9 @@ def _words(config: DictConfig) -> list[str]:
 
 
 class GridCallback(Callback):
-    """Checks the grid before its first cell, then runs it."""
+    """Has the whole grid run before Hydra runs its first cell."""
+
+    run: Callable[[list[Config], list[Config | None]], int]
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """One cell was asked for."""
@@ -202,9 +195,8 @@ class GridCallback(Callback):
     def _start(self, cells: list[list[str]]) -> NoReturn:
         gc.freeze()  # modules never become garbage: looking takes a second at the exit alone
         try:
-            SESSION.prepare(*compose_cells(cells))
-            SESSION.run()
-        except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+            raise SystemExit(self.run(*compose_cells(cells)))
+        except command.REFUSED as error:
             refuse(error)
         except Exception:  # Hydra would only warn of it, and go on
             traceback.print_exc()

@@ -45,13 +45,11 @@ def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
 
 def name_older(root: Path) -> None:
     """Say how many finished cells of another version lie there, which nothing takes for new."""
-    older = [
-        path.parent.name for path in sorted(root.glob(f"cells/*/{RESULT}")) if of_another(path)
-    ]
+    older = [path for path in sorted(root.glob(f"cells/*/{RESULT}")) if of_another(path)]
     if older:
         print(
             f"{root}: {len(older)} finished cells are of another version of lion_sweep, such as "
-            f"{older[0]}: they are left as they are, and not used.",
+            f"{older[0].parent.name}: they are left as they are, and not used.",
             flush=True,
         )
 
@@ -88,7 +86,7 @@ def approve(planner: Planner, configs: list[Config]) -> None:
         planned = (
             int(cell.read_result()["ledger"]["train"]["planned"]["useful_flops"])
             if cell.complete
-            else planner.training(config).spending.useful_flops
+            else planner.training(config).fit.spending.useful_flops
         )
         equal[budget.flops, budget.tolerance][cell.id] = planned
     for (_, tolerance), cells in equal.items():
@@ -131,12 +129,10 @@ def confirm(grid: GridPlan, config: Config) -> None:
     cost = "" if price is None or hours is None else f", {hours * price:,.0f} at {price:g} an hour"
     takes = "an unknown number of" if hours is None else f"about {hours:,.0f}"
     message = f"This grid takes {takes} GPU-hours{cost}; budget.confirm_gpu_hours={limit:g}."
-    if sys.stdin.isatty():
-        answer = input(f"{message} Start it? [y/N] ")
-        if answer.strip().lower() in ("y", "yes"):
-            return
+    if not sys.stdin.isatty():
+        raise UserError(
+            f"{message} Look at it with python -m lion_sweep.plan and the same overrides; start it "
+            "with confirm=true."
+        )
+    if input(f"{message} Start it? [y/N] ").strip().lower() not in ("y", "yes"):
         raise UserError("Not started.")
-    raise UserError(
-        f"{message} Look at it with python -m lion_sweep.plan and the same overrides; start it "
-        "with confirm=true."
-    )

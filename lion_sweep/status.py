@@ -3,4 +3,4 @@
 if __name__ == "__main__":
     from launch.commands import run
 
-    raise SystemExit(run("status"))
+    run("status")

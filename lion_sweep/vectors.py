@@ -10,8 +10,6 @@ before the folder appears: read back, they have to find what the cell's own sear
 
 import argparse
 import json
-import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import transformers
 from hydra.utils import get_class
 
-from lion_sweep.cell.result import RESULT, read_result
-from lion_sweep.config import Config, changed, read_config
+from lion_sweep import command
+from lion_sweep.config import changed
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import write_json
-from lion_sweep.interop import checkpoints
+from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.progress import Progress
 from lion_sweep.search import anserini, anserini_files, encoding, opensearch_files
 from lion_sweep.search.encoded import Encoded
@@ -46,7 +43,7 @@ BITS, TOP = 8, 10
 
 
 def main(words: list[str]) -> int:
-    """The exit status: 0, or 2 where nothing can be exported."""
+    """The exit status. Raises `UserError` where nothing can be exported."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m lion_sweep.vectors", description=__doc__, formatter_class=form
@@ -58,12 +55,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--root", type=Path, default=Path("outputs"), help="paths.root of the cell")
     parser.add_argument("--bits", type=int, choices=range(1, 17), help=f"of a level; {BITS}")
     asked = parser.parse_args(words)
-    cell = asked.cell if asked.cell.is_dir() else asked.root / "cells" / asked.cell
-    try:
-        facts = export(cell, asked.folder, asked.engine, asked.name, asked.bits)
-    except (UserError, OSError) as error:
-        print(f"lion_sweep: {error}", file=sys.stderr)
-        return 2
+    cell = Finished.read(asked.cell, asked.root)
+    facts = export(cell, asked.folder, asked.engine, asked.name, asked.bits)
     print(f"{asked.folder}: vectors of {facts['documents']} passages, {facts['queries']} queries")
     print(f"{facts['checked']} {agreement(facts)}")
     return 0
@@ -73,46 +66,40 @@ def main(words: list[str]) -> int:
 class Source:
     """A finished cell's vectors of a collection, and the run that exact search finds with them."""
 
-    cell: str
-    proxy: bool
-    config: Config
+    cell: Finished
     collection: Collection
     split: str
-    tokenizer: str
     encoded: Encoded
     run: Run
 
 
-def find(cell: Path, name: str | None) -> Source:
+def find(cell: Finished, name: str | None) -> Source:
     """Read what a cell was scored with on the set `name` (None: on its own collection).
 
-    Raises `UserError` where the cell is not finished, was not scored on the set, or its vectors or
-    the collection are not there as they were.
+    Raises `UserError` where the cell was not scored on the set, or its vectors or the collection
+    are not there as they were.
     """
-    if not (cell / RESULT).is_file():
-        raise UserError(f"{cell} is not the folder of a cell with a result.")
-    config, root = read_config(cell), cell.parent.parent
-    result = read_result(cell / RESULT)
+    config, known = cell.config, cell.result["collections"]
     name = name or config.data.name
-    if name not in result["collections"]:
-        scored = ", ".join(result["collections"])
+    if name not in known:
+        scored = ", ".join(known)
         raise UserError(f"{cell.name} was not scored on {name}: --set is one of {scored}.")
     sets = {key: value for key, value in config.evaluation.sets.items() if key == name}
-    config = changed(config, {"paths.root": str(root), "evaluation.sets": sets})
-    shop = Workshop(root, Progress(cell.name, None))
-    collection, split = evaluation_sets(config, shop)[name]
-    if collection.checksum != result["collections"][name]["checksum"]:
+    shop = Workshop(cell.root, Progress(cell.name, None))
+    of_set = changed(config, {"evaluation.sets": sets})
+    collection, split = evaluation_sets(of_set, shop)[name]
+    if collection.checksum != known[name]["checksum"]:
         raise UserError(f"{name} is not what {cell.name} was scored on: its texts have changed.")
     passages, asked, searched = (
-        root / "stages" / result["stages"][title]["folder"]
+        cell.stage(title)
         for title in (f"encode passages {name}", f"encode queries {name}", f"search {name}")
     )
     for folder in (passages, asked):
         if not (folder / DONE).is_file():
             raise UserError(
                 f"{cell.name} has its result, but its vectors are gone from {folder}: python -m "
-                f"lion_sweep.evaluate checkpoint={cell}, with the cell's data= and data.path=, "
-                "encodes them again."
+                f"lion_sweep.evaluate checkpoint={cell.folder}, with the cell's data= and "
+                "data.path=, encodes them again."
             )
     encoded = Encoded(
         collection.documents.ids,
@@ -125,51 +112,41 @@ def find(cell: Path, name: str | None) -> Source:
     exact = searcher.exact and not engine.get("half")
     kept = exact and (searched / DONE).is_file()
     run = Run.load(searched / RUN) if kept else encoded.search(config.evaluation.depth)
-    tokenizer = checkpoints.source_of(config, result, root / "stages")
-    proxy = result["ladder"] == "proxy"
-    return Source(cell.name, proxy, config, collection, split, tokenizer, encoded, run)
+    return Source(cell, collection, split, encoded, run)
 
 
 def export(
-    cell: Path, folder: Path, engine: str, name: str | None = None, bits: int | None = None
+    cell: Finished, folder: Path, engine: str, name: str | None, bits: int | None
 ) -> dict[str, Any]:
     """Write the vectors to `folder`, which appears whole or not at all; returns its facts.
 
     Raises `UserError` where `find` does, where the folder is there already, or where the files do
     not find what the cell finds.
     """
-    if folder.exists():
-        raise UserError(f"{folder} is there already: choose another folder, or remove it.")
-    source = find(cell, name)
-    asked = source.encoded.with_terms() if source.encoded.is_sparse else source.encoded
-    facts: dict[str, Any] = {
-        "cell": source.cell,
-        "set": source.collection.name,
-        "checksum": source.collection.checksum,
-        "for": engine,
-        "paradigm": source.config.paradigm.name,
-        "documents": len(asked.document_ids),
-    }
-    if engine == "lucene" and asked.is_sparse:
-        asked, scales = _levels(asked, bits or BITS)
-        facts |= scales
-    elif bits:
-        raise UserError(f"--bits={bits} is for sparse vectors and --for lucene: leave it away.")
-    facts["queries"] = len(asked.query_ids)
-    facts["queries_without_terms"] = len(source.encoded.query_ids) - len(asked.query_ids)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        guide = FORMATS[engine].write(asked, partial, source.config.evaluation.depth)
+    with command.new_folder(folder) as partial:
+        source, config = find(cell, name), cell.config
+        asked = source.encoded.with_terms() if source.encoded.is_sparse else source.encoded
+        facts: dict[str, Any] = {
+            "cell": cell.name,
+            "set": source.collection.name,
+            "checksum": source.collection.checksum,
+            "for": engine,
+            "paradigm": config.paradigm.name,
+            "documents": len(asked.document_ids),
+        }
+        if engine == "lucene" and asked.is_sparse:
+            asked, scales = _levels(asked, bits or BITS)
+            facts |= scales
+        elif bits:
+            raise UserError(f"--bits={bits} is for sparse vectors and --for lucene: leave it away.")
+        facts["queries"] = len(asked.query_ids)
+        facts["queries_without_terms"] = len(source.encoded.query_ids) - len(asked.query_ids)
+        guide = FORMATS[engine].write(asked, partial, config.evaluation.depth)
         if asked.is_sparse:
-            _write_terms(asked, source.tokenizer, partial / TERMS)
+            _write_terms(asked, cell.source, partial / TERMS)
         facts |= check(source, asked, engine, partial)
         write_json(partial / FACTS, facts)
         (partial / README).write_text(readme(source, facts, guide), encoding="utf-8")
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return facts
 
 
@@ -178,8 +155,7 @@ def _levels(encoded: Encoded, bits: int) -> tuple[Encoded, dict[str, Any]]:
     documents, document_scale = quantise(encoded.documents, bits)
     queries, query_scale = quantise(encoded.queries, bits)
     levels = replace(encoded, documents=documents, queries=queries).with_terms()
-    scales = {"bits": bits, "document_scale": document_scale, "query_scale": query_scale}
-    return levels, scales
+    return levels, {"bits": bits, "document_scale": document_scale, "query_scale": query_scale}
 
 
 def _write_terms(encoded: Encoded, tokenizer: str, path: Path) -> None:
@@ -197,9 +173,10 @@ def check(source: Source, written: Encoded, engine: str, folder: Path) -> dict[s
     Levels have to find in Lucene (where Java is missing: in exact search) what exact search finds
     with them, floats what the cell found. Raises `UserError` where they do not.
     """
-    depth = source.config.evaluation.depth
+    evaluation = source.cell.config.evaluation
+    depth = evaluation.depth
     read = FORMATS[engine].read(folder, written.terms)
-    problem = f"{source.cell} cannot be exported: read back, the files %s. Please report this."
+    problem = f"{source.cell.name} cannot be exported: read back, the files %s. Please report this."
     if not read.equals(written):
         raise UserError(problem % "hold other vectors")
     if engine == "lucene" and read.is_sparse:
@@ -211,7 +188,7 @@ def check(source: Source, written: Encoded, engine: str, folder: Path) -> dict[s
         if read.is_sparse:
             found = opensearch_files.as_stored(read).search(depth)
             checked += " With the 9 bits that Lucene keeps of a document's weight:"
-    measure = source.config.evaluation.measures_of(source.collection.name)[0]
+    measure = evaluation.measures_of(source.collection.name)[0]
     qrels = source.collection.qrels[source.split]
     here, there = (mean(evaluate(run, qrels, [measure]))[measure] for run in (found, source.run))
     return {
@@ -249,30 +226,30 @@ def _of_queries(run: Run, query_ids: Sequence[str]) -> Run:
 
 def kept(own: Run, other: Run) -> float:
     """Share of a query's first hits in `own` that are among its first hits in `other`, averaged."""
-    shares = []
-    theirs = other.as_mapping()
-    for query_id, hits in own.as_mapping().items():
-        first, second = (
-            {document_id for document_id, _ in of_run[:TOP]}
-            for of_run in (hits, theirs.get(query_id, []))
-        )
-        if first:
-            shares.append(len(first & second) / len(first))
+    ours, theirs = (
+        {query_id: {document for document, _ in hits[:TOP]} for query_id, hits in run.items()}
+        for run in (own.as_mapping(), other.as_mapping())
+    )
+    shares = [
+        len(first & theirs.get(query_id, set())) / len(first)
+        for query_id, first in ours.items()
+        if first
+    ]
     return float(np.mean(shares)) if shares else 1.0
 
 
 def readme(source: Source, facts: dict[str, Any], guide: str) -> str:
     """What the folder holds, how to index and search it, and what was checked."""
-    evaluation = source.config.evaluation
+    evaluation = source.cell.config.evaluation
     query_length, passage_length = evaluation.lengths_of(source.collection.name)
     lines = [
-        f"# {source.cell}: vectors for {facts['for']}",
+        f"# {facts['cell']}: vectors for {facts['for']}",
         "",
         f"{facts['paradigm'].capitalize()} vectors of {facts['documents']:,} passages and "
         f"{facts['queries']:,} queries of {facts['set']} (cut at {passage_length} and "
         f"{query_length} tokens), by lion_sweep. Scores are dot products.",
     ]
-    if source.proxy:
+    if source.cell.result["ladder"] == "proxy":
         lines += ["", "**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**"]
     if facts["queries_without_terms"]:
         lines += ["", f"{facts['queries_without_terms']} queries have no term and are left out."]
@@ -298,6 +275,5 @@ def agreement(facts: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    raise SystemExit(main(sys.argv[1:]))
+    command.quiet()
+    command.run(main)

@@ -19,7 +19,7 @@ def card(form: Form) -> str:
     """What the model is, how to use it, what it cost, how it scores."""
     config, result = form.cell.config, form.cell.result
     spent = result["ledger"]["train"]["spent"]
-    proxy = result["ladder"] == "proxy"
+    warning = ["", "**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**"]
     lines = [
         "---",
         f"library_name: {form.library}",
@@ -32,10 +32,7 @@ def card(form: Form) -> str:
         f"A {result['axes']['paradigm']} retriever, trained by lion_sweep on {result['data']} with "
         f"loss={result['axes']['loss']} from {result['backbone']['name']} "
         f"({result['backbone']['start']}).",
-        *(
-            ["", "**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**"]
-            * proxy
-        ),
+        *(warning if result["ladder"] == "proxy" else []),
         "",
         *form.usage,
         "    python -m lion_sweep.evaluate checkpoint=FOLDER data=beir data.path=COLLECTION",

@@ -1,56 +1,22 @@
-"""What an export starts from, and what a form of it has to say."""
+"""What a form of export has to say, and the plain one: the weights as they were trained."""
 
-import json
+import shutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lion_sweep.cell.result import RESULT, Result, read_result
-from lion_sweep.config import Config, changed
-from lion_sweep.export.sample import Sample, Vectors
+from lion_sweep.data.pretrained import tokenizer_of
+from lion_sweep.export.sample import Sample, Vectors, encode
 from lion_sweep.interop import checkpoints
 from lion_sweep.interop.checkpoints import Checkpoint
-from lion_sweep.stages.weights import MEANT_FOR, WEIGHTS
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A cell with its result, and the folder of the weights that its training wrote."""
-
-    checkpoint: Checkpoint
-    config: Config
-    result: Result
-    weights: Path
-
-    @classmethod
-    def read(cls, cell: Path) -> "Finished":
-        """From the cell's folder. Raises `UserError` where it has no result, or no weights."""
-        found, root = checkpoints.of_cell(cell), cell.parent.parent
-        assert found.config is not None
-        config = changed(found.config, {"paths.root": str(root)})
-        result = read_result(cell / RESULT)
-        weights = root / "stages" / result["stages"]["train"]["folder"] / WEIGHTS
-        return cls(found, config, result, weights)
-
-    def meant_for(self) -> dict[str, Any]:
-        """What the vectors are and where they come from, for programs."""
-        told: dict[str, Any] = json.loads((self.weights / MEANT_FOR).read_text(encoding="utf-8"))
-        evaluation = self.config.evaluation
-        return told | {
-            # Cells that differ in these alone share their weights, so the weights may say others.
-            "query_length": evaluation.query_length,
-            "passage_length": evaluation.passage_length,
-            "base": self.result["backbone"]["name"],
-            "cell": self.result["id"],
-        }
+from lion_sweep.interop.finished import Finished
+from lion_sweep.stages.weights import WEIGHTS
 
 
 class Form(ABC):
     """One way to write a cell down for others."""
 
-    def __init__(self, cell: Finished) -> None:
-        self.cell = cell
+    def __init__(self, cell: Finished, checkpoint: Checkpoint) -> None:
+        self.cell, self.checkpoint = cell, checkpoint
 
     @property
     @abstractmethod
@@ -69,3 +35,28 @@ class Form(ABC):
     @abstractmethod
     def vectors(self, folder: Path, sample: Sample) -> Vectors:
         """What whoever loads the folder gets for the texts of a sample."""
+
+
+class Weights(Form):
+    """A PEFT adapter, or the whole decoder, as training wrote it, and the tokenizer beside it."""
+
+    @property
+    def library(self) -> str:
+        """peft where an adapter was trained."""
+        return "peft" if self.cell.config.recipe.lora else "transformers"
+
+    @property
+    def usage(self) -> list[str]:
+        """Scoring it, which needs no more."""
+        return []
+
+    def write(self, folder: Path) -> None:
+        """Copy the weights."""
+        shutil.copytree(self.cell.stage("train") / WEIGHTS, folder, dirs_exist_ok=True)
+        tokenizer_of(self.checkpoint.source).save_pretrained(str(folder))
+
+    def vectors(self, folder: Path, sample: Sample) -> Vectors:
+        """As `python -m lion_sweep.evaluate` would load the folder."""
+        config = self.cell.config
+        base = self.checkpoint.source if config.recipe.lora else None
+        return encode(checkpoints.find(str(folder), base, config, config.paradigm.name), sample)

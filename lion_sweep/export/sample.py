@@ -5,11 +5,11 @@ Shapes: Q queries, N passages, D dimensions, K best passages of a query.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from lion_sweep.config import Config
 from lion_sweep.data.batches import pad
@@ -18,9 +18,6 @@ from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.machine.progress import Progress
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 PASSAGES, QUERIES, COMPARED = 500, 50, 100
 # Share of a query's best score. What is closer together than that may change places: folding a
@@ -50,7 +47,7 @@ class Vectors:
         return self.queries_QD.astype(np.float64) @ self.passages_ND.astype(np.float64).T
 
 
-def of_collection(config: Config, tokenizer: "PreTrainedTokenizerBase") -> Sample:
+def of_collection(config: Config, tokenizer: PreTrainedTokenizerBase) -> Sample:
     """The first passages and test queries of a cell's collection that have a token at all.
 
     We give the others a token of padding, which libraries do not.

@@ -9,7 +9,6 @@ the threshold, negated. Adapters are merged, in fp32, and all weights are writte
 in less would round what was trained.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.export.form import Form
 from lion_sweep.export.sample import Sample, Vectors
+from lion_sweep.files import read_json, write_json
 from lion_sweep.interop import sentence
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.stages.engine import write_json
 
 TOKENS = "token_embeddings"  # as sentence-transformers calls the states of the tokens
 # Texts are plain: without this, a tokenizer with a chat template would have them wrapped in it.
@@ -88,16 +87,14 @@ class SentenceTransformers(Form):
         model.save_pretrained(str(folder), create_model_card=False)
         shutil.rmtree(decoder)
         settings = folder / sentence.SETTINGS
-        told = json.loads(settings.read_text(encoding="utf-8"))
-        write_json(settings, told | {"requirements": REQUIREMENTS})
+        write_json(settings, read_json(settings) | {"requirements": REQUIREMENTS})
 
     def _write_decoder(self, folder: Path) -> list[Any]:
         """Write decoder and tokenizer; returns the modules that follow them."""
-        checkpoint = self.cell.checkpoint
-        encoder: Any = checkpoint.make(torch.float32)
+        encoder: Any = self.checkpoint.make(torch.float32)
         after = _after(encoder)
         encoder.backbone.language_model.base_model.save_pretrained(str(folder))
-        tokenizer = tokenizer_of(checkpoint.source)
+        tokenizer = tokenizer_of(self.checkpoint.source)
         tokenizer.padding_side = "right"  # so that a token's position is its place in the text
         if tokenizer.pad_token is None:  # Llama's have none; the mask hides whatever it is
             tokenizer.pad_token = tokenizer.eos_token
@@ -109,8 +106,7 @@ class SentenceTransformers(Form):
         model = sentence.load(str(folder), "cpu")
 
         def array(encoded: torch.Tensor) -> NDArray[np.float32]:
-            dense = encoded.to_dense() if encoded.is_sparse else encoded
-            return dense.numpy()
+            return (encoded.to_dense() if encoded.is_sparse else encoded).numpy()
 
         asked: dict[str, Any] = {"batch_size": 1, "convert_to_tensor": True}
         return Vectors(

@@ -6,15 +6,12 @@ names below a decoder with a head, one without, or a wrapper of somebody's own. 
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from peft import PeftConfig, PeftModel, get_peft_model
-from peft.utils import (
-    get_peft_model_state_dict,
-    load_peft_weights,
-    set_peft_model_state_dict,
-)
-from torch import Tensor
+from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
@@ -22,14 +19,18 @@ from lion_sweep.models.backbone import Backbone
 LAYER = re.compile(r"(?:^|\.)(layers\.\d+\..+)$")
 
 
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{what} cannot be read: {str(error).splitlines()[0]}") from None
+
+
 def settings(name: str) -> PeftConfig:
     """What the adapter's own file says. Raises `UserError` where it cannot be read."""
-    try:
-        found: PeftConfig = PeftConfig.from_pretrained(str(Path(name).expanduser()))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name}: its adapter_config.json cannot be read: {reason}") from None
-    return found
+    with _reading(f"{name}: its adapter_config.json"):
+        return PeftConfig.from_pretrained(str(Path(name).expanduser()))
 
 
 def load(backbone: Backbone, name: str) -> Backbone:
@@ -42,13 +43,13 @@ def load(backbone: Backbone, name: str) -> Backbone:
     asked.inference_mode = True
     model = get_peft_model(backbone.language_model, asked)
     assert isinstance(model, PeftModel)
-    weights = {_place(key): weight for key, weight in _weights(name).items()}
+    with _reading(f"{name}: its weights"):
+        read = load_peft_weights(str(Path(name).expanduser()), device="cpu")
+    weights = {_place(key): weight for key, weight in read.items()}
     ours = {_place(key): key for key in get_peft_model_state_dict(model)}
     if weights.keys() != ours.keys():
-        unknown, missing = (
-            sorted(weights.keys() - ours.keys()),
-            sorted(ours.keys() - weights.keys()),
-        )
+        unknown = sorted(weights.keys() - ours.keys())
+        missing = sorted(ours.keys() - weights.keys())
         raise UserError(
             f"{name} does not fit its base: {len(unknown)} of its weights have no place there "
             f"({', '.join(unknown[:2]) or 'none'}), {len(missing)} places get none "
@@ -60,15 +61,6 @@ def load(backbone: Backbone, name: str) -> Backbone:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{name} does not fit its base: {reason}") from None
     return Backbone(model)
-
-
-def _weights(name: str) -> dict[str, Tensor]:
-    try:
-        found: dict[str, Tensor] = load_peft_weights(str(Path(name).expanduser()), device="cpu")
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name}: its weights cannot be read: {reason}") from None
-    return found
 
 
 def _place(key: str) -> str:

@@ -6,7 +6,6 @@ a whole model     a folder or Hugging Face id of a decoder, say with its adapter
 sentence-transformers   a folder or Hugging Face id with modules.json
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,14 @@ import torch
 from huggingface_hub import hf_hub_download
 from hydra.utils import instantiate
 
-from lion_sweep.cell.result import RESULT, Result, read_result
-from lion_sweep.config import Config, read_config
+from lion_sweep.cell.result import RESULT
+from lion_sweep.config import Config
+from lion_sweep.config.composing import CONFIG
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
+from lion_sweep.files import read_json
 from lion_sweep.interop import adapters
+from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.digests import Digests
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.encoders import Encoder
@@ -60,34 +62,35 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
 
     Raises `UserError` where there is none, or where it is for another paradigm.
     """
-    folder = Path(name).expanduser()
-    in_root = Path(config.paths.root) / "cells" / name
-    for cell in (folder, in_root):
-        if (cell / "result.json").is_file() and (cell / "config.yaml").is_file():
-            return _checked(of_cell(cell), paradigm)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
-    if _holds(name, "adapter_config.json"):
-        return _checked(_adapter(name, base, config, paradigm), paradigm)
-    if _holds(name, "modules.json"):
-        return _checked(_sentence_transformer(name, config), paradigm)
-    if _holds(name, "config.json"):
-        return _checked(_whole(name, base, config, paradigm), paradigm)
-    raise UserError(
-        f"checkpoint={name} is neither a cell, nor a folder or Hugging Face id with "
-        "adapter_config.json, modules.json or config.json. The cells are in "
-        f"{in_root.parent}; without network, only what was downloaded before can be found."
-    )
-
-
-def _checked(found: Checkpoint, paradigm: str | None) -> Checkpoint:
-    """Refuse a sparse model that is asked for dense vectors, and the reverse."""
+    found = _found(name, base, config, paradigm)
     if paradigm and paradigm != found.paradigm:
         raise UserError(
             f"{found.name} was trained as {found.paradigm}: paradigm={paradigm} would score "
             f"vectors that it never learnt. Leave paradigm away, or say {found.paradigm}."
         )
     return found
+
+
+def _found(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
+    folder = Path(name).expanduser()
+    in_root = Path(config.paths.root) / "cells" / name
+    for cell in (folder, in_root):
+        if (cell / RESULT).is_file() and (cell / CONFIG).is_file():
+            return of_cell(Finished.read(cell))
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
+    digests = Digests(Path(config.paths.root) / "digests")
+    if _holds(name, "adapter_config.json"):
+        return _adapter(name, base, config, paradigm, digests)
+    if _holds(name, "modules.json"):
+        return _sentence_transformer(name, digests)
+    if _holds(name, "config.json"):
+        return _whole(name, base, config, paradigm, digests)
+    raise UserError(
+        f"checkpoint={name} is neither a cell, nor a folder or Hugging Face id with "
+        "adapter_config.json, modules.json or config.json. The cells are in "
+        f"{in_root.parent}; without network, only what was downloaded before can be found."
+    )
 
 
 def _holds(name: str, file: str) -> bool:
@@ -101,22 +104,15 @@ def _holds(name: str, file: str) -> bool:
     return True
 
 
-def of_cell(folder: Path) -> Checkpoint:
-    """A finished cell's weights. Raises `UserError` where it has no result, or they are gone."""
-    if not (folder / "result.json").is_file():
-        raise UserError(f"{folder} is not the folder of a cell with a result.")
-    config = read_config(folder)
-    result = read_result(folder / RESULT)
-    stages = folder.parent.parent / "stages"
-    trained = stages / result["stages"]["train"]["folder"]
+def of_cell(cell: Finished) -> Checkpoint:
+    """A finished cell's weights. Raises `UserError` where they are gone."""
+    config, trained = cell.config, cell.stage("train")
     if not (trained / WEIGHTS).is_dir():
         raise UserError(
-            f"{folder.name} has its result, but its weights are gone from {trained}: give the "
+            f"{cell.name} has its result, but its weights are gone from {trained}: give the "
             "command again that trained it."
         )
-    source = source_of(config, result, stages)
-
-    lora, encoder = config.recipe.lora, config.paradigm.encoder
+    source, lora, encoder = cell.source, config.recipe.lora, config.paradigm.encoder
 
     def load(dtype: torch.dtype) -> Encoder:
         if lora:
@@ -125,24 +121,22 @@ def of_cell(folder: Path) -> Checkpoint:
             backbone = Backbone.load(trained / WEIGHTS, dtype)
         return _encoder(encoder, backbone)
 
-    known_by = {"stage": trained.name, "encoder": identity(encoder)}
-    lengths = (config.evaluation.query_length, config.evaluation.passage_length)
-    paradigm = config.paradigm.name
     return Checkpoint(
-        folder.name, "cell", source, paradigm, known_by, load, lengths, config, lora is not None
+        cell.name,
+        "cell",
+        source,
+        config.paradigm.name,
+        {"stage": trained.name, "encoder": identity(encoder)},
+        load,
+        (config.evaluation.query_length, config.evaluation.passage_length),
+        config,
+        adapted=lora is not None,
     )
 
 
-def source_of(config: Config, result: Result, stages: Path) -> str:
-    """Folder or Hugging Face id of what a finished cell adapted; its tokenizer read the texts."""
-    proxy = result["stages"].get("backbone")
-    source = str(stages / proxy["folder"]) if proxy else config.model.backbone or config.model.full
-    assert source is not None
-    return source
-
-
-def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
-    digests = _digests(config)
+def _adapter(
+    name: str, base: str | None, config: Config, paradigm: str | None, digests: Digests
+) -> Checkpoint:
     settings, meant = adapters.settings(name), _meant_for(name)
     source = base or settings.base_model_name_or_path
     if not source:
@@ -155,41 +149,51 @@ def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) 
         )
     named = str((settings.auto_mapping or {}).get("base_model_class"))
     trained_as = _told(name, meant.get("paradigm") or STUDY_CLASSES.get(named), paradigm)
-
     encoder = meant.get("encoder") or config.paradigm.encoder
 
     def load(dtype: torch.dtype) -> Encoder:
-        backbone = adapters.load(Backbone.load(source, dtype), name)
-        return _encoder(encoder, backbone.merged())
+        return _encoder(encoder, adapters.load(Backbone.load(source, dtype), name).merged())
 
     known_by = {"adapter": _digest(name, digests), "base": _digest(source, digests)}
-    known_by["encoder"] = identity(encoder)
     return Checkpoint(
         Path(name).name,
         "adapter",
         source,
         trained_as,
-        known_by,
+        known_by | {"encoder": identity(encoder)},
         load,
         _lengths(meant),
         adapted=True,
     )
 
 
-def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
-    digests = _digests(config)
+def _whole(
+    name: str, base: str | None, config: Config, paradigm: str | None, digests: Digests
+) -> Checkpoint:
     meant = _meant_for(name)
-    trained_as = _told(name, meant.get("paradigm"), paradigm)
     encoder = meant.get("encoder") or config.paradigm.encoder
     return Checkpoint(
         Path(name).name,
         "model",
         base or name,  # whose tokenizer, where only weights were saved
-        trained_as,
+        _told(name, meant.get("paradigm"), paradigm),
         {"model": _digest(name, digests), "encoder": identity(encoder)},
         lambda dtype: _encoder(encoder, Backbone.load(name, dtype)),
         _lengths(meant),
     )
+
+
+def _sentence_transformer(name: str, digests: Digests) -> Checkpoint:
+    from lion_sweep.interop import sentence  # imports a library that is an extra
+
+    def load(dtype: torch.dtype) -> Encoder:
+        encoder: Any = sentence.SentenceEncoder(name)  # has of a backbone what encoding needs
+        return encoder
+
+    kind = "sentence-transformers"
+    tokenizer, paradigm = sentence.describe(name)
+    known_by, lengths = {kind: _digest(name, digests)}, _lengths(_meant_for(name))
+    return Checkpoint(Path(name).name, kind, tokenizer, paradigm, known_by, load, lengths)
 
 
 def _told(name: str, by_itself: str | None, by_the_user: str | None) -> str:
@@ -209,32 +213,7 @@ def _lengths(meant: dict[str, Any]) -> tuple[int, int] | None:
 def _meant_for(name: str) -> dict[str, Any]:
     """What our own weights say of themselves; nothing of others."""
     path = Path(name).expanduser() / MEANT_FOR
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def _sentence_transformer(name: str, config: Config) -> Checkpoint:
-    digests = _digests(config)
-    from lion_sweep.interop import sentence  # imports a library that is an extra
-
-    found = sentence.describe(name)
-
-    def load(dtype: torch.dtype) -> Encoder:
-        encoder: Any = sentence.SentenceEncoder(name)  # has of a backbone what encoding needs
-        return encoder
-
-    known_by, lengths = (
-        {"sentence-transformers": _digest(name, digests)},
-        _lengths(_meant_for(name)),
-    )
-    kind, source = "sentence-transformers", found.tokenizer
-    return Checkpoint(Path(name).name, kind, source, found.paradigm, known_by, load, lengths)
-
-
-def _digests(config: Config) -> Digests:
-    return Digests(Path(config.paths.root) / "digests")
+    return read_json(path) if path.is_file() else {}
 
 
 def _encoder(settings: dict[str, Any], backbone: Backbone) -> Encoder:
@@ -247,6 +226,5 @@ def _digest(name: str, digests: Digests) -> Any:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return Pretrained.weights(name, digests).identity
-    return digests.of_folder(
-        folder, [f"{part}/{pattern}" for part in FOLDERS for pattern in HASHED]
-    )
+    hashed = [f"{part}/{pattern}" for part in FOLDERS for pattern in HASHED]
+    return digests.of_folder(folder, hashed)

@@ -4,8 +4,6 @@ Shapes: B texts, L tokens, D dimensions.
 """
 
 import contextlib
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from lion_sweep.errors import UserError
+from lion_sweep.files import read_json
 from lion_sweep.models import encoders
 from lion_sweep.models.sparse_head import largest_entries
 
@@ -21,14 +20,6 @@ OLDEST = 6  # earlier ones keep neither lengths of queries nor units of tokens
 SETTINGS = "config_sentence_transformers.json"
 SPARSE = "sparse"
 PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": SPARSE}
-
-
-@dataclass(frozen=True)
-class Described:
-    """Where the model's tokenizer is, and what its vectors are."""
-
-    tokenizer: str
-    paradigm: str
 
 
 class _Backbone(nn.Module):
@@ -78,9 +69,9 @@ class SentenceEncoder(encoders.Encoder):
         return sparse.csr_matrix((y_E, (text_E, entry_E)), tuple(vectors_BV.shape))
 
 
-def describe(name: str) -> Described:
-    """What can be told of the model. Raises `UserError` where `load` does."""
-    return Described(load(name, "cpu").tokenizer.name_or_path, PARADIGMS[_kind(name)])
+def describe(name: str) -> tuple[str, str]:
+    """(where its tokenizer is, its paradigm). Raises `UserError` where `load` does."""
+    return load(name, "cpu").tokenizer.name_or_path, PARADIGMS[_kind(name)]
 
 
 def library() -> Any:
@@ -108,7 +99,7 @@ def _kind(name: str) -> str:
     from sentence_transformers.util import load_file_path
 
     path = load_file_path(name, SETTINGS)
-    told = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    told = read_json(Path(path)) if path else {}
     kind = str(told.get("model_type", "SentenceTransformer"))
     if kind not in PARADIGMS:
         raise UserError(f"{name} is a {kind}, which makes no single vector of a text.")

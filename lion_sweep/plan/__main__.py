@@ -9,23 +9,13 @@ import re
 import sys
 from pathlib import Path
 
-import hydra
-import transformers
-from omegaconf import DictConfig
-
-from lion_sweep import config as configuration
 from lion_sweep import grid
 from lion_sweep.config.schema import Config, PlanFormat
 from lion_sweep.config.site import SiteName
-from lion_sweep.errors import IMPOSSIBLE
 from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.plan import show
 from lion_sweep.plan.planner import Planner
 from lion_sweep.stages.validation import validate
-
-configuration.register()
-transformers.logging.disable_progress_bar()
-transformers.logging.set_verbosity_error()
 
 FORMATS = {
     PlanFormat.table: show.as_table,
@@ -34,44 +24,34 @@ FORMATS = {
 }
 
 
-class Plan(grid.Session):
-    """Prints what the cells of a command would take, instead of running them."""
-
-    def prepare(self, configs: list[Config], references: list[Config | None]) -> None:
-        """Plan the whole grid; leaves with 0."""
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is the plan's alone
-            for config in [*configs, *filter(None, references)]:
-                validate(config)
-            text = self._text(configs, references)
-        print(text, flush=True)
-        raise SystemExit(grid.COMPLETE)
-
-    def _text(self, configs: list[Config], references: list[Config | None]) -> str:
-        first = configs[0]
-        check_output(Path(first.paths.root))
-        name = first.site.name
-        if (first.site.device == "auto" and name is not SiteName.slurm) or first.plan.calibrate:
-            name, _ = choose(name)
-        else:
-            name = SiteName.laptop if first.site.device == "cpu" else SiteName.gpu
-        planner = Planner(name, offline=True)
-        settled = [settle(config, config.site.name, name) for config in configs]
-        anchors = [r and settle(r, r.site.name, name) for r in references]
-        if first.plan.calibrate:
-            from lion_sweep.plan.calibration import calibrate
-
-            for config in settled:
-                calibrate(planner, config)
-        cells = [planner.settled(*pair) for pair in zip(settled, anchors, strict=True)]
-        return FORMATS[first.plan.format](planner.grid(cells))
+def plan(configs: list[Config], references: list[Config | None]) -> int:
+    """Print what the cells of a command would take, instead of running them."""
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is the plan's alone
+        for config in [*configs, *filter(None, references)]:
+            validate(config)
+        text = _text(configs, references)
+    print(text, flush=True)
+    return grid.COMPLETE
 
 
-@hydra.main(
-    version_base="1.3", config_path=str(configuration.config_folder()), config_name="config"
-)
-def main(_: DictConfig) -> None:
-    """Not reached, as the grid's callback leaves, unless it failed: Hydra only warns of that."""
-    raise SystemExit(IMPOSSIBLE)
+def _text(configs: list[Config], references: list[Config | None]) -> str:
+    first = configs[0]
+    check_output(Path(first.paths.root))
+    name = first.site.name
+    if (first.site.device == "auto" and name is not SiteName.slurm) or first.plan.calibrate:
+        name, _ = choose(name)
+    else:
+        name = SiteName.laptop if first.site.device == "cpu" else SiteName.gpu
+    planner = Planner(name, offline=True)
+    settled = [settle(config, config.site.name, name) for config in configs]
+    anchors = [r and settle(r, r.site.name, name) for r in references]
+    if first.plan.calibrate:
+        from lion_sweep.plan.calibration import calibrate
+
+        for config in settled:
+            calibrate(planner, config)
+    cells = [planner.settled(*pair) for pair in zip(settled, anchors, strict=True)]
+    return FORMATS[first.plan.format](planner.grid(cells))
 
 
 if __name__ == "__main__":
@@ -82,5 +62,4 @@ if __name__ == "__main__":
         overrides = [place for place, word in enumerate(words) if re.match(r"[\w.+~]+=", word)]
         place = overrides[0] if overrides else len(words)
         sys.argv = [*words[:place], "plan.calibrate=true", *words[place:]]
-    grid.SESSION = Plan()
-    grid.start(main)
+    grid.start(plan)

@@ -30,11 +30,9 @@ def calibrate(planner: Planner, config: Config) -> None:
     execution = training.fit.execution
     shop = Workshop(Path(config.paths.root), Progress(label(config), None), execution)
     shop.progress.begin(CALIBRATION)
+    specification = training.calibration()
     done = engine.run(
-        shop.root,
-        CALIBRATION,
-        training.calibration(),
-        lambda folder: _steps(training, shop, folder),
+        shop.root, CALIBRATION, specification, lambda folder: _steps(training, shop, folder)
     )
     shop.progress.end(CALIBRATION, done.seconds, done.reused)
     training.__dict__.pop("measured", None)  # it was looked up before there was any
@@ -52,28 +50,16 @@ def _steps(training: TrainingPlan, shop: Workshop, folder: Path) -> dict[str, An
 
     train, fit, execution = training.stages.train, training.fit, shop.execution
     start = train.start
-    backbone = weights.load(
-        start.blueprint,
-        start.lora,
-        execution,
-        None,
-        seed=train.draws.seed,
-        sharded=fit.sharded,
-    )
+    seed, blueprint, lora = train.draws.seed, start.blueprint, start.lora
+    backbone = weights.load(blueprint, lora, execution, None, seed=seed, sharded=fit.sharded)
     # Groups' own scores are as good as any teacher's here.
     data = train.data(shop, fit, train.untaught, Spending(steps=WARM_UP + MEASURED))
     run = Run(execution.accelerator, folder, 1 << 30, on_step)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with weights.compiling(shop, "calibration", backbone):
-        loop.train(
-            train.around(backbone),
-            data,
-            train.supervision,
-            train.optimisation,
-            train.draws.seed,
-            run,
-        )
+        encoder = train.around(backbone)
+        loop.train(encoder, data, train.supervision, train.optimisation, seed, run)
     _, padded_SL = fit.counts.block(0)
     flops_S = padded_SL @ fit.meter.hardware_L
     # The median, because a step with shapes that are new to the libraries can take seconds.

@@ -14,36 +14,6 @@ from lion_sweep.plan.training import TrainingPlan
 from lion_sweep.training.fit import Fit
 
 
-def obstacles(training: TrainingPlan, seconds: float | None) -> list[str]:
-    """Why the cell cannot run on its site, with the nearest setting that can; empty where it can.
-
-    `seconds` is the wall-clock time of the cell's longest job.
-    """
-    config, device, fit, found = training.config, training.device, training.fit, []
-    full = config.ladder is LadderName.full and config.model.backbone is None
-    if full and not device.gpu:
-        found.append("needs a GPU: site.device=h200, say, or ladder=proxy")
-    needed, limit = training.memory.total, device.usable_bytes
-    weights = fit.trained.weights
-    if limit is not None and weights > limit:
-        found.append(
-            f"has weights of {weights / 2**30:.1f} GiB, which encoding holds whole on "
-            f"every {device.name} of {limit / 2**30:.1f}: take a larger device"
-        )
-    elif limit is not None and needed > limit:
-        found.append(
-            f"needs {needed / 2**30:.1f} GiB of {device.name}'s {limit / 2**30:.1f}: "
-            f"{_fitting(training.config, fit, limit)}"
-        )
-    hours = config.site.time_limit
-    if hours is not None and seconds is not None and seconds > hours * 3600:
-        found.append(
-            f"takes {duration(seconds)} of site.time_limit={hours:g} hours: raise it, add "
-            "site.devices or site.encode_jobs, or lower the budget"
-        )
-    return found
-
-
 def _fitting(config: Config, fit: Fit, limit: float) -> str:
     """What to change so that the largest step fits."""
     cached = replace(fit, caches=True)
@@ -72,63 +42,79 @@ class CellPlan:
     @property
     def work(self) -> Spending:
         """Training, and encoding what the trained cell is scored on."""
-        return self.training.spending + self.encoding
+        return self.training.fit.spending + self.encoding
 
     @cached_property
     def obstacles(self) -> list[str]:
-        """Why it cannot run."""
-        return obstacles(self.training, self.longest_job)
+        """Why it cannot run on its site, with the nearest setting that can; empty where it can."""
+        config, fit, found = self.training.config, self.training.fit, []
+        device, weights = fit.execution.device, fit.trained.weights
+        full = config.ladder is LadderName.full and config.model.backbone is None
+        if full and not device.gpu:
+            found.append("needs a GPU: site.device=h200, say, or ladder=proxy")
+        needed, limit = fit.memory.total, device.usable_bytes
+        if limit is not None and weights > limit:
+            found.append(
+                f"has weights of {weights / 2**30:.1f} GiB, which encoding holds whole on "
+                f"every {device.name} of {limit / 2**30:.1f}: take a larger device"
+            )
+        elif limit is not None and needed > limit:
+            found.append(
+                f"needs {needed / 2**30:.1f} GiB of {device.name}'s {limit / 2**30:.1f}: "
+                f"{_fitting(config, fit, limit)}"
+            )
+        hours, seconds = config.site.time_limit, self.longest_job
+        if hours is not None and seconds is not None and seconds > hours * 3600:
+            found.append(
+                f"takes {duration(seconds)} of site.time_limit={hours:g} hours: raise it, add "
+                "site.devices or site.encode_jobs, or lower the budget"
+            )
+        return found
 
     @property
     def longest_job(self) -> float | None:
         """Seconds of the cell's one job; with encoding jobs, of training or a share of encoding."""
         jobs = self.training.config.site.encode_jobs
-        whole, train, encode = map(
-            self.training.seconds, (self.work, self.training.spending, self.encoding)
-        )
+        train = self.training.seconds(self.training.fit.spending)
+        encode = self.training.seconds(self.encoding)
         if jobs == 1 or train is None or encode is None:
-            return whole
+            return self.training.seconds(self.work)
         return max(train, encode / jobs)
 
     def as_dict(self) -> dict[str, Any]:
         """The row of the JSON plan: FLOPs, bytes, seconds; null is unknown."""
-        training, config = self.training, self.training.config
-        spending, memory = training.spending, training.memory
+        training, config, fit = self.training, self.training.config, self.training.fit
+        spending, memory, blueprint = fit.spending, fit.memory, training.stages.blueprint
         seconds, hours = training.seconds(spending), training.gpu_hours(self.work)
-        budget, measured = config.budget, training.measured
+        budget, measured = config.budget.flops, training.measured
+        assumed = f"{config.site.efficiency:.0%} of peak, assumed"
         return {
             "axes": axes(config),
             "ladder": config.ladder.name,
-            "backbone": training.blueprint.source,
+            "backbone": blueprint.source,
             "steps": spending.steps,
-            "epochs": training.epochs,
+            "epochs": spending.steps / fit.counts.sampler.steps_per_epoch,
             "tokens": spending.tokens,
             "useful_flops": spending.useful_flops,
             "hardware_flops": spending.hardware_flops,
-            "budget_flops": budget.flops,
-            "deviation": None if not budget.flops else spending.useful_flops / budget.flops - 1,
+            "budget_flops": budget,
+            "deviation": spending.useful_flops / budget - 1 if budget else None,
             "encode_flops": self.encoding.useful_flops,
             "memory_bytes": memory.total,
             "memory": asdict(memory),
             "memory_measured_bytes": measured.facts["peak_memory"] if measured else None,
-            "device": training.device.name,
-            "devices": training.devices,
-            "sharded": training.fit.sharded,
+            "device": fit.execution.device.name,
+            "devices": fit.devices,
+            "sharded": fit.sharded,
             "step_seconds": None if seconds is None else seconds / spending.steps,
             "train_seconds": seconds,
             "seconds": training.seconds(self.work),
             "gpu_hours": hours,
-            "cost": None
-            if hours is None or config.site.price is None
-            else hours * config.site.price,
-            "time_from": "measured"
-            if measured
-            else None
-            if training.rate is None
-            else f"{config.site.efficiency:.0%} of peak, assumed",
+            "cost": _cost(hours, config),
+            "time_from": "measured" if measured else assumed if training.rate else None,
             "fits": not self.obstacles,
             "obstacles": self.obstacles,
-            "estimate": training.blueprint.estimate or None,
+            "estimate": blueprint.estimate or None,
         }
 
 
@@ -167,11 +153,6 @@ class GridPlan:
     shared: list[SharedWork]
 
     @property
-    def spread(self) -> float:
-        """Of the useful FLOPs of training."""
-        return spread([cell.training.spending.useful_flops for cell in self.cells])
-
-    @property
     def gpu_hours(self) -> float | None:
         """Of everything; None where a step's time cannot be told, or nothing runs on a GPU."""
         hours = [cell.training.gpu_hours(cell.work) for cell in self.cells]
@@ -182,11 +163,10 @@ class GridPlan:
         rows = [cell.as_dict() for cell in self.cells]
         works = [*(cell.work for cell in self.cells), *(work.spending for work in self.shared)]
         seconds = [row["seconds"] for row in rows] + [work.seconds for work in self.shared]
-        price, hours = self.cells[0].training.config.site.price, self.gpu_hours
         return {
             "cells": rows,
             "shared": [work.as_dict() for work in self.shared],
-            "spread": self.spread,
+            "spread": spread([row["useful_flops"] for row in rows]),
             "total": {
                 "cells": len(rows),
                 "fits": all(row["fits"] for row in rows),
@@ -195,8 +175,8 @@ class GridPlan:
                 "useful_flops": sum(work.useful_flops for work in works),
                 "hardware_flops": sum(work.hardware_flops for work in works),
                 "seconds": _sum(seconds),
-                "gpu_hours": hours,
-                "cost": None if hours is None or price is None else hours * price,
+                "gpu_hours": self.gpu_hours,
+                "cost": _cost(self.gpu_hours, self.cells[0].training.config),
             },
         }
 
@@ -204,3 +184,8 @@ class GridPlan:
 def _sum(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
+
+
+def _cost(hours: float | None, config: Config) -> float | None:
+    price = config.site.price
+    return None if hours is None or price is None else hours * price

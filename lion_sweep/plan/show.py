@@ -45,13 +45,8 @@ def as_table(plan: GridPlan) -> str:
     rows = [HEADER, *(_row(row) for row in whole["cells"])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(t.rjust(w) for t, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, texts, widths[1:])])
+        for name, *texts in rows
     ]
     shared = [
         f"  {work['title']}: {_flops(work['useful_flops'])} FLOPs, {_time(work['seconds'])}"
@@ -62,10 +57,7 @@ def as_table(plan: GridPlan) -> str:
 
 def _row(row: dict[str, Any]) -> list[str]:
     memory = row["memory"]
-    gib = [
-        row["memory_bytes"],
-        *(memory[part] for part in ("weights", "activations", "head", "optimiser")),
-    ]
+    parts = [memory[part] for part in ("weights", "activations", "head", "optimiser")]
     return [
         "-".join(row["axes"].values()),
         f"{row['steps']:,}",
@@ -74,7 +66,10 @@ def _row(row: dict[str, Any]) -> list[str]:
         _flops(row["useful_flops"]),
         UNKNOWN if row["deviation"] is None else f"{row['deviation']:+.3%}",
         _flops(row["hardware_flops"]),
-        *(f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}" for size in gib),
+        *(
+            f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}"
+            for size in [row["memory_bytes"], *parts]
+        ),
         UNKNOWN if row["step_seconds"] is None else f"{row['step_seconds']:.3g} s",
         _time(row["seconds"]),
         UNKNOWN if row["gpu_hours"] is None else f"{row['gpu_hours']:,.1f}",
@@ -113,8 +108,7 @@ def _below(whole: dict[str, Any]) -> list[str]:
         for row in cells
         if not row["fits"]
     ]
-    ladders = {row["ladder"] for row in cells}
-    if "proxy" in ladders:
+    if any(row["ladder"] == "proxy" for row in cells):
         lines.append("PROXY ladder: shrunken stand-ins, not models of the real sizes")
     return lines
 

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep.config import Config
-from lion_sweep.cost.memory import Memory
 from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import UserError
-from lion_sweep.machine.devices import Device
 from lion_sweep.machine.progress import duration
 from lion_sweep.stages import engine
-from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import identity
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.of_cell import CellStages
@@ -28,36 +25,6 @@ class TrainingPlan:
     config: Config
     stages: CellStages
     fit: Fit
-
-    @property
-    def blueprint(self) -> Blueprint:
-        """Of the decoder."""
-        return self.stages.blueprint
-
-    @property
-    def device(self) -> Device:
-        """What it runs on."""
-        return self.fit.execution.device
-
-    @property
-    def devices(self) -> int:
-        """How many of them."""
-        return self.fit.devices
-
-    @property
-    def spending(self) -> Spending:
-        """Steps, FLOPs and tokens that the budget buys."""
-        return self.fit.spending
-
-    @property
-    def memory(self) -> Memory:
-        """The most that a device holds at once."""
-        return self.fit.memory
-
-    @property
-    def epochs(self) -> float:
-        """Passes over the training pairs."""
-        return self.spending.steps / self.fit.counts.sampler.steps_per_epoch
 
     def calibration(self) -> dict[str, Any]:
         """What a measured step time holds for: all that changes what a step computes, and where."""
@@ -75,8 +42,8 @@ class TrainingPlan:
             "cached": fit.caches,
             "sharded": fit.sharded,
             "compile": fit.execution.compile,
-            "device": self.device.name,
-            "devices": self.devices,
+            "device": self.fit.execution.device.name,
+            "devices": self.fit.devices,
         }
 
     @cached_property
@@ -89,17 +56,21 @@ class TrainingPlan:
         """FLOP/s of the hardware on one device: measured, or a share of the published peak."""
         if self.measured:
             return float(self.measured.facts["rate"])
-        peak = self.device.peak_flops
+        peak = self.fit.execution.device.peak_flops
         return None if peak is None else peak * self.config.site.efficiency
 
     def seconds(self, work: Spending) -> float | None:
         """Wall-clock time of some work on all devices of the cell."""
-        return None if self.rate is None else work.hardware_flops / self.rate / self.devices
+        return None if self.rate is None else work.hardware_flops / self.rate / self.fit.devices
 
     def gpu_hours(self, work: Spending) -> float | None:
         """The same in hours of one GPU; None on a machine without."""
         seconds = self.seconds(work)
-        return None if seconds is None or not self.device.gpu else seconds * self.devices / 3600
+        return (
+            None
+            if seconds is None or not self.fit.execution.device.gpu
+            else seconds * self.fit.devices / 3600
+        )
 
 
 def steps_of_hours(training: TrainingPlan) -> int:
@@ -109,17 +80,17 @@ def steps_of_hours(training: TrainingPlan) -> int:
     if training.measured is None:
         raise UserError(
             f"budget.gpu_hours={budget.gpu_hours:g} needs a measured step time on "
-            f"{training.device.name}, and there is none: give the same overrides to "
+            f"{fit.execution.device.name}, and there is none: give the same overrides to "
             "python -m lion_sweep.plan --calibrate first."
         )
     _, padded_SL = fit.counts.block(0)
     flops = float((padded_SL @ fit.meter.hardware_L).mean())  # of a step
-    seconds = flops / training.measured.facts["rate"] / training.devices
-    steps = int(budget.gpu_hours * 3600 / training.devices / seconds)
+    seconds = flops / training.measured.facts["rate"] / fit.devices
+    steps = int(budget.gpu_hours * 3600 / fit.devices / seconds)
     if steps == 0:
         raise UserError(
             f"budget.gpu_hours={budget.gpu_hours:g} is less than one step of "
-            f"{duration(seconds)} on {training.devices} x {training.device.name}: "
+            f"{duration(seconds)} on {fit.devices} x {fit.execution.device.name}: "
             "raise it, or lower loss.batch_size."
         )
     return steps

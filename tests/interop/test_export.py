@@ -8,8 +8,8 @@ import pytest
 from support import by_axes, command
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lion_sweep.errors import UserError
 from lion_sweep.export import __main__ as export
-from lion_sweep.export.form import Finished
 
 
 @pytest.mark.parametrize("name", ["3b-sparse-clkd", "1b-dense-cl"])
@@ -40,24 +40,24 @@ def test_an_exported_cell_scores_as_it_did(
     assert again.returncode == 2 and "is there already" in again.stderr
 
 
-def test_what_cannot_be_exported(twin: Path, tmp_path: Path, capsys) -> None:
-    assert export.main(["nothing", str(tmp_path / "x"), "--root", str(twin)]) == 2
-    assert "not the folder of a cell with a result" in capsys.readouterr().err
+def test_what_cannot_be_exported(twin: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not the folder of a cell with a result"):
+        export.main(["nothing", str(tmp_path / "x"), "--root", str(twin)])
     result = by_axes(twin)["8b-dense-cl"]
     root = tmp_path / "copy"
     shutil.copytree(twin / "cells" / result["id"], root / "cells" / result["id"])
-    assert export.main([result["id"], str(tmp_path / "x"), "--root", str(root)]) == 2
-    assert "its weights are gone" in capsys.readouterr().err
+    with pytest.raises(UserError, match="its weights are gone"):
+        export.main([result["id"], str(tmp_path / "x"), "--root", str(root)])
     assert not (tmp_path / "x").exists()
 
 
 def test_an_export_that_ranks_otherwise_is_refused(
-    twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = by_axes(twin)["1b-dense-cl"]
     other = {"_target_": "lion_sweep.models.dense.DenseEncoder", "normalize": "tokens"}
-    meant = Finished.meant_for
-    monkeypatch.setattr(Finished, "meant_for", lambda cell: meant(cell) | {"encoder": other})
-    assert export.main([result["id"], str(tmp_path / "x"), "--root", str(twin)]) == 2
-    assert "loaded again, it ranks" in capsys.readouterr().err
+    meant = export.meant_for
+    monkeypatch.setattr(export, "meant_for", lambda cell: meant(cell) | {"encoder": other})
+    with pytest.raises(UserError, match="loaded again, it ranks"):
+        export.main([result["id"], str(tmp_path / "x"), "--root", str(twin)])
     assert list(tmp_path.iterdir()) == []

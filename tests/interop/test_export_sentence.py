@@ -13,15 +13,15 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from lion_sweep import evaluate
-from lion_sweep.config import Lora
+from lion_sweep.config import Lora, write_config
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.export import __main__ as export
-from lion_sweep.export.form import Finished
 from lion_sweep.export.sample import Sample, Vectors, encode, misplaced, of_collection
 from lion_sweep.export.sentence import SentenceTransformers
 from lion_sweep.interop import checkpoints, sentence
 from lion_sweep.interop.checkpoints import Checkpoint
+from lion_sweep.interop.finished import Finished
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.proxy import train_tokenizer
@@ -57,12 +57,12 @@ def awkward_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture
-def finished(make_model, compose_cell, tmp_path: Path) -> Callable[..., Finished]:
-    """A cell of a paradigm and an encoder, its decoder adapted by a LoRA that does something."""
+def finished(make_model, compose_cell, tmp_path: Path) -> Callable[..., SentenceTransformers]:
+    """Of a cell of a paradigm and an encoder, with a LoRA that does something."""
     source = tmp_path / "base"
     tokenizer = awkward_tokenizer(source)
 
-    def make(paradigm: str, encoder: Callable[[Backbone], Any]) -> Finished:
+    def make(paradigm: str, encoder: Callable[[Backbone], Any]) -> SentenceTransformers:
         def load(dtype: torch.dtype) -> Any:
             model = make_model(vocab_size=len(tokenizer)).to(dtype)
             adapted = Backbone(model).with_lora(Lora(4, 8, 0.0, ["q_proj", "down_proj"]))
@@ -76,19 +76,22 @@ def finished(make_model, compose_cell, tmp_path: Path) -> Callable[..., Finished
         words = ["evaluation.query_length", "evaluation.passage_length"]
         cut = [f"{word}={length}" for word, length in zip(words, lengths, strict=True)]
         config = compose_cell("ladder=full", f"paradigm={paradigm}", *cut)
-        cell = Checkpoint("tiny", "cell", str(source), paradigm, {}, load, lengths, config)
-        return Finished(cell, config, {}, tmp_path / "weights")
+        checkpoint = Checkpoint("tiny", "cell", str(source), paradigm, {}, load, lengths, config)
+        folder = tmp_path / "root" / "cells" / "tiny"
+        folder.mkdir(parents=True)
+        write_config(config, folder, {})
+        return SentenceTransformers(Finished(folder, {}), checkpoint)
 
     return make
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_library_makes_our_vectors(finished, tmp_path: Path, name: str) -> None:
-    cell: Finished = finished(*ENCODERS[name])
-    form, folder = SentenceTransformers(cell), tmp_path / "model"
+    form: SentenceTransformers = finished(*ENCODERS[name])
+    folder = tmp_path / "model"
     folder.mkdir()
     form.write(folder)
-    ours, theirs = encode(cell.checkpoint, SAMPLE), form.vectors(folder, SAMPLE)
+    ours, theirs = encode(form.checkpoint, SAMPLE), form.vectors(folder, SAMPLE)
     assert np.abs(ours.passages_ND).max() > 0.1
     # Texts are longer than queries may be, and are cut there, and only there.
     assert not np.allclose(ours.queries_QD[1], ours.passages_ND[1], atol=1e-3)
@@ -98,7 +101,7 @@ def test_the_library_makes_our_vectors(finished, tmp_path: Path, name: str) -> N
     ):
         np.testing.assert_allclose(found, mine, rtol=0, atol=1e-6)
     model = sentence.load(str(folder), "cpu")
-    kind = library.SparseEncoder if cell.checkpoint.paradigm == "sparse" else None
+    kind = library.SparseEncoder if form.checkpoint.paradigm == "sparse" else None
     assert type(model) is (kind or library.SentenceTransformer)
     assert model.similarity_fn_name == "dot" and not any(model.prompts.values())
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
@@ -111,12 +114,12 @@ def test_the_library_makes_our_vectors(finished, tmp_path: Path, name: str) -> N
 
 
 def test_the_token_ids_are_ours(finished, tmp_path: Path) -> None:
-    cell: Finished = finished(*ENCODERS["tokens"])
+    form: SentenceTransformers = finished(*ENCODERS["tokens"])
     folder = tmp_path / "model"
     folder.mkdir()
-    SentenceTransformers(cell).write(folder)
+    form.write(folder)
     model = sentence.load(str(folder), "cpu")
-    tokenizer = tokenizer_of(cell.checkpoint.source)
+    tokenizer = tokenizer_of(form.checkpoint.source)
     for task, length in (("query", 3), ("document", 6)):
         found = model.preprocess(TEXTS, task=task)
         for text, ids, mask in zip(TEXTS, found["input_ids"], found["attention_mask"], strict=True):
@@ -126,15 +129,15 @@ def test_the_token_ids_are_ours(finished, tmp_path: Path) -> None:
 
 
 def test_attention_that_looks_back_only_is_noticed(finished, tmp_path: Path) -> None:
-    cell: Finished = finished(*ENCODERS["tokens"])
-    form, folder = SentenceTransformers(cell), tmp_path / "model"
+    form: SentenceTransformers = finished(*ENCODERS["tokens"])
+    folder = tmp_path / "model"
     folder.mkdir()
     form.write(folder)
     path = folder / "config.json"
     told = json.loads(path.read_text())
     assert told["is_causal"] is False
     path.write_text(json.dumps(told | {"is_causal": True}))
-    ours, theirs = encode(cell.checkpoint, SAMPLE), form.vectors(folder, SAMPLE)
+    ours, theirs = encode(form.checkpoint, SAMPLE), form.vectors(folder, SAMPLE)
     assert np.abs(ours.passages_ND - theirs.passages_ND).max() > 1e-2
     assert misplaced(ours, theirs) > 0
 
@@ -144,9 +147,9 @@ def test_an_encoder_that_no_module_expresses(finished, tmp_path: Path) -> None:
         def __init__(self, backbone: Backbone) -> None:
             self.backbone = backbone
 
-    cell: Finished = finished("dense", LastToken)
+    form: SentenceTransformers = finished("dense", LastToken)
     with pytest.raises(UserError, match=r"LastToken has no counterpart.*leave --as away"):
-        SentenceTransformers(cell).write(tmp_path / "model")
+        form.write(tmp_path / "model")
 
 
 def test_texts_without_a_token_are_not_compared(tmp_path: Path, compose_cell) -> None:

@@ -14,6 +14,7 @@ from support import TWIN_BUDGET, Shell, by_axes, command, results
 from transformers import AutoTokenizer
 
 from lion_sweep import vectors
+from lion_sweep.errors import UserError
 from lion_sweep.search import anserini, anserini_files
 from lion_sweep.search.encoded import Encoded
 from lion_sweep.search.runs import Run, read_trec
@@ -180,7 +181,7 @@ def test_dense_vectors(twin: Path, tmp_path: Path, engine: str) -> None:
 
 
 def test_another_set_and_vectors_that_are_gone(
-    twin: Path, small_beir: Path, laptop: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    twin: Path, small_beir: Path, laptop: Shell, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
     shutil.copytree(twin, root)
@@ -203,8 +204,8 @@ def test_another_set_and_vectors_that_are_gone(
 
     shutil.rmtree(root / "stages" / result["stages"]["encode passages twin"]["folder"])
     again = [cell, str(tmp_path / "again"), "--root", str(root), "--for", "opensearch"]
-    assert vectors.main(again) == 2
-    assert "its vectors are gone" in capsys.readouterr().err
+    with pytest.raises(UserError, match="its vectors are gone"):
+        vectors.main(again)
     collection = ["data=beir", "data.name=twin", f"data.path={small_beir}"]
     assert (
         command(
@@ -240,9 +241,7 @@ def test_floats_are_compared_with_exact_search(
     assert facts["score_of_cell"] == result["scores"]["twin"]["nDCG@10"]
 
 
-def test_what_cannot_be_exported(
-    twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_exported(twin: Path, tmp_path: Path) -> None:
     found = by_axes(twin)
     dense, sparse_cell = found["1b-dense-cl"]["id"], found["1b-sparse-cl"]["id"]
     (tmp_path / "there").mkdir()
@@ -255,13 +254,13 @@ def test_what_cannot_be_exported(
         ([sparse_cell, "x", "--for", "lucene", "--bits", "16"], "export with fewer --bits"),
     ):
         name, folder, *rest = words
-        assert vectors.main([name, str(tmp_path / folder), *rest, "--root", str(twin)]) == 2
-        assert why in capsys.readouterr().err
+        with pytest.raises(UserError, match=why):
+            vectors.main([name, str(tmp_path / folder), *rest, "--root", str(twin)])
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_files_that_hold_or_find_something_else_are_refused(
-    twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell, read = by_axes(twin)["1b-sparse-cl"]["id"], anserini_files.read
     words = [cell, str(tmp_path / "x"), "--root", str(twin), "--for", "lucene"]
@@ -272,10 +271,10 @@ def test_files_that_hold_or_find_something_else_are_refused(
 
     with monkeypatch.context() as patch:
         patch.setattr(anserini_files, "read", swapped)
-        assert vectors.main(words) == 2
-    assert "the files hold other vectors" in capsys.readouterr().err
+        with pytest.raises(UserError, match="the files hold other vectors"):
+            vectors.main(words)
     with monkeypatch.context() as patch:
         patch.setattr(vectors, "_of_queries", lambda run, ids: Run.of({}))
-        assert vectors.main([*words[:-1], "opensearch"]) == 2
-    assert "find other passages" in capsys.readouterr().err
+        with pytest.raises(UserError, match="find other passages"):
+            vectors.main([*words[:-1], "opensearch"])
     assert list(tmp_path.iterdir()) == []

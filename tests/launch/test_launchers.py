@@ -44,7 +44,7 @@ class Scheduler:
         monkeypatch.setattr(slurm.queue, "job_states", lambda jobs: self.states)
         monkeypatch.setattr(slurm.queue, "jobs_named", lambda name: [])
         monkeypatch.setattr(slurm.queue, "cancel", self.cancelled.append)
-        monkeypatch.setattr(slurm.show, "follow", lambda survey: 77)
+        monkeypatch.setattr(slurm.status, "follow", lambda survey: 77)
 
     def rehearse(self, *_: object) -> None:
         self.rehearsed += 1

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from hydra import initialize_config_dir
 
-from launch import commands, local, show, slurm, status
+from launch import commands, local, slurm, status
 from launch.queue import JobState
 from launch.records import Submission, job_log
 from lion_sweep import config as configuration
@@ -147,9 +147,13 @@ def run(
     """The exit status of a command beside the grid, on the folder that the task lies in."""
     format_ = replace(task.config.status, format=StatusFormat[shown])
     config = replace(task.config, status=format_)
-    monkeypatch.setattr(commands, "_config", lambda overrides: config)  # composing takes a while
+    # Composing takes a while.
+    monkeypatch.setattr(commands.command, "composed", lambda overrides: config)
     monkeypatch.setattr(sys, "argv", [command, *words])
-    return commands.run(command)
+    with pytest.raises(SystemExit) as left:
+        commands.run(command)
+    assert isinstance(left.value.code, int)
+    return left.value.code
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -222,7 +226,7 @@ def test_one_exit_status_for_all(
     ]
     assert status.exit_status(rows) == code
     if not {*states} & {"new", "running", "queued"}:
-        assert show.follow(lambda: rows) == code
+        assert status.follow(lambda: rows) == code
         assert status.as_table(rows) in capsys.readouterr().out
 
 
@@ -240,14 +244,14 @@ def test_following_ends_with_the_last_task_or_with_ctrl_c(
             raise found
         return found
 
-    monkeypatch.setattr(show.time, "sleep", lambda _: None)
+    monkeypatch.setattr(status.time, "sleep", lambda _: None)
     answers: list[Any] = [row("queued"), UserError("busy"), row("queued"), row("running", "n1")]
     answers += [row("running", "n1"), row("cancelled")]
-    assert show.follow(survey) == 3
+    assert status.follow(survey) == 3
     printed = capsys.readouterr()
     assert printed.out.count("1b-sparse-cl: running n1") == 1 and "busy" in printed.err
     answers = [row("running"), KeyboardInterrupt()]
-    assert show.follow(survey) == 3
+    assert status.follow(survey) == 3
     assert "the jobs go on" in capsys.readouterr().out
 
 
@@ -267,9 +271,7 @@ def test_what_is_cancelled_and_whose_logs_are_shown(
     assert ended_jobs == ["7_0"]
     assert run(monkeypatch, "cancel", waits, "all") == 0
     assert ended_jobs[1:] == ["process 4711", "7_0", "7_1"]
-    with pytest.raises(SystemExit) as refused:
-        run(monkeypatch, "cancel", waits)
-    assert refused.value.code == 2
+    assert run(monkeypatch, "cancel", waits) == 2
     capsys.readouterr()
     ended(runs, "7_1", None)
     (runs.folder / "log.txt").write_text("what it did")

@@ -129,17 +129,17 @@ def test_memory_is_that_of_the_worst_share_of_the_largest_step(
         ).total
         for cut in cuts
     ]
-    assert plan.memory.total == max(expected)
+    assert plan.fit.memory.total == max(expected)
     assert plan.fit.caches is cached
 
 
 def test_gradients_are_cached_where_a_step_does_not_fit(full: Compose) -> None:
     large, small = (training(full(), Device("own", 1e14, size * GIB)) for size in (600, 60))
     assert (large.fit.caches, small.fit.caches) == (False, True)
-    assert small.memory.total < 60 * GIB < large.memory.total
+    assert small.fit.memory.total < 60 * GIB < large.fit.memory.total
     # The same training, for one more forward pass.
-    assert small.spending.useful_flops == large.spending.useful_flops
-    assert small.spending.hardware_flops > 1.3 * large.spending.hardware_flops
+    assert small.fit.spending.useful_flops == large.fit.spending.useful_flops
+    assert small.fit.spending.hardware_flops > 1.3 * large.fit.spending.hardware_flops
     unknown = training(full(), Device("own", None, None))
     assert not unknown.fit.caches
 
@@ -169,10 +169,10 @@ def test_micro_batches_are_halved_until_one_fits(full: Compose) -> None:
     assert large.fit.caches and small.fit.caches
     assert large.fit.counts.tokens == 16384
     assert small.fit.counts.tokens in (1024, 2048, 4096, 8192)
-    assert small.memory.total < 0.94 * 12 * GIB < large.memory.total
+    assert small.fit.memory.total < 0.94 * 12 * GIB < large.fit.memory.total
     assert large.fit.fitting(0.94 * 12 * GIB) == small.fit.counts.tokens
-    assert large.fit.fitting(small.memory.total - 1) == small.fit.counts.tokens // 2
-    assert small.spending.useful_flops == large.spending.useful_flops
+    assert large.fit.fitting(small.fit.memory.total - 1) == small.fit.counts.tokens // 2
+    assert small.fit.spending.useful_flops == large.fit.spending.useful_flops
     assert small.fit.lighter() == f"recipe.micro_batch_tokens={small.fit.counts.tokens // 2}"
     assert training(full(), Device("own", 1e14, 600 * GIB)).fit.lighter() == (
         "recipe.gradient_cache=always"
@@ -201,7 +201,7 @@ def test_weights_that_encoding_cannot_load_need_a_larger_device(full: Compose) -
     """However little sharded training takes."""
     config = full("model=8b", "paradigm=dense", "site.devices=8")
     plan = training(config, Device("small", 1e14, 15 * GIB))
-    assert plan.memory.total < 0.94 * 15 * GIB
+    assert plan.fit.memory.total < 0.94 * 15 * GIB
     (obstacle,) = CellPlan(plan, Spending()).obstacles
     assert obstacle == (
         "has weights of 15.1 GiB, which encoding holds whole on every small of 14.1: "
@@ -219,16 +219,16 @@ def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> Non
 
     small, large = eight(20), eight(22)
     assert (small.fit.sharded, large.fit.sharded) == (True, False)
-    assert small.memory.total < 0.94 * 20 * GIB < large.memory.total < 0.94 * 22 * GIB
+    assert small.fit.memory.total < 0.94 * 20 * GIB < large.fit.memory.total < 0.94 * 22 * GIB
     # A share of 32 layers, three whole ones, two tables, final norm, adapters.
     layer = LLAMA_8B.linear_parameters // 32 + 2 * 4096
     base = 32 * layer // 8 + 3 * layer + 2 * 4096 * 128256 + 4096
     lora = small.config.recipe.lora
     assert lora is not None
     adapters = 4 * LLAMA_8B.lora_parameters(lora.rank, lora.targets)
-    assert small.memory.weights == 2 * base + adapters
-    assert large.memory.weights == large.fit.trained.weights
-    assert small.spending.useful_flops == large.spending.useful_flops
+    assert small.fit.memory.weights == 2 * base + adapters
+    assert large.fit.memory.weights == large.fit.trained.weights
+    assert small.fit.spending.useful_flops == large.fit.spending.useful_flops
     assert [plan.calibration()["sharded"] for plan in (small, large)] == [True, False]
     assert eight(80, "site.shard=always").fit.sharded
     assert not eight(20, "site.shard=never").fit.sharded
@@ -302,7 +302,7 @@ def test_encoding_jobs_share_what_one_job_has_no_time_for(full: Compose) -> None
     shared = plan("site.encode_jobs=2")
     assert shared.longest_job == pytest.approx(15 * 3600)
     assert shared.obstacles == []
-    train = shared.training.seconds(shared.training.spending)
+    train = shared.training.seconds(shared.training.fit.spending)
     assert train is not None and train > 0
     assert plan().longest_job == pytest.approx(30 * 3600 + train)
     assert plan("site.encode_jobs=1000000000").longest_job == train

@@ -23,7 +23,7 @@ def planned(configs: list[Config]) -> tuple[GridPlan, DecoderShape]:
     """The plan of some cells, and the shape of the first one's decoder."""
     settled = [settle(config, SiteName.laptop) for config in configs]
     planner = Planner(SiteName.laptop)
-    return planner.grid(settled), planner.training(settled[0]).blueprint.shape
+    return planner.grid(settled), planner.training(settled[0]).stages.blueprint.shape
 
 
 def test_adapting_costs_the_same_on_any_number_of_devices(
