@@ -6,6 +6,7 @@ All take the grid's overrides, of which paths.root says whose cells are meant.
 import json
 import sys
 import time
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ from launch import local, queue, slurm, status
 from launch.records import job_log, read_submission
 from launch.status import Status
 from lion_sweep import command
-from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks
+from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks, full_names
 from lion_sweep.config.schema import Config, StatusFormat
 from lion_sweep.errors import UserError
 
@@ -21,13 +22,31 @@ CLEAR = "\x1b[H\x1b[2J"
 WATCH_SECONDS = 5
 
 
+ABOUT = {
+    "status": "Where every cell of a folder of outputs is: queued, running, finished, failed.",
+    "cancel": "Stop cells that are queued or running; given again, the grid goes on with them.",
+    "logs": "What cells and their jobs have printed.",
+}
+NAMES = """
+A cell is named as in 8b-sparse-cl, or by its id or the start of it; 'python -m lion_sweep.status'
+shows them, and what tells cells of one name apart. '8b-*' names several at once."""
+
+
 def run(name: str) -> NoReturn:
     """Run `status`, `cancel` or `logs` on the words of the command line."""
 
     def main(words: list[str]) -> int:
-        config = command.composed([word for word in words if "=" in word])
-        names = [word for word in words if "=" not in word]
-        return {"status": _status, "cancel": _cancel, "logs": _logs}[name](config, names)
+        parser = command.parser(name, f"{ABOUT[name]}\n{NAMES}")
+        parser.add_argument("cells", nargs="*", metavar="CELL", help="whose; see above")
+        parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of the grid")
+        if name == "status":
+            parser.add_argument("--watch", action="store_true", help="until all have ended")
+        overrides = [word for word in words if "=" in word and not word.startswith("--")]
+        asked = parser.parse_args([word for word in words if word not in overrides])
+        config = command.composed([f"paths.root={asked.root}", *overrides])
+        if name == "status":
+            return _status(config, asked.cells, watch=asked.watch)
+        return {"cancel": _cancel, "logs": _logs}[name](config, asked.cells)
 
     command.run(main)
 
@@ -44,9 +63,10 @@ def survey(tasks: list[Task]) -> list[Status]:
 
 
 def _tasks(config: Config, names: list[str]) -> list[Task]:
-    """Tasks below paths.root whose name or label one of `names` begins; all without names.
+    """Tasks below paths.root that are called so, see `NAMES`; all without names.
 
-    A cell's training and encoding jobs come with it, unless another cell needs them as well.
+    A cell's training and encoding jobs come with it, unless another cell needs them as well. Raises
+    `UserError` for a name of none, and for one of several that is no pattern.
     """
     root = Path(config.paths.root)
     tasks = all_tasks(root)
@@ -54,10 +74,8 @@ def _tasks(config: Config, names: list[str]) -> list[Task]:
         raise UserError(f"No cell was ever started below paths.root={root}.")
     if not names:
         return tasks
-    chosen = [task for task in tasks if task.label in names or task.name.startswith(tuple(names))]
-    if not chosen:
-        known = ", ".join(task.label for task in tasks)
-        raise UserError(f"No cell is called {', '.join(names)}: there are {known}.")
+    told = full_names(tasks)
+    chosen = [task for name in names for task in _called(name, tasks, told)]
     others = [task for task in tasks if task.kind == CELL and task not in chosen]
     needed, elsewhere = (
         {name for task in of_cells for name in task.needs} for of_cells in (chosen, others)
@@ -69,9 +87,23 @@ def _tasks(config: Config, names: list[str]) -> list[Task]:
     ]
 
 
-def _status(config: Config, words: list[str]) -> int:
-    watch = "--watch" in words
-    names = [word for word in words if word != "--watch"]
+def _called(name: str, tasks: list[Task], told: dict[str, str]) -> list[Task]:
+    """The task of that name, or those of a pattern."""
+    if "*" in name:
+        found = [task for task in tasks if fnmatchcase(task.name, name)]
+    else:
+        whole = [task for task in tasks if name in (task.name, told[task.name])]
+        same = [task for task in tasks if task.label == name]
+        found = whole or same or [task for task in tasks if task.name.startswith(name)]
+    if not found:
+        raise UserError(f"No cell is called {name}: there are {', '.join(told.values())}.")
+    if len(found) > 1 and "*" not in name:
+        several = "\n".join(f"  {task.name}  {told[task.name]}" for task in found)
+        raise UserError(f"{name} could be any of\n{several}\nName one by its id, or say '{name}*'.")
+    return found
+
+
+def _status(config: Config, names: list[str], *, watch: bool) -> int:
     while True:
         statuses = survey(_tasks(config, names))
         if config.status.format is StatusFormat.json:
@@ -95,7 +127,7 @@ def _cancel(config: Config, names: list[str]) -> int:
             queue.cancel([found.job])
         else:
             local.cancel(found.job)
-        print(f"{found.task.label}: cancelled job {found.job}")
+        print(f"{found.task.label} ({found.task.name}): cancelled job {found.job}")
     if not active:
         print("nothing is queued or running")
     return status.ALL_FINISHED

@@ -13,7 +13,7 @@ from typing import Any
 
 from lion_sweep.cell.attempts import WHEREABOUTS, read_attempts
 from lion_sweep.cell.names import axes
-from lion_sweep.cell.tasks import ADAPT, TEACHER, Task
+from lion_sweep.cell.tasks import ADAPT, TEACHER, Task, full_names
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
 from lion_sweep.machine.progress import duration
@@ -113,13 +113,16 @@ def past_failures(task: Task) -> list[str]:
 
 def as_table(statuses: list[Status]) -> str:
     """A line per task, failures of one kind together below, and how many are in each state."""
+    names = full_names([status.task for status in statuses])
     rows = [("task", "state", "tries", "job", "")]
-    rows += [(s.task.label, s.state, str(s.attempts), s.job or "-", _remark(s)) for s in statuses]
+    rows += [
+        (names[s.task.name], s.state, str(s.attempts), s.job or "-", _remark(s)) for s in statuses
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     counts = Counter(status.state for status in statuses)
     total = ", ".join(f"{number} {state}" for state, number in counts.items())
-    return "\n".join([*lines, *_failures(statuses), "", total])
+    return "\n".join([*lines, *_failures(statuses, names), "", total])
 
 
 def _remark(status: Status) -> str:
@@ -141,7 +144,7 @@ def _remark(status: Status) -> str:
     return status.reason
 
 
-def _failures(statuses: list[Status]) -> list[str]:
+def _failures(statuses: list[Status], names: dict[str, str]) -> list[str]:
     """Each different failure once, with whom it befell and the end of one log."""
     groups: dict[tuple[str, str], list[Status]] = defaultdict(list)
     for status in statuses:
@@ -149,7 +152,7 @@ def _failures(statuses: list[Status]) -> list[str]:
             groups[status.failure["class"], status.failure["message"]].append(status)
     lines = []
     for (kind, message), group in groups.items():
-        who = ", ".join(status.task.label for status in group)
+        who = ", ".join(names[status.task.name] for status in group)
         lines += ["", f"{kind} ({len(group)}): {who}", f"  {message}"]
         log = group[0].task.folder / "log.txt"
         if log.is_file():
@@ -185,8 +188,10 @@ def follow(survey: Callable[[], list[Status]]) -> int:
                 return exit_status(statuses)
             if not shown:
                 print(as_table(statuses), "\n", flush=True)
+            names = full_names([found.task for found in statuses])
             for found in statuses:
-                line = f"{found.task.label}: {found.state} {found.score or found.reason}".rstrip()
+                name, more = names[found.task.name], found.score or found.reason
+                line = f"{name}: {found.state} {more}".rstrip()
                 if shown and shown.get(found.task.name) != line:
                     print(line, flush=True)
                 shown[found.task.name] = line

@@ -1,8 +1,9 @@
 """What the commands have in common: quiet libraries, composed words, refusals in plain words."""
 
+import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -34,6 +35,20 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     except REFUSED as error:
         refuse(error)
     raise SystemExit(status)
+
+
+def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """The options of `python -m lion_sweep.NAME`, which all look into one folder of outputs."""
+    form = argparse.RawDescriptionHelpFormatter
+    made = argparse.ArgumentParser(f"python -m lion_sweep.{name}", None, doc, formatter_class=form)
+    said = "folder of all outputs, as paths.root=ROOT (%(default)s)"
+    made.add_argument("--root", type=Path, default=Path("outputs"), help=said)
+    return made
+
+
+def parse(made: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The options that the words say, in either way of naming the folder of outputs."""
+    return made.parse_args([word.replace("paths.root=", "--root=", 1) for word in words])
 
 
 @contextmanager

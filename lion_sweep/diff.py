@@ -5,7 +5,6 @@ rule). Configurations, stages, environments and results are compared; what is eq
 exit status is 0 where the numbers are equal, 1 where they differ, 2 where a cell cannot be read.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,15 +29,11 @@ Differences = list[tuple[str, Any, Any]]
 
 def main(words: list[str]) -> int:
     """The exit status."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m lion_sweep.diff", description=__doc__, formatter_class=form
-    )
+    parser = command.parser("diff", __doc__)
     parser.add_argument(
         "cells", nargs=2, type=Path, metavar="CELL", help="a cell's folder, or its id"
     )
-    parser.add_argument("--root", type=Path, default=Path("outputs"), help="paths.root of the ids")
-    asked = parser.parse_args([word.replace("paths.root=", "--root=", 1) for word in words])
+    asked = command.parse(parser, words)
     one, other = (Finished.read(cell, asked.root) for cell in asked.cells)
     found = compare(one, other)
     print("\n".join(_lines(one, other, found)))

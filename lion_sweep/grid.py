@@ -23,8 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lion_sweep import command, preflight
 from lion_sweep import config as configuration
-from lion_sweep.cell.cell import Cell
-from lion_sweep.cell.names import label
+from lion_sweep.cell.cell import Cell, cell_names
 from lion_sweep.cell.result import Result
 from lion_sweep.cell.tasks import CELL, Task, tasks_of
 from lion_sweep.config import Config
@@ -81,9 +80,13 @@ class Session:
         ]
         preflight.approve(planner, configs)
         cells = [planner.cell(config) for config in configs]
+        preflight.name_alike(cells)
         launcher = self.launcher_for(configs[0], site)
         if launcher and not all(cell.complete for cell in cells):
             return launcher(tasks_of(cells))
+        for cell in cells:  # a report names those that were asked for and never ran
+            if not cell.complete:
+                Task(CELL, cell.id, cell.config).freeze()
         outcomes = []
         for cell in cells:
             outcomes.append(_outcome(cell, site))
@@ -102,7 +105,6 @@ def _outcome(cell: Cell, site: SiteName) -> Outcome:
     try:
         from lion_sweep.cell import work  # here, so that planning need not wait for it
 
-        task.freeze()
         progress = work.do(task, site)
     except (Exception, KeyboardInterrupt) as error:
         outcome = Outcome(cell, None, time.monotonic() - start, error)
@@ -128,17 +130,19 @@ def _headline(result: Result) -> tuple[str, float | None, float | None]:
 
 def summary(outcomes: list[Outcome], seconds: float) -> str:
     """A table of all cells of the command."""
-    rows = []
-    for outcome in outcomes:
-        name = label(outcome.cell.config)
+    names = cell_names([outcome.cell for outcome in outcomes])
+    width, rows = max(map(len, [*names, "cell"])), []
+    for outcome, name in zip(outcomes, names, strict=True):
         if outcome.result is None:
-            rows.append(f"{name:<18} FAILED   {outcome.failure}")
+            rows.append(f"{name:<{width}} FAILED   {outcome.failure}")
             continue
         _, value, before = _headline(outcome.result)
         took = "done before" if outcome.seconds == 0 else duration(outcome.seconds)
-        rows.append(f"{name:<18} {value:.4f}   {before:.4f}      {took:<12} {outcome.cell.folder}")
+        rows.append(
+            f"{name:<{width}} {value:.4f}   {before:.4f}      {took:<12} {outcome.cell.folder}"
+        )
     done = sum(outcome.result is not None for outcome in outcomes)
-    head = f"{'cell':<18} score    untrained   time         folder"
+    head = f"{'cell':<{width}} score    untrained   time         folder"
     return "\n".join(
         ["", head, *rows, f"{done} of {len(outcomes)} cells complete, {duration(seconds)}"]
     )

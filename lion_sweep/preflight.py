@@ -1,12 +1,15 @@
 """What is checked before the first cell of a command runs; one bad cell refuses the whole grid."""
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 
-from lion_sweep.cell.names import label
+from lion_sweep.cell.cell import Cell
+from lion_sweep.cell.names import UNSET, Settings, differing, label, settings
 from lion_sweep.cell.result import RESULT, of_another
-from lion_sweep.config import Config, LadderName
+from lion_sweep.config import Config, LadderName, read_config
+from lion_sweep.config.composing import CONFIG
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
@@ -21,6 +24,8 @@ from lion_sweep.stages.validation import validate
 PROXY_WARNING = (
     "PROXY ladder: shrunken stand-ins. Their numbers say nothing about models of the real sizes."
 )
+
+KEYS = 4  # that two cells are said to differ in
 
 
 def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
@@ -52,6 +57,39 @@ def name_older(root: Path) -> None:
             f"{older[0].parent.name}: they are left as they are, and not used.",
             flush=True,
         )
+
+
+def name_alike(cells: list[Cell]) -> None:
+    """Say in what new cells differ from some that are there already under the same name.
+
+    A grid given again after an edit of conf/ would otherwise start another one beside the first
+    without a word.
+    """
+    root, own = cells[0].folder.parent, {cell.id for cell in cells}
+    there: dict[tuple[str, str], list[Settings]] = defaultdict(list)
+    for path in sorted(root.glob(f"*/{CONFIG}")):
+        if path.parent.name not in own:
+            with suppress(UserError):  # of another version
+                config = read_config(path.parent)
+                there[label(config), config.ladder.name].append(settings(config))
+    found: Counter[str] = Counter()
+    for cell in cells:
+        if cell.folder.exists():
+            continue
+        mine, others = settings(cell.config), there[label(cell.config), cell.config.ladder.name]
+        apart = {number: differing([mine, other]) for number, other in enumerate(others)}
+        if apart:
+            nearest = min(apart, key=lambda number: len(apart[number]))
+            found[_apart(mine, others[nearest], apart[nearest])] += 1
+    for words, count in found.items():
+        many = "a cell that is" if count == 1 else f"{count} cells that are"
+        print(f"{root}: beside {many} there already, but for {words}.", flush=True)
+
+
+def _apart(mine: Settings, other: Settings, keys: list[str]) -> str:
+    said = [f"{key}={mine.get(key, UNSET)} (there {other.get(key, UNSET)})" for key in keys[:KEYS]]
+    more = [f"{len(keys) - KEYS} more keys"] if len(keys) > KEYS else []
+    return ", ".join([*said, *more]) or "the content of files, or the code"
 
 
 def introduce(planner: Planner, config: Config) -> None:

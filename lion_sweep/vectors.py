@@ -8,7 +8,6 @@ The vectors are those that the cell was scored with, read from its stages. The f
 before the folder appears: read back, they have to find what the cell's own search finds.
 """
 
-import argparse
 import json
 import tempfile
 from collections.abc import Sequence
@@ -44,17 +43,13 @@ BITS, TOP = 8, 10
 
 def main(words: list[str]) -> int:
     """The exit status. Raises `UserError` where nothing can be exported."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m lion_sweep.vectors", description=__doc__, formatter_class=form
-    )
+    parser = command.parser("vectors", __doc__)
     parser.add_argument("cell", type=Path, help="the cell's folder, or its id below ROOT/cells")
     parser.add_argument("folder", type=Path, help="where the files go; must not exist")
     parser.add_argument("--for", dest="engine", choices=FORMATS, required=True)
     parser.add_argument("--set", dest="name", help="of evaluation.sets; else the cell's collection")
-    parser.add_argument("--root", type=Path, default=Path("outputs"), help="paths.root of the cell")
     parser.add_argument("--bits", type=int, choices=range(1, 17), help=f"of a level; {BITS}")
-    asked = parser.parse_args(words)
+    asked = command.parse(parser, words)
     cell = Finished.read(asked.cell, asked.root)
     facts = export(cell, asked.folder, asked.engine, asked.name, asked.bits)
     print(f"{asked.folder}: vectors of {facts['documents']} passages, {facts['queries']} queries")

@@ -5,13 +5,19 @@ and nothing else: nobody lists a key of the configuration. What the scores are c
 too, because a result tells that as well.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from lion_sweep.cell.names import axes, label
+from lion_sweep.cell.names import axes, full_names, label, settings
 from lion_sweep.cell.result import RESULT, Result, read_result, write_result
 from lion_sweep.config import Config, write_config
 from lion_sweep.files import key_of
 from lion_sweep.stages.of_cell import CellStages
+
+
+def cell_names(cells: Sequence["Cell"]) -> list[str]:
+    """What tells each of the cells apart from the others."""
+    return full_names([(label(cell.config), cell.id, settings(cell.config)) for cell in cells])
 
 
 class Cell:

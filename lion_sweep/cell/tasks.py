@@ -9,11 +9,13 @@ given: editing conf/ afterwards changes nothing.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lion_sweep.cell.names import axes, label
+from lion_sweep.cell import names
+from lion_sweep.cell.names import axes, label, settings
 from lion_sweep.cell.result import RESULT
 from lion_sweep.config import Config, changed, read_config, write_config
 from lion_sweep.errors import UserError
@@ -117,6 +119,12 @@ def _jobs_of(cell: "Cell", shared: list[Task]) -> list[Task]:
 
 def _names(tasks: list[Task]) -> tuple[str, ...]:
     return tuple(task.name for task in tasks)
+
+
+def full_names(tasks: Sequence[Task]) -> dict[str, str]:
+    """What tells each task apart from the others in plain words, by its name."""
+    found = names.full_names([(task.label, task.name, settings(task.config)) for task in tasks])
+    return {task.name: name for task, name in zip(tasks, found, strict=True)}
 
 
 def all_tasks(root: Path) -> list[Task]:

@@ -6,7 +6,6 @@ a model of that library of them. It is checked before it appears: loaded again, 
 sample of the cell's collection as the cell does.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,13 @@ FORMS: dict[str, type[Form]] = {"weights": Weights, "sentence-transformers": Sen
 
 def main(words: list[str]) -> int:
     """The exit status. Raises `UserError` where nothing can be exported."""
-    parser = argparse.ArgumentParser(prog="python -m lion_sweep.export", description=__doc__)
+    parser = command.parser("export", __doc__)
     parser.add_argument("cell", type=Path, help="the cell's folder, or its id below ROOT/cells")
     parser.add_argument("folder", type=Path, help="where the model goes; must not exist")
-    parser.add_argument("--root", type=Path, default=Path("outputs"), help="paths.root of the cell")
     parser.add_argument(
         "--as", dest="form", choices=FORMS, default="weights", help="what loads it (%(default)s)"
     )
-    asked = parser.parse_args(words)
+    asked = command.parse(parser, words)
     export(Finished.read(asked.cell, asked.root), asked.folder, FORMS[asked.form])
     print(f"{asked.folder}: the model, its card, and what its vectors are")
     return 0

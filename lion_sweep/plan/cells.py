@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from lion_sweep.cell.names import axes
+from lion_sweep.cell.names import axes, full_names, label, settings
 from lion_sweep.config import Config, LadderName
 from lion_sweep.config.site import When
 from lion_sweep.cost.meter import Spending
@@ -160,7 +160,11 @@ class GridPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON plan."""
-        rows = [cell.as_dict() for cell in self.cells]
+        trainings = [cell.training for cell in self.cells]
+        names = full_names(
+            [(label(t.config), t.stages.train.name, settings(t.config)) for t in trainings]
+        )
+        rows = [{"name": n} | cell.as_dict() for n, cell in zip(names, self.cells, strict=True)]
         works = [*(cell.work for cell in self.cells), *(work.spending for work in self.shared)]
         seconds = [row["seconds"] for row in rows] + [work.seconds for work in self.shared]
         return {

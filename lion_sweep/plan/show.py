@@ -59,7 +59,7 @@ def _row(row: dict[str, Any]) -> list[str]:
     memory = row["memory"]
     parts = [memory[part] for part in ("weights", "activations", "head", "optimiser")]
     return [
-        "-".join(row["axes"].values()),
+        row["name"],
         f"{row['steps']:,}",
         f"{row['epochs']:.2f}",
         _flops(row["tokens"]),
@@ -97,14 +97,14 @@ def _below(whole: dict[str, Any]) -> list[str]:
         f"devices of a cell: {', '.join(devices)}; step time: {', '.join(rates)}; "
         "time, GPU-hours and cost are of training and encoding; GiB are a device's, predicted",
     ]
-    if sharded := ["-".join(row["axes"].values()) for row in cells if row["sharded"]]:
+    if sharded := [row["name"] for row in cells if row["sharded"]]:
         lines.append(
             f"frozen layers are sharded over a cell's devices in {', '.join(sharded)}; times are "
             "without gathering them unless measured"
         )
     lines += dict.fromkeys(row["estimate"] for row in cells if row["estimate"])
     lines += [
-        f"{'-'.join(row['axes'].values())} does not fit: {'; '.join(row['obstacles'])}"
+        f"{row['name']} does not fit: {'; '.join(row['obstacles'])}"
         for row in cells
         if not row["fits"]
     ]

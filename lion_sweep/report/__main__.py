@@ -1,4 +1,8 @@
-"""Write the report of a sweep: `python -m lion_sweep.report`."""
+"""`python -m lion_sweep.report`: tables, figures and a page of all cells below a folder of outputs.
+
+A row per paradigm, loss and whatever else cells differ in; sizes are across, or the number that
+cells of one size differ in. Seeds are averaged.
+"""
 
 import argparse
 import re
@@ -6,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lion_sweep import command
 from lion_sweep.files import written
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import LADDERS, Asked, collect, unfinished
@@ -69,19 +74,10 @@ def parse_grid(words: Sequence[str], cells: Sequence[Asked]) -> dict[str, list[s
     return chosen
 
 
-def parser() -> argparse.ArgumentParser:
+def _options() -> argparse.ArgumentParser:
     """The command's options."""
-    form = argparse.ArgumentDefaultsHelpFormatter
-    made = argparse.ArgumentParser(
-        "python -m lion_sweep.report", description=__doc__, formatter_class=form
-    )
-    made.add_argument(
-        "--root",
-        type=Path,
-        default=Path("outputs"),
-        help="folder with cells/; paths.root=ROOT says the same",
-    )
-    made.add_argument("--name", default="scaling", help="folder under ROOT/reports")
+    made = command.parser("report", __doc__)
+    made.add_argument("--name", default="scaling", help="folder under ROOT/reports (%(default)s)")
     made.add_argument(
         "--grid",
         nargs="+",
@@ -111,8 +107,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write and print the report; 0 where every asked-for cell is complete, 2 error, 3 holes."""
     words = sys.argv[1:] if arguments is None else arguments
-    made = parser()
-    options = made.parse_args([word.replace("paths.root=", "--root=", 1) for word in words])
+    made = _options()
+    options = command.parse(made, words)
     if not re.fullmatch(r"\w[\w.-]*", options.name):
         made.error(f"--name: '{options.name}' must be letters, digits, '.', '_' and '-' only")
     everything = collect(options.root)
