@@ -41,12 +41,7 @@ class Embedding:
         cached: bool,
     ) -> None:
         """`tokens` bounds the padded tokens of a micro-batch, `cached` says how gradients come."""
-        self.encoder, self.texts, self.accelerator, self.cached = (
-            encoder,
-            texts,
-            accelerator,
-            cached,
-        )
+        self.encoder, self.texts, self.accelerator = encoder, texts, accelerator
         self.lengths_N = np.array([len(text) for text in texts])
         batches = list(micro_batches(self.lengths_N, tokens))
         self.padded_N = np.empty_like(self.lengths_N)

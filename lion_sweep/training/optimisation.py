@@ -1,8 +1,10 @@
-"""Optimiser, learning-rate schedule, and checkpoints that continue a run bit by bit."""
+"""Optimiser, learning-rate schedule, checkpoints that continue a run bit by bit, and its steps."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -11,15 +13,19 @@ from torch import nn
 
 from lion_sweep.errors import NotFinite, UserError
 from lion_sweep.files import written
-from lion_sweep.models.backbone import Backbone
+from lion_sweep.machine import interruption
+from lion_sweep.training.parallel import average_gradients
 from lion_sweep.training.settings import Optimisation
+
+if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
+    from lion_sweep.models.backbone import Backbone
 
 CHECKPOINT = "checkpoint.pt"
 # Raised when what a checkpoint holds changes.
 FORMAT = 2
 
 
-def optimizer(backbone: Backbone, settings: Optimisation) -> torch.optim.AdamW:
+def optimizer(backbone: "Backbone", settings: Optimisation) -> torch.optim.AdamW:
     """AdamW over what trains; embedding and head rows take `embedding_rate`, None freezes them."""
     model = backbone.language_model
     tables = {
@@ -59,7 +65,7 @@ class Checkpoint:
     def __init__(
         self,
         folder: Path,
-        backbone: Backbone,
+        backbone: "Backbone",
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LambdaLR,
     ) -> None:
@@ -126,10 +132,6 @@ class Checkpoint:
             torch.cuda.set_rng_state_all(generators["cuda"])
         return state["step"], state["facts"]
 
-    def remove(self) -> None:
-        """The stage is done: its result is elsewhere."""
-        self.path.unlink(missing_ok=True)
-
 
 def _generators() -> dict[str, Any]:
     """The states of this process' random generators."""
@@ -139,13 +141,67 @@ def _generators() -> dict[str, Any]:
 
 def check_finite(loss: float, step: int) -> None:
     """Stop at the first loss that is not a number."""
-    if loss != loss or loss in (float("inf"), float("-inf")):
+    if not math.isfinite(loss):
         raise NotFinite(
             f"The loss is {loss} at step {step}: lower recipe.learning_rate"
             " (and recipe.embedding_rate), or raise recipe.warmup."
         )
 
 
-def trainable_count(module: nn.Module) -> int:
-    """Parameters that training changes."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+@dataclass(frozen=True)
+class Run:
+    """Where a loop runs, and who hears of it: nothing in here changes what it computes."""
+
+    accelerator: Accelerator
+    folder: Path  # of checkpoints
+    checkpoint_every: int  # steps
+    on_step: Callable[[int, int, dict[str, float]], None]  # done, of how many, values
+    on_kept: Callable[[int], None] = lambda _: None  # steps that no kill can undo
+
+
+class Steps:
+    """The optimiser steps of a run, of which the first `start` are done; `facts` were kept then.
+
+    Every number from `start` on is to be given to `take`, once there are gradients, and to `end`.
+    """
+
+    def __init__(
+        self, backbone: "Backbone", settings: Optimisation, total: int, seed: int, run: Run
+    ) -> None:
+        self.run, self.total, self.clip = run, total, settings.clip
+        self.optimiser = optimizer(backbone, settings)
+        self.schedule = linear_schedule(self.optimiser, total, settings.warmup)
+        self.checkpoint = Checkpoint(run.folder, backbone, self.optimiser, self.schedule)
+        self.parameters = list(backbone.trainable().values())
+        rank = run.accelerator.process_index
+        torch.manual_seed(seed + rank)  # of dropout
+        self.start, self.facts = self.checkpoint.load(rank)
+        if self.start:
+            run.on_kept(self.start)
+        backbone.train()
+
+    def take(self, number: int, loss: float) -> None:
+        """Change the parameters by the mean of the ranks' gradients, and clear these.
+
+        Raises `NotFinite` where `loss`, the same on all ranks, is not a number.
+        """
+        check_finite(loss, number)
+        average_gradients(self.parameters, self.run.accelerator)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.optimiser.step()
+        self.schedule.step()
+        self.optimiser.zero_grad()
+
+    def end(self, number: int, values: dict[str, float], facts: dict[str, Any]) -> None:
+        """Tell of a step, and keep it with `facts` where it is time to.
+
+        Raises `Interrupted` where the process is to stop, after a step that is kept.
+        """
+        done, accelerator = number + 1, self.run.accelerator
+        self.run.on_step(done, self.total, values)
+        stopping = interruption.requested(accelerator)
+        if stopping or done % self.run.checkpoint_every == 0:
+            self.checkpoint.keep(done, facts, accelerator)
+            self.run.on_kept(done)
+        if stopping:
+            raise interruption.stop()

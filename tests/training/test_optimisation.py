@@ -16,7 +16,6 @@ from lion_sweep.training.optimisation import (
     check_finite,
     linear_schedule,
     optimizer,
-    trainable_count,
 )
 from lion_sweep.training.settings import Optimisation
 
@@ -78,7 +77,8 @@ def test_embedding_rows_are_frozen_without_a_rate(backbone: Backbone, recipe: Re
     tables = 2 * 97 * 32
     everything = sum(parameter.numel() for parameter in backbone.parameters())
     assert sum(parameter.numel() for parameter in layers["params"]) == everything - tables
-    assert trainable_count(backbone) == everything - tables
+    trains = backbone.trainable().values()
+    assert sum(parameter.numel() for parameter in trains) == everything - tables
 
 
 def test_adapters_are_all_that_trains(backbone: Backbone, recipe: Recipe) -> None:
@@ -143,9 +143,6 @@ def test_without_a_checkpoint_a_run_starts_at_0(
     run.checkpoint.save(2, {})
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
     assert run.checkpoint.load()[0] == 2
-    run.checkpoint.remove()
-    run.checkpoint.remove()
-    assert run.checkpoint.load() == (0, {})
 
 
 def test_a_broken_checkpoint_is_named(
