@@ -65,7 +65,12 @@ def run(cell: Cell, shop: Workshop) -> Result:
             data=own,
             site=shop.execution.site.name,
             precision=cell.config.recipe.precision.name,
-            device=_device(shop, trained),
+            device={
+                "name": shop.execution.device.name,
+                "peak_flops": shop.execution.device.peak_flops,
+                "count": trained.facts["devices"],  # those that trained
+                "train_seconds": trained.facts["seconds"],
+            },
             backbone={
                 "name": stages.blueprint.name,
                 "start": stages.blueprint.start,
@@ -91,15 +96,6 @@ def run(cell: Cell, shop: Workshop) -> Result:
             }
         )
     return result
-
-
-def _device(shop: Workshop, trained: Done) -> dict[str, Any]:
-    return {
-        "name": shop.execution.device.name,
-        "peak_flops": shop.execution.device.peak_flops,
-        "count": trained.facts["devices"],  # those that trained
-        "train_seconds": trained.facts["seconds"],
-    }
 
 
 def _gain(cell: Cell, after: Scores, before: Scores) -> dict[str, float | None]:

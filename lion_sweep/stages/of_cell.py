@@ -16,7 +16,7 @@ from lion_sweep.data.texts import Texts
 from lion_sweep.stages.adapt import AdaptDecoder
 from lion_sweep.stages.backbone import Asked, Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
-from lion_sweep.stages.encode import CellWeights, Encode, Weights
+from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
 from lion_sweep.stages.negatives import Given, Mine, groups_of
 from lion_sweep.stages.score import Score, Scored, bm25
 from lion_sweep.stages.search import Search, engine_of
@@ -53,6 +53,12 @@ class CellStages:
         """Every stage by its title, what is read before what reads it."""
         scores = (found.score for found in (self.untrained, *self.trained.values()))
         return ancestry((*scores, *self.bm25.values()))
+
+    def encoding_jobs(self, jobs: int) -> list[EncodingJob]:
+        """So many jobs: the trained passages first, then the untrained ones."""
+        encoders = (*self.trained.values(), self.untrained)
+        passages = [found.passages for found in encoders]
+        return [EncodingJob(passages, number, jobs) for number in range(1, jobs + 1)]
 
     @property
     def checksums(self) -> dict[str, str]:
