@@ -84,7 +84,15 @@ def run(cell: Cell, shop: Workshop) -> Result:
             efficiency={name: found.efficiency(shop) for name, found in stages.trained.items()},
             ledger=_ledger(cell, shop, adapted, trained),
             stages=_stages(cell, shop),
-            collections=_collections(cell),
+            collections={
+                name: {
+                    "checksum": collection.checksum,
+                    "group": cell.config.evaluation.group_of(name),
+                    "documents": len(collection.documents),
+                    "queries": len(collection.asked(split)),
+                }
+                for name, (collection, split) in stages.sets.items()
+            },
             versions=versions(),
             environment=environment(),
         )
@@ -130,15 +138,3 @@ def _stages(cell: Cell, shop: Workshop) -> dict[str, dict[str, Any]]:
             "reused": done.reused if done else None,
         }
     return found
-
-
-def _collections(cell: Cell) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "checksum": collection.checksum,
-            "group": cell.config.evaluation.group_of(name),
-            "documents": len(collection.documents),
-            "queries": len(collection.asked(split)),
-        }
-        for name, (collection, split) in cell.stages.sets.items()
-    }

@@ -24,10 +24,9 @@ def engine_of(evaluation: Evaluation, is_sparse: bool) -> Mapping[str, Any]:
     if not is_sparse:
         half = evaluation.dense_precision is DensePrecision.float16
         return {"name": HALF if half else FLAT}
-    name = evaluation.sparse_engine.name
-    if evaluation.sparse_engine is SparseEngine.seismic:
-        return {"name": name, **asdict(evaluation.seismic)}
-    return {"name": name}
+    engine = evaluation.sparse_engine
+    settings = asdict(evaluation.seismic) if engine is SparseEngine.seismic else {}
+    return {"name": engine.name, **settings}
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,9 +52,7 @@ def _sampler(path: Path, batch_size: int, negatives: int, seed: int) -> Sampler:
     return Sampler(_groups(path), batch_size, negatives, seed)
 
 
-@lru_cache(maxsize=4)
-def _groups(path: Path) -> Groups:
-    return Groups.load(path)
+_groups = lru_cache(maxsize=4)(Groups.load)
 
 
 @lru_cache(maxsize=32)  # the cells of a grid share their steps
@@ -119,14 +117,10 @@ class TrainCell(Stage):
         def counts(micro_batch_tokens: int) -> LengthCounts:
             return _length_counts(folders, sampler, lengths, micro_batch_tokens, execution.devices)
 
-        return Fit.settled(self.trained, execution, counts)
-
-    @property
-    def trained(self) -> Trained:
-        """What its cost depends on, besides the lengths of its texts."""
-        chunk = self.start.settings.chunk if self.start.settings.steps else 0
-        blueprint, sparse = self.start.blueprint, self.supervision.sparse
-        return Trained(self.start.decoder, blueprint.tied, sparse, self.budget, chunk)
+        start, sparse = self.start, self.supervision.sparse
+        chunk = start.settings.chunk if start.settings.steps else 0
+        trained = Trained(start.decoder, start.blueprint.tied, sparse, self.budget, chunk)
+        return Fit.settled(trained, execution, counts)
 
     @property
     def untaught(self) -> Draws:

@@ -91,11 +91,6 @@ class Fit:
         """Over which a step is shared."""
         return self.execution.devices
 
-    @property
-    def shardable(self) -> bool:
-        """Whether there are frozen layers, and devices to spread them over."""
-        return _shardable(self.execution, self.trained.decoder.lora)
-
     @cached_property
     def spending(self) -> Spending:
         """Steps, FLOPs and tokens that the budget buys."""
@@ -124,11 +119,6 @@ class Fit:
             first += len(padded_S)
         return found
 
-    @property
-    def _first(self) -> int:
-        """Steps of the first block: what is decided by them holds before their number is known."""
-        return self.counts.sampler.steps_per_block
-
     @cached_property
     def memory(self) -> Memory:
         """The most that a device holds at once, in the step with the most padded tokens."""
@@ -140,9 +130,10 @@ class Fit:
         The largest halving where gradients are cached; otherwise it saves nothing. None where not
         even one text of the longest fits.
         """
-        tokens = self.counts.tokens
+        # Of the first block: what is decided by it holds before the number of steps is known.
+        tokens, steps = self.counts.tokens, self.counts.sampler.steps_per_block
         while tokens >= max(self.counts.longest, self.trained.least_tokens):
-            if self._memory(self._first, tokens).total <= limit:
+            if self._memory(steps, tokens).total <= limit:
                 return tokens
             if not self.caches:
                 return None
@@ -155,7 +146,8 @@ class Fit:
             return "recipe.gradient_cache=always"
         if tokens := self.fitting(0.8 * self.memory.total):
             return f"recipe.micro_batch_tokens={tokens}"
-        return "site.shard=always" if self.shardable and not self.sharded else None
+        shardable = _shardable(self.execution, self.trained.decoder.lora)
+        return "site.shard=always" if shardable and not self.sharded else None
 
     def _memory(self, steps: int, tokens: int) -> Memory:
         step, trained = self.counts.sampler.step(self._largest_step(steps)), self.trained

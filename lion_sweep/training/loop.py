@@ -123,4 +123,4 @@ def train(
         steps.take(number, mean_over_ranks(named["loss"], accelerator))
         losses.append(round(named["loss"], 6))
         steps.end(number, named, facts())
-    return facts() | {"trainable_parameters": sum(p.numel() for p in steps.parameters)}
+    return facts() | {"trainable_parameters": sum(p.numel() for p in steps.parameters.values())}
