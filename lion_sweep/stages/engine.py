@@ -175,17 +175,15 @@ def run(
         return stage
     folder = root / "stages" / name_of(name, specification)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    finished = find(root, name, specification)
-    if finished:
-        team.tell(finished)
-        return finished
     with ExitStack() as held:
-        try:
-            held.enter_context(locked(_lock(folder), crew.owner, wait))
-        except Busy as error:
-            team.tell(error)
-            raise
-        finished = find(root, name, specification)  # another process may have done it meanwhile
+        finished = find(root, name, specification)
+        if not finished:
+            try:
+                held.enter_context(locked(_lock(folder), crew.owner, wait))
+            except Busy as error:
+                team.tell(error)
+                raise
+            finished = find(root, name, specification)  # another process may have just done it
         if finished:
             team.tell(finished)
             return finished

@@ -101,14 +101,10 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     )
     passages = Tokenise(own.documents, decoder.tokenizer, longest, title="passage tokens")
     caches = {own.queries.checksum: queries, own.documents.checksum: passages}
+    chunks = passages.cut(recipe.adapt.length)
+    rates = Optimisation.of(recipe, recipe.adapt.learning_rate, recipe.adapt.embedding_rate)
     adapt = AdaptDecoder(
-        decoder,
-        passages.cut(recipe.adapt.length),
-        recipe.adapt,
-        recipe.lora,
-        Optimisation.of(recipe, recipe.adapt.learning_rate, recipe.adapt.embedding_rate),
-        recipe.precision,
-        config.seed,
+        decoder, chunks, recipe.adapt, recipe.lora, rates, recipe.precision, config.seed
     )
     negatives = groups_of(config, shop, own)
     teacher = teacher_of(config, shop, own, negatives) if config.loss.needs_teacher else None
@@ -126,19 +122,11 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         meant_for=meant_for(config, decoder.key),
     )
     tokeniser = Tokeniser(decoder.tokenizer, caches)
-    return CellStages(
-        sets,
-        negatives,
-        teacher,
-        adapt,
-        train,
-        scored(config, tokeniser, CellWeights(adapt, encoder), (own, split), "untrained "),
-        {
-            name: scored(config, tokeniser, CellWeights(train, encoder), chosen)
-            for name, chosen in sets.items()
-        },
-        {name: bm25(evaluation, *chosen) for name, chosen in sets.items()},
-    )
+    before, after = CellWeights(adapt, encoder), CellWeights(train, encoder)
+    untrained = scored(config, tokeniser, before, (own, split), "untrained ")
+    trained = {name: scored(config, tokeniser, after, chosen) for name, chosen in sets.items()}
+    references = {name: bm25(evaluation, *chosen) for name, chosen in sets.items()}
+    return CellStages(sets, negatives, teacher, adapt, train, untrained, trained, references)
 
 
 def meant_for(config: Config, base: str) -> dict[str, Any]:
@@ -167,27 +155,15 @@ def scored(
     asked = Asked(collection.queries, judged.asked)
 
     def encode(texts: Texts, ids: Asked | None, length: int, what: str) -> Encode:
-        return Encode(
-            weights,
-            tokeniser.cut(texts, length, f"{what} {name}"),
-            ids,
-            is_sparse,
-            evaluation.kept_terms if is_sparse else None,
-            config.recipe.precision,
-            title=f"encode {title}{what} {name}",
-        )
+        tokens, called = tokeniser.cut(texts, length, f"{what} {name}"), f"{title}{what} {name}"
+        kept, precision = evaluation.kept_terms if is_sparse else None, config.recipe.precision
+        return Encode(weights, tokens, ids, is_sparse, kept, precision, title=f"encode {called}")
 
     passages = encode(collection.documents, None, passage_length, "passages")
     queries = encode(collection.queries, asked, query_length, "queries")
+    documents, engine, called = collection.documents, engine_of(evaluation, is_sparse), title + name
     searched = Search(
-        passages,
-        queries,
-        collection.documents,
-        asked,
-        engine_of(evaluation, is_sparse),
-        evaluation.depth,
-        title=f"search {title}{name}",
+        passages, queries, documents, asked, engine, evaluation.depth, title=f"search {called}"
     )
-    measures = evaluation.measures_of(name)
-    score = Score(searched, judged, measures, title=f"score {title}{name}")
+    score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")
     return Scored(passages, queries, searched, score)

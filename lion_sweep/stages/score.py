@@ -80,12 +80,9 @@ class Scored:
 def bm25(evaluation: Evaluation, collection: Collection, split: str) -> Score:
     """The reference row: BM25 over the same texts."""
     name, judged = collection.name, collection.judgements(split)
+    asked, engine = Asked(collection.queries, judged.asked), BM25Engine(evaluation.bm25_engine)
     searched = SearchBM25(
-        collection.documents,
-        Asked(collection.queries, judged.asked),
-        BM25Engine(evaluation.bm25_engine),
-        evaluation.depth,
-        title=f"search bm25 {name}",
+        collection.documents, asked, engine, evaluation.depth, title=f"search bm25 {name}"
     )
     return Score(searched, judged, evaluation.measures_of(name), title=f"score bm25 {name}")
 

@@ -132,15 +132,11 @@ class TrainCell(Stage):
         """What `plan` steps read."""
         from lion_sweep.training.loop import TrainingData
 
+        sampler, tokens = draws.sampler(shop), fit.counts.tokens
+        queries, passages = self.queries.read(shop), self.passages.read(shop)
+        lengths = self.queries.length, self.passages.length
         return TrainingData(
-            draws.sampler(shop),
-            self.queries.read(shop),
-            self.passages.read(shop),
-            (self.queries.length, self.passages.length),
-            fit.meter,
-            plan,
-            fit.counts.tokens,
-            fit.caches,
+            sampler, queries, passages, lengths, fit.meter, plan, tokens, fit.caches
         )
 
     def steps(self, backbone: "Backbone", data: "TrainingData", run: Run) -> dict[str, Any]:

@@ -49,11 +49,7 @@ class Supervision:
     @classmethod
     def of(cls, config: Config) -> "Supervision":
         """A cell's."""
-        paradigm = config.paradigm
-        return cls(
-            paradigm.name == "sparse",
-            paradigm.temperature,
-            paradigm.teacher_scale if config.loss.needs_teacher else None,
-            config.loss.terms,
-            paradigm.regulariser,
-        )
+        paradigm, loss = config.paradigm, config.loss
+        sparse, temperature = paradigm.name == "sparse", paradigm.temperature
+        scale = paradigm.teacher_scale if loss.needs_teacher else None
+        return cls(sparse, temperature, scale, loss.terms, paradigm.regulariser)
