@@ -17,7 +17,7 @@ from lion_sweep.config import Adapt, Budget, BudgetKind, Lora
 from lion_sweep.config.site import When
 from lion_sweep.cost.memory import Decoder, Memory, mntp_memory, training_memory, weight_bytes
 from lion_sweep.cost.meter import Meter, Spending
-from lion_sweep.data.batches import micro_batches
+from lion_sweep.data.batches import Step, micro_batches
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
 from lion_sweep.machine.execution import Execution
@@ -147,13 +147,9 @@ class Fit:
     @cached_property
     def meter(self) -> Meter:
         """Prices of the texts of a step."""
-        decoder = self.trained.decoder
+        decoder, sparse, longest = self.trained.decoder, self.trained.sparse, self.counts.longest
         return Meter.of_training(
-            decoder.shape,
-            self.counts.longest,
-            sparse=self.trained.sparse,
-            lora=decoder.lora,
-            cached=self.caches,
+            decoder.shape, longest, sparse=sparse, lora=decoder.lora, cached=self.caches
         )
 
     def _largest_step(self, steps: int) -> int:
@@ -199,24 +195,16 @@ class Fit:
 
     def _memory(self, steps: int, tokens: int) -> Memory:
         step, trained = self.counts.sampler.step(self._largest_step(steps)), self.trained
-        parts = (self.counts.lengths(part) for part in step.split(self.devices))
-        return max(
-            (
-                training_memory(
-                    trained.decoder,
-                    [
-                        (len(rows), int(length_N[rows].max()))
-                        for rows in micro_batches(length_N, tokens)
-                    ],
-                    tied=trained.tied,
-                    sparse=trained.sparse,
-                    cached=self.caches,
-                    shards=self.devices if self.sharded else 1,
-                )
-                for length_N in parts
-            ),
-            key=lambda memory: memory.total,
-        )
+        tied, sparse, shards = trained.tied, trained.sparse, self.devices if self.sharded else 1
+
+        def needed(part: Step) -> Memory:
+            length_N = self.counts.lengths(part)
+            parts = [(len(r), int(length_N[r].max())) for r in micro_batches(length_N, tokens)]
+            return training_memory(
+                trained.decoder, parts, tied=tied, sparse=sparse, cached=self.caches, shards=shards
+            )
+
+        return max(map(needed, step.split(self.devices)), key=lambda memory: memory.total)
 
 
 @dataclass(frozen=True)
@@ -242,15 +230,13 @@ class ChunkFit:
         usable, fit = execution.device.usable_bytes, cls(1, False)
         shard = execution.shard if _shardable(execution, decoder.lora) else When.never
         for sharded in CHOICES[shard]:
+            shards = execution.devices if sharded else 1
             rows = max(1, execution.micro_batch_tokens // settings.chunk)
             while rows:
                 fit = cls(rows, sharded)
+                predicted = round(rows * settings.chunk * settings.mask_probability)
                 memory = mntp_memory(
-                    decoder,
-                    (rows, settings.chunk),
-                    predicted=round(rows * settings.chunk * settings.mask_probability),
-                    tied=tied,
-                    shards=execution.devices if sharded else 1,
+                    decoder, (rows, settings.chunk), predicted=predicted, tied=tied, shards=shards
                 )
                 if usable is None or memory.total <= usable:
                     return fit
