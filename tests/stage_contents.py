@@ -9,6 +9,7 @@ from scipy import sparse
 
 from lion_sweep.cell import run
 from lion_sweep.cell.cell import Cell
+from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.config.site import SiteName
 from lion_sweep.files import read_json
 from lion_sweep.machine.execution import Execution
@@ -22,7 +23,7 @@ def done(cell: Cell) -> Cell:
     shop = Workshop(
         Path(cell.config.paths.root), progress, Execution.of(cell.config, SiteName.laptop)
     )
-    cell.freeze()
+    Task(CELL, cell.id, cell.config).freeze()
     cell.write_result(run.run(cell, shop))
     return cell
 

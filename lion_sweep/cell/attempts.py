@@ -7,20 +7,15 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.errors import (
-    FULL_DISK,
-    Interrupted,
-    NoProgress,
-    NotFinite,
-    OutOfMemory,
-    Superseded,
-    UserError,
-)
-from lion_sweep.stages.engine import write_json
+from lion_sweep import errors
+from lion_sweep.errors import UserError
+from lion_sweep.files import read_json, write_json
 
 WHEREABOUTS = "progress.json"
 
@@ -29,15 +24,15 @@ def failure_class(error: BaseException) -> str:
     """What kind of failure an exception is, in the words of the status table."""
     import torch  # here, as who only reads records need not wait for it
 
-    if isinstance(error, NotFinite):
+    if isinstance(error, errors.NotFinite):
         return "NaN"
-    if isinstance(error, NoProgress):
+    if isinstance(error, errors.NoProgress):
         return "no progress"
-    if isinstance(error, MemoryError | OutOfMemory | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | errors.OutOfMemory | torch.OutOfMemoryError):
         return "out of memory"
     if isinstance(error, UserError):
         return "configuration"
-    if isinstance(error, OSError) and error.errno in FULL_DISK:
+    if isinstance(error, OSError) and error.errno in errors.FULL_DISK:
         return "disk full"
     if isinstance(error, KeyboardInterrupt):
         return "cancelled"
@@ -52,16 +47,11 @@ def read_attempts(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _mark(folder: Path) -> list[str]:
-    path = folder / WHEREABOUTS
-    return json.loads(path.read_text(encoding="utf-8"))["mark"] if path.is_file() else []
-
-
 @dataclass
 class Attempt:
     """This process' attempt; its record tells who, where, how it began and how it ended."""
 
-    folder: Path
+    path: Path  # of the record
     record: dict[str, Any]
 
     @classmethod
@@ -72,16 +62,13 @@ class Attempt:
         `NoProgress` after `limit` attempts of one job that kept nothing new.
         """
         (folder / "attempts").mkdir(parents=True, exist_ok=True)
-        before = read_attempts(folder)
-        mark = _mark(folder)
-        number = len(before) + 1
-        while True:
+        before, whereabouts = read_attempts(folder), folder / WHEREABOUTS
+        mark = read_json(whereabouts)["mark"] if whereabouts.is_file() else []
+        for number in count(len(before) + 1):
             path = folder / "attempts" / f"{number:04d}.json"
-            try:
+            with suppress(FileExistsError):
                 path.touch(exist_ok=False)
                 break
-            except FileExistsError:
-                number += 1
         record = {
             "number": number,
             "job": job,
@@ -93,15 +80,15 @@ class Attempt:
             "outcome": "running",
             "failure": None,
         }
-        attempt = cls(folder, record)
-        attempt._write()
-        idle = 0
-        for earlier in reversed(before):
-            if (earlier.get("mark"), earlier.get("job")) != (mark, job):
-                break
-            idle += 1
+        attempt = cls(path, record)
+        write_json(path, record)
+
+        def in_vain(earlier: dict[str, Any]) -> bool:
+            return (earlier.get("mark"), earlier.get("job")) == (mark, job)
+
+        idle = len(list(takewhile(in_vain, reversed(before))))
         if job and idle >= limit:
-            error = NoProgress(
+            error = errors.NoProgress(
                 f"{idle} attempts in a row ended without anything new kept: look at the log, then "
                 "lower recipe.checkpoint_every, or raise site.time_limit or site.attempts."
             )
@@ -109,24 +96,16 @@ class Attempt:
             raise error
         return attempt
 
-    @property
-    def path(self) -> Path:
-        """Its record's file."""
-        return self.folder / "attempts" / f"{self.record['number']:04d}.json"
-
-    def _write(self) -> None:
-        write_json(self.path, self.record)
-
     def end(self, error: BaseException | None) -> None:
         """How it ended: finished, interrupted, superseded or failed."""
         self.record["ended"] = time.time()
         if error is None:
             self.record["outcome"] = "finished"
-        elif isinstance(error, Interrupted | Superseded):
+        elif isinstance(error, errors.Interrupted | errors.Superseded):
             self.record["outcome"] = type(error).__name__.lower()
         else:
             plainly = isinstance(error, UserError | OSError)
             message = str(error) if plainly else f"{type(error).__name__}: {error}"
             self.record["outcome"] = "failed"
             self.record["failure"] = {"class": failure_class(error), "message": message}
-        self._write()
+        write_json(self.path, self.record)

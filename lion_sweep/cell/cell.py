@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lion_sweep.cell.names import axes, full_names, label, settings
-from lion_sweep.cell.result import RESULT, Result, read_result, write_result
-from lion_sweep.config import Config, write_config
-from lion_sweep.files import key_of
+from lion_sweep.cell.result import RESULT, Result, read_result
+from lion_sweep.config import Config
+from lion_sweep.files import key_of, write_json
 from lion_sweep.stages.of_cell import CellStages
 
 
@@ -47,15 +47,10 @@ class Cell:
         """Whether the cell has its result."""
         return self.result_path.is_file()
 
-    def freeze(self) -> None:
-        """Write the settled configuration, with the axes and the id on top."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_config(self.config, self.folder, {"id": self.id, "axes": axes(self.config)})
-
     def read_result(self) -> Result:
         """The result of a complete cell. Raises `UserError` where it is of another version."""
         return read_result(self.result_path)
 
     def write_result(self, result: Result) -> None:
         """Atomically."""
-        write_result(self.result_path, result)
+        write_json(self.result_path, result)

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,10 +28,8 @@ def versions() -> dict[str, str]:
     """Of Python and of the packages that compute; those that are not here are left out."""
     found = {"python": platform.python_version()}
     for package in VERSIONS:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -65,15 +64,15 @@ def processor() -> str:
 def code() -> dict[str, Any]:
     """The commit of the code and whether its tree was changed since; None outside a checkout."""
     root = Path(__file__).parent.parent.parent
-    if not (root / ".git").exists():
-        return {"commit": None, "changed": None}
+    found: dict[str, Any] = {"commit": None, "changed": None}
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(root), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    try:
-        commit = git("rev-parse", "HEAD")
-        return {"commit": commit, "changed": bool(git("status", "--porcelain", "--", "lion_sweep"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "changed": None}
+    if (root / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            commit = git("rev-parse", "HEAD")
+            changes = git("status", "--porcelain", "--", "lion_sweep")
+            found = {"commit": commit, "changed": bool(changes)}
+    return found

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from lion_sweep.errors import UserError
-from lion_sweep.files import write_json
 
 RESULT = "result.json"
 # Raised when a key changes what it means, or one that is needed comes to be.
@@ -42,29 +41,9 @@ class Result(TypedDict):
     environment: dict[str, Any]  # what else could make two machines differ, see environment.py
 
 
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "id": str,
-    "axes": dict,
-    "ladder": str,
-    "seed": int,
-    "data": str,
-    "scores": dict,
-}
-OBJECTS = (
-    "config",
-    "backbone",
-    "untrained",
-    "gain",
-    "bm25",
-    "efficiency",
-    "collections",
-    "ledger",
-    "stages",
-    "versions",
-    "environment",
-    "device",
-    "teacher",
-)
+# What a result cannot be without, and what reads as empty where it is missing.
+KINDS = {"id": str, "axes": dict, "ladder": str, "seed": int, "data": str, "scores": dict}
+OBJECTS = set(Result.__annotations__) - {*KINDS, "format", "site", "precision"}
 
 
 def read_result(path: Path) -> Result:
@@ -88,14 +67,13 @@ def read_result(path: Path) -> Result:
         )
     for key, kind in KINDS.items():
         if not isinstance(record.get(key), kind):
-            name = kind.__name__ if isinstance(kind, type) else "/".join(k.__name__ for k in kind)
-            raise UserError(f"{path}: key '{key}' is missing or not of type {name}")
+            raise UserError(f"{path}: key '{key}' is missing or not of type {kind.__name__}")
     for collection, scores in record["scores"].items():
         if not isinstance(scores, dict) or not all(
             isinstance(value, int | float | None) for value in scores.values()
         ):
             raise UserError(f"{path}: scores of '{collection}' are not numbers by measure")
-    for key in OBJECTS:
+    for key in sorted(OBJECTS):
         if not isinstance(record.get(key) or {}, dict):
             raise UserError(f"{path}: key '{key}' is not an object")
         record.setdefault(key, None if key == "teacher" else {})
@@ -110,8 +88,3 @@ def of_another(path: Path) -> bool:
     except UserError:
         return True
     return False
-
-
-def write_result(path: Path, result: Result) -> None:
-    """Atomically."""
-    write_json(path, result)

@@ -66,7 +66,12 @@ def run(cell: Cell, shop: Workshop) -> Result:
             data=own,
             site=shop.execution.site.name,
             precision=cell.config.recipe.precision.name,
-            device=_device(shop, trained),
+            device={
+                "name": shop.execution.device.name,
+                "peak_flops": shop.execution.device.peak_flops,
+                "count": trained.facts["devices"],  # those that trained
+                "train_seconds": trained.facts["seconds"],
+            },
             backbone={
                 "name": stages.blueprint.name,
                 "start": stages.blueprint.start,
@@ -80,7 +85,15 @@ def run(cell: Cell, shop: Workshop) -> Result:
             efficiency={name: found.efficiency(shop) for name, found in stages.trained.items()},
             ledger=_ledger(cell, shop, adapted, trained),
             stages=_stages(cell, shop),
-            collections=_collections(cell),
+            collections={
+                name: {
+                    "checksum": collection.checksum,
+                    "group": cell.config.evaluation.group_of(name),
+                    "documents": len(collection.documents),
+                    "queries": len(collection.asked(split)),
+                }
+                for name, (collection, split) in stages.sets.items()
+            },
             versions=versions(),
             environment=environment(),
         )
@@ -92,15 +105,6 @@ def run(cell: Cell, shop: Workshop) -> Result:
             }
         )
     return result
-
-
-def _device(shop: Workshop, trained: Done) -> dict[str, Any]:
-    return {
-        "name": shop.execution.device.name,
-        "peak_flops": shop.execution.device.peak_flops,
-        "count": trained.facts["devices"],  # those that trained
-        "train_seconds": trained.facts["seconds"],
-    }
 
 
 def _gain(cell: Cell, after: Scores, before: Scores) -> dict[str, float | None]:
@@ -135,15 +139,3 @@ def _stages(cell: Cell, shop: Workshop) -> dict[str, dict[str, Any]]:
             "reused": done.reused if done else None,
         }
     return found
-
-
-def _collections(cell: Cell) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "checksum": collection.checksum,
-            "group": cell.config.evaluation.group_of(name),
-            "documents": len(collection.documents),
-            "queries": len(collection.asked(split)),
-        }
-        for name, (collection, split) in cell.stages.sets.items()
-    }

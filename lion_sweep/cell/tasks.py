@@ -98,23 +98,14 @@ def tasks_of(cells: list["Cell"]) -> list[Task]:
         if stages.teacher:
             needed.append(Task(TEACHER, stages.teacher.name, config))
         if config.site.encode_jobs > 1 and not cell.complete:
-            needed += _jobs_of(cell, needed)
+            training = Task(TRAIN, stages.train.name, config, _names(needed))
+            needs = (*training.needs, training.name)
+            jobs = stages.encoding_jobs(config.site.encode_jobs)
+            needed += [training, *(Task(ENCODE, j.name, config, needs, j.number) for j in jobs)]
         for task in needed:
             before.setdefault(task.name, task)
         of_cells.append(Task(CELL, cell.id, config, _names(needed)))
     return [*before.values(), *of_cells]
-
-
-def _jobs_of(cell: "Cell", shared: list[Task]) -> list[Task]:
-    """The training and the encoding jobs of a cell that waits for some shared stages."""
-    from lion_sweep.stages.jobs import encoding_jobs
-
-    config, needed = cell.config, _names(shared)
-    training = Task(TRAIN, cell.stages.train.name, config, needed)
-    jobs = encoding_jobs(cell.stages, config.site.encode_jobs)
-    return [training] + [
-        Task(ENCODE, job.name, config, (*needed, training.name), job.number) for job in jobs
-    ]
 
 
 def _names(tasks: list[Task]) -> tuple[str, ...]:
@@ -132,12 +123,11 @@ def all_tasks(root: Path) -> list[Task]:
 
     Ones that cannot be read are named and left out.
     """
-    folders = [*sorted((root / "shared").glob("*/")), *sorted((root / "cells").glob("*/"))]
     found = []
-    for folder in folders:
-        if (folder / TASK).is_file():
+    for room in ("shared", "cells"):
+        for frozen in sorted((root / room).glob(f"*/{TASK}")):
             try:
-                found.append(Task.thaw(folder))
+                found.append(Task.thaw(frozen.parent))
             except UserError as error:  # one that cannot be read must not hide the others
                 print(f"left out: {error}", file=sys.stderr)
     return sorted(found, key=lambda task: (KINDS.index(task.kind), label(task.config), task.number))

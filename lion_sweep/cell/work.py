@@ -16,7 +16,6 @@ from lion_sweep.machine.site import world_size
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.engine import Alone, Team
-from lion_sweep.stages.jobs import encoding_jobs
 from lion_sweep.stages.of_cell import stages_of
 from lion_sweep.stages.workshop import Workshop
 
@@ -58,34 +57,27 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
 def _do(task: Task, shop: Workshop) -> None:
     from lion_sweep.cell import run  # here, as it imports the models, which takes seconds
 
-    cell = Cell(task.config, stages_of(task.config, shop))
-    if task.kind == CELL:
-        _check(task, cell.id)
-        result = run.run(cell, shop)
-        if shop.team.leads:
-            cell.write_result(result)
-        return
-    stage = _stage(task, cell)
-    _check(task, stage.name if stage else None)
-    assert stage is not None
-    if task.kind == TRAIN:
-        run.train(cell, shop)
-    else:
-        shop.run(stage)
-
-
-def _stage(task: Task, cell: Cell) -> Stage | None:
-    """What is done when the task is."""
-    stages = cell.stages
+    stages = stages_of(task.config, shop)
+    cell = Cell(task.config, stages)
+    todo: dict[str, Stage | None] = {
+        ADAPT: stages.adapt,
+        TEACHER: stages.teacher,
+        TRAIN: stages.train,
+    }
     if task.kind == ENCODE:
-        return encoding_jobs(stages, task.config.site.encode_jobs)[task.number - 1]
-    return {ADAPT: stages.adapt, TEACHER: stages.teacher, TRAIN: stages.train}[task.kind]
-
-
-def _check(task: Task, name: str | None) -> None:
-    """What a task reads must not have changed since it was given."""
-    if name != task.name:
+        todo[ENCODE] = stages.encoding_jobs(task.config.site.encode_jobs)[task.number - 1]
+    stage = todo.get(task.kind)
+    found = cell.id if task.kind == CELL else stage and stage.name
+    if found != task.name:
         raise UserError(
             f"{task.name} was asked for with other files, or another version of lion_sweep, than "
             "are there now: give the command again, which makes a new cell of them."
         )
+    if task.kind == TRAIN:
+        run.train(cell, shop)
+    elif stage:
+        shop.run(stage)
+    else:
+        result = run.run(cell, shop)
+        if shop.team.leads:
+            cell.write_result(result)

@@ -15,8 +15,7 @@ from lion_sweep.plan.planner import Planner
 from lion_sweep.plan.training import CALIBRATION, TrainingPlan
 from lion_sweep.stages import engine, weights
 from lion_sweep.stages.workshop import Workshop
-from lion_sweep.training import loop
-from lion_sweep.training.run import Run
+from lion_sweep.training.optimisation import Run
 
 # The first steps compile, allocate and warm up; they are not measured.
 WARM_UP, MEASURED = 3, 7
@@ -58,8 +57,7 @@ def _steps(training: TrainingPlan, shop: Workshop, folder: Path) -> dict[str, An
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with weights.compiling(shop, "calibration", backbone):
-        encoder = train.around(backbone)
-        loop.train(encoder, data, train.supervision, train.optimisation, seed, run)
+        train.steps(backbone, data, run)
     _, padded_SL = fit.counts.block(0)
     flops_S = padded_SL @ fit.meter.hardware_L
     # The median, because a step with shapes that are new to the libraries can take seconds.

@@ -13,7 +13,7 @@ from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.tokens import Cut
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.fit import ChunkFit
-from lion_sweep.training.run import Run
+from lion_sweep.training.optimisation import Run
 from lion_sweep.training.settings import Optimisation
 
 
@@ -43,41 +43,28 @@ class AdaptDecoder(Stage):
         from lion_sweep.stages import weights  # which imports the models: seconds
         from lion_sweep.training.adapt import Chunks, adapt
 
-        execution, tokens = shop.execution, self.passages.read(shop)
-        fit = ChunkFit.settled(self.decoder, self.blueprint.tied, self.settings, execution)
+        how, blueprint, tokens = shop.execution, self.blueprint, self.passages.read(shop)
+        fit = ChunkFit.settled(self.decoder, blueprint.tied, self.settings, how)
         backbone = weights.load(
-            self.blueprint, self.lora, execution, None, seed=self.seed, sharded=fit.sharded
+            blueprint, self.lora, how, None, seed=self.seed, sharded=fit.sharded
         )
-        tokens.check_within(len(backbone.head_VD), self.blueprint.source)
-        chunks = Chunks(
-            tokens.joined(self.passages.length),
-            self.blueprint.tokenizer.load_tokenizer(),
-            fit.rows,
-        )
-        run = Run(
-            execution.accelerator,
-            folder,
-            execution.checkpoint_every,
-            shop.progress.step,
-            shop.progress.kept,
-        )
+        tokens.check_within(len(backbone.head_VD), blueprint.source)
+        ids_T = tokens.joined(self.passages.length)
+        chunks = Chunks(ids_T, blueprint.tokenizer.load_tokenizer(), fit.rows)
+        tell, kept = shop.progress.step, shop.progress.kept
+        run = Run(how.accelerator, folder, how.checkpoint_every, tell, kept)
 
         def remedy() -> str | None:
             fewer = fit.rows // 2 * self.settings.chunk
             return f"recipe.micro_batch_tokens={fewer}" if fewer else None
 
-        with (
-            enough_memory("adapt", remedy),
-            weights.compiling(shop, "adapt", backbone) as compiling,
-        ):
+        with enough_memory("adapt", remedy), weights.compiling(shop, "adapt", backbone) as more:
             facts = adapt(
                 backbone, chunks, self.settings, self.optimisation, self.lora, self.seed, run
             )
-        weights.save(backbone, folder, execution)
-        return facts | compiling
+        weights.save(backbone, folder, how)
+        return facts | more
 
     def planned(self) -> Spending:
         """What it should cost."""
-        if self.settings.steps == 0:
-            return Spending()
         return planned_mntp(self.blueprint.shape, self.settings, self.lora)

@@ -1,6 +1,6 @@
 """Where a cell's decoder comes from: built, unpacked from a package, or pretrained; its shape."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -173,5 +173,5 @@ def blueprint_offline(config: Config, shop: Workshop, texts: Collection) -> Blue
 
 
 def _published(shape: FullShape) -> DecoderShape:
-    known = {entry.name for entry in fields(DecoderShape)}
-    return DecoderShape(**{name: value for name, value in asdict(shape).items() if name in known})
+    names = [entry.name for entry in fields(DecoderShape)]
+    return DecoderShape(**{name: getattr(shape, name) for name in names})

@@ -94,8 +94,7 @@ class Stage(ABC):
     @cached_property
     def inputs(self) -> tuple["Stage", ...]:
         """The stages that it reads, in the order of its fields."""
-        found = (_stages(getattr(self, entry.name)) for entry in fields(self))  # type: ignore[arg-type]
-        return tuple(stage for several in found for stage in several)
+        return tuple(_stages([getattr(self, entry.name) for entry in fields(self)]))  # type: ignore[arg-type]
 
     @abstractmethod
     def work(self, shop: "Workshop", folder: Path) -> dict[str, Any]:

@@ -58,18 +58,20 @@ class CellWeights:
     encoder: Mapping[str, Any]
 
     @property
+    def _adapted(self) -> AdaptDecoder:
+        return self.stage.start if isinstance(self.stage, TrainCell) else self.stage
+
+    @property
     def source(self) -> str:
         """Of what was adapted."""
-        start = self.stage.start if isinstance(self.stage, TrainCell) else self.stage
-        return start.blueprint.source
+        return self._adapted.blueprint.source
 
     def load(self, shop: Workshop) -> "Encoder":
         """Adapters merged."""
         from lion_sweep.stages import weights
 
-        start = self.stage.start if isinstance(self.stage, TrainCell) else self.stage
-        folder = shop.folder(self.stage)
-        backbone = weights.load(start.blueprint, start.lora, shop.execution, folder).merged()
+        adapted, folder = self._adapted, shop.folder(self.stage)
+        backbone = weights.load(adapted.blueprint, adapted.lora, shop.execution, folder).merged()
         encoder: Encoder = instantiate(self.encoder, backbone=backbone)
         return encoder
 
@@ -198,30 +200,40 @@ def encode(wanted: Encode, shop: Workshop, folder: Path, shard: int, shards: int
     """A shard of the texts, into `folder`."""
     from lion_sweep.search import encoding
 
-    execution, length = shop.execution, wanted.texts.length
+    how, length, progress = shop.execution, wanted.texts.length, shop.progress
     texts, encoder = wanted.tokens(shop), wanted.loaded(shop)
     vocabulary = encoder.backbone.language_model.config.vocab_size
     texts.check_within(vocabulary, wanted.weights.source)
-    batch_tokens = execution.batch_tokens
-    with enough_memory(
-        wanted.title, lambda: halved("evaluation.batch_tokens", batch_tokens, length)
-    ):
-        encoding.encode(
-            encoder,
-            texts,
-            encoding.Setting(
-                length,
-                batch_tokens,
-                wanted.kept_terms,
-                _meter(encoder, wanted),
-                shard,
-                shards,
-            ),
-            execution.accelerator,
-            folder,
-            shop.progress.step,
-            shop.progress.kept,
-        )
+    tokens, meter = how.batch_tokens, _meter(encoder, wanted)
+    setting = encoding.Setting(length, tokens, wanted.kept_terms, meter, shard, shards)
+    where = how.accelerator, folder, progress.step, progress.kept
+    with enough_memory(wanted.title, lambda: halved("evaluation.batch_tokens", tokens, length)):
+        encoding.encode(encoder, texts, setting, *where)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingJob(Stage):
+    """One of several jobs that take the shards of a cell's passages from each other.
+
+    It is finished when no shard is left that nobody is at.
+    """
+
+    kind = "encoding"
+    together = True
+
+    passages: list[Encode]
+    number: int  # from 1 on
+    jobs: int
+    title: str = beside("encoding")
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        """What the vectors are made from, not the vectors themselves."""
+        return tuple(stage for encode in self.passages for stage in encode.inputs)
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        """How many shards it encoded."""
+        return {"shards": sum(encode.share(shop) for encode in self.passages)}
 
 
 def _rows(asked: Asked) -> NDArray[np.int64]:

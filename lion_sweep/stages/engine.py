@@ -30,7 +30,6 @@ class Done:
     """A finished stage: where it is, what it reported, what it took."""
 
     folder: Path
-    key: str
     facts: dict[str, Any]
     seconds: float
     reused: bool
@@ -77,12 +76,9 @@ def locked(path: Path, owner: str = "", wait: bool = True) -> Iterator[None]:
 
 
 def _same_file(descriptor: int, path: Path) -> bool:
-    held = os.fstat(descriptor)
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
 
 
 def fence_off(root: Path, owner: str) -> None:
@@ -90,7 +86,8 @@ def fence_off(root: Path, owner: str) -> None:
 
     Whatever it still does is lost on it: the stage's folder gets another name.
     """
-    suspects = [path for path in _locks(root) if _held_by(path, owner)]
+    locks = sorted((root / "stages").glob(".*.lock"))
+    suspects = [path for path in locks if _held_by(path, owner)]
     if suspects:
         time.sleep(GRACE_SECONDS)  # a new holder writes its name just after it gets the lock
     for path in suspects:
@@ -98,21 +95,14 @@ def fence_off(root: Path, owner: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def _locks(root: Path) -> list[Path]:
-    return sorted((root / "stages").glob(".*.lock"))
-
-
 def _held_by(path: Path, owner: str) -> bool:
     try:
-        with path.open(encoding="utf-8") as handle:
-            if handle.read() != owner:
-                return False
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
+        with suppress(FileNotFoundError), path.open(encoding="utf-8") as handle:
+            if handle.read() == owner:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
-        return False
+    return False
 
 
 @dataclass(frozen=True)
@@ -135,7 +125,7 @@ def find(root: Path, name: str, specification: dict[str, Any]) -> Done | None:
     try:
         done = read_json(folder / DONE)
         same = key_of(done["specification"]) == key_of(specification)
-        found = Done(folder, key_of(specification), done["facts"], done["seconds"], reused=True)
+        found = Done(folder, done["facts"], done["seconds"], reused=True)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder / DONE} cannot be read ({error!r}): delete {folder}, and the same command "
@@ -185,17 +175,15 @@ def run(
         return stage
     folder = root / "stages" / name_of(name, specification)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    finished = find(root, name, specification)
-    if finished:
-        team.tell(finished)
-        return finished
     with ExitStack() as held:
-        try:
-            held.enter_context(locked(_lock(folder), crew.owner, wait))
-        except Busy as error:
-            team.tell(error)
-            raise
-        finished = find(root, name, specification)  # another process may have done it meanwhile
+        finished = find(root, name, specification)
+        if not finished:
+            try:
+                held.enter_context(locked(_lock(folder), crew.owner, wait))
+            except Busy as error:
+                team.tell(error)
+                raise
+            finished = find(root, name, specification)  # another process may have just done it
         if finished:
             team.tell(finished)
             return finished
@@ -218,7 +206,7 @@ def run(
                 f"{error.strerror}, as {name} wrote below {root}: free some space and give the "
                 "same command again, which goes on from here",
             ) from error
-        stage = Done(folder, folder.name.removeprefix(f"{name}-"), facts, seconds, reused=False)
+        stage = Done(folder, facts, seconds, reused=False)
         team.tell(stage)
         return stage
 

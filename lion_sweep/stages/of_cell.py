@@ -16,7 +16,7 @@ from lion_sweep.data.texts import Texts
 from lion_sweep.stages.adapt import AdaptDecoder
 from lion_sweep.stages.backbone import Asked, Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
-from lion_sweep.stages.encode import CellWeights, Encode, Weights
+from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
 from lion_sweep.stages.negatives import Given, Mine, groups_of
 from lion_sweep.stages.score import Score, Scored, bm25
 from lion_sweep.stages.search import Search, engine_of
@@ -53,6 +53,12 @@ class CellStages:
         """Every stage by its title, what is read before what reads it."""
         scores = (found.score for found in (self.untrained, *self.trained.values()))
         return ancestry((*scores, *self.bm25.values()))
+
+    def encoding_jobs(self, jobs: int) -> list[EncodingJob]:
+        """So many jobs: the trained passages first, then the untrained ones."""
+        encoders = (*self.trained.values(), self.untrained)
+        passages = [found.passages for found in encoders]
+        return [EncodingJob(passages, number, jobs) for number in range(1, jobs + 1)]
 
     @property
     def checksums(self) -> dict[str, str]:
@@ -95,14 +101,10 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     )
     passages = Tokenise(own.documents, decoder.tokenizer, longest, title="passage tokens")
     caches = {own.queries.identity: queries, own.documents.identity: passages}
+    chunks = passages.cut(recipe.adapt.length)
+    rates = Optimisation.of(recipe, recipe.adapt.learning_rate, recipe.adapt.embedding_rate)
     adapt = AdaptDecoder(
-        decoder,
-        passages.cut(recipe.adapt.length),
-        recipe.adapt,
-        recipe.lora,
-        Optimisation.of(recipe, recipe.adapt.learning_rate, recipe.adapt.embedding_rate),
-        recipe.precision,
-        config.seed,
+        decoder, chunks, recipe.adapt, recipe.lora, rates, recipe.precision, config.seed
     )
     negatives = groups_of(config, shop, own)
     teacher = teacher_of(config, shop, own, negatives) if config.loss.needs_teacher else None
@@ -120,19 +122,11 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         meant_for=meant_for(config, decoder.key),
     )
     tokeniser = Tokeniser(decoder.tokenizer, caches)
-    return CellStages(
-        sets,
-        negatives,
-        teacher,
-        adapt,
-        train,
-        scored(config, tokeniser, CellWeights(adapt, encoder), (own, split), "untrained "),
-        {
-            name: scored(config, tokeniser, CellWeights(train, encoder), chosen)
-            for name, chosen in sets.items()
-        },
-        {name: bm25(config, *chosen) for name, chosen in sets.items()},
-    )
+    before, after = CellWeights(adapt, encoder), CellWeights(train, encoder)
+    untrained = scored(config, tokeniser, before, (own, split), "untrained ")
+    trained = {name: scored(config, tokeniser, after, chosen) for name, chosen in sets.items()}
+    references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
+    return CellStages(sets, negatives, teacher, adapt, train, untrained, trained, references)
 
 
 def meant_for(config: Config, base: str) -> dict[str, Any]:
@@ -155,33 +149,22 @@ def scored(
 ) -> Scored:
     """An encoder's stages on a split of a collection; `title` leads their titles."""
     evaluation, (collection, split) = config.evaluation, chosen
-    name, encoder = collection.name, config.paradigm.made_by
+    name, encoder, precision = collection.name, config.paradigm.made_by, config.recipe.precision
+    terms = encoder.over_vocabulary
     query_length, passage_length = evaluation.lengths_of(name)
     judged = collection.judgements(split)
     asked = Asked(collection.queries, collection.asked(split))
 
     def encode(texts: Texts, ids: Asked | None, length: int, what: str) -> Encode:
-        return Encode(
-            weights,
-            tokeniser.cut(texts, length, f"{what} {name}"),
-            ids,
-            encoder.over_vocabulary,
-            evaluation.kept_terms if encoder.over_vocabulary else None,
-            config.recipe.precision,
-            title=f"encode {title}{what} {name}",
-        )
+        tokens, called = tokeniser.cut(texts, length, f"{what} {name}"), f"{title}{what} {name}"
+        kept = evaluation.kept_terms if terms else None
+        return Encode(weights, tokens, ids, terms, kept, precision, title=f"encode {called}")
 
     passages = encode(collection.documents, None, passage_length, "passages")
     queries = encode(collection.queries, asked, query_length, "queries")
+    documents, engine, called = collection.documents, engine_of(config, encoder.kind), title + name
     searched = Search(
-        passages,
-        queries,
-        collection.documents,
-        asked,
-        engine_of(config, encoder.kind),
-        evaluation.depth,
-        title=f"search {title}{name}",
+        passages, queries, documents, asked, engine, evaluation.depth, title=f"search {called}"
     )
-    measures = evaluation.measures_of(name)
-    score = Score(searched, judged, measures, title=f"score {title}{name}")
+    score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")
     return Scored(passages, queries, searched, score)

@@ -82,12 +82,9 @@ def bm25(config: Config, collection: Collection, split: str) -> Score:
     """The reference row: BM25 over the same texts."""
     evaluation = config.evaluation
     name, judged = collection.name, collection.judgements(split)
+    asked, engine = Asked(collection.queries, collection.asked(split)), engine_of(config, WORDS)
     searched = SearchWords(
-        collection.documents,
-        Asked(collection.queries, collection.asked(split)),
-        engine_of(config, WORDS),
-        evaluation.depth,
-        title=f"search bm25 {name}",
+        collection.documents, asked, engine, evaluation.depth, title=f"search bm25 {name}"
     )
     return Score(searched, judged, evaluation.measures_of(name), title=f"score bm25 {name}")
 

@@ -26,15 +26,10 @@ class TeacherEncoder:
 
     def ready(self, shop: Workshop) -> Encoder:
         """With its tokens read and its prices known; no weights are loaded."""
-        length = self.queries.length
-        meter = Meter.of_teacher(self.weights.config(), length)
-        return Encoder(
-            self.weights.source,
-            self.queries.cut(length).read(shop),
-            self.passages.cut(length).read(shop),
-            meter,
-            self.weights.revision,
-        )
+        weights, caches, length = self.weights, (self.queries, self.passages), self.queries.length
+        queries, passages = (cache.cut(length).read(shop) for cache in caches)
+        meter = Meter.of_teacher(weights.config(), length)
+        return Encoder(weights.source, queries, passages, meter, weights.revision)
 
 
 @dataclass(frozen=True, eq=False)

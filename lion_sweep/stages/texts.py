@@ -17,7 +17,6 @@ from lion_sweep.data.collection import Collection, Qrels, read_qrels, write
 from lion_sweep.data.places import Place, place
 from lion_sweep.data.texts import Texts
 from lion_sweep.stages.base import Stage, beside
-from lion_sweep.stages.engine import Done
 from lion_sweep.stages.workshop import Workshop
 
 EvaluationSets = dict[str, tuple[Collection, str]]
@@ -113,25 +112,20 @@ def _collection(
     where = place(path)
     queries = dict.fromkeys(layout.queries.format(split=split) for split in splits)
 
-    def imported(names: Sequence[str], title: str) -> Done:
+    def imported(names: Sequence[str], title: str) -> Texts:
         files = tuple(File.of(shop, where, name) for name in names)
-        return shop.run(ImportTexts(files, title=title))
+        done = shop.run(ImportTexts(files, title=title))
+        told = done.facts
+        return _texts(done.folder, told["checksum"], told["empty"], told["repeated"])
 
-    documents = imported([layout.corpus], f"corpus {name}")
-    asked = imported(list(queries), f"queries {name}")
+    read = imported([layout.corpus], f"corpus {name}"), imported(list(queries), f"queries {name}")
     judged = [where.identity(layout.qrels.format(split=split), shop.digests) for split in splits]
-    read = _read(documents), _read(asked)
     return Collection(name, *read, _qrels(path, layout.qrels, splits, *read, str(judged)))
 
 
 @lru_cache(maxsize=64)
 def _texts(folder: Path, checksum: str, empty: int, repeated: int) -> Texts:
     return texts.read(folder / TEXTS, checksum, empty=empty, repeated=repeated)
-
-
-def _read(done: Done) -> Texts:
-    facts = done.facts
-    return _texts(done.folder, facts["checksum"], facts["empty"], facts["repeated"])
 
 
 @lru_cache(maxsize=64)

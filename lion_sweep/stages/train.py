@@ -24,12 +24,11 @@ from lion_sweep.stages.teacher import Teach
 from lion_sweep.stages.tokens import Cut
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.fit import Fit, Trained
-from lion_sweep.training.run import Run
+from lion_sweep.training.optimisation import Run
 from lion_sweep.training.settings import Optimisation, Supervision
 
 if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
-    from lion_sweep.models.encoders import Encoder
     from lion_sweep.training.loop import TrainingData
 
 
@@ -53,9 +52,7 @@ def _sampler(path: Path, batch_size: int, negatives: int, seed: int) -> Sampler:
     return Sampler(_groups(path), batch_size, negatives, seed)
 
 
-@lru_cache(maxsize=4)
-def _groups(path: Path) -> Groups:
-    return Groups.load(path)
+_groups = lru_cache(maxsize=4)(Groups.load)
 
 
 @lru_cache(maxsize=32)  # the cells of a grid share their steps
@@ -120,14 +117,10 @@ class TrainCell(Stage):
         def counts(micro_batch_tokens: int) -> LengthCounts:
             return _length_counts(folders, sampler, lengths, micro_batch_tokens, execution.devices)
 
-        return Fit.settled(self.trained, execution, counts)
-
-    @property
-    def trained(self) -> Trained:
-        """What its cost depends on, besides the lengths of its texts."""
-        chunk = self.start.settings.chunk if self.start.settings.steps else 0
-        blueprint, sparse = self.start.blueprint, self.supervision.sparse
-        return Trained(self.start.decoder, blueprint.tied, sparse, self.budget, chunk)
+        start, sparse = self.start, self.supervision.sparse
+        chunk = start.settings.chunk if start.settings.steps else 0
+        trained = Trained(start.decoder, start.blueprint.tied, sparse, self.budget, chunk)
+        return Fit.settled(trained, execution, counts)
 
     @property
     def untaught(self) -> Draws:
@@ -139,57 +132,37 @@ class TrainCell(Stage):
         """What `plan` steps read."""
         from lion_sweep.training.loop import TrainingData
 
+        sampler, tokens = draws.sampler(shop), fit.counts.tokens
+        queries, passages = self.queries.read(shop), self.passages.read(shop)
+        lengths = self.queries.length, self.passages.length
         return TrainingData(
-            draws.sampler(shop),
-            self.queries.read(shop),
-            self.passages.read(shop),
-            (self.queries.length, self.passages.length),
-            fit.meter,
-            plan,
-            fit.counts.tokens,
-            fit.caches,
+            sampler, queries, passages, lengths, fit.meter, plan, tokens, fit.caches
         )
 
-    def around(self, backbone: "Backbone") -> "Encoder":
-        """The cell's way from hidden states to vectors."""
-        encoder: Encoder = instantiate(self.encoder, backbone=backbone)
-        return encoder
+    def steps(self, backbone: "Backbone", data: "TrainingData", run: Run) -> dict[str, Any]:
+        """Train `backbone` in place; what `loop.train` tells of it."""
+        from lion_sweep.training.loop import train
+
+        encoder = instantiate(self.encoder, backbone=backbone)
+        return train(encoder, data, self.supervision, self.optimisation, self.draws.seed, run)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """Planned and spent, every loss, on how many devices."""
         from lion_sweep.stages import weights
-        from lion_sweep.training import loop
 
-        execution = shop.execution
-        fit = self.fit(shop, execution, self.untaught)
-        start, blueprint = self.start, self.start.blueprint
-        backbone = weights.load(
-            blueprint, start.lora, execution, shop.folder(start), sharded=fit.sharded
-        )
+        how, start, blueprint = shop.execution, self.start, self.start.blueprint
+        fit = self.fit(shop, how, self.untaught)
+        backbone = weights.load(blueprint, start.lora, how, shop.folder(start), sharded=fit.sharded)
         data = self.data(shop, fit, self.draws, fit.spending)
         for texts in (data.queries, data.passages):
             texts.check_within(len(backbone.head_VD), blueprint.source)
-        run = Run(
-            execution.accelerator,
-            folder,
-            execution.checkpoint_every,
-            shop.on_step,
-            shop.progress.kept,
-        )
-        with (
-            enough_memory("train", fit.lighter),
-            weights.compiling(shop, "train", backbone) as compiling,
-        ):
-            facts = loop.train(
-                self.around(backbone),
-                data,
-                self.supervision,
-                self.optimisation,
-                self.draws.seed,
-                run,
-            )
-        weights.save(backbone, folder, execution)
-        if execution.leads:
+        tell, kept = shop.on_step, shop.progress.kept
+        run = Run(how.accelerator, folder, how.checkpoint_every, tell, kept)
+        memory = enough_memory("train", fit.lighter)
+        with memory, weights.compiling(shop, "train", backbone) as more:
+            facts = self.steps(backbone, data, run)
+        weights.save(backbone, folder, how)
+        if how.leads:
             write_json(folder / weights.WEIGHTS / weights.MEANT_FOR, dict(self.meant_for))
-        own = {"planned": fit.spending.as_dict(), "devices": execution.accelerator.num_processes}
-        return own | facts | compiling
+        own = {"planned": fit.spending.as_dict(), "devices": how.accelerator.num_processes}
+        return own | facts | more

@@ -25,7 +25,12 @@ def validate(config: Config) -> None:
         "whose test split is scored anyway: give it another name.",
     )
     _check_room(config)
-    _check_negatives(config)
+    depth, negatives = config.recipe.negative_depth, config.loss.negatives
+    require(
+        0 <= negatives <= depth - 1,
+        f"loss.negatives={negatives} are drawn from the first recipe.negative_depth={depth} BM25 "
+        f"hits without the positives: choose 0 to {depth - 1}.",
+    )
     require(
         config.recipe.lora is not None or config.site.shard is not When.always,
         "site.shard=always shards what recipe.lora freezes, and recipe.lora=null trains every "
@@ -54,13 +59,3 @@ def _check_room(config: Config) -> None:
             tokens >= longest,
             f"{key}={tokens} cannot hold one text of {longest} tokens: set it to at least that.",
         )
-
-
-def _check_negatives(config: Config) -> None:
-    """So many can be drawn."""
-    depth, negatives = config.recipe.negative_depth, config.loss.negatives
-    require(
-        0 <= negatives <= depth - 1,
-        f"loss.negatives={negatives} are drawn from the first recipe.negative_depth={depth} BM25 "
-        f"hits without the positives: choose 0 to {depth - 1}.",
-    )

@@ -39,14 +39,13 @@ def load(
     """
     # FSDP2's hooks and modules hold each other; the weights of the last stage have to go first.
     gc.collect()
-    whole = weights is None or lora
-    source = blueprint.source if whole else weights / WEIGHTS  # type: ignore[operator]
-    revision = blueprint.revision if whole else None
-    backbone = Backbone.load(source, execution.frozen_dtype(lora is not None), revision)
-    if lora and weights is not None:
-        backbone = backbone.with_adapter(weights / WEIGHTS)
-    elif lora:
-        backbone = backbone.with_lora(lora, seed)
+    dtype, own = execution.frozen_dtype(lora is not None), weights and weights / WEIGHTS
+    if own and not lora:
+        backbone = Backbone.load(own, dtype)
+    else:
+        backbone = Backbone.load(blueprint.source, dtype, blueprint.revision)
+    if lora:
+        backbone = backbone.with_adapter(own) if own else backbone.with_lora(lora, seed)
     device = execution.accelerator.device
     if sharded:  # before the rest moves: the whole may not fit
         shard(backbone, init_device_mesh(device.type, (execution.accelerator.num_processes,)))

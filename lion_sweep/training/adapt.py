@@ -20,11 +20,9 @@ from lion_sweep.config import Adapt, Lora
 from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Spending, mntp_spending, planned_mntp
 from lion_sweep.errors import UserError
-from lion_sweep.machine import interruption
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.training.optimisation import Checkpoint, check_finite, linear_schedule, optimizer
-from lion_sweep.training.parallel import average_gradients, mean_over_ranks
-from lion_sweep.training.run import Run
+from lion_sweep.training.optimisation import Run, Steps
+from lion_sweep.training.parallel import mean_over_ranks
 from lion_sweep.training.settings import Optimisation
 
 IGNORED = -100
@@ -95,8 +93,9 @@ def adapt(
     """
     accelerator = run.accelerator
     shape = DecoderShape.of(backbone.language_model.config)
+    planned = {"planned": planned_mntp(shape, settings, lora).as_dict()}
     if settings.steps == 0:
-        return {"planned": Spending().as_dict(), "spent": Spending().as_dict()}
+        return planned | {"spent": Spending().as_dict()}
     ids_T = chunks.ids_T
     chunks_NL = ids_T[: len(ids_T) // settings.chunk * settings.chunk].reshape(-1, settings.chunk)
     if len(chunks_NL) == 0:
@@ -105,20 +104,12 @@ def adapt(
             f"recipe.adapt.chunk={settings.chunk}: lower it, or set recipe.adapt.steps=0."
         )
     mask, vocabulary = mask_token(chunks.tokenizer), backbone.head_VD.shape[0]
-    optimiser = optimizer(backbone, optimisation)
-    schedule = linear_schedule(optimiser, settings.steps, optimisation.warmup)
-    checkpoint = Checkpoint(run.folder, backbone, optimiser, schedule)
-    torch.manual_seed(seed + accelerator.process_index)  # of dropout
-    start, facts = checkpoint.load(accelerator.process_index)
-    if start:
-        run.on_kept(start)
-    parameters = list(backbone.trainable().values())
-    spent = Spending(**facts.pop("spent", {}))
+    steps = Steps(backbone, optimisation, settings.steps, seed, run)
+    facts = {"spent": Spending().as_dict()} | steps.facts
     ranks, rank = accelerator.num_processes, accelerator.process_index
     size = settings.batch_size // ranks
     own_B = slice(rank * size, (rank + 1) * size)
-    backbone.train()
-    for number in range(start, settings.steps):
+    for number in range(steps.start, steps.total):
         rng = np.random.default_rng([seed, 2, number])
         rows = rng.integers(0, len(chunks_NL), settings.batch_size)
         inputs, targets = corrupt(
@@ -139,23 +130,10 @@ def adapt(
             accelerator.backward(part)
             loss += part.item()
         loss = mean_over_ranks(loss, accelerator)
-        check_finite(loss, number)
-        average_gradients(parameters, accelerator)
-        torch.nn.utils.clip_grad_norm_(parameters, optimisation.clip)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
-        spent += Spending(steps=1) + mntp_spending(
-            shape, settings, lora, settings.batch_size, asked
-        )
+        steps.take(number, loss)
+        cost = mntp_spending(shape, settings, lora, settings.batch_size, asked)
+        spent = Spending(**facts["spent"]) + Spending(steps=1) + cost
         facts.setdefault("first_loss", loss)
-        facts["last_loss"] = loss
-        run.on_step(number + 1, settings.steps, {"loss": loss})
-        stopping = interruption.requested(accelerator)
-        if stopping or (number + 1) % run.checkpoint_every == 0:
-            checkpoint.keep(number + 1, facts | {"spent": spent.as_dict()}, accelerator)
-            run.on_kept(number + 1)
-        if stopping:
-            raise interruption.stop()
-    planned = planned_mntp(shape, settings, lora)
-    return {"planned": planned.as_dict(), "spent": spent.as_dict(), **facts}
+        facts |= {"spent": spent.as_dict(), "last_loss": loss}
+        steps.end(number, {"loss": loss}, facts)
+    return planned | facts

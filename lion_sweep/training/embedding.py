@@ -41,12 +41,7 @@ class Embedding:
         cached: bool,
     ) -> None:
         """`tokens` bounds the padded tokens of a micro-batch, `cached` says how gradients come."""
-        self.encoder, self.texts, self.accelerator, self.cached = (
-            encoder,
-            texts,
-            accelerator,
-            cached,
-        )
+        self.encoder, self.texts, self.accelerator = encoder, texts, accelerator
         self.lengths_N = np.array([len(text) for text in texts])
         batches = list(micro_batches(self.lengths_N, tokens))
         self.padded_N = np.empty_like(self.lengths_N)
@@ -89,10 +84,9 @@ class Embedding:
 
     def spending(self, meter: Meter) -> Spending:
         """What the texts cost, forward and backward."""
-        spent = Spending()
-        for batch in self.batches:
-            spent += meter.micro_batch(self.lengths_N[batch], int(self.padded_N[batch[0]]))
-        return spent
+        lengths_N, padded_N = self.lengths_N, self.padded_N
+        parts = (meter.micro_batch(lengths_N[b], int(padded_N[b[0]])) for b in self.batches)
+        return sum(parts, Spending())
 
 
 def _generator(device: torch.device) -> Tensor:

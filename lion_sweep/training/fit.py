@@ -1,6 +1,7 @@
-"""How a training fits its device: whole steps or cached gradients, how large its parts, shards.
+"""What a training takes, before anything is loaded: how many steps, and how it fits its device.
 
-None of it changes what a step computes, beyond the rounding of sums.
+The latter is whole steps or cached gradients, how large their parts are, shards. It changes nothing
+of what a step computes, beyond the rounding of sums.
 
 Shapes: S steps of a block, N texts of a step, L a length.
 """
@@ -12,18 +13,65 @@ from itertools import product
 
 import numpy as np
 
-from lion_sweep.config import Adapt, Budget, Lora
+from lion_sweep.config import Adapt, Budget, BudgetKind, Lora
 from lion_sweep.config.site import When
 from lion_sweep.cost.memory import Decoder, Memory, mntp_memory, training_memory, weight_bytes
 from lion_sweep.cost.meter import Meter, Spending
-from lion_sweep.data.batches import micro_batches
+from lion_sweep.data.batches import Step, micro_batches
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
 from lion_sweep.machine.execution import Execution
-from lion_sweep.training.budget import plan
 
 # What to try, in this order.
 CHOICES = {When.auto: (False, True), When.always: (True,), When.never: (False,)}
+MOST_STEPS = 10_000_000  # of a budget: a hundred times as many as any cell of the study takes
+
+
+def plan(budget: Budget, counts: LengthCounts, meter: Meter) -> Spending:
+    """The steps a cell takes: up to the first one whose cumulative useful FLOPs reach the budget.
+
+    Sampling is seeded, so the length of every text is known before training.
+    """
+    total, wanted = Spending(), budget.steps
+    if budget.kind is BudgetKind.epochs:
+        assert budget.epochs is not None
+        wanted = max(1, round(budget.epochs * counts.sampler.steps_per_epoch))
+    if wanted is not None and wanted > MOST_STEPS:
+        raise UserError(
+            f"The budget is {wanted:,} steps, and more than {MOST_STEPS:,} are refused: "
+            f"lower budget.{'epochs' if budget.epochs else 'steps'}."
+        )
+    for real_SL, padded_SL in counts.blocks():
+        if budget.kind is BudgetKind.flops:
+            spent_S = total.useful_flops + np.cumsum((real_SL @ meter.useful_L).astype(object))
+            if total.steps == 0:
+                _require_steps(budget, int(spent_S[0]))
+            taken = int((spent_S < budget.flops).sum()) + 1
+        else:
+            assert wanted is not None
+            taken = wanted - total.steps
+        total += meter.steps(real_SL[:taken], padded_SL[:taken])
+        if taken <= len(real_SL):
+            break
+    return total
+
+
+def _require_steps(budget: Budget, first: int) -> None:
+    """Refuse a budget of less than the first step, or of so many that it was meant for a model of
+    another size."""
+    if budget.flops is None:
+        return
+    if first > budget.flops:
+        raise UserError(
+            f"budget.flops={budget.flops:.3g} is less than one step of {first:.3g} FLOPs: "
+            "raise it, or lower loss.batch_size."
+        )
+    if budget.flops > MOST_STEPS * first:
+        raise UserError(
+            f"budget.flops={budget.flops:.3g} is {budget.flops / first:.2g} steps of {first:.3g} "
+            f"FLOPs, and more than {MOST_STEPS:,} are refused: lower it, raise loss.batch_size, "
+            "or take a larger model (ladder=full)."
+        )
 
 
 @dataclass(frozen=True)
@@ -91,11 +139,6 @@ class Fit:
         """Over which a step is shared."""
         return self.execution.devices
 
-    @property
-    def shardable(self) -> bool:
-        """Whether there are frozen layers, and devices to spread them over."""
-        return _shardable(self.execution, self.trained.decoder.lora)
-
     @cached_property
     def spending(self) -> Spending:
         """Steps, FLOPs and tokens that the budget buys."""
@@ -104,13 +147,9 @@ class Fit:
     @cached_property
     def meter(self) -> Meter:
         """Prices of the texts of a step."""
-        decoder = self.trained.decoder
+        decoder, sparse, longest = self.trained.decoder, self.trained.sparse, self.counts.longest
         return Meter.of_training(
-            decoder.shape,
-            self.counts.longest,
-            sparse=self.trained.sparse,
-            lora=decoder.lora,
-            cached=self.caches,
+            decoder.shape, longest, sparse=sparse, lora=decoder.lora, cached=self.caches
         )
 
     def _largest_step(self, steps: int) -> int:
@@ -124,11 +163,6 @@ class Fit:
             first += len(padded_S)
         return found
 
-    @property
-    def _first(self) -> int:
-        """Steps of the first block: what is decided by them holds before their number is known."""
-        return self.counts.sampler.steps_per_block
-
     @cached_property
     def memory(self) -> Memory:
         """The most that a device holds at once, in the step with the most padded tokens."""
@@ -140,9 +174,10 @@ class Fit:
         The largest halving where gradients are cached; otherwise it saves nothing. None where not
         even one text of the longest fits.
         """
-        tokens = self.counts.tokens
+        # Of the first block: what is decided by it holds before the number of steps is known.
+        tokens, steps = self.counts.tokens, self.counts.sampler.steps_per_block
         while tokens >= max(self.counts.longest, self.trained.least_tokens):
-            if self._memory(self._first, tokens).total <= limit:
+            if self._memory(steps, tokens).total <= limit:
                 return tokens
             if not self.caches:
                 return None
@@ -155,28 +190,21 @@ class Fit:
             return "recipe.gradient_cache=always"
         if tokens := self.fitting(0.8 * self.memory.total):
             return f"recipe.micro_batch_tokens={tokens}"
-        return "site.shard=always" if self.shardable and not self.sharded else None
+        shardable = _shardable(self.execution, self.trained.decoder.lora)
+        return "site.shard=always" if shardable and not self.sharded else None
 
     def _memory(self, steps: int, tokens: int) -> Memory:
         step, trained = self.counts.sampler.step(self._largest_step(steps)), self.trained
-        parts = (self.counts.lengths(part) for part in step.split(self.devices))
-        return max(
-            (
-                training_memory(
-                    trained.decoder,
-                    [
-                        (len(rows), int(length_N[rows].max()))
-                        for rows in micro_batches(length_N, tokens)
-                    ],
-                    tied=trained.tied,
-                    sparse=trained.sparse,
-                    cached=self.caches,
-                    shards=self.devices if self.sharded else 1,
-                )
-                for length_N in parts
-            ),
-            key=lambda memory: memory.total,
-        )
+        tied, sparse, shards = trained.tied, trained.sparse, self.devices if self.sharded else 1
+
+        def needed(part: Step) -> Memory:
+            length_N = self.counts.lengths(part)
+            parts = [(len(r), int(length_N[r].max())) for r in micro_batches(length_N, tokens)]
+            return training_memory(
+                trained.decoder, parts, tied=tied, sparse=sparse, cached=self.caches, shards=shards
+            )
+
+        return max(map(needed, step.split(self.devices)), key=lambda memory: memory.total)
 
 
 @dataclass(frozen=True)
@@ -202,15 +230,13 @@ class ChunkFit:
         usable, fit = execution.device.usable_bytes, cls(1, False)
         shard = execution.shard if _shardable(execution, decoder.lora) else When.never
         for sharded in CHOICES[shard]:
+            shards = execution.devices if sharded else 1
             rows = max(1, execution.micro_batch_tokens // settings.chunk)
             while rows:
                 fit = cls(rows, sharded)
+                predicted = round(rows * settings.chunk * settings.mask_probability)
                 memory = mntp_memory(
-                    decoder,
-                    (rows, settings.chunk),
-                    predicted=round(rows * settings.chunk * settings.mask_probability),
-                    tied=tied,
-                    shards=execution.devices if sharded else 1,
+                    decoder, (rows, settings.chunk), predicted=predicted, tied=tied, shards=shards
                 )
                 if usable is None or memory.total <= usable:
                     return fit

@@ -16,23 +16,10 @@ from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
-from lion_sweep.machine import interruption
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.training.embedding import Embedding
-from lion_sweep.training.optimisation import (
-    Checkpoint,
-    check_finite,
-    linear_schedule,
-    optimizer,
-    trainable_count,
-)
-from lion_sweep.training.parallel import (
-    average_gradients,
-    gather,
-    mean_over_ranks,
-    over_ranks,
-)
-from lion_sweep.training.run import Run
+from lion_sweep.training.optimisation import Run, Steps
+from lion_sweep.training.parallel import gather, mean_over_ranks, over_ranks
 from lion_sweep.training.settings import Optimisation, Supervision
 
 
@@ -112,26 +99,21 @@ def train(
 
     Raises `Interrupted` after a step that is kept.
     """
-    steps, accelerator = data.plan.steps, run.accelerator
-    objective = Objective(supervision)
-    optimiser = optimizer(encoder.backbone, optimisation)
-    schedule = linear_schedule(optimiser, steps, optimisation.warmup)
-    checkpoint = Checkpoint(run.folder, encoder.backbone, optimiser, schedule)
-    torch.manual_seed(seed + accelerator.process_index)
-    start, facts = checkpoint.load(accelerator.process_index)
-    if start:
-        run.on_kept(start)
-    spent = Spending(**facts["spent"]) if facts else Spending()
-    losses: list[float] = facts["loss"] if facts else []
-    seconds = facts["seconds"] if facts else 0.0
-    parameters = list(encoder.backbone.trainable().values())
-    encoder.backbone.train()
-    begun = time.perf_counter()
-    for number in range(start, steps):
+    accelerator, objective = run.accelerator, Objective(supervision)
+    steps = Steps(encoder.backbone, optimisation, data.plan.steps, seed, run)
+    spent = Spending(**steps.facts.get("spent", {}))
+    losses: list[float] = steps.facts.get("loss", [])
+    begun = time.perf_counter() - steps.facts.get("seconds", 0.0)
+
+    def facts() -> dict[str, Any]:
+        seconds = time.perf_counter() - begun
+        return {"spent": spent.as_dict(), "loss": losses, "seconds": seconds}
+
+    for number in range(steps.start, steps.total):
         part = share(data.sampler.step(number), accelerator)
         step, embedding = represent(encoder, part, data, supervision, accelerator)
         spent += Spending(steps=1) + over_ranks(embedding.spending(data.meter), accelerator)
-        terms = objective(step, number / steps)
+        terms = objective(step, number / steps.total)
         accelerator.backward(torch.stack(list(terms.values())).sum())
         named = {name: value.item() for name, value in terms.items()}
         # They hold the graph, and it some activations, through the passes that follow.
@@ -139,25 +121,7 @@ def train(
         embedding.backward()
         del embedding
         named["loss"] = sum(named.values())
-        check_finite(mean_over_ranks(named["loss"], accelerator), number)
-        average_gradients(parameters, accelerator)
-        torch.nn.utils.clip_grad_norm_(parameters, optimisation.clip)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
+        steps.take(number, mean_over_ranks(named["loss"], accelerator))
         losses.append(round(named["loss"], 6))
-        run.on_step(number + 1, steps, named)
-        stopping = interruption.requested(accelerator)
-        if stopping or (number + 1) % run.checkpoint_every == 0:
-            taken = seconds + time.perf_counter() - begun
-            done = {"spent": spent.as_dict(), "loss": losses, "seconds": taken}
-            checkpoint.keep(number + 1, done, accelerator)
-            run.on_kept(number + 1)
-        if stopping:
-            raise interruption.stop()
-    return {
-        "spent": spent.as_dict(),
-        "loss": losses,
-        "seconds": seconds + time.perf_counter() - begun,
-        "trainable_parameters": trainable_count(encoder.backbone),
-    }
+        steps.end(number, named, facts())
+    return facts() | {"trainable_parameters": sum(p.numel() for p in steps.parameters.values())}

@@ -1,8 +1,10 @@
-"""Optimiser, learning-rate schedule, and checkpoints that continue a run bit by bit."""
+"""Optimiser, learning-rate schedule, checkpoints that continue a run bit by bit, and its steps."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -11,15 +13,19 @@ from torch import nn
 
 from lion_sweep.errors import NotFinite, UserError
 from lion_sweep.files import written
-from lion_sweep.models.backbone import Backbone
+from lion_sweep.machine import interruption
+from lion_sweep.training.parallel import average_gradients
 from lion_sweep.training.settings import Optimisation
+
+if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
+    from lion_sweep.models.backbone import Backbone
 
 CHECKPOINT = "checkpoint.pt"
 # Raised when what a checkpoint holds changes.
 FORMAT = 2
 
 
-def optimizer(backbone: Backbone, settings: Optimisation) -> torch.optim.AdamW:
+def optimizer(backbone: "Backbone", settings: Optimisation) -> torch.optim.AdamW:
     """AdamW over what trains; embedding and head rows take `embedding_rate`, None freezes them."""
     model = backbone.language_model
     tables = {
@@ -53,52 +59,48 @@ def linear_schedule(
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 
 
-class Checkpoint:
-    """What a killed run needs to go on as if nothing had happened."""
+def check_finite(loss: float, step: int) -> None:
+    """Stop at the first loss that is not a number."""
+    if not math.isfinite(loss):
+        raise NotFinite(
+            f"The loss is {loss} at step {step}: lower recipe.learning_rate"
+            " (and recipe.embedding_rate), or raise recipe.warmup."
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a loop runs, and who hears of it: nothing in here changes what it computes."""
+
+    accelerator: Accelerator
+    folder: Path  # of checkpoints
+    checkpoint_every: int  # steps
+    on_step: Callable[[int, int, dict[str, float]], None]  # done, of how many, values
+    on_kept: Callable[[int], None] = lambda _: None  # steps that no kill can undo
+
+
+class Steps:
+    """The optimiser steps of a run, of which the first `start` are done; `facts` were kept then.
+
+    Every number from `start` on is to be given to `take`, once there are gradients, and to `end`.
+    """
 
     def __init__(
-        self,
-        folder: Path,
-        backbone: Backbone,
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LambdaLR,
+        self, backbone: "Backbone", settings: Optimisation, total: int, seed: int, run: Run
     ) -> None:
-        self.path = folder / CHECKPOINT
+        self.run, self.total, self.clip = run, total, settings.clip
+        self.path = run.folder / CHECKPOINT
+        self.optimiser = optimizer(backbone, settings)
+        self.schedule = linear_schedule(self.optimiser, total, settings.warmup)
         self.parameters = backbone.trainable()
-        self.parts: dict[str, Any] = {"optimizer": optimiser, "schedule": schedule}
+        torch.manual_seed(seed + run.accelerator.process_index)  # of dropout
+        self.start, self.facts = self._load() if self.path.is_file() else (0, {})
+        if self.start:
+            run.on_kept(self.start)
+        backbone.train()
 
-    def save(
-        self, step: int, facts: dict[str, Any], ranks_rng: Sequence[dict[str, Any]] = ()
-    ) -> None:
-        """Write atomically the state after `step` optimiser steps, and `facts` to remember.
-
-        `ranks_rng` has the generators of every rank, where there are several.
-        """
-        state: dict[str, Any] = {
-            "format": FORMAT,
-            "step": step,
-            "facts": facts,
-            "parameters": {name: p.detach() for name, p in self.parameters.items()},
-            "rng": list(ranks_rng) or [_generators()],
-        }
-        state |= {name: part.state_dict() for name, part in self.parts.items()}
-        with written(self.path) as temporary:
-            torch.save(state, temporary)
-
-    def keep(self, step: int, facts: dict[str, Any], accelerator: Accelerator) -> None:
-        """`save` by one rank; the others wait, so that none stops before it is written.
-
-        Every rank draws its own dropout, so the states of all their generators are kept.
-        """
-        ranks_rng = gather_object([_generators()]) if accelerator.num_processes > 1 else []
-        if accelerator.is_main_process:
-            self.save(step, facts, ranks_rng)
-        accelerator.wait_for_everyone()
-
-    def load(self, rank: int = 0) -> tuple[int, dict[str, Any]]:
-        """Restore the last state; (steps done, facts), or (0, {}) where there is none."""
-        if not self.path.is_file():
-            return 0, {}
+    def _load(self) -> tuple[int, dict[str, Any]]:
+        """Restore the state that was saved last; (steps done, facts)."""
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:
@@ -110,42 +112,67 @@ class Checkpoint:
                 f"{self.path} was written by another version of lion_sweep: delete it to start "
                 "this stage afresh."
             )
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state["parameters"][name])
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        if rank >= len(state["rng"]):
+        if self.run.accelerator.process_index >= len(state["rng"]):
             raise UserError(
                 f"{self.path} is of {len(state['rng'])} processes: go on with as many "
                 "(site.devices), or delete it to start this stage afresh."
             )
-        generators = state["rng"][rank]
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        self.optimiser.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        generators = state["rng"][self.run.accelerator.process_index]
         torch.set_rng_state(generators["cpu"])
         if generators["cuda"]:
             torch.cuda.set_rng_state_all(generators["cuda"])
         return state["step"], state["facts"]
 
-    def remove(self) -> None:
-        """The stage is done: its result is elsewhere."""
-        self.path.unlink(missing_ok=True)
+    def save(self, done: int, facts: dict[str, Any]) -> None:
+        """Write atomically the state after so many steps, and `facts` to remember.
 
+        One rank writes, the others wait, so that none stops before that. Every rank draws its own
+        dropout, so the states of all their generators are kept.
+        """
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        ranks_rng = gather_object([{"cpu": torch.get_rng_state(), "cuda": cuda}])
+        if self.run.accelerator.is_main_process:
+            state = {
+                "format": FORMAT,
+                "step": done,
+                "facts": facts,
+                "parameters": {name: p.detach() for name, p in self.parameters.items()},
+                "rng": ranks_rng,
+                "optimizer": self.optimiser.state_dict(),
+                "schedule": self.schedule.state_dict(),
+            }
+            with written(self.path) as temporary:
+                torch.save(state, temporary)
+        self.run.accelerator.wait_for_everyone()
 
-def _generators() -> dict[str, Any]:
-    """The states of this process' random generators."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    def take(self, number: int, loss: float) -> None:
+        """Change the parameters by the mean of the ranks' gradients, and clear these.
 
+        Raises `NotFinite` where `loss`, the same on all ranks, is not a number.
+        """
+        check_finite(loss, number)
+        parameters = list(self.parameters.values())
+        average_gradients(parameters, self.run.accelerator)
+        torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+        self.optimiser.step()
+        self.schedule.step()
+        self.optimiser.zero_grad()
 
-def check_finite(loss: float, step: int) -> None:
-    """Stop at the first loss that is not a number."""
-    if loss != loss or loss in (float("inf"), float("-inf")):
-        raise NotFinite(
-            f"The loss is {loss} at step {step}: lower recipe.learning_rate"
-            " (and recipe.embedding_rate), or raise recipe.warmup."
-        )
+    def end(self, number: int, values: dict[str, float], facts: dict[str, Any]) -> None:
+        """Tell of a step, and save it with `facts` where it is time to.
 
-
-def trainable_count(module: nn.Module) -> int:
-    """Parameters that training changes."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+        Raises `Interrupted` where the process is to stop, after a step that is saved.
+        """
+        done = number + 1
+        self.run.on_step(done, self.total, values)
+        stopping = interruption.requested(self.run.accelerator)
+        if stopping or done % self.run.checkpoint_every == 0:
+            self.save(done, facts)
+            self.run.on_kept(done)
+        if stopping:
+            raise interruption.stop()

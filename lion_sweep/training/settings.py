@@ -50,11 +50,7 @@ class Supervision:
     @classmethod
     def of(cls, config: Config) -> "Supervision":
         """A cell's."""
-        paradigm = config.paradigm
-        return cls(
-            paradigm.made_by.over_vocabulary,
-            paradigm.temperature,
-            paradigm.teacher_scale if config.loss.needs_teacher else None,
-            config.loss.terms,
-            paradigm.regulariser,
-        )
+        paradigm, loss = config.paradigm, config.loss
+        terms, temperature = paradigm.made_by.over_vocabulary, paradigm.temperature
+        scale = paradigm.teacher_scale if loss.needs_teacher else None
+        return cls(terms, temperature, scale, loss.terms, paradigm.regulariser)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from lion_sweep import preflight
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.result import FORMAT, read_result
+from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.errors import UserError
 
 SmallCell = Callable[..., Cell]
@@ -84,8 +85,9 @@ def test_the_id_names_the_axes(small_cell: SmallCell, small_root: Path) -> None:
 
 def test_the_frozen_configuration_explains_the_cell(small_cell: SmallCell) -> None:
     cell = small_cell("loss=cl", "seed=7", "recipe.precision=auto")
-    cell.freeze()
-    cell.freeze()
+    task = Task(CELL, cell.id, cell.config)
+    task.freeze()
+    task.freeze()
     frozen = OmegaConf.load(cell.folder / "config.yaml")
     assert frozen.id == cell.id
     assert frozen.axes == {"model": "1b", "paradigm": "sparse", "loss": "cl"}
@@ -94,7 +96,7 @@ def test_the_frozen_configuration_explains_the_cell(small_cell: SmallCell) -> No
     assert frozen.recipe.precision in ("bf16", "fp32")  # settled before it is hashed
     assert frozen.budget.flops == cell.config.recipe.flops
     assert "${" not in (cell.folder / "config.yaml").read_text()
-    assert [path.name for path in cell.folder.iterdir()] == ["config.yaml"]
+    assert {path.name for path in cell.folder.iterdir()} == {"config.yaml", "task.json"}
 
 
 def test_a_settled_configuration_never_changes(small_cell: SmallCell) -> None:
@@ -108,7 +110,7 @@ RESULT = {"format": FORMAT, "id": "x", "axes": {}, "ladder": "proxy", "seed": 1,
 
 def test_a_cell_with_a_result_is_complete(small_cell: SmallCell) -> None:
     cell = small_cell("seed=77")
-    cell.freeze()
+    Task(CELL, cell.id, cell.config).freeze()
     assert not cell.complete
     cell.write_result(RESULT | {"scores": {"twin": {"nDCG@10": 0.5}}})  # type: ignore[arg-type]
     assert cell.complete

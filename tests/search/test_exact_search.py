@@ -297,7 +297,7 @@ def test_half_precision_is_searched_by_a_stage_of_its_own(tmp_path: Path) -> Non
         searched(tmp_path, documents_ND, queries_QD, f"engine.kinds.dense.half={half}")
         for half in ("false", "true")
     )
-    assert full.key != half.key and "agreement" not in full.facts
+    assert full.folder.name != half.folder.name and "agreement" not in full.facts
     assert 0.97 < half.facts["agreement"] < 1
     assert half.facts["index_bytes"] == full.facts["index_bytes"] / 2
     ids, queries = [f"d{number}" for number in range(2000)], [f"q{row}" for row in range(50)]

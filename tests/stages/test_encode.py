@@ -138,7 +138,7 @@ def assert_same(found: Done, expected: Done) -> None:
         np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
     assert {key: found.facts[key] for key in expected.facts} == expected.facts
     assert found.facts["spent"] == found.facts["planned"]
-    assert found.key == expected.key
+    assert found.folder.name == expected.folder.name
 
 
 def left(folder: Path) -> list[str]:

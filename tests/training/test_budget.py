@@ -15,7 +15,7 @@ from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.errors import UserError
-from lion_sweep.training.budget import plan
+from lion_sweep.training.fit import plan
 
 SHAPE = DecoderShape(8, 12, 2, 4, 2, 2, 30)
 LORA = Lora(rank=2, alpha=4, dropout=0.0, targets=["q_proj"])

@@ -1,10 +1,12 @@
 """Schedule, parameter groups, and checkpoints that continue a run bit by bit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from transformers import LlamaForCausalLM
 
 from lion_sweep.config import Config, Lora
@@ -13,11 +15,11 @@ from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import (
     CHECKPOINT,
-    Checkpoint,
+    Run,
+    Steps,
     check_finite,
     linear_schedule,
     optimizer,
-    trainable_count,
 )
 from lion_sweep.training.settings import Optimisation
 
@@ -79,7 +81,8 @@ def test_embedding_rows_are_frozen_without_a_rate(backbone: Backbone, recipe: Re
     tables = 2 * 97 * 32
     everything = sum(parameter.numel() for parameter in backbone.parameters())
     assert sum(parameter.numel() for parameter in layers["params"]) == everything - tables
-    assert trainable_count(backbone) == everything - tables
+    trains = backbone.trainable().values()
+    assert sum(parameter.numel() for parameter in trains) == everything - tables
 
 
 def test_adapters_are_all_that_trains(backbone: Backbone, recipe: Recipe) -> None:
@@ -90,23 +93,23 @@ def test_adapters_are_all_that_trains(backbone: Backbone, recipe: Recipe) -> Non
     assert sum(parameter.numel() for parameter in group["params"]) == 2 * 2 * (32 + 32)
 
 
-class Run:
+class Tiny:
     """Six noisy steps of a tiny decoder; the noise comes from torch's own generator."""
 
     def __init__(self, make_model: MakeModel, recipe: Recipe, folder: Path) -> None:
         self.backbone = Backbone(make_model(num_hidden_layers=1))
-        self.optimiser = optimizer(self.backbone, settings(recipe, rate=1e-2))
-        self.schedule = linear_schedule(self.optimiser, 6, 0.3)
-        self.checkpoint = Checkpoint(folder, self.backbone, self.optimiser, self.schedule)
+        run = Run(Accelerator(cpu=True), folder, 3, lambda *_: None)
+        chosen = replace(settings(recipe, rate=1e-2), warmup=0.3)
+        self.steps = Steps(self.backbone, chosen, 6, 5, run)
 
-    def steps(self, first: int, last: int) -> None:
+    def take(self, first: int, last: int) -> None:
         for number in range(first, last):
             ids = torch.arange(4)[None] + number
             logits = self.backbone.model(input_ids=ids).logits
-            (logits * torch.randn(logits.shape)).mean().backward()
-            self.optimiser.step()
-            self.schedule.step()
-            self.optimiser.zero_grad()
+            loss = (logits * torch.randn(logits.shape)).mean()
+            loss.backward()
+            self.steps.take(number, loss.item())
+            self.steps.end(number, {}, {"first_loss": 0.25})
 
     def weights(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.backbone.state_dict().items()}
@@ -115,49 +118,43 @@ class Run:
 def test_a_resumed_run_equals_an_uninterrupted_one(
     make_model: MakeModel, recipe: Recipe, tmp_path: Path
 ) -> None:
-    whole = Run(make_model, recipe, tmp_path)
-    torch.manual_seed(5)
-    whole.steps(0, 6)
+    (tmp_path / "whole").mkdir()
+    whole = Tiny(make_model, recipe, tmp_path / "whole")
+    whole.take(0, 6)
     expected = whole.weights()
 
-    killed = Run(make_model, recipe, tmp_path)
-    torch.manual_seed(5)
-    killed.steps(0, 3)
-    killed.checkpoint.save(3, {"first_loss": 0.25})
-    killed.steps(3, 4)  # done after the checkpoint, so lost
-
-    resumed = Run(make_model, recipe, tmp_path)
+    killed = Tiny(make_model, recipe, tmp_path)
+    killed.take(0, 4)  # the last one is done after the checkpoint, so lost
     torch.manual_seed(999)
-    assert resumed.checkpoint.load() == (3, {"first_loss": 0.25})
-    resumed.steps(3, 6)
+    resumed = Tiny(make_model, recipe, tmp_path)
+    assert (resumed.steps.start, resumed.steps.facts) == (3, {"first_loss": 0.25})
+    resumed.take(3, 6)
     found = resumed.weights()
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert resumed.schedule.get_last_lr() == whole.schedule.get_last_lr()
+    assert resumed.steps.schedule.get_last_lr() == whole.steps.schedule.get_last_lr()
 
 
 def test_without_a_checkpoint_a_run_starts_at_0(
     make_model: MakeModel, recipe: Recipe, tmp_path: Path
 ) -> None:
-    run = Run(make_model, recipe, tmp_path)
-    assert run.checkpoint.load() == (0, {})
-    run.checkpoint.save(2, {})
+    first = Tiny(make_model, recipe, tmp_path).steps
+    assert (first.start, first.facts) == (0, {})
+    first.save(2, {})
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
-    assert run.checkpoint.load()[0] == 2
-    run.checkpoint.remove()
-    run.checkpoint.remove()
-    assert run.checkpoint.load() == (0, {})
+    assert Tiny(make_model, recipe, tmp_path).steps.start == 2
+    (tmp_path / CHECKPOINT).unlink()
+    assert Tiny(make_model, recipe, tmp_path).steps.start == 0
 
 
 def test_a_broken_checkpoint_is_named(
     make_model: MakeModel, recipe: Recipe, tmp_path: Path
 ) -> None:
-    run = Run(make_model, recipe, tmp_path)
-    run.checkpoint.save(1, {})
+    Tiny(make_model, recipe, tmp_path).steps.save(1, {})
     path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError) as caught:
-        run.checkpoint.load()
+        Tiny(make_model, recipe, tmp_path)
     assert str(path) in str(caught.value)
     assert "delete it" in str(caught.value)
 

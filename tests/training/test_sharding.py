@@ -33,9 +33,8 @@ from lion_sweep.data.tokens import Tokens
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training import embedding, loop
 from lion_sweep.training.adapt import Chunks, adapt
-from lion_sweep.training.budget import plan
-from lion_sweep.training.optimisation import CHECKPOINT
-from lion_sweep.training.run import Run
+from lion_sweep.training.fit import plan
+from lion_sweep.training.optimisation import CHECKPOINT, Run
 from lion_sweep.training.settings import Optimisation, Supervision
 from lion_sweep.training.sharding import shard
 
