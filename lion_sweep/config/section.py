@@ -106,10 +106,6 @@ def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:
         reason = str(error).splitlines()[0]
         raise UserError(f"{key}._target_={value['_target_']} cannot be loaded: {reason}") from None
     known = set(inspect.signature(target).parameters)
-    for name in set(value) - {"_target_"} - known:
-        raise UserError(
-            f"{key}.{name} is not a key of {target.__name__}; it has: {', '.join(sorted(known))}."
-        )
     lacks = {name for name in has if not hasattr(target, name) and name not in known}
     lacks |= set(getattr(target, "__abstractmethods__", ()))
     require(
@@ -117,6 +113,10 @@ def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:
         f"{key}._target_={value['_target_']}: {target.__name__} lacks {', '.join(sorted(lacks))}, "
         "see CONTRIBUTING.md, Adding something.",
     )
+    for name in set(value) - {"_target_"} - known:
+        raise UserError(
+            f"{key}.{name} is not a key of {target.__name__}; it has: {', '.join(sorted(known))}."
+        )
     return target
 
 
