@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -193,7 +193,8 @@ class GridCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """A grid was asked for."""
         overrides = OverridesParser.create().parse_overrides(_words(config))
-        (cells,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        sweeper = get_class(config.hydra.sweeper["_target_"])
+        (cells,) = sweeper.split_arguments(overrides, max_batch_size=None)  # type: ignore[attr-defined]
         self._start(cells)
 
     def _start(self, cells: list[list[str]]) -> NoReturn:

@@ -38,7 +38,7 @@ class BudgetKind(Enum):
 
 # What the classes have that options name, see models/encoders.py, losses/ and search/base.py.
 ENCODER = ("kind", "over_vocabulary", "shape", "rows", "group_scores_BG", "all_scores_BC")
-TERM = ("weight", "needs_teacher", "needs_negatives")
+TERM = ("weight",)
 ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")
 
 # Of what a budget is, and how much that could be.

@@ -110,7 +110,7 @@ def test_its_rows_are_in_the_report(root: Path) -> None:
         (["engine.kinds.two.block=0"], "engine.kinds.two.block=0 must be greater than 0"),
         (["paradigm.encoder._target_=toys.hinge.Hinge"], "Hinge lacks all_scores_BC"),
         (["paradigm.encoder._target_=lion_sweep.models.encoders.Encoder"], "lacks __call__, shape"),
-        (["loss.terms.hinge._target_=toys.plain.Plain"], "Plain lacks needs_negatives"),
+        (["loss.terms.hinge._target_=toys.plain.Plain"], "Plain lacks weight"),
         (["+loss.terms.hinge.more=1"], "loss.terms.hinge.more is not a key of Hinge"),
         (["paradigm.encoder._target_=toys.nowhere.Class"], "toys.nowhere.Class cannot be loaded"),
     ],
