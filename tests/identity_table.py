@@ -47,9 +47,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "data.train_split": ("test", "backbone"),
     "data.test_split": ("train", "encode untrained queries twin"),
     "teacher.name": ("other", NOTHING),
-    "teacher.encoder_weight": ("3.0", NOTHING),  # there is no encoder
-    "teacher.bm25_weight": ("0.5", "teacher"),
-    "teacher.length": ("16", NOTHING),
+    "teacher.scorers": (["teacher.scorers.own.weight=0.5"], "teacher"),
     "budget.kind": (["budget=epochs", "budget.epochs=1"], "train"),
     "budget.flops": ("1e12", NOTHING),
     "budget.epochs": ("9", NOTHING),
@@ -161,7 +159,6 @@ ELSEWHERE = {
     "data.queries": FILES,
     "data.qrels": FILES,
     "data.groups": FILES,
-    "teacher.encoder": FILES,
     "budget.anchor": "tests/plan: an anchor comes to budget.flops",
     "site.name": "settled before a cell is made",
     "site.devices": "tests/training: two and four ranks against one",
@@ -191,7 +188,10 @@ MORE: list[tuple[list[str], dict[str, tuple[str | list[str], str]]]] = [
         {
             "budget.flops": ("2e10", "train"),
             "recipe.flops": ("1e12", NOTHING),
-            "teacher.bm25_weight": ("0.5", NOTHING),  # of a loss that reads no teacher
+            "teacher.scorers": (
+                ["teacher.scorers.own.weight=0.5"],
+                NOTHING,
+            ),  # of a loss that reads no teacher
             "paradigm.teacher_scale": ("2.0", NOTHING),
         },
     ),

@@ -22,6 +22,7 @@ from lion_sweep.config import Precision
 from lion_sweep.config.site import SiteName
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import SCHEMA, Texts
+from lion_sweep.files import key_of
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.search import encoding
@@ -106,7 +107,7 @@ class Shell:
 
 def texts(pairs: dict[str, str]) -> Texts:
     """Texts by id, in memory."""
-    return Texts(pa.table([list(pairs), list(pairs.values())], schema=SCHEMA), "sum")
+    return Texts(pa.table([list(pairs), list(pairs.values())], schema=SCHEMA), key_of(pairs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,10 @@ def compose_cells(cells: Sequence[Sequence[str]]) -> tuple[list[Config], list[Co
 
 # What a key of an earlier version is now.
 MOVED = {
+    "teacher.encoder": "teacher=minilm teacher.scorers.encoder.model=MODEL",
+    "teacher.encoder_weight": "teacher.scorers.encoder.weight, with teacher=minilm",
+    "teacher.bm25_weight": "teacher.scorers.own.weight",
+    "teacher.length": "teacher.scorers.encoder.length, with teacher=minilm",
     "evaluation.sparse_engine": "engine=lucene, seismic or exact",
     "evaluation.bm25_engine": "engine=lucene, or engine.kinds.words._target_=CLASS",
     "evaluation.seismic": "engine.kinds.sparse, with engine=seismic",

@@ -36,9 +36,11 @@ class BudgetKind(Enum):
     gpu_hours = "gpu_hours"
 
 
-# What the classes have that options name, see models/encoders.py, losses/ and search/base.py.
+# What the classes have that options name, see models/encoders.py, losses/, stages/scorers.py
+# and search/base.py.
 ENCODER = ("kind", "over_vocabulary", "shape", "rows", "group_scores_BG", "all_scores_BC")
 TERM = ("weight",)
+SCORER = ("RULES", "of", "planned", "scores")
 ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")
 
 # Of what a budget is, and how much that could be.
@@ -185,13 +187,16 @@ class Engine(Section):
 
 @dataclass
 class Teacher(Section):
-    """Who scores query-passage pairs for distillation."""
+    """Who scores query-passage pairs for distillation: a weighted sum of scorers."""
 
     name: str = MISSING
-    encoder: str | None = None
-    encoder_weight: float = 0.0
-    bm25_weight: float = 1.0
-    length: int = 64
+    scorers: dict[str, Any] = MISSING
+
+    def check(self, key: str) -> None:
+        for name, told in self.scorers.items():
+            require("weight" in told, f"{key}.scorers.{name} needs a weight: 1.0, for example.")
+            settings = {setting: value for setting, value in told.items() if setting != "weight"}
+            class_behind(f"{key}.scorers.{name}", settings, SCORER)
 
 
 @dataclass

@@ -141,8 +141,8 @@ def teacher_flops(config: PretrainedConfig, lengths_N: NDArray[np.integer]) -> N
         weights = 4 * width**2 + 2 * width * config.intermediate_size
     except AttributeError as error:
         raise UserError(
-            f"teacher.encoder of type {config.model_type!r} has no known shape ({error}): choose "
-            "a BERT-like encoder, or teacher=bm25."
+            f"the teacher's encoder of type {config.model_type!r} has no known shape ({error}): "
+            "choose a BERT-like encoder, or teacher=bm25."
         ) from None
     length_N = np.asarray(lengths_N, dtype=np.int64)
     return layers * (2 * weights * length_N + 4 * width * length_N**2)

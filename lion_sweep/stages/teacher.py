@@ -1,58 +1,57 @@
 """The teacher's scores of the training groups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.config.schema import Config, Teacher
-from lion_sweep.cost.meter import Meter, Spending
+import numpy as np
+from hydra.utils import get_class
+
+from lion_sweep.config.schema import Config
+from lion_sweep.cost.meter import Spending
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, Groups
-from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.teacher import Encoder, encoder_source, teach
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.negatives import GROUPS, Given, Mine
-from lion_sweep.stages.tokens import Tokenise
+from lion_sweep.stages.scorers import Scorer
 from lion_sweep.stages.workshop import Workshop
 
 
 @dataclass(frozen=True)
-class TeacherEncoder:
-    """A sentence encoder, and the tokens that it reads."""
+class Weighted:
+    """A scorer, the class that it is of with its `RULES`, and its share of the sum."""
 
-    weights: Pretrained
-    queries: Tokenise
-    passages: Tokenise
-
-    def ready(self, shop: Workshop) -> Encoder:
-        """With its tokens read and its prices known; no weights are loaded."""
-        weights, caches, length = self.weights, (self.queries, self.passages), self.queries.length
-        queries, passages = (cache.cut(length).read(shop) for cache in caches)
-        meter = Meter.of_teacher(weights.config(), length)
-        return Encoder(weights.source, queries, passages, meter, weights.revision)
+    scorer: Scorer
+    target: str
+    rules: int
+    weight: float
 
 
 @dataclass(frozen=True, eq=False)
 class Teach(Stage):
-    """The groups with a weighted sum of their own scores and an encoder's cosines."""
+    """The groups with the weighted sum of some scorers as their scores."""
 
     kind = "teacher"
 
     groups: Mine | Given
-    own_weight: float
-    encoder_weight: float
-    encoder: TeacherEncoder | None
-    teacher: str = beside()  # as messages name it
+    scorers: tuple[Weighted, ...]
     title: str = beside("teacher")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """How often a negative is scored above its positive, and what the scores cost."""
         mined = Groups.load(shop.folder(self.groups) / GROUPS)
-        encoder = self.encoder.ready(shop) if self.encoder else None
-        settings = Teacher(self.teacher, None, self.encoder_weight, self.own_weight)
-        taught, spent = teach(mined, settings, encoder, shop.progress.step)
+        positive_P, negative_PM = (
+            np.zeros_like(scores) for scores in (mined.positive_score_P, mined.negative_score_PM)
+        )
+        spent = Spending()
+        for one in self.scorers:
+            scores, cost = one.scorer.scores(mined, shop)
+            positive_P += one.weight * scores[0]
+            negative_PM += one.weight * scores[1]
+            spent += cost
+        taught = replace(mined, positive_score_P=positive_P, negative_score_PM=negative_PM)
         taught.save(folder / GROUPS)
-        inverted = taught.negative_score_PM > taught.positive_score_P[:, None]
+        inverted = negative_PM > positive_P[:, None]
         return {
             "inverted_margins": float(inverted[mined.negative_PM != MISSING].mean()),
             "planned": self.planned(shop).as_dict(),
@@ -61,22 +60,17 @@ class Teach(Stage):
 
     def planned(self, shop: Workshop) -> Spending:
         """What the scores should cost."""
-        if self.encoder is None:
-            return Spending()
         mined = Groups.load(shop.folder(self.groups) / GROUPS)
-        return self.encoder.ready(shop).planned(mined)
+        return sum((one.scorer.planned(mined, shop) for one in self.scorers), Spending())
 
 
 def teacher_of(config: Config, shop: Workshop, pairs: Collection, groups: Mine | Given) -> Teach:
-    """A cell's teacher on its training groups."""
-    teacher, encoder = config.teacher, None
-    if teacher.encoder and teacher.encoder_weight:
-        source = encoder_source(teacher.encoder)
-        tokenizer = Pretrained.tokenizer(source, shop.digests)
-        encoder = TeacherEncoder(
-            Pretrained.weights(source, shop.digests),
-            Tokenise(pairs.queries, tokenizer, teacher.length, title="teacher query tokens"),
-            Tokenise(pairs.documents, tokenizer, teacher.length, title="teacher passage tokens"),
-        )
-    weight = teacher.encoder_weight if encoder else 0.0
-    return Teach(groups, teacher.bm25_weight, weight, encoder, teacher=teacher.name)
+    """A cell's teacher on its training groups; what has no weight is left out."""
+    scorers = []
+    for name, told in config.teacher.scorers.items():
+        settings = {key: value for key, value in told.items() if key not in ("_target_", "weight")}
+        if told["weight"]:
+            made: type[Scorer] = get_class(told["_target_"])
+            scorer = made.of(name, pairs, shop, **settings)
+            scorers.append(Weighted(scorer, told["_target_"], made.RULES, told["weight"]))
+    return Teach(groups, tuple(scorers))

@@ -22,7 +22,7 @@ SmallCell = Callable[..., Cell]
         ["site.shard=never"],
         ["site.encode_jobs=4", "site.shard_tokens=999"],
         ["tracking.project=other"],
-        ["teacher.encoder_weight=2.0"],  # of a cell that reads no teacher
+        ["teacher.scorers.own.weight=2.0"],  # of a cell that reads no teacher
         ["recipe.batch_size.kd=64", "recipe.negatives.kd=2"],
         ["recipe.dense.temperature=0.5"],  # of a sparse one
         ["recipe.checkpoint_every=7", "recipe.micro_batch_tokens=512"],

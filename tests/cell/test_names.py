@@ -7,6 +7,8 @@ from lion_sweep import config
 from lion_sweep.cell.names import Settings, differing, full_names, label, settings, short
 from lion_sweep.config import Config
 
+LENGTH = "teacher.scorers.encoder.length=9"
+
 
 def composed(*words: str) -> Config:
     """A cell's configuration."""
@@ -39,8 +41,8 @@ def told(*words: str) -> Settings:
         # Options that differ by name bring their other keys along.
         ([["teacher=bm25"], ["teacher=minilm"]], ["teacher.name"]),
         (
-            [["teacher=bm25"], ["teacher=minilm"], ["teacher=minilm", "teacher.length=9"]],
-            ["teacher.length", "teacher.name"],
+            [["teacher=bm25"], ["teacher=minilm"], ["teacher=minilm", LENGTH]],
+            ["teacher.name", "teacher.scorers.encoder.length"],
         ),
         # Two keys that always change together are both told: one of them did it.
         (

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from support import texts
 
-from lion_sweep.config.schema import Teacher
 from lion_sweep.data import given
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.places import Folder
-from lion_sweep.data.teacher import teach
 from lion_sweep.errors import UserError
+from lion_sweep.machine.progress import Progress
+from lion_sweep.stages.scorers import Own
+from lion_sweep.stages.workshop import Workshop
 
 DOCUMENTS = {str(number): f"text {number}" for number in range(10, 16)}
 COLLECTION = Collection("tiny", texts(DOCUMENTS), texts({"7": "what is it", "8": "who"}), {})
-TEACHER = Teacher("given", None, 0.0, 1.0, 64)
+SHOP = Workshop(Path(), Progress("cell", None))
 FORMS = Path(os.environ.get("LION_SWEEP_TEST_DATA", "nowhere")) / "training-formats"
 
 
@@ -69,11 +70,11 @@ def test_every_form_gives_the_same_group(record: dict[str, Any]) -> None:
     if record in WITH_SCORES:
         assert groups.positive_score_P.tolist() == [3.5]
         assert groups.negative_score_PM.tolist() == [[2, 1.5]]
-        taught, _ = teach(groups, TEACHER, None, lambda done, total: None)
-        assert taught.negative_score_PM.tolist() == [[2, 1.5]]
+        (_, negative_PM), _ = Own().scores(groups, SHOP)
+        assert negative_PM.tolist() == [[2, 1.5]]
     else:
         with pytest.raises(UserError, match=r"data\.groups has no scores"):
-            teach(groups, TEACHER, None, lambda done, total: None)
+            Own().scores(groups, SHOP)
 
 
 def test_scores_in_rising_order_stay_with_their_documents() -> None:

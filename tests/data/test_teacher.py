@@ -117,10 +117,10 @@ def test_every_score_of_every_negative(
         f"data.path={folder}",
         f"paths.root={tmp_path / 'out'}",
         "loss=clkd",
-        f"teacher.encoder={encoder}",
-        f"teacher.encoder_weight={ENCODER_WEIGHT}",
-        f"teacher.bm25_weight={BM25_WEIGHT}",
-        f"teacher.length={LENGTH}",
+        f"teacher.scorers.encoder.model={encoder}",
+        f"teacher.scorers.encoder.weight={ENCODER_WEIGHT}",
+        f"teacher.scorers.own.weight={BM25_WEIGHT}",
+        f"teacher.scorers.encoder.length={LENGTH}",
         f"recipe.negative_depth={DEPTH}",
     )
     groups = groups_of_a_cell(config)
@@ -169,7 +169,7 @@ def test_given_scores_reach_the_cell(compose_cell: Compose, folder: Path, tmp_pa
         f"paths.root={tmp_path / 'out'}",
         "loss=kd",
         "teacher=given",
-        "teacher.bm25_weight=2",
+        "teacher.scorers.own.weight=2",
         "recipe.negative_depth=2",
     )
     groups, names = groups_of_a_cell(config), list(DOCUMENTS)

@@ -103,9 +103,9 @@ def test_a_file_with_other_content_under_the_same_name(
         f"data.path={inputs / 'data'}",
         f"data.groups={'null' if mined else 'groups.jsonl'}",
         f"model.backbone={inputs / 'decoder'}",
-        f"teacher.encoder={inputs / 'teacher'}",
-        "teacher.encoder_weight=2.0",
-        "teacher.bm25_weight=1.0",
+        f"teacher.scorers.encoder.model={inputs / 'teacher'}",
+        "teacher.scorers.encoder.weight=2.0",
+        "teacher.scorers.own.weight=1.0",
     ]
     before = done(small_cell(*overrides, f"paths.root={inputs / 'root'}"))
     change(inputs / name)

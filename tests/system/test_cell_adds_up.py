@@ -90,7 +90,7 @@ def overrides(base: Path) -> list[str]:
         f"data.path={base / 'beir'}",
         f"data.name={NAME}",
         "teacher=minilm",
-        f"teacher.encoder={base / 'encoder'}",
+        f"teacher.scorers.encoder.model={base / 'encoder'}",
         "budget=steps",
         f"budget.steps={STEPS}",
         "recipe.learning_rate=0.01",
@@ -300,7 +300,7 @@ def test_what_a_cell_says_of_itself(base: Path, cell: tuple[Path, Result]) -> No
         OTHER: (DOCUMENTS, len(DEV), "pair"),
     }
     assert len({held["checksum"] for held in result["collections"].values()}) == 2
-    assert result["teacher"]["encoder"] == str(base / "encoder")
+    assert result["teacher"]["scorers"]["encoder"]["model"] == str(base / "encoder")
     weights = load_file(done(base, result, "backbone") / "model.safetensors")
     assert "lm_head.weight" not in weights  # it is tied
     assert result["backbone"]["parameters"] == sum(array.size for array in weights.values())

@@ -57,7 +57,7 @@ class Cell:
             f"recipe.gradient_cache={self.cache}",
             f"loss.batch_size={self.batch_size}",
             *(f"loss.terms.{name}.weight={weight}" for name, weight in self.terms.items()),
-            f"teacher.bm25_weight={TEACHER_WEIGHT}",
+            f"teacher.scorers.own.weight={TEACHER_WEIGHT}",
             f"budget.steps={optimiser.steps}",
             *rates("recipe", optimiser),
             *shared_words(optimiser, self.rank, self.alpha, self.dropout),

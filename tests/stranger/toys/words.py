@@ -1,0 +1,44 @@
+"""A teacher's scorer: how many words a query and a passage share."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from lion_sweep.cost.meter import Spending
+from lion_sweep.data.collection import Collection
+from lion_sweep.data.groups import Groups
+from lion_sweep.data.texts import Texts
+from lion_sweep.stages.scorers import Scorer, Scores
+from lion_sweep.stages.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class SharedWords(Scorer):
+    """Words of at least so many letters."""
+
+    queries: Texts
+    documents: Texts
+    least: int
+
+    @classmethod
+    def of(cls, name: str, pairs: Collection, shop: Workshop, **settings: Any) -> Self:
+        """On the texts of the pairs."""
+        return cls(pairs.queries, pairs.documents, **settings)
+
+    def scores(self, groups: Groups, shop: Workshop) -> tuple[Scores, Spending]:
+        """Missing negatives have the score of the last document, which nobody reads."""
+        queries, documents = (
+            [
+                {word for word in text.lower().split() if len(word) >= self.least}
+                for text in texts.all()
+            ]
+            for texts in (self.queries, self.documents)
+        )
+
+        def shared(query: int, document: int) -> int:
+            return len(queries[query] & documents[document])
+
+        score = np.vectorize(shared, otypes=[np.float32])
+        positive_P = score(groups.query_P, groups.positive_P)
+        return (positive_P, score(groups.query_P[:, None], groups.negative_PM)), Spending()
