@@ -41,7 +41,9 @@ def run(name: str) -> NoReturn:
         parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of the grid")
         if name == "status":
             parser.add_argument("--watch", action="store_true", help="until all have ended")
-        overrides = [word for word in words if "=" in word and not word.startswith("--")]
+        # A name may hold an equals sign too, after a space.
+        said = [word for word in words if "=" in word and not word.startswith("--")]
+        overrides = [word for word in said if " " not in word.split("=")[0]]
         asked = parser.parse_args([word for word in words if word not in overrides])
         config = command.composed([f"paths.root={asked.root}", *overrides])
         if name == "status":
