@@ -27,7 +27,7 @@ from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import write_json
 from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.progress import Progress
-from lion_sweep.search import anserini, anserini_files, encoding, opensearch_files
+from lion_sweep.search import anserini, anserini_files, encoding, opensearch_files, topk
 from lion_sweep.search.encoded import Encoded
 from lion_sweep.search.lucene import ImpactSearcher, quantise
 from lion_sweep.search.runs import Run, drop_self_hits
@@ -38,7 +38,7 @@ from lion_sweep.stages.workshop import Workshop
 
 FORMATS: dict[str, Any] = {"lucene": anserini_files, "opensearch": opensearch_files}
 README, FACTS, TERMS = "README.md", "lion_sweep.json", "terms.tsv"
-BITS, TOP = 8, 10
+BITS = 8
 
 
 def main(words: list[str]) -> int:
@@ -86,8 +86,7 @@ def find(cell: Finished, name: str | None) -> Source:
     if collection.checksum != known[name]["checksum"]:
         raise UserError(f"{name} is not what {cell.name} was scored on: its texts have changed.")
     passages, asked, searched = (
-        cell.stage(title)
-        for title in (f"encode passages {name}", f"encode queries {name}", f"search {name}")
+        cell.stage(f"{work} {name}") for work in ("encode passages", "encode queries", "search")
     )
     for folder in (passages, asked):
         if not (folder / DONE).is_file():
@@ -188,7 +187,7 @@ def check(source: Source, written: Encoded, engine: str, folder: Path) -> dict[s
     here, there = (mean(evaluate(run, qrels, [measure]))[measure] for run in (found, source.run))
     return {
         "checked": checked,
-        f"top_{TOP}_kept": kept(source.run, found),
+        "top_10_kept": topk.agreement(found, source.run).get("agreement_10", 1.0),
         "measure": measure,
         "score": here,
         "score_of_cell": there,
@@ -219,52 +218,36 @@ def _of_queries(run: Run, query_ids: Sequence[str]) -> Run:
     return replace(run, query_ids=query_ids, documents_QK=documents_QK, scores_QK=scores_QK)
 
 
-def kept(own: Run, other: Run) -> float:
-    """Share of a query's first hits in `own` that are among its first hits in `other`, averaged."""
-    ours, theirs = (
-        {query_id: {document for document, _ in hits[:TOP]} for query_id, hits in run.items()}
-        for run in (own.as_mapping(), other.as_mapping())
-    )
-    shares = [
-        len(first & theirs.get(query_id, set())) / len(first)
-        for query_id, first in ours.items()
-        if first
-    ]
-    return float(np.mean(shares)) if shares else 1.0
-
-
 def readme(source: Source, facts: dict[str, Any], guide: str) -> str:
     """What the folder holds, how to index and search it, and what was checked."""
     evaluation = source.cell.config.evaluation
     query_length, passage_length = evaluation.lengths_of(source.collection.name)
-    lines = [
+    parts = [
         f"# {facts['cell']}: vectors for {facts['for']}",
-        "",
         f"{facts['paradigm'].capitalize()} vectors of {facts['documents']:,} passages and "
         f"{facts['queries']:,} queries of {facts['set']} (cut at {passage_length} and "
         f"{query_length} tokens), by lion_sweep. Scores are dot products.",
     ]
     if source.cell.result["ladder"] == "proxy":
-        lines += ["", "**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**"]
+        parts.append("**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**")
     if facts["queries_without_terms"]:
-        lines += ["", f"{facts['queries_without_terms']} queries have no term and are left out."]
+        parts.append(f"{facts['queries_without_terms']} queries have no term and are left out.")
     if source.encoded.is_sparse:
-        lines += ["", f"Terms are token ids in decimal digits; {TERMS} has their tokens."]
+        parts.append(f"Terms are token ids in decimal digits; {TERMS} has their tokens.")
     if "bits" in facts:
-        lines += [
-            "",
+        parts.append(
             f"Weights are integer levels of {facts['bits']} bits: a document's weight is its level "
             f"times {facts['document_scale']:.9g}, a query's its level times "
-            f"{facts['query_scale']:.9g}.",
-        ]
-    lines += ["", guide, f"{facts['checked']} {agreement(facts)}"]
-    return "\n".join(lines) + "\n"
+            f"{facts['query_scale']:.9g}."
+        )
+    parts.append(f"{guide}\n{facts['checked']} {agreement(facts)}")
+    return "\n\n".join(parts) + "\n"
 
 
 def agreement(facts: dict[str, Any]) -> str:
     """How near the exported vectors' ranking is to the cell's."""
     return (
-        f"Of the cell's top {TOP}, {facts[f'top_{TOP}_kept']:.2%} is kept; {facts['measure']} "
+        f"Of the cell's top 10, {facts['top_10_kept']:.2%} is kept; {facts['measure']} "
         f"{facts['score']:.4f}, the cell's {facts['score_of_cell']:.4f}."
     )
 

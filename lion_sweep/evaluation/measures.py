@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.errors import UserError
-from lion_sweep.search.runs import Run
+from lion_sweep.search.runs import NO_HIT, Run, place_of
 
 Qrels = Mapping[str, Mapping[str, int]]
 
@@ -33,17 +32,11 @@ _NOT_JUDGED = -2  # unlike the -1 that stands for no hit
 
 @dataclass(frozen=True)
 class Measure:
-    """What a name such as "Recall@100(rel=2)" says.
+    """What a name such as "Recall@100(rel=2)" says."""
 
-    Attributes:
-        kernel: name of the function in ranx.metrics.
-        depth: ranks looked at.
-        level: least grade of a relevant document.
-    """
-
-    kernel: str
-    depth: int
-    level: int
+    kernel: str  # name of the function in ranx.metrics
+    depth: int  # ranks looked at
+    level: int  # least grade of a relevant document
 
     @classmethod
     def of(cls, name: str) -> Measure:
@@ -64,9 +57,8 @@ def _judged_QJ2(document_ids: Sequence[str], grades: Sequence[Mapping[str, int]]
     # Documents that the run does not number get numbers after its last: relevant, never found.
     number: dict[str, int] = {}
     for document_id in chain.from_iterable(grades):
-        place = bisect_left(document_ids, document_id)
-        known = place < len(document_ids) and document_ids[place] == document_id
-        number[document_id] = place if known else len(document_ids) + len(number)
+        place = place_of(document_id, document_ids)
+        number[document_id] = len(document_ids) + len(number) if place == NO_HIT else place
     numbers_M = np.array([number[name] for of_query in grades for name in of_query])
     grades_M = np.array([grade for of_query in grades for grade in of_query.values()])
     query_M = np.repeat(np.arange(len(grades)), sizes_Q)
@@ -87,15 +79,9 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[
     below 1 have no gain. Values are trec_eval's, but for ties: equal scores are ordered by
     document id ascending here, as in Lucene, and descending in trec_eval.
 
-    Args:
-        run: hits per query. Queries outside the qrels are ignored.
-        qrels: query id -> document id -> grade of relevance.
-        measures: names such as "nDCG@10", "MRR@10", "Recall@100" and "MAP@1000". Documents are
-            relevant from grade 1 on, or from another, as in "Recall@100(rel=2)", which is the
-            rule of TREC's Deep Learning track for all but nDCG.
-
-    Raises:
-        UserError: a measure is unknown.
+    `measures` are names such as "nDCG@10", "MRR@10", "Recall@100" and "MAP@1000". Documents are
+    relevant from grade 1 on, or from another, as in "Recall@100(rel=2)", which is the rule of
+    TREC's Deep Learning track for all but nDCG. Raises `UserError` for an unknown measure.
     """
     parsed = {measure: Measure.of(measure) for measure in measures}
     values = {measure: dict.fromkeys(qrels, 0.0) for measure in measures}
@@ -108,6 +94,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[
     # Imported late: it takes seconds, and more when numba has to compile.
     from ranx import metrics
 
+    scored_ids = [queries[place] for place in scored]
     depth = max(measure.depth for measure in parsed.values())
     # ranx reads hits in their order, and of a hit the first entry alone: its document.
     hits_QK1 = run.documents_QK[rows_Q[scored], :depth, None]
@@ -117,16 +104,10 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[
             warnings.simplefilter("ignore")  # numba's, about a cast in ranx, once per compilation
             kernel = getattr(metrics, measure.kernel)
             found_Q = kernel(judged_QJ2, hits_QK1, measure.depth, measure.level)
-        values[name].update(
-            zip([queries[place] for place in scored], found_Q.tolist(), strict=True)
-        )
+        values[name].update(zip(scored_ids, found_Q.tolist(), strict=True))
     return values
 
 
 def mean(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return measure -> mean over the queries.
-
-    Raises:
-        UserError: a measure has no queries.
-    """
+    """Return measure -> mean over the queries; `ValueError` for a measure without any."""
     return {measure: fmean(values.values()) for measure, values in per_query.items()}

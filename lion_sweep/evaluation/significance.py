@@ -24,14 +24,10 @@ float64 for the numbers, and 20 MiB for the differences of the 153 pairs of 18 s
 
 
 def align(systems: Mapping[str, Mapping[str, float]]) -> Array:
-    """Return scores_SQ, systems in the order given and queries sorted by id.
+    """Return scores_SQ of name -> query id -> value: systems in their order, queries by id.
 
-    Args:
-        systems: name -> query id -> value of a measure; every system on the same queries.
-
-    Raises:
-        ValueError: there is no system or no query, two systems differ in their queries, or a value
-            is not finite.
+    Raises `ValueError` where there is no system or no query, two systems differ in their queries,
+    or a value is not finite.
     """
     if not systems:
         raise ValueError("there is no system to align")
@@ -58,14 +54,9 @@ def randomisation_test(scores_SQ: Array, permutations: int = 10_000, seed: int =
     signs count as one of the draws (Phipson and Smyth, 2010), so p is never 0. Source: Smucker,
     Allan and Carterette, CIKM 2007.
 
-    Args:
-        scores_SQ: values of a measure, queries in the order of `align`.
-        permutations: number of random sign flips, at least 1; the standard error of p is
-            sqrt(p (1 - p) / permutations).
-        seed: of the random generator; the same seed gives the same p.
-
-    Raises:
-        ValueError: there is no query, a value is not finite, or permutations is below 1.
+    Queries are in the order of `align`. The standard error of p is sqrt(p (1 - p) / permutations),
+    and the same seed gives the same p. Raises `ValueError` where there is no query, a value is not
+    finite, or permutations is below 1.
     """
     _check(scores_SQ)
     if permutations < 1:
@@ -87,11 +78,7 @@ def randomisation_test(scores_SQ: Array, permutations: int = 10_000, seed: int =
 def paired_randomisation(
     a: Mapping[str, float], b: Mapping[str, float], permutations: int = 10_000, seed: int = 0
 ) -> float:
-    """Return the p value of `randomisation_test` for two systems, as query id -> value.
-
-    Raises:
-        ValueError: as `align` and `randomisation_test` do.
-    """
+    """Return the p value of `randomisation_test` for two systems, as query id -> value."""
     [p] = randomisation_test(align({"a": a, "b": b}), permutations, seed)
     return float(p)
 
@@ -105,15 +92,10 @@ def bootstrap_intervals(
     of the same kind may give, not what another training run may. Source: Efron and Tibshirani, An
     Introduction to the Bootstrap, 1993, chapter 13.
 
-    Args:
-        scores_SQ: values of a measure, queries in the order of `align`.
-        samples: number of bootstrap samples, at least 1.
-        seed: of the random generator; the same seed gives the same intervals.
-        level: share of the samples inside an interval, between 0 and 1.
-
-    Raises:
-        ValueError: there are fewer than two queries, which leaves nothing to resample, a value is
-            not finite, or samples or level is out of range.
+    Queries are in the order of `align`; `level` is the share of the samples inside an interval. The
+    same seed gives the same intervals. Raises `ValueError` where there are fewer than two queries,
+    which leaves nothing to resample, a value is not finite, samples is below 1, or level is not
+    between 0 and 1.
     """
     _check(scores_SQ)
     queries = scores_SQ.shape[1]

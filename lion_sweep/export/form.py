@@ -15,18 +15,11 @@ from lion_sweep.stages.weights import WEIGHTS
 class Form(ABC):
     """One way to write a cell down for others."""
 
+    library: str  # what loads it, as the Hub calls it
+    usage: tuple[str, ...] = ()  # lines of the card: how to load it from a folder called FOLDER
+
     def __init__(self, cell: Finished, checkpoint: Checkpoint) -> None:
         self.cell, self.checkpoint = cell, checkpoint
-
-    @property
-    @abstractmethod
-    def library(self) -> str:
-        """What loads it, as the Hub calls it."""
-
-    @property
-    @abstractmethod
-    def usage(self) -> list[str]:
-        """Lines of the model card that tell how to load it; the folder is called FOLDER there."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:
@@ -40,15 +33,9 @@ class Form(ABC):
 class Weights(Form):
     """A PEFT adapter, or the whole decoder, as training wrote it, and the tokenizer beside it."""
 
-    @property
-    def library(self) -> str:
-        """peft where an adapter was trained."""
-        return "peft" if self.cell.config.recipe.lora else "transformers"
-
-    @property
-    def usage(self) -> list[str]:
-        """Scoring it, which needs no more."""
-        return []
+    def __init__(self, cell: Finished, checkpoint: Checkpoint) -> None:
+        super().__init__(cell, checkpoint)
+        self.library = "peft" if cell.config.recipe.lora else "transformers"
 
     def write(self, folder: Path) -> None:
         """Copy the weights."""

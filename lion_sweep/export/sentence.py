@@ -24,6 +24,8 @@ from lion_sweep.export.form import Form
 from lion_sweep.export.sample import Sample, Vectors
 from lion_sweep.files import read_json, write_json
 from lion_sweep.interop import sentence
+from lion_sweep.interop.checkpoints import Checkpoint
+from lion_sweep.interop.finished import Finished
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
 
@@ -39,15 +41,13 @@ REQUIREMENTS = {
 class SentenceTransformers(Form):
     """A SentenceTransformer of a dense cell, a SparseEncoder of a sparse one."""
 
-    @property
-    def library(self) -> str:
-        """For both kinds."""
-        return "sentence-transformers"
+    library = "sentence-transformers"
 
-    @property
-    def usage(self) -> list[str]:
-        """A search in Python."""
-        return [
+    def __init__(self, cell: Finished, checkpoint: Checkpoint) -> None:
+        super().__init__(cell, checkpoint)
+        sparse = cell.config.paradigm.made_by.over_vocabulary
+        self._kind = "SparseEncoder" if sparse else "SentenceTransformer"
+        self.usage = (
             "With sentence-transformers >= 6 and transformers >= 5.2:",
             "",
             f"    from sentence_transformers import {self._kind}",
@@ -59,12 +59,7 @@ class SentenceTransformers(Form):
             "",
             "`encode` cuts texts where `encode_document` does. With lion_sweep:",
             "",
-        ]
-
-    @property
-    def _kind(self) -> str:
-        sparse = self.cell.config.paradigm.made_by.over_vocabulary
-        return "SparseEncoder" if sparse else "SentenceTransformer"
+        )
 
     def write(self, folder: Path) -> None:
         """Save the modules; raises `UserError` where stock modules cannot express the encoder."""

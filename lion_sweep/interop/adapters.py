@@ -16,7 +16,8 @@ from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_mo
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 
-LAYER = re.compile(r"(?:^|\.)(layers\.\d+\..+)$")
+# What names have before layers.0.self_attn.q_proj.lora_A.weight.
+AROUND = re.compile(r"^(.*?\.)?(?=layers\.\d+\.)")
 
 
 @contextmanager
@@ -45,8 +46,8 @@ def load(backbone: Backbone, name: str) -> Backbone:
     assert isinstance(model, PeftModel)
     with _reading(f"{name}: its weights"):
         read = load_peft_weights(str(Path(name).expanduser()), device="cpu")
-    weights = {_place(key): weight for key, weight in read.items()}
-    ours = {_place(key): key for key in get_peft_model_state_dict(model)}
+    weights = {AROUND.sub("", key): weight for key, weight in read.items()}
+    ours = {AROUND.sub("", key): key for key in get_peft_model_state_dict(model)}
     if weights.keys() != ours.keys():
         unknown = sorted(weights.keys() - ours.keys())
         missing = sorted(ours.keys() - weights.keys())
@@ -61,9 +62,3 @@ def load(backbone: Backbone, name: str) -> Backbone:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{name} does not fit its base: {reason}") from None
     return Backbone(model)
-
-
-def _place(key: str) -> str:
-    """layers.0.self_attn.q_proj.lora_A.weight, whatever the module around it is called."""
-    found = LAYER.search(key)
-    return found[1] if found else key

@@ -79,13 +79,12 @@ def _found(name: str, base: str | None, config: Config, paradigm: str | None) ->
             return of_cell(Finished.read(cell))
     if folder.exists() and not folder.is_dir():
         raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
-    digests = Digests(Path(config.paths.root) / "digests")
     if _holds(name, "adapter_config.json"):
-        return _adapter(name, base, config, paradigm, digests)
+        return _adapter(name, base, config, paradigm)
     if _holds(name, "modules.json"):
-        return _sentence_transformer(name, digests)
+        return _sentence_transformer(name, config)
     if _holds(name, "config.json"):
-        return _whole(name, base, config, paradigm, digests)
+        return _whole(name, base, config, paradigm)
     raise UserError(
         f"checkpoint={name} is neither a cell, nor a folder or Hugging Face id with "
         "adapter_config.json, modules.json or config.json. The cells are in "
@@ -112,31 +111,23 @@ def of_cell(cell: Finished) -> Checkpoint:
             f"{cell.name} has its result, but its weights are gone from {trained}: give the "
             "command again that trained it."
         )
-    source, lora, encoder = cell.source, config.recipe.lora, config.paradigm.encoder
+    source, adapted, paradigm = cell.source, config.recipe.lora is not None, config.paradigm
 
     def load(dtype: torch.dtype) -> Encoder:
-        if lora:
+        if adapted:
             backbone = Backbone.load(source, dtype).with_adapter(trained / WEIGHTS).merged()
         else:
             backbone = Backbone.load(trained / WEIGHTS, dtype)
-        return _encoder(encoder, backbone)
+        return _encoder(paradigm.encoder, backbone)
 
+    known_by = {"stage": trained.name, "encoder": identity(paradigm.encoder)}
+    lengths = config.evaluation.query_length, config.evaluation.passage_length
     return Checkpoint(
-        cell.name,
-        "cell",
-        source,
-        config.paradigm.name,
-        {"stage": trained.name, "encoder": identity(encoder)},
-        load,
-        (config.evaluation.query_length, config.evaluation.passage_length),
-        config,
-        adapted=lora is not None,
+        cell.name, "cell", source, paradigm.name, known_by, load, lengths, config, adapted
     )
 
 
-def _adapter(
-    name: str, base: str | None, config: Config, paradigm: str | None, digests: Digests
-) -> Checkpoint:
+def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
     settings, meant = adapters.settings(name), _meant_for(name)
     source = base or settings.base_model_name_or_path
     if not source:
@@ -148,51 +139,40 @@ def _adapter(
             "`hf auth login`, if access has to be asked for), or give base=FOLDER."
         )
     named = str((settings.auto_mapping or {}).get("base_model_class"))
-    trained_as = _told(name, meant.get("paradigm") or STUDY_CLASSES.get(named), paradigm)
+    told = _told(name, meant.get("paradigm") or STUDY_CLASSES.get(named), paradigm)
     encoder = meant.get("encoder") or config.paradigm.encoder
 
     def load(dtype: torch.dtype) -> Encoder:
         return _encoder(encoder, adapters.load(Backbone.load(source, dtype), name).merged())
 
-    known_by = {"adapter": _digest(name, digests), "base": _digest(source, digests)}
-    return Checkpoint(
-        Path(name).name,
-        "adapter",
-        source,
-        trained_as,
-        known_by | {"encoder": identity(encoder)},
-        load,
-        _lengths(meant),
-        adapted=True,
-    )
+    known_by = {"adapter": _digest(name, config), "base": _digest(source, config)}
+    known_by["encoder"] = identity(encoder)
+    called, lengths = Path(name).name, _lengths(meant)
+    return Checkpoint(called, "adapter", source, told, known_by, load, lengths, adapted=True)
 
 
-def _whole(
-    name: str, base: str | None, config: Config, paradigm: str | None, digests: Digests
-) -> Checkpoint:
+def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
     meant = _meant_for(name)
     encoder = meant.get("encoder") or config.paradigm.encoder
-    return Checkpoint(
-        Path(name).name,
-        "model",
-        base or name,  # whose tokenizer, where only weights were saved
-        _told(name, meant.get("paradigm"), paradigm),
-        {"model": _digest(name, digests), "encoder": identity(encoder)},
-        lambda dtype: _encoder(encoder, Backbone.load(name, dtype)),
-        _lengths(meant),
-    )
+
+    def load(dtype: torch.dtype) -> Encoder:
+        return _encoder(encoder, Backbone.load(name, dtype))
+
+    source = base or name  # whose tokenizer, where only weights were saved
+    told, lengths = _told(name, meant.get("paradigm"), paradigm), _lengths(meant)
+    known_by = {"model": _digest(name, config), "encoder": identity(encoder)}
+    return Checkpoint(Path(name).name, "model", source, told, known_by, load, lengths)
 
 
-def _sentence_transformer(name: str, digests: Digests) -> Checkpoint:
+def _sentence_transformer(name: str, config: Config) -> Checkpoint:
     from lion_sweep.interop import sentence  # imports a library that is an extra
 
     def load(dtype: torch.dtype) -> Encoder:
-        encoder: Any = sentence.SentenceEncoder(name)  # has of a backbone what encoding needs
-        return encoder
+        return sentence.SentenceEncoder(name)
 
     kind = "sentence-transformers"
     tokenizer, paradigm = sentence.describe(name)
-    known_by, lengths = {kind: _digest(name, digests)}, _lengths(_meant_for(name))
+    known_by, lengths = {kind: _digest(name, config)}, _lengths(_meant_for(name))
     return Checkpoint(Path(name).name, kind, tokenizer, paradigm, known_by, load, lengths)
 
 
@@ -221,9 +201,9 @@ def _encoder(settings: dict[str, Any], backbone: Backbone) -> Encoder:
     return encoder
 
 
-def _digest(name: str, digests: Digests) -> Any:
+def _digest(name: str, config: Config) -> Any:
     """Of the weights and settings in a folder; the revision of a repository."""
-    folder = Path(name).expanduser()
+    folder, digests = Path(name).expanduser(), Digests(Path(config.paths.root) / "digests")
     if not folder.is_dir():
         return Pretrained.weights(name, digests).identity
     hashed = [f"{part}/{pattern}" for part in FOLDERS for pattern in HASHED]

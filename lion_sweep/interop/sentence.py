@@ -5,6 +5,7 @@ Shapes: B texts, L tokens, D dimensions.
 
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,12 +15,11 @@ from torch import Tensor, nn
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
 from lion_sweep.models import encoders
-from lion_sweep.models.sparse_head import largest_entries
+from lion_sweep.models.sparse_head import entries_of
 
 OLDEST = 6  # earlier ones keep neither lengths of queries nor units of tokens
 SETTINGS = "config_sentence_transformers.json"
-SPARSE = "sparse"
-PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": SPARSE}
+PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": "sparse"}
 
 
 class _Backbone(nn.Module):
@@ -27,12 +27,7 @@ class _Backbone(nn.Module):
 
     def __init__(self, model: nn.Module, config: Any) -> None:
         super().__init__()
-        self.model, self.config = model, config
-
-    @property
-    def language_model(self) -> "_Backbone":
-        """What has a `config`."""
-        return self
+        self.model, self.language_model = model, SimpleNamespace(config=config)
 
 
 class SentenceEncoder(encoders.Encoder):
@@ -42,9 +37,8 @@ class SentenceEncoder(encoders.Encoder):
 
     def __init__(self, name: str) -> None:
         self.model = load(name, "cuda" if torch.cuda.is_available() else "cpu")
-        self.is_sparse = PARADIGMS[_kind(name)] == SPARSE
-        transformer = self.model[0]
-        self.backbone = _Backbone(self.model, transformer.auto_model.config)
+        self.is_sparse = PARADIGMS[_kind(name)] == "sparse"
+        self.backbone = _Backbone(self.model, self.model[0].auto_model.config)
 
     @property
     def shape(self) -> tuple[int]:
@@ -62,10 +56,7 @@ class SentenceEncoder(encoders.Encoder):
         vectors_BV = self(ids_BL, mask_BL)
         if not self.is_sparse:
             return vectors_BV.cpu().numpy()
-        text, entry = vectors_BV.nonzero(as_tuple=True)
-        found = vectors_BV[text, entry], text, entry
-        y_E, text_E, entry_E = (values.cpu().numpy() for values in found)
-        y_E, text_E, entry_E = largest_entries(y_E, text_E, entry_E, largest)
+        y_E, text_E, entry_E = entries_of(vectors_BV, largest)
         return sparse.csr_matrix((y_E, (text_E, entry_E)), tuple(vectors_BV.shape))
 
 

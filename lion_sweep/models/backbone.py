@@ -23,10 +23,7 @@ class Backbone(nn.Module):
 
     @classmethod
     def load(
-        cls,
-        source: str | Path,
-        dtype: torch.dtype = torch.float32,
-        revision: str | None = None,
+        cls, source: str | Path, dtype: torch.dtype = torch.float32, revision: str | None = None
     ) -> "Backbone":
         """From a Hugging Face id, at a revision, or a folder.
 
@@ -35,11 +32,10 @@ class Backbone(nn.Module):
         """
         config = AutoConfig.from_pretrained(source, revision=revision)
         config.is_causal = False
-        return cls(
-            AutoModelForCausalLM.from_pretrained(
-                source, config=config, dtype=dtype, revision=revision
-            )
+        model = AutoModelForCausalLM.from_pretrained(
+            source, config=config, dtype=dtype, revision=revision
         )
+        return cls(model)
 
     def with_lora(self, lora: Lora, seed: int = 0) -> "Backbone":
         """Freeze every weight and add trainable adapters, the same ones for the same `seed`."""
@@ -68,7 +64,7 @@ class Backbone(nn.Module):
 
         Raises `ValueError` for a sharded decoder, no rank of which has the weights.
         """
-        if self.sharded:
+        if isinstance(self.decoder, FSDPModule):  # see training/sharding.py
             raise ValueError("a sharded decoder cannot be merged: save it, and load it whole")
         if isinstance(self.model, PeftModel):
             return Backbone(self.model.merge_and_unload())
@@ -87,11 +83,6 @@ class Backbone(nn.Module):
         decoder = getattr(self.language_model, self.language_model.base_model_prefix)
         assert isinstance(decoder, nn.Module)
         return decoder
-
-    @property
-    def sharded(self) -> bool:
-        """Whether layers are spread over the ranks, see training/sharding.py."""
-        return isinstance(self.decoder, FSDPModule)
 
     @property
     def head_VD(self) -> Tensor:

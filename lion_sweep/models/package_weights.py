@@ -14,11 +14,8 @@ from lion_sweep.errors import UserError
 def convert(package: str, folder: Path) -> dict[str, Any]:
     """Unpack the one GGUF file of `package` to bf16 weights and a tokenizer in `folder`."""
     spec = importlib.util.find_spec(package)
-    found = (
-        sorted(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
-        if (spec and spec.submodule_search_locations)
-        else []
-    )
+    folders = spec.submodule_search_locations if spec else None
+    found = list(Path(folders[0]).rglob("*.gguf")) if folders else []
     if len(found) != 1:
         raise UserError(
             f"model.backbone=package:{package} needs an installed package with one GGUF file: "
@@ -28,10 +25,7 @@ def convert(package: str, folder: Path) -> dict[str, Any]:
     AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
     # Without dequantising, the weights stay packed and cannot be saved.
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        source,
-        gguf_file=name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.float32,
+        source, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     )
     nn.Module.to(model, torch.bfloat16)
     model.save_pretrained(folder)

@@ -40,9 +40,7 @@ START = "near-identity Llama layers; token embeddings from wordllama l2_supercat
 
 def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     """Lower-cased byte-level BPE over `texts`."""
-    from transformers import (
-        PreTrainedTokenizerFast,
-    )  # a second, which a finished stage need not wait
+    from transformers import PreTrainedTokenizerFast  # takes a second to import
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -66,9 +64,8 @@ def pretrained_rows(tokenizer: "PreTrainedTokenizerFast") -> NDArray[np.float32]
 
     package = Path(wordllama.__file__).parent
     (table,) = load_file(package / "weights" / "l2_supercat_256.safetensors").values()
-    reference = Tokenizer.from_file(
-        str(package / "tokenizers" / "l2_supercat_tokenizer_config.json")
-    )
+    vocabulary = package / "tokenizers" / "l2_supercat_tokenizer_config.json"
+    reference = Tokenizer.from_file(str(vocabulary))
     rows_VW = np.zeros((len(tokenizer), table.shape[1]), dtype=np.float32)
     for token in range(len(SPECIAL_TOKENS), len(tokenizer)):
         text = str(tokenizer.decode([token])).strip()
@@ -119,33 +116,29 @@ def build(
     for ids in tokenizer(passages)["input_ids"]:
         document_frequency_V[np.unique(np.asarray(ids, dtype=np.int64))] += 1
     rows_VW = pretrained_rows(tokenizer)
-    rows_VD = torch.from_numpy(
-        embedding_rows(
-            rows_VW, importance(rows_VW, document_frequency_V), shape.hidden_size, seed
-        ).astype(np.float32)
-    )
+    importance_V = importance(rows_VW, document_frequency_V)
+    rows_VD = embedding_rows(rows_VW, importance_V, shape.hidden_size, seed).astype(np.float32)
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.hidden_size,
-            intermediate_size=shape.intermediate_size,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.key_value_heads,
-            tie_word_embeddings=shape.tied,
-            max_position_embeddings=MAX_POSITIONS,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        tie_word_embeddings=shape.tied,
+        max_position_embeddings=MAX_POSITIONS,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=None,
     )
+    model = LlamaForCausalLM(config)
     with torch.no_grad():
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight *= OUTPUT_SCALE
             layer.mlp.down_proj.weight *= OUTPUT_SCALE
-        model.model.embed_tokens.weight.copy_(rows_VD)
-        model.lm_head.weight.copy_(rows_VD)
+        for embedding in (model.model.embed_tokens, model.lm_head):
+            embedding.weight.copy_(torch.from_numpy(rows_VD))
         # The final norm drops the shared direction and sets the scale of the logits: a normed unit
         # row has length sqrt(D), and the sparse encoder multiplies its logits by D^(-1/4).
         model.model.norm.weight.fill_(OWN_LOGIT * shape.hidden_size ** (0.25 - 0.5))

@@ -34,7 +34,6 @@ class Kernels(Protocol):
         self, hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Largest logit of every text, [B, C] fp32 (-inf without tokens), and where, int16."""
-        ...
 
     def add_hidden_gradient(
         self,
@@ -45,13 +44,11 @@ class Kernels(Protocol):
         weight_CD: Tensor,
     ) -> None:
         """Add a chunk's gradient of the hidden states to `total_TD` (fp32)."""
-        ...
 
     def weight_gradient(
         self, grad_BC: Tensor, place_BC: Tensor, start_P: Tensor, hidden_TD: Tensor
     ) -> Tensor:
         """A chunk's gradient of the weight, [C, D] fp32."""
-        ...
 
 
 def kernels_of(device: torch.device) -> Kernels:
@@ -103,13 +100,18 @@ def rows(
     for first, weight_CD in _chunks(hidden_TD, weight_VD):
         largest_BC, _ = kernels_of(hidden_TD.device).maxima(hidden_TD, start_P, weight_CD)
         activated_BC = _activated(largest_BC, scale, threshold)
-        text, entry = activated_BC.nonzero(as_tuple=True)
-        found = activated_BC[text, entry], text, entry + first
-        y_E, text_E, entry_E = (values.cpu().numpy() for values in found)
-        parts.append(largest_entries(y_E, text_E, entry_E, largest))
+        parts.append(entries_of(activated_BC, largest, first))
     y_E, text_E, entry_E = (np.concatenate(values) for values in zip(*parts, strict=True))
     y_E, text_E, entry_E = largest_entries(y_E, text_E, entry_E, largest)
     return sparse.csr_matrix((y_E, (text_E, entry_E)), (len(mask_BL), len(weight_VD)))
+
+
+def entries_of(y_BC: Tensor, largest: int | None, first: int = 0) -> Entries:
+    """The entries that are not 0, of each text the `largest`; the first column is entry `first`."""
+    text, entry = y_BC.nonzero(as_tuple=True)
+    found = y_BC[text, entry], text, entry + first
+    y_E, text_E, entry_E = (values.cpu().numpy() for values in found)
+    return largest_entries(y_E, text_E, entry_E, largest)
 
 
 def largest_entries(

@@ -1,4 +1,7 @@
-"""Java and Anserini: whether they are here, indexing by a process of its own, Lucene's classes."""
+"""Java and Anserini: whether they are here, indexing by a process of its own, Lucene's classes.
+
+Shapes: N documents.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from lion_sweep.search.base import Engine, Where
 
 _OLDEST_JAVA = 21  # Anserini's jar has class files of version 65
 
@@ -85,5 +91,34 @@ def java_class() -> Callable[[str], Any]:
 
     # Queries can be longer than Lucene's default limit of 1,024 terms.
     autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(2**31 - 1)
-    find: Callable[[str], Any] = autoclass
-    return find
+    return autoclass
+
+
+class LuceneIndex(Engine):
+    """Base of the engines whose index Anserini writes to a folder, in place of one already there.
+
+    Their constructors take the folder after the documents, and raise `RuntimeError` where Lucene
+    is not available or indexing failed.
+    """
+
+    @classmethod
+    def missing(cls) -> str:
+        """Java and Anserini."""
+        return missing()
+
+    @classmethod
+    def over(
+        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
+    ) -> Self:
+        """In the folder."""
+        return cls(document_ids, documents, where.folder / "lucene", **settings)  # type: ignore[call-arg]
+
+
+@contextmanager
+def to_index(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """(an empty folder for documents, which goes again, and where their index is to be)."""
+    documents = folder / "documents"
+    shutil.rmtree(documents, ignore_errors=True)  # of a killed process
+    documents.mkdir(parents=True)
+    yield documents, folder / "index"
+    shutil.rmtree(documents)

@@ -89,25 +89,22 @@ def write(encoded: Encoded, folder: Path, depth: int) -> str:
 
 def read(folder: Path, terms: int | None) -> Encoded:
     """Read what `write` wrote; `terms` is V of sparse vectors, None of dense ones."""
-    document_ids: list[str] = []
-    query_ids: list[str] = []
+    integers = terms is not None
 
-    def rows(path: Path, key: str, ids: list[str]) -> Iterator[Any]:
+    def rows(path: Path, key: str) -> Iterator[tuple[str, Any]]:
         with path.open(encoding="utf-8") as lines:
             for line in map(json.loads, lines):
-                ids.append(line[key])
-                yield line["vector"]
+                yield line[key], line["vector"]
 
-    def topics() -> Iterator[dict[str, int]]:
+    def topics() -> Iterator[tuple[str, dict[str, int]]]:
         with (folder / TSV).open(encoding="utf-8") as lines:
             for line in lines:
                 query_id, _, text = line.partition("\t")
-                query_ids.append(query_id)
-                yield Counter(text.split())
+                yield query_id, Counter(text.split())
 
-    path, integers = folder / DOCUMENTS / FILE, terms is not None
-    key = "id" if integers else "docid"
-    documents = from_json(rows(path, key, document_ids), terms, integers=integers)
-    asked = topics() if integers else rows(folder / JSONL, "qid", query_ids)
-    queries = from_json(asked, terms, integers=integers)
-    return Encoded(document_ids, documents, query_ids, queries)
+    documents = rows(folder / DOCUMENTS / FILE, "id" if integers else "docid")
+    queries = topics() if integers else rows(folder / JSONL, "qid")
+    return Encoded(
+        *from_json(documents, terms, integers=integers),
+        *from_json(queries, terms, integers=integers),
+    )

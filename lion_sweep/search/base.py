@@ -27,7 +27,11 @@ class Where:
 
 
 class Engine(ABC):
-    """Base of every engine. Its constructor takes ids, vectors and its own settings."""
+    """Base of every engine. Its constructor takes ids and documents as `over` does, and settings.
+
+    Both raise `ValueError` where there are no documents, an id occurs twice, the numbers of ids and
+    documents differ, or vectors or texts cannot be indexed.
+    """
 
     RULES: ClassVar[int] = 1  # raised when other hits come out of the same vectors
     exact: ClassVar[bool] = False  # whether it finds what exhaustive scoring of the vectors finds
@@ -50,7 +54,12 @@ class Engine(ABC):
 
     @abstractmethod
     def search(self, query_ids: Sequence[str], queries: Any, k: int) -> Run:
-        """The k best documents of each query, equal scores by id; fewer where fewer are found."""
+        """The k best documents of each query, equal scores by id; fewer where fewer are found.
+
+        `queries` are [Q, ...] vectors, or Q texts, in the order of the ids. Raises `ValueError`
+        where k is below 1, an id occurs twice, the numbers of ids and queries differ, or vectors
+        do not fit those of the documents.
+        """
 
     def stats(self) -> dict[str, float]:
         """What a report tells: `index_bytes`, `agreement` with exact search where hits may miss."""

@@ -23,17 +23,9 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)
 class BM25Index(Engine):
     """BM25 as Lucene computes it, with exact document lengths (Kamphuis et al., ECIR 2020).
 
-    Terms are lower-cased runs of two or more word characters. k1 and b default to the values of
-    the MS MARCO baselines of Anserini and BEIR.
-
-    Args:
-        document_ids: [N] distinct ids.
-        texts: [N] document texts.
-        k1: saturation of term frequency.
-        b: strength of length normalisation, 0 to 1.
-
-    Raises:
-        ValueError: no documents, repeated ids, lengths that disagree, or no term in any text.
+    Terms are lower-cased runs of two or more word characters, and a text has to hold one. k1, the
+    saturation of term frequency, and b, the strength of length normalisation (0 to 1), default to
+    the values of the MS MARCO baselines of Anserini and BEIR.
     """
 
     def __init__(
@@ -61,11 +53,7 @@ class BM25Index(Engine):
         return self._bm25.get_scores_from_ids(self._bm25.get_tokens_ids(tokens))
 
     def search(self, query_ids: Sequence[str], texts: Sequence[str], k: int) -> Run:
-        """Return the k documents of highest BM25 score above 0 for each query text.
-
-        Raises:
-            ValueError: k below 1, repeated ids, or lengths that disagree.
-        """
+        """Return the k documents of highest BM25 score above 0 for each query text."""
         check_queries(query_ids, len(texts), k)
         rows = []
         for tokens in self._tokens(texts):
@@ -79,15 +67,12 @@ class BM25Index(Engine):
     ) -> list[list[float]]:
         """Return the BM25 scores of given pairs: for each query text, of its listed documents.
 
-        Raises:
-            ValueError: the two arguments differ in length.
-            KeyError: a document id is not in the index.
+        Raises `ValueError` where the two differ in length, `KeyError` for an unknown document id.
         """
         if len(texts) != len(document_ids):
             raise ValueError(f"{len(texts)} query texts for {len(document_ids)} lists of documents")
-        return [
-            self._scores_N(tokens)[[self._numbers[listed] for listed in of_query]].tolist()
-            if of_query
-            else []
-            for tokens, of_query in zip(self._tokens(texts), document_ids, strict=True)
-        ]
+        scores = []
+        for tokens, listed in zip(self._tokens(texts), document_ids, strict=True):
+            numbers = np.array([self._numbers[document] for document in listed], dtype=np.int64)
+            scores.append(self._scores_N(tokens)[numbers].tolist())
+        return scores

@@ -51,17 +51,10 @@ class DenseIndex(Engine):
     of queries. A list is final once no document outside the candidates can belong to it; until
     then more candidates are fetched.
 
-    Args:
-        document_ids: [N] distinct ids.
-        vectors_ND: [N, D] float32 document vectors.
-        device: torch device that holds the vectors and searches.
-        half: store and search vectors rounded to float16, in half the memory of the device; the
-            search is exact on the rounded vectors. The float32 vectors stay in main memory, to
-            tell in `stats` what rounding changed.
-
-    Raises:
-        ValueError: no documents, repeated ids, shapes that disagree, values not finite or, with
-            `half`, beyond float16.
+    Vectors are finite float32, [N, D]; `device` holds them and searches. `half` stores and searches
+    them rounded to float16, whose range they must not exceed, in half the memory of the device: the
+    search is exact on the rounded vectors. The float32 vectors stay in main memory, to tell in
+    `stats` what rounding changed.
     """
 
     exact = True  # on the vectors as it holds them
@@ -100,16 +93,7 @@ class DenseIndex(Engine):
         return rounded
 
     def search(self, query_ids: Sequence[str], vectors_QD: NDArray[np.floating], k: int) -> Run:
-        """Return the k documents of highest inner product for each query.
-
-        Args:
-            query_ids: [Q] distinct ids.
-            vectors_QD: [Q, D] float32 query vectors.
-            k: hits per query; all documents when there are fewer.
-
-        Raises:
-            ValueError: k below 1, repeated ids, shapes that disagree or values not finite.
-        """
+        """Return the k documents of highest inner product for each query."""
         rows_QD = _float32_rows(vectors_QD, "query")
         check_queries(query_ids, len(rows_QD), k)
         documents, dimensions = self._stored_ND.shape
@@ -117,12 +101,13 @@ class DenseIndex(Engine):
             raise ValueError(f"queries have {rows_QD.shape[1]} dimensions, not {dimensions}")
         k = min(k, documents)
         stored_QD = self._rounded(rows_QD).to(self._stored_ND.device)
-        documents_QK, scores_QK = _search(self._stored_ND, stored_QD, k, self._largest_norm)
+        hits = _search(self._stored_ND, stored_QD, k, self._largest_norm)
+        run = Run(list(query_ids), self._ids, *hits)
         if self._dtype == torch.float16 and len(rows_QD):
             sample_QD = rows_QD[:_AGREEMENT_QUERIES]
-            exact_QK, _ = _search(self._full_ND, sample_QD, k, _largest_norm(self._full_ND))
-            self._agreement = agreement(documents_QK[:_AGREEMENT_QUERIES], exact_QK)
-        return Run(list(query_ids), self._ids, documents_QK, scores_QK)
+            exact = _search(self._full_ND, sample_QD, k, _largest_norm(self._full_ND))
+            self._agreement = agreement(run, Run(query_ids[: len(sample_QD)], self._ids, *exact))
+        return run
 
     def stats(self) -> dict[str, float]:
         """Return documents, dimensions and index_bytes (bytes of the vectors on the device).
@@ -176,24 +161,24 @@ def _search(
     # Any order of summation is off by less than this (Higham, 2002, section 3.1), with room for
     # the roundings of the bound itself and of the final score.
     error = 1.01 * (documents_ND.shape[1] + 2) * 2.0**-24 * largest_norm
-    for pending in torch.arange(len(queries_QD)).split(_QUERIES):
+    for first in range(0, len(queries_QD), _QUERIES):
+        pending = np.arange(first, min(first + _QUERIES, len(queries_QD)))
         fetched = min(k + _SPARE, len(documents_ND))
         while len(pending):
-            block_BD = queries_QD[pending.to(queries_QD.device)]
+            block_BD = queries_QD[torch.from_numpy(pending).to(queries_QD.device)]
             products_BC, numbers_BC = _candidates(documents_ND, block_BD, fetched)
             scores_BC = _scores(documents_ND, block_BD, numbers_BC)
-            order_BK = np.lexsort((numbers_BC.cpu(), -scores_BC))[:, :k]
-            if fetched == len(documents_ND):
-                settled_B = torch.ones(len(pending), dtype=torch.bool)
-            else:  # every document outside has a product of at most the last candidate's
-                norm_B = torch.linalg.vector_norm(block_BD.double(), dim=1).cpu()
-                kth_B = torch.from_numpy(np.take_along_axis(scores_BC, order_BK[:, -1:], 1)[:, 0])
-                settled_B = kth_B > products_BC[:, -1].cpu().double() + error * norm_B
-            rows = pending[settled_B].numpy()
-            own = np.flatnonzero(settled_B.numpy())
-            found_BK = np.take_along_axis(numbers_BC.cpu().numpy(), order_BK, axis=1)
-            documents_QK[rows] = found_BK[own]
-            scores_QK[rows] = np.take_along_axis(scores_BC, order_BK, axis=1)[own]
+            found_BC = numbers_BC.cpu().numpy()
+            order_BK = np.lexsort((found_BC, -scores_BC))[:, :k]
+            found_BK = np.take_along_axis(found_BC, order_BK, axis=1)
+            best_BK = np.take_along_axis(scores_BC, order_BK, axis=1)
+            settled_B = np.ones(len(pending), dtype=bool)
+            if fetched < len(documents_ND):  # a product outside is at most the last candidate's
+                norm_B = torch.linalg.vector_norm(block_BD.double(), dim=1)
+                bound_B = products_BC[:, -1].double() + error * norm_B
+                settled_B = best_BK[:, -1] > bound_B.cpu().numpy()
+            rows = pending[settled_B]
+            documents_QK[rows], scores_QK[rows] = found_BK[settled_B], best_BK[settled_B]
             pending = pending[~settled_B]
             fetched = min(2 * fetched, len(documents_ND))
     return documents_QK, scores_QK

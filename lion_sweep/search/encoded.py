@@ -21,19 +21,12 @@ from lion_sweep.search.sparse import SparseIndex
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Vectors of a collection's documents and of some queries.
+    """Vectors of a collection's documents and of some queries, with distinct ids."""
 
-    Attributes:
-        document_ids: [N] distinct ids.
-        documents: [N, V] CSR, float32 or integers, or [N, D] float32.
-        query_ids: [Q] distinct ids.
-        queries: [Q, V] or [Q, D], as the documents.
-    """
-
-    document_ids: Sequence[str]
-    documents: Vectors
-    query_ids: Sequence[str]
-    queries: Vectors
+    document_ids: Sequence[str]  # [N]
+    documents: Vectors  # [N, V] CSR, float32 or integers, or [N, D] float32
+    query_ids: Sequence[str]  # [Q]
+    queries: Vectors  # [Q, V] or [Q, D], as the documents
 
     @property
     def is_sparse(self) -> bool:
@@ -92,19 +85,24 @@ def as_json(vectors: Vectors, row: int) -> str:
 
 
 def from_json(
-    rows: Iterable[Mapping[str, float] | Sequence[float]], terms: int | None, *, integers: bool
-) -> Vectors:
-    """Vectors of parsed rows: CSR of `terms` columns, or [R, D] where that is None."""
+    rows: Iterable[tuple[str, Mapping[str, float] | Sequence[float]]],
+    terms: int | None,
+    *,
+    integers: bool,
+) -> tuple[list[str], Vectors]:
+    """Ids and vectors of parsed rows: CSR of `terms` columns, or [R, D] where that is None."""
+    ids: list[str] = []
     values: Any = array("i" if integers else "f")
     columns, ends = array("i"), array("q", [0])
-    for row in rows:
+    for row_id, row in rows:
+        ids.append(row_id)
         if isinstance(row, Mapping):
             columns.extend(map(int, row))
             row = list(row.values())
         values.extend(row)
         ends.append(len(values))
-    dtype = np.int32 if integers else np.float32
-    data = np.asarray(values, dtype=dtype)
+    data = np.asarray(values, dtype=np.int32 if integers else np.float32)
     if terms is None:
-        return data.reshape(len(ends) - 1, -1)
-    return sparse.csr_matrix((data, np.asarray(columns), np.asarray(ends)), (len(ends) - 1, terms))
+        return ids, data.reshape(len(ids), -1)
+    entries = data, np.asarray(columns), np.asarray(ends)
+    return ids, sparse.csr_matrix(entries, (len(ids), terms))

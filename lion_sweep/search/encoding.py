@@ -39,10 +39,6 @@ class Setting:
     shards: int = 1
 
 
-def _ignore(_: int) -> None:
-    """Nobody listens."""
-
-
 @torch.no_grad()
 def encode(
     encoder: Encoder,
@@ -51,7 +47,7 @@ def encode(
     accelerator: Accelerator,
     folder: Path,
     on_batch: Callable[[int, int], None],
-    on_kept: Callable[[int], None] = _ignore,
+    on_kept: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Vectors of the texts and what they cost, into `folder`, for `whole`; ranks share the work.
 
@@ -78,7 +74,7 @@ def encode(
         on_batch(seen, texts)
         # Ranks take different numbers of batches, so they cannot agree on one to stop after.
         stopping = ranks == 1 and interruption.requested()
-        if stopping or parts.seconds >= KEEP_SECONDS:
+        if stopping or time.monotonic() - parts.begun >= KEEP_SECONDS:
             parts.keep()
             on_kept(seen)
         if stopping:
@@ -123,7 +119,7 @@ class _Parts:
                 self.done_N[part["rows"]] = True
         self._rows: list[NDArray[np.int64]] = []
         self._vectors: list[Vectors] = []
-        self._spent, self._begun = Spending(), time.monotonic()
+        self._spent, self.begun = Spending(), time.monotonic()
 
     def add(self, rows: NDArray[np.int64], vectors: Vectors, spent: Spending) -> None:
         """Remember until they are kept."""
@@ -131,14 +127,9 @@ class _Parts:
         self._vectors.append(vectors)
         self._spent += spent
 
-    @property
-    def seconds(self) -> float:
-        """Since something was kept."""
-        return time.monotonic() - self._begun
-
     def keep(self) -> None:
         """Write what was added since."""
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         if not self._rows:
             return
         rows = np.concatenate(self._rows)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from lion_sweep.search import anserini, anserini_files
-from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.encoded import weights_of
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import non_negative_csr, postings_stats
@@ -39,23 +38,13 @@ def _searcher_class() -> Any:
     return LuceneImpactSearcher
 
 
-class _EncodedQueries:
-    """Query encoder for queries that are already {term: weight}."""
-
-    @staticmethod
-    def encode(query: dict[str, int]) -> dict[str, int]:
-        return query
-
-
 def quantise(matrix: sparse.csr_matrix, bits: int) -> tuple[sparse.csr_matrix, float]:
     """Return integer levels, 1 to 2**bits - 1, and the scale that maps them back to weights.
 
     One linear scale for the whole matrix, as usual for impact indexes: the largest weight gets
     the highest level, every weight is off by at most half the scale, and weights that round to
-    level 0 are dropped. A matrix without weights has scale 1.
-
-    Raises:
-        ValueError: bits is outside 1 to 16, or a weight is negative or not finite.
+    level 0 are dropped. A matrix without weights has scale 1. Raises `ValueError` for bits outside
+    1 to 16, and for a weight that is negative or not finite.
     """
     if not 1 <= bits <= 16:
         raise ValueError(f"bits must be 1 to 16, not {bits}")
@@ -69,109 +58,75 @@ def quantise(matrix: sparse.csr_matrix, bits: int) -> tuple[sparse.csr_matrix, f
 class ImpactSearcher:
     """Search by levels in a Lucene index of the impacts that `anserini_files` writes.
 
-    Args:
-        documents: folder of the written documents.
-        index: where the index is written; an index already there is replaced.
-        document_ids: [N] their ids, in ascending order.
-
-    Raises:
-        RuntimeError: Lucene is not available, or indexing failed.
+    It takes the folder of the written documents, where the index goes, in place of one already
+    there, and [N] ids in ascending order. Raises `RuntimeError` where Lucene is not available, or
+    indexing failed.
     """
 
     def __init__(self, documents: Path, index: Path, document_ids: Sequence[str]) -> None:
         anserini.index("JsonVectorCollection", documents, index, "-impact", "-pretokenized")
         self._ids = document_ids
         self._numbers = {document_id: number for number, document_id in enumerate(document_ids)}
-        self._searcher = _searcher_class()(str(index), _EncodedQueries(), min_idf=-1)
+        encoder = SimpleNamespace(encode=lambda query: query)  # which is {term: weight} already
+        self._searcher = _searcher_class()(str(index), encoder, min_idf=-1)
 
     def search(
         self, query_ids: Sequence[str], levels_QV: sparse.csr_matrix, k: int, scale: float = 1.0
     ) -> Run:
         """Return the k documents of highest sum of products of levels, times `scale`.
 
-        Raises:
-            ValueError: k below 1, repeated ids, or a sum too large for Lucene to be exact.
+        Raises `ValueError` where k is below 1, an id occurs twice, or a sum is too large for Lucene
+        to be exact.
         """
         check_queries(query_ids, levels_QV.shape[0], k)
         queries = [weights_of(levels_QV, row) for row in range(len(query_ids))]
         found = self._searcher.batch_search(queries, list(query_ids), k=k, threads=1)
         rows = []
         for query_id in query_ids:
-            hits = [(self._numbers[hit.docid], hit.score) for hit in found[query_id]]
-            documents_M = np.array([document for document, _ in hits], dtype=np.int64)
+            hits = found[query_id]
+            documents_M = np.array([self._numbers[hit.docid] for hit in hits], dtype=np.int64)
             # Pyserini's scores of tied hits fall by 1e-6 per place: rounding restores the sum.
-            sums_M = np.rint(np.array([score for _, score in hits], dtype=np.float64))
+            sums_M = np.rint(np.array([hit.score for hit in hits], dtype=np.float64))
             if sums_M.max(initial=0.0) >= _FLOAT32_INTEGERS:
                 raise ValueError(f"query {query_id}: {sums_M.max():.0f} is beyond exact float32")
             rows.append(best(documents_M, sums_M * scale, k))
         return Run.stacked(query_ids, self._ids, rows)
 
 
-class LuceneImpactIndex(Engine):
+class LuceneImpactIndex(anserini.LuceneIndex):
     """Lucene index of quantised impacts; finds what exact search on the levels finds.
 
-    Args:
-        document_ids: [N] distinct ids.
-        vectors_NV: [N, V] CSR, non-negative term weights of the documents.
-        folder: where the index is written; an index already there is replaced.
-        bits: bits per weight, 1 to 16, of documents and queries, see `quantise`. Indexing time
-            grows with the sum of the levels, and a score must stay below 2**24.
-
-    Raises:
-        ValueError: no documents, no terms, repeated ids, shapes that disagree, weights negative
-            or not finite, bits out of range.
-        RuntimeError: Lucene is not available, or indexing failed.
+    Vectors are those of `SparseIndex`, with a term in one of them. Weights of documents and queries
+    get so many `bits`, 1 to 16, see `quantise`. Indexing time grows with the sum of the levels, and
+    a score must stay below 2**24.
     """
-
-    @classmethod
-    def missing(cls) -> str:
-        """Java and Anserini."""
-        return anserini.missing()
-
-    @classmethod
-    def over(
-        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
-    ) -> LuceneImpactIndex:
-        """In the folder."""
-        return cls(document_ids, documents, where.folder / "lucene", **settings)
 
     def __init__(
         self,
         document_ids: Sequence[str],
         vectors_NV: sparse.csr_matrix,
-        folder: str | os.PathLike[str],
+        folder: Path,
         bits: int = 8,
     ) -> None:
-        self._ids, order_N = sorted_documents(document_ids, vectors_NV.shape[0])
+        ids, order_N = sorted_documents(document_ids, vectors_NV.shape[0])
         self._bits, self._terms = bits, vectors_NV.shape[1]
         levels_NV, self._scale = quantise(vectors_NV, bits)
         levels_NV = levels_NV[order_N]
         if not levels_NV.nnz:
             raise ValueError("no document has a term, and Lucene cannot open an index without any")
-        index = Path(folder) / "index"
-        documents = index.with_name("documents")
-        shutil.rmtree(documents, ignore_errors=True)  # of a killed process
-        documents.mkdir(parents=True)
-        anserini_files.write_documents(documents, self._ids, levels_NV)
-        self._searcher = ImpactSearcher(documents, index, self._ids)
-        shutil.rmtree(documents)
+        with anserini.to_index(folder) as (documents, index):
+            anserini_files.write_documents(documents, ids, levels_NV)
+            self._searcher = ImpactSearcher(documents, index, ids)
         index_bytes = sum(file.stat().st_size for file in index.iterdir())
-        self._stats = postings_stats(levels_NV, index_bytes)
+        terms = np.unique(levels_NV.indices).size
+        self._stats = postings_stats(len(ids), terms, levels_NV.nnz, index_bytes)
 
     def search(self, query_ids: Sequence[str], vectors_QV: sparse.csr_matrix, k: int) -> Run:
         """Return the k documents of highest impact score above 0 for each query.
 
         The queries are quantised together; a score is the exact sum of products of levels times
-        the scales of documents and queries.
-
-        Args:
-            query_ids: [Q] distinct ids.
-            vectors_QV: [Q, V] CSR, non-negative term weights of the queries.
-            k: hits per query; fewer when fewer documents share a term with the query.
-
-        Raises:
-            ValueError: k below 1, repeated ids, shapes that disagree, weights negative or not
-                finite, or a score too large for Lucene to be exact (use fewer bits).
+        the scales of documents and queries. Raises `ValueError` where `Engine.search` does, and for
+        a score too large for Lucene to be exact (use fewer bits).
         """
         check_queries(query_ids, vectors_QV.shape[0], k)
         if vectors_QV.shape[1] != self._terms:

@@ -3,8 +3,6 @@
 Shapes: P training pairs, M mined negatives.
 """
 
-from dataclasses import fields
-
 import numpy as np
 
 from lion_sweep.data.collection import Collection
@@ -53,4 +51,4 @@ def mine(collection: Collection, split: str, depth: int) -> Groups:
             f"No query of the split {split!r} has a BM25 hit besides its positives, so there is "
             "nothing to train against: the collection is too small, or its texts share no words."
         )
-    return Groups(*(getattr(groups, entry.name)[usable_P] for entry in fields(Groups)))
+    return Groups(**{name: array_P[usable_P] for name, array_P in vars(groups).items()})

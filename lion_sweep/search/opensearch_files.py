@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lion_sweep.errors import UserError
+from lion_sweep.files import write_json
 from lion_sweep.search.encoded import Encoded, as_json, from_json
 
 MAPPING, DOCUMENTS = "mapping.json", "documents.ndjson"
@@ -67,8 +68,7 @@ def write(encoded: Encoded, folder: Path, depth: int) -> str:
             f"a query weight is {encoded.queries.data.max():.4g}, and OpenSearch takes no more "
             f"than {LARGEST_QUERY_WEIGHT}: export --for lucene."
         )
-    mapping = json.dumps(_mapping(encoded), indent=2) + "\n"
-    (folder / MAPPING).write_text(mapping, encoding="utf-8")
+    write_json(folder / MAPPING, _mapping(encoded))
     with (folder / DOCUMENTS).open("w", encoding="utf-8") as file:
         for row, document_id in enumerate(encoded.document_ids):
             known = json.dumps(document_id)
@@ -101,27 +101,20 @@ def _mapping(encoded: Encoded) -> dict[str, Any]:
 
 def read(folder: Path, terms: int | None) -> Encoded:
     """Read what `write` wrote; `terms` is V of sparse vectors, None of dense ones."""
-    document_ids: list[str] = []
 
     def every_second(name: str) -> Iterator[dict[str, Any]]:
         with (folder / name).open(encoding="utf-8") as lines:
             yield from map(json.loads, islice(lines, 1, None, 2))
 
-    def documents() -> Iterator[Any]:
-        for line in every_second(DOCUMENTS):
-            document_ids.append(line["id"])
-            yield line["vector"]
-
-    def queries() -> Iterator[Any]:
-        for line in every_second(QUERIES):
+    def queries() -> Iterator[tuple[str, Any]]:
+        query_ids = (folder / QUERY_IDS).read_text(encoding="utf-8").splitlines()
+        for query_id, line in zip(query_ids, every_second(QUERIES), strict=True):
             ((_, of_field),) = line["query"].items()
-            yield of_field["vector"]["vector" if terms is None else "query_tokens"]
+            yield query_id, of_field["vector"]["vector" if terms is None else "query_tokens"]
 
+    documents = ((line["id"], line["vector"]) for line in every_second(DOCUMENTS))
     return Encoded(
-        document_ids=document_ids,
-        documents=from_json(documents(), terms, integers=False),
-        query_ids=(folder / QUERY_IDS).read_text(encoding="utf-8").splitlines(),
-        queries=from_json(queries(), terms, integers=False),
+        *from_json(documents, terms, integers=False), *from_json(queries(), terms, integers=False)
     )
 
 

@@ -117,10 +117,7 @@ def search(
 ) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Return [Q, K] numbers of documents and their scores, best first; number -1 has no score.
 
-    Args:
-        postings: the first four arrays of `best_keys`.
-        queries: the next three.
-        k: hits per query.
+    `postings` are the first four arrays of `best_keys`, `queries` the next three.
     """
     threads.as_torch_has()
     share = math.ceil((len(queries[0]) - 1) / numba.get_num_threads())

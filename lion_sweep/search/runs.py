@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,14 @@ NO_HIT = -1
 class Run:
     """Hits of queries, best first under the rule of ties.
 
-    Two runs are equal when the same queries, in the same order, have the same hits with the same
-    scores; documents without hits do not count.
-
-    Attributes:
-        query_ids: [Q] distinct ids.
-        document_ids: distinct ids in ascending order: a document's number, its place here, says
-            where its id sorts. Most need not be hits.
-        documents_QK: int32 numbers of the hits; -1 after the last hit of a query.
-        scores_QK: their scores, float32 or float64; -inf after the last hit.
+    Two are equal when the same queries, in the same order, have the same hits with the same scores;
+    documents without hits do not count.
     """
 
-    query_ids: Sequence[str]
-    document_ids: Sequence[str]
-    documents_QK: NDArray[np.int32]
-    scores_QK: NDArray[np.floating[Any]]
+    query_ids: Sequence[str]  # [Q], distinct
+    document_ids: Sequence[str]  # distinct, ascending; a document's number is its place here
+    documents_QK: NDArray[np.int32]  # numbers of the hits; -1 after the last hit of a query
+    scores_QK: NDArray[np.floating[Any]]  # float32 or float64; -inf after the last hit
 
     @classmethod
     def stacked(
@@ -69,23 +63,26 @@ class Run:
     def of(cls, hits: Mapping[str, Iterable[tuple[str, float]]]) -> Run:
         """Build from query id -> (document id, score) pairs in any order.
 
-        Raises:
-            ValueError: a document occurs twice for a query, or a score is not finite.
+        Raises `ValueError` where a document occurs twice for a query, or a score is not finite.
         """
-        rows = [
-            (row, document_id, score)
-            for row, of_query in enumerate(hits.values())
-            for document_id, score in of_query
-        ]
-        query_M, documents, scores = zip(*rows, strict=True) if rows else ((), (), ())
-        query_ids, scores_M = list(hits), np.array(scores, dtype=np.float64)
-        if not np.isfinite(scores_M).all():
-            raise ValueError("a score is not finite")
-        run, repeated = _ranked(query_ids, np.array(query_M, dtype=np.int64), documents, scores_M)
-        if repeated is not None:
-            query_id, document_id = query_ids[query_M[repeated]], documents[repeated]
-            raise ValueError(f"document {document_id} twice for query {query_id}")
-        return run
+        found: dict[str, dict[str, float]] = {}
+        for query_id, of_query in hits.items():
+            scores = found.setdefault(query_id, {})
+            for document_id, score in of_query:
+                if document_id in scores:
+                    raise ValueError(f"document {document_id} twice for query {query_id}")
+                if not math.isfinite(score):
+                    raise ValueError("a score is not finite")
+                scores[document_id] = score
+        document_ids = sorted(set(chain.from_iterable(found.values())))
+        number = {document_id: place for place, document_id in enumerate(document_ids)}
+        rows = []
+        for scores in found.values():
+            documents_M = np.array([number[document_id] for document_id in scores], dtype=np.int64)
+            scores_M = np.array(list(scores.values()), dtype=np.float64)
+            order_M = np.lexsort((documents_M, -scores_M))
+            rows.append((documents_M[order_M], scores_M[order_M]))
+        return cls.stacked(list(found), document_ids, rows)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -168,37 +165,11 @@ def _as_bytes(ids: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(list(ids)).encode(), dtype=np.uint8)
 
 
-def _first_repeated(values_M: NDArray[np.int64]) -> int | None:
-    """The first place with a value that an earlier place has."""
-    sorted_M = np.sort(values_M)
-    if not (sorted_M[1:] == sorted_M[:-1]).any():
-        return None
-    order_M = np.argsort(values_M, kind="stable")
-    return int(order_M[1:][sorted_M[1:] == sorted_M[:-1]].min())
-
-
-def _ranked(
-    query_ids: Sequence[str],
-    query_M: NDArray[np.int64],
-    documents: Sequence[str],
-    scores_M: NDArray[np.float64],
-) -> tuple[Run, int | None]:
-    """Build a run from hits in any order; also the first that repeats one of its query."""
-    document_ids = sorted(set(documents))
-    number = {document_id: place for place, document_id in enumerate(document_ids)}
-    document_M = np.array([number[document] for document in documents], dtype=np.int64)
-    repeated = _first_repeated(query_M * max(len(document_ids), 1) + document_M)
-    order_M = np.lexsort((document_M, -scores_M, query_M))
-    sizes_Q = np.bincount(query_M, minlength=len(query_ids))
-    ends_Q = np.cumsum(sizes_Q)
-    query_M, document_M = query_M[order_M], document_M[order_M]
-    rank_M = np.arange(len(order_M)) - (ends_Q - sizes_Q)[query_M]
-    shape = (len(query_ids), int(sizes_Q.max(initial=0)))
-    documents_QK = np.full(shape, NO_HIT, dtype=np.int32)
-    scores_QK = np.full(shape, -np.inf)
-    documents_QK[query_M, rank_M] = document_M
-    scores_QK[query_M, rank_M] = scores_M[order_M]
-    return Run(list(query_ids), document_ids, documents_QK, scores_QK), repeated
+def place_of(document_id: str, document_ids: Sequence[str]) -> int:
+    """The place of an id among ids in ascending order, -1 where it is not one of them."""
+    place = bisect_left(document_ids, document_id)
+    known = place < len(document_ids) and document_ids[place] == document_id
+    return place if known else NO_HIT
 
 
 def drop_self_hits(run: Run) -> Run:
@@ -207,15 +178,7 @@ def drop_self_hits(run: Run) -> Run:
     BEIR evaluates this way (Thakur et al., 2021): in collections such as ArguAna and Quora the
     queries are themselves documents.
     """
-    ids = run.document_ids
-    places = [bisect_left(ids, query_id) for query_id in run.query_ids]
-    self_Q = np.array(
-        [
-            place if place < len(ids) and ids[place] == query_id else NO_HIT
-            for place, query_id in zip(places, run.query_ids, strict=True)
-        ],
-        dtype=np.int64,
-    )
+    self_Q = np.array([place_of(query_id, run.document_ids) for query_id in run.query_ids], int)
     is_self_QK = (run.documents_QK == self_Q[:, None]) & (self_Q[:, None] != NO_HIT)
     rows = np.flatnonzero(is_self_QK.any(axis=1))
     documents_QK, scores_QK = run.documents_QK.copy(), run.scores_QK.copy()
@@ -233,8 +196,8 @@ def write_trec(run: Run, path: Path, tag: str) -> None:
     The file appears whole or not at all, and its scores read back exactly. The format has no
     line for a query without hits, so such queries are absent when the file is read.
 
-    Raises:
-        ValueError: an id or the tag is empty or holds white space, or a score is not finite.
+    Raises `ValueError` where an id or the tag is empty or holds white space, or a score is not
+    finite.
     """
     run = run.compacted()
     for column in (*run.query_ids, *run.document_ids, tag):
@@ -251,40 +214,3 @@ def write_trec(run: Run, path: Path, tag: str) -> None:
                 f"{query_id} Q0 {document_id} {rank} {score!r} {tag}\n"
                 for rank, (document_id, score) in enumerate(run.hits(query_id), start=1)
             )
-
-
-def read_trec(path: Path) -> Run:
-    """Read a TREC run file; hits are ordered by the rule of ties, whatever their rank column says.
-
-    Raises:
-        ValueError: naming file and line, for a line without six columns, a score that is not a
-            finite number, or a document listed twice for a query.
-    """
-    rows: dict[str, int] = {}
-    query_rows: list[int] = []
-    documents: list[str] = []
-    scores: list[float] = []
-    known: dict[str, str] = {}  # one copy of an id, however many lines hold it
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            columns = line.split()
-            if len(columns) != 6:
-                raise ValueError(f"{path}:{number}: {len(columns)} columns, a TREC run has 6")
-            query_id, _, document_id, _, text, _ = columns
-            try:
-                score = float(text)
-            except ValueError:
-                score = math.nan
-            if not math.isfinite(score):
-                raise ValueError(f"{path}:{number}: score {text!r} is not a finite number")
-            query_rows.append(rows.setdefault(query_id, len(rows)))
-            documents.append(known.setdefault(document_id, document_id))
-            scores.append(score)
-    query_M, scores_M = np.array(query_rows, dtype=np.int64), np.array(scores, dtype=np.float64)
-    run, repeated = _ranked(list(rows), query_M, documents, scores_M)
-    if repeated is not None:
-        query_id = run.query_ids[query_rows[repeated]]
-        raise ValueError(
-            f"{path}:{repeated + 1}: document {documents[repeated]} twice for query {query_id}"
-        )
-    return run

@@ -3,8 +3,8 @@
 Source: Bruch et al., Efficient Inverted Indexes for Approximate Retrieval over Learned Sparse
 Representations, SIGIR 2024.
 
-Shapes: N documents, Q queries, V vocabulary, U terms that a document has, K hits per query,
-M hits of one query, S queries of the sample.
+Shapes: N documents, Q queries, V vocabulary, U terms that a document has, M hits of one query,
+S queries of the sample.
 """
 
 from __future__ import annotations
@@ -48,22 +48,11 @@ class SeismicIndex(Engine):
     """Clustered inverted index that skips what promises little: fast, and misses hits.
 
     The hits it finds get their exact inner products, as `SparseIndex` has them, and are ordered
-    by these. Of a sample of queries it is told how many of the exact hits were found.
+    by these. Of a sample of queries it is told how many of the exact hits were found. Vectors are
+    those of `SparseIndex`, with a term in one of them.
 
-    Args:
-        document_ids: [N] distinct ids.
-        vectors_NV: [N, V] CSR, non-negative term weights of the documents.
-        file: where the index is written for its size to be known; it does not stay.
-        n_postings: documents kept per term, on average; a term has at most six times as many.
-        summary_energy: share, 0 to 1, of a block's summed weights that its summary keeps. What it
-            leaves out can only be found with heap_factor 0.
-        query_cut: heaviest terms of a query whose lists are read.
-        heap_factor: 0 to 1: a block is skipped where its summary promises less than this share of
-            the k-th best score so far. 0 skips none.
-
-    Raises:
-        ValueError: no documents, no terms, repeated ids, shapes that disagree, weights negative
-            or not finite.
+    The settings are those of conf/engine/seismic.yaml; what a summary leaves out can only be found
+    with heap_factor 0. The index is written to `file` for its size to be known, and does not stay.
     """
 
     @classmethod
@@ -125,7 +114,9 @@ class SeismicIndex(Engine):
                 summary_energy=summary_energy,
                 max_fraction=_MAX_FRACTION,
             )
-        self._stats = postings_stats(self._vectors_NU, self._bytes(file))
+        documents, terms = self._vectors_NU.shape
+        stored, index_bytes = self._vectors_NU.nnz, self._bytes(file)
+        self._stats = postings_stats(documents, terms, stored, index_bytes)
         self._agreement: dict[str, float] = {}
 
     def _bytes(self, file: Path) -> int:
@@ -139,17 +130,7 @@ class SeismicIndex(Engine):
             written.unlink(missing_ok=True)
 
     def search(self, query_ids: Sequence[str], vectors_QV: sparse.csr_matrix, k: int) -> Run:
-        """Return k documents of high inner product above 0 for each query.
-
-        Args:
-            query_ids: [Q] distinct ids.
-            vectors_QV: [Q, V] CSR, non-negative term weights of the queries.
-            k: hits per query; fewer when fewer documents are found.
-
-        Raises:
-            ValueError: k below 1, repeated ids, shapes that disagree, weights negative or not
-                finite.
-        """
+        """Return k documents of high inner product above 0 for each query."""
         check_queries(query_ids, vectors_QV.shape[0], k)
         if vectors_QV.shape[1] != self._terms:
             raise ValueError(f"queries have {vectors_QV.shape[1]} terms, the index {self._terms}")
@@ -166,7 +147,7 @@ class SeismicIndex(Engine):
         exact = SparseIndex(self._ids, self._vectors_NU).search(
             [query_ids[row] for row in sample_S], queries_QU[sample_S], k
         )
-        self._agreement = agreement(run.documents_QK[sample_S], exact.documents_QK)
+        self._agreement = agreement(run, exact)
         return run
 
     def _found(self, queries_QU: sparse.csr_matrix, k: int) -> list[list[int]]:

@@ -19,12 +19,9 @@ _INTEGERS = 2**32  # weights and scores of integers stay below
 
 
 def non_negative_csr(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Return the matrix in canonical CSR form: no duplicates, no zeros stored, sorted columns.
+    """Return a copy in canonical CSR form: no duplicates, no zeros stored, sorted columns.
 
-    The argument is left as it is.
-
-    Raises:
-        ValueError: a weight is negative or not finite; learned sparse weights are neither.
+    Raises `ValueError` for a weight that is negative or not finite: learned weights are neither.
     """
     matrix = sparse.csr_matrix(matrix, copy=True)
     if not np.isfinite(matrix.data).all() or (matrix.data < 0).any():
@@ -34,15 +31,14 @@ def non_negative_csr(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return matrix
 
 
-def postings_stats(vectors_NV: sparse.csr_matrix, index_bytes: int) -> dict[str, float]:
-    """Return the statistics of an inverted index over canonical document vectors."""
-    documents = vectors_NV.shape[0]
+def postings_stats(documents: int, terms: int, stored: int, index_bytes: int) -> dict[str, float]:
+    """Return the statistics of an inverted index; `terms` are those in use."""
     return {
         "documents": documents,
-        "terms": np.unique(vectors_NV.indices).size,
-        "postings": vectors_NV.nnz,
+        "terms": terms,
+        "postings": stored,
         "index_bytes": index_bytes,
-        "L0_documents": vectors_NV.nnz / documents,
+        "L0_documents": stored / documents,
     }
 
 
@@ -67,13 +63,7 @@ class SparseIndex(Engine):
     A posting takes 6 bytes. A search adds 4 (V + 1) bytes per 32,768 documents in the index and
     40 K bytes per query for the hits.
 
-    Args:
-        document_ids: [N] distinct ids.
-        vectors_NV: [N, V] CSR, non-negative term weights of the documents.
-
-    Raises:
-        ValueError: no documents, repeated ids, shapes that disagree, weights negative or not
-            finite, integers of 2**32 and more.
+    Vectors are CSR, [N, V], of term weights that are finite and not negative, integers below 2**32.
     """
 
     exact = True
@@ -91,27 +81,16 @@ class SparseIndex(Engine):
             np.concatenate([block.indices.astype(np.uint16) for block in blocks]),
             np.concatenate([block.data for block in blocks]),
         )
+        index_bytes = sum(array.nbytes for array in self._postings)
+        terms = int(np.diff(self._postings[1], axis=1).any(axis=0).sum())
         stored = int(self._postings[0][-1])
-        self._stats = {
-            "documents": len(self._ids),
-            "terms": int(np.diff(self._postings[1], axis=1).any(axis=0).sum()),
-            "postings": stored,
-            "index_bytes": sum(array.nbytes for array in self._postings),
-            "L0_documents": stored / len(self._ids),
-        }
+        self._stats = postings_stats(len(self._ids), terms, stored, index_bytes)
 
     def search(self, query_ids: Sequence[str], vectors_QV: sparse.csr_matrix, k: int) -> Run:
         """Return the k documents of highest inner product above 0 for each query.
 
-        Args:
-            query_ids: [Q] distinct ids.
-            vectors_QV: [Q, V] CSR, non-negative term weights of the queries; of an integer type
-                where the documents' are.
-            k: hits per query; fewer when fewer documents share a term with the query.
-
-        Raises:
-            ValueError: k below 1, repeated ids, shapes or types that disagree, weights negative
-                or not finite, sums of integers that could reach 2**32.
+        Weights are integers where the documents' are. Raises `ValueError` where `Engine.search`
+        does, for other types, and where a sum of integers could reach 2**32.
         """
         check_queries(query_ids, vectors_QV.shape[0], k)
         if vectors_QV.shape[1] != self._terms:

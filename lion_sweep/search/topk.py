@@ -1,7 +1,7 @@
 """What indexes share: checks of input, the exact top k under the rule of ties, what is missed.
 
 An index stores its documents in ascending order of id, so that a document's number says where
-its id sorts. Shapes: N documents, M candidates (M <= N), Q queries, K hits kept of each.
+its id sorts. Shapes: N documents, M candidates (M <= N).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lion_sweep.search.runs import Run
+
 
 def sorted_documents(document_ids: Sequence[str], rows: int) -> tuple[list[str], np.ndarray]:
     """Return the ids in ascending order and, [N], the row each of them came from.
 
-    Raises:
-        ValueError: there are no documents, an id occurs twice, or `rows` (documents given as
-            vectors or texts) differs from the number of ids.
+    Raises `ValueError` where there is none, an id occurs twice, or there are not `rows` of them.
     """
     if not document_ids:
         raise ValueError("an index needs at least one document")
@@ -34,12 +34,7 @@ def sorted_documents(document_ids: Sequence[str], rows: int) -> tuple[list[str],
 
 
 def check_queries(query_ids: Sequence[str], rows: int, k: int) -> None:
-    """Check the arguments of a search.
-
-    Raises:
-        ValueError: k is below 1, a query id occurs twice, or `rows` (queries given as vectors or
-            texts) differs from the number of ids.
-    """
+    """Raise `ValueError` where k is below 1, an id occurs twice, or there are not `rows` ids."""
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     if len(query_ids) != rows:
@@ -51,13 +46,7 @@ def check_queries(query_ids: Sequence[str], rows: int, k: int) -> None:
 def best(
     documents_M: NDArray[np.integer[Any]], scores_M: NDArray[np.floating[Any]], k: int
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.floating[Any]]]:
-    """Return numbers and scores of the k best candidates under the rule of ties; fewer if M < k.
-
-    Args:
-        documents_M: [M] document numbers, in any order.
-        scores_M: [M] their scores.
-        k: most hits to return, at least 1.
-    """
+    """Return numbers and scores of the k best candidates under the rule of ties; fewer if M < k."""
     if len(scores_M) > k:
         kth = np.partition(scores_M, -k)[-k]
         # Every document tied with the k-th competes for the last places.
@@ -67,28 +56,23 @@ def best(
     return documents_M[order], scores_M[order]
 
 
-def agreement(
-    found_QK: NDArray[np.integer[Any]], exact_QK: NDArray[np.integer[Any]]
-) -> dict[str, float]:
-    """Return the shares of exact search's hits that a search that is not exact has found.
+def agreement(found: Run, exact: Run) -> dict[str, float]:
+    """Return the shares of exact search's hits that another search has found.
 
     agreement_10 is of the first 10 hits of both, agreement of all; each is averaged over the
-    queries that have hits, and neither is there where none has.
-
-    Args:
-        found_QK: [Q, K] document numbers, best first, -1 after the last hit of a query.
-        exact_QK: the same of exact search; its K may be another.
+    queries for which exact search has hits, and neither is there where it has none.
     """
+    known = set(found.query_ids)
     pairs = [
-        (found[found >= 0], exact[exact >= 0])
-        for found, exact in zip(found_QK, exact_QK, strict=True)
+        (hits, found.hits(query_id) if query_id in known else [])
+        for query_id, hits in exact.as_mapping().items()
+        if hits
     ]
-    pairs = [(found_M, exact_M) for found_M, exact_M in pairs if len(exact_M)]
     if not pairs:
         return {}
 
     def shared(k: int | None) -> float:
-        shares = [np.isin(exact_M[:k], found_M[:k]).mean() for found_M, exact_M in pairs]
-        return float(np.mean(shares))
+        tops = [(dict(own[:k]).keys(), dict(theirs[:k]).keys()) for own, theirs in pairs]
+        return float(np.mean([len(own & theirs) / len(own) for own, theirs in tops]))
 
     return {"agreement_10": shared(10), "agreement": shared(None)}

@@ -17,7 +17,6 @@ from lion_sweep.config import Config
 from lion_sweep.data.teacher import encoder_source
 from lion_sweep.errors import UserError
 from lion_sweep.interop import checkpoints
-from lion_sweep.machine.digests import Digests
 from lion_sweep.models.proxy import train_tokenizer
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -181,14 +180,15 @@ def test_sentence_transformers_get_their_own_vectors(compose_cell) -> None:
     np.testing.assert_allclose(vectors.numpy(), model.encode(TEXTS), atol=1e-6)
 
 
-def test_a_head_in_a_folder_of_its_own_tells_models_apart(tmp_path: Path) -> None:
+def test_a_head_in_a_folder_of_its_own_tells_models_apart(tmp_path: Path, compose_cell) -> None:
+    config: Config = compose_cell(f"paths.root={tmp_path.parent}")
     digests = set()
     for head in ("one", "two", "two"):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         (folder / "1_Dense").mkdir(parents=True)
         (folder / "modules.json").write_text("[]")
         (folder / "1_Dense" / "model.safetensors").write_text(head)
-        digests.add(checkpoints._digest(str(folder), Digests(tmp_path.parent / "digests")))
+        digests.add(checkpoints._digest(str(folder), config))
     assert len(digests) == 2
 
 

@@ -12,12 +12,13 @@ import pytest
 from scipy import sparse
 from support import TWIN_BUDGET, Shell, by_axes, command, results
 from transformers import AutoTokenizer
+from trec import read_trec
 
 from lion_sweep import vectors
 from lion_sweep.errors import UserError
 from lion_sweep.search import anserini, anserini_files
 from lion_sweep.search.encoded import Encoded
-from lion_sweep.search.runs import Run, read_trec
+from lion_sweep.search.runs import Run
 
 REASON = anserini.missing()
 needs_lucene = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")

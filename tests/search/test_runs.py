@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trec import read_trec
 
-from lion_sweep.search.runs import Hits, Run, drop_self_hits, read_trec, write_trec
+from lion_sweep.search.runs import Hits, Run, drop_self_hits, write_trec
 
 IDS = st.text(
     st.characters(exclude_categories=["Z", "C"]) | st.just("\U0001f600"), min_size=1, max_size=5
