@@ -122,6 +122,7 @@ def _cancel(config: Config, names: list[str]) -> int:
     if not names:
         raise UserError("Say which cells: python -m lion_sweep.cancel 8b-sparse-cl, or all.")
     tasks = _tasks(config, [] if names == ["all"] else names)
+    told = full_names(tasks)
     active = [s for s in survey(tasks) if s.state in (status.QUEUED, status.RUNNING)]
     for found in active:
         record = read_submission(found.task.folder)
@@ -129,7 +130,7 @@ def _cancel(config: Config, names: list[str]) -> int:
             queue.cancel([found.job])
         else:
             local.cancel(found.job)
-        print(f"{found.task.label} ({found.task.name}): cancelled job {found.job}")
+        print(f"{told[found.task.name]}: cancelled job {found.job}")
     if not active:
         print("nothing is queued or running")
     return status.ALL_FINISHED

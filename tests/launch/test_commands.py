@@ -50,7 +50,7 @@ def test_a_cell_s_own_jobs_come_with_it(config: Config, tasks: list[Task]) -> No
     assert labels(_tasks(config, ["encode 1b-sparse-cl 2/2"])) == [own[2]]
     dense = [task for task in tasks if task.label == "1b-dense-cl"]
     # Their vectors are the same, so are the jobs that make them: the other one needs them too.
-    both = labels(_tasks(config, ["1b-dense-cl"]))
+    both = labels(_tasks(config, ["1b-dense-cl*"]))
     jobs = [f"encode 1b-dense-cl {n}/2" for n in (1, 2)]
     assert both == ["1b-dense-cl"] * 2 + [*jobs, "train 1b-dense-cl"]
     assert labels(_tasks(config, [dense[0].name])) == ["1b-dense-cl"]
