@@ -160,10 +160,8 @@ class GridPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON plan."""
-        trainings = [cell.training for cell in self.cells]
-        names = full_names(
-            [(label(t.config), t.stages.train.name, settings(t.config)) for t in trainings]
-        )
+        configs = [cell.training.config for cell in self.cells]
+        names = full_names([(label(config), "", settings(config)) for config in configs])
         rows = [{"name": n} | cell.as_dict() for n, cell in zip(names, self.cells, strict=True)]
         works = [*(cell.work for cell in self.cells), *(work.spending for work in self.shared)]
         seconds = [row["seconds"] for row in rows] + [work.seconds for work in self.shared]
