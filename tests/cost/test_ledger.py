@@ -263,7 +263,7 @@ def test_a_decoder_as_teacher_costs_its_forward_pass(make_model: MakeModel) -> N
 
 
 def test_an_unknown_teacher_is_refused() -> None:
-    with pytest.raises(UserError, match=r"teacher\.encoder of type 'gpt2' has no known shape"):
+    with pytest.raises(UserError, match=r"teacher's encoder of type 'gpt2' has no known shape"):
         teacher_flops(GPT2Config(), np.array([3]))
 
 
