@@ -27,7 +27,7 @@ from lion_sweep.cell.cell import Cell, cell_names
 from lion_sweep.cell.result import Result
 from lion_sweep.cell.tasks import CELL, Task, tasks_of
 from lion_sweep.config import Config
-from lion_sweep.config.composing import NULL_SECTION, compose_cells, inside_null
+from lion_sweep.config.composing import NULL_SECTION, compose_cells, inside_null, refuse_moved
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import IMPOSSIBLE, UserError, refuse
 from lion_sweep.machine.progress import duration
@@ -159,8 +159,9 @@ def start(run: Callable[[list[Config], list[Config | None]], int]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # have it raise, where it would print and leave
     folder = str(configuration.config_folder())
     try:
+        refuse_moved(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=folder, config_name="config")(_unreached)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException) as error:
         refuse(error)
     except NULL_SECTION as error:
         told = inside_null(error, sys.argv[1:])

@@ -12,12 +12,12 @@ from lion_sweep.config.section import plain
 
 Settings = Mapping[str, str]
 
-# Portions, places and limits, which change no number, and sizes of decoders that are not built.
+# Portions, places and limits, which change no number, and the sizes that a plan counts with.
 SILENT = (
     "id", "axes", "site", "tracking", "paths", "plan", "status", "confirm",
     "budget.tolerance", "budget.confirm_gpu_hours",
     "evaluation.batch_tokens",
-    "model.full", "model.full_shape",
+    "model.full_shape",
     "recipe.checkpoint_every", "recipe.flops_tolerance", "recipe.gradient_cache",
     "recipe.micro_batch_tokens",
 )  # fmt: skip

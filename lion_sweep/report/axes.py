@@ -151,7 +151,10 @@ def number(text: str) -> float | None:
 
 def telling(asked: Iterable[Asked], wanted: Sequence[str]) -> list[str]:
     """Keys, besides the axes, that tell cells apart: the seed only if it is wanted."""
-    found = differing([cell.settings for cell in asked])
+    told = [cell.settings for cell in asked]
+    # A cell whose loss reads no teacher has none, which is no difference between teachers.
+    several = {key for key in differing(told) if len({one[key] for one in told if key in one}) > 1}
+    found = [key for key in differing(told) if key in several or not key.startswith("teacher.")]
     extra = [key for key in found if key != SEED and key not in wanted]
     return [*(key for key in wanted if key not in AXES), *extra]
 

@@ -29,6 +29,7 @@ def told(*words: str) -> Settings:
         ([[], ["site.cpus=3", "paths.root=x", "recipe.checkpoint_every=9", "plan.format=csv"]], []),
         ([["recipe.lora.rank=4"], ["recipe.lora.rank=16"]], ["recipe.lora.rank"]),
         ([["seed=0"], ["seed=1"], ["seed=2"]], ["seed"]),
+        ([["ladder=full"], ["ladder=full", "model.full=some/other"]], ["model.full"]),
         ([["budget.flops=1e11"], ["budget.flops=1e12"]], ["budget.flops"]),
         # What an option takes from the recipe says no more than the recipe.
         ([["recipe.batch_size.cl=8"], ["recipe.batch_size.cl=16"]], ["recipe.batch_size.cl"]),

@@ -123,6 +123,16 @@ def test_cells_of_two_sizes_that_differ_in_more_are_not_in_one_row(
     ]
 
 
+def test_a_loss_without_a_teacher_is_no_other_teacher(write: Write, tmp_path: Path) -> None:
+    write("1b", "dense", "cl", 0.1)
+    path = write("1b", "dense", "kd", 0.1, teacher__name="mine") / "result.json"
+    record = json.loads(path.read_text()) | {"teacher": {"name": "mine"}}
+    path.write_text(json.dumps(record))
+    section = only(tmp_path)
+    assert section.axes.row_keys == ["paradigm", "loss"]
+    assert not any("differ" in note for note in section.notes)
+
+
 def test_only_what_was_asked_for_is_a_hole(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

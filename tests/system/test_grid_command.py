@@ -228,6 +228,7 @@ def test_a_write_that_fails_costs_nothing_that_was_done(
         (["model=1c"], "Available options"),
         (["recipe.lerning_rate=1"], "lerning_rate"),
         (["loss.batch_size=many"], "many"),
+        (["evaluation.sparse_engine=lucene"], "say engine=lucene, seismic or exact"),
         (["loss.batch_size=0"], "loss.batch_size=0"),
         (["budget.anchor.model=3b"], "budget=anchor for budget.anchor"),
         (["-m", "model=1b,3b", "budget.anchor={model: 3b}"], "budget=anchor for budget.anchor"),
