@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
 from lion_sweep.errors import UserError
@@ -55,6 +55,8 @@ class Pretrained:
 
     def config(self) -> PretrainedConfig:
         """What its config.json says."""
+        from transformers import AutoConfig  # a second, which plans of stand-ins need not wait
+
         return AutoConfig.from_pretrained(self.source, revision=self.revision)
 
     def load_tokenizer(self) -> "PreTrainedTokenizerBase":

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from transformers import AutoModel
 
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import micro_batches, pad
@@ -64,6 +63,8 @@ class Encoder:
 
         They are what sentence-transformers computes.
         """
+        from transformers import AutoModel  # a second, which plans need not wait
+
         model = AutoModel.from_pretrained(self.source, revision=self.revision)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.to(device).eval()

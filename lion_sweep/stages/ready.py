@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import get_token
-from transformers import AutoConfig
 
 from lion_sweep.config import Config, LadderName
 from lion_sweep.config.site import SiteName
@@ -50,6 +49,8 @@ def check(config: Config, site: SiteName) -> None:
             f"ladder=full trains {source}, which needs a GPU, and torch finds none here: "
             "use ladder=proxy, or run on a machine with CUDA."
         )
+    from transformers import AutoConfig  # a second, which stand-ins need not wait
+
     try:
         AutoConfig.from_pretrained(source)
     except Exception as error:
