@@ -109,7 +109,7 @@ def small_beir(once: Once) -> Path:
 @pytest.fixture(scope="session")
 def laptop(small_beir: Path) -> Shell:
     """A shell where no controller answers; sums are split as in jobs of one core."""
-    return Shell({"SLURM_CONF": "/dev/null", "OMP_NUM_THREADS": "1"}, small_beir)
+    return Shell({"SLURM_CONF": "/dev/null"}, small_beir)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 """What tests of commands share: grids small enough for seconds, a shell to run them in."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from commands import Command, run
 from hydra import compose, initialize_config_dir
 from scipy import sparse
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -50,18 +48,6 @@ TINY = [
 ]
 # The budget of the tiny twin of the whole grid: some ten steps of the smallest cell.
 TWIN_BUDGET = ["budget.flops=3e10", "budget.tolerance=1"]
-PATIENCE_SECONDS = 600
-
-
-def command(module: str, *words: str) -> "subprocess.CompletedProcess[str]":
-    """A module of the package as a command, with one thread, as the twin was trained."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *words],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
 
 
 @dataclass
@@ -77,31 +63,20 @@ class Shell:
         tiny = [*TINY, "budget.tolerance=null", f"data.path={self.collection}"]
         return [*words, *(word for word in tiny if word.split("=")[0] not in chosen)]
 
-    def start(self, *words: str, module: str = "lion_sweep") -> "subprocess.Popen[str]":
+    def start(self, *words: str, module: str = "lion_sweep") -> Command:
         """A command that goes on while the test does."""
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *self.words(*words)],
-            env=os.environ | self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        return Command(module, *self.words(*words), env=self.environment)
 
     def run(self, *words: str, module: str = "lion_sweep") -> tuple[int, str]:
         """(exit status, what it printed) of a finished command."""
         command = self.start(*words, module=module)
-        printed, _ = command.communicate(timeout=PATIENCE_SECONDS)
-        return command.returncode, printed
+        printed, _ = command.communicate()
+        return command.wait(), printed
 
     def status(self, root: Path) -> tuple[int, list[dict[str, Any]]]:
         """(exit status, rows) of the status command."""
-        done = subprocess.run(
-            [sys.executable, "-m", "lion_sweep.status", f"paths.root={root}", "status.format=json"],
-            env=os.environ | self.environment,
-            text=True,
-            capture_output=True,
-        )
+        words = [f"paths.root={root}", "status.format=json"]
+        done = run("lion_sweep.status", *words, env=self.environment)
         return done.returncode, json.loads(done.stdout)
 
 

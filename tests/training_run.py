@@ -14,11 +14,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import commands
 import numba
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from hydra import initialize_config_dir
 from plain_reference import Optimiser, Weights
 from safetensors.torch import load_file
@@ -42,7 +42,6 @@ from lion_sweep.training.ranks import Ranks
 VOCABULARY, PADDING, MASK = 97, 0, 1
 CUT = {"query": 4, "passage": 6, "adapt": 8}  # tokens that training and MNTP read of a text
 DEPTH = 2  # negatives read of a group
-PRELOADED = ["lion_sweep.cell.run", "lion_sweep.training.ranks"]
 
 
 @dataclass(frozen=True)
@@ -240,8 +239,7 @@ def spread(run: Callable[..., None], ranks: int, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.set_forkserver_preload(PRELOADED)
-    mp.start_processes(run, (ranks, port, folder), nprocs=ranks, start_method="forkserver")
+    commands.spread(run, ranks, ranks, port, folder)
 
 
 def as_rank(rank: int, ranks: int, port: int, folder: Path) -> None:

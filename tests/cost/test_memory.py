@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from commands import spread
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -217,7 +217,7 @@ def test_peak_of_a_sharded_step_on_fake_tensors(tmp_path: Path, cached: bool) ->
     width, lora = DecoderShape(2048, 8192, 4, 32, 8, 64, 4096), adapters(TARGETS, dropout=0.05)
     setting = Setting(width, 2, 3, True, False, lora, cached, micro_batch_tokens=256, shards=8)
     assert len(setting.batches) > 1
-    mp.spawn(sharded_peak, args=(setting, str(tmp_path / "peak")))
+    spread(sharded_peak, 1, setting, str(tmp_path / "peak"))
     layer = BF16 * (width.linear_parameters // width.layers + 2 * width.hidden_size)
     predicted, whole = setting.predicted().total, replace(setting, shards=1).predicted().total
     assert 0 <= predicted - int((tmp_path / "peak").read_text()) < layer

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from support import by_axes, command
+from support import by_axes
 from transformers import LlamaForCausalLM
 
 from lion_sweep import evaluate
@@ -198,15 +199,15 @@ def test_a_cell_scored_again(twin: Path, small_beir: Path, tmp_path: Path, name:
     result = by_axes(twin)[name]
     words = ["data=beir", "data.name=twin", f"data.path={small_beir}", f"paths.root={tmp_path}"]
     cell = twin / "cells" / result["id"]
-    again = command("lion_sweep.evaluate", f"checkpoint={cell}", *words, "format=json")
+    again = run("lion_sweep.evaluate", f"checkpoint={cell}", *words, "format=json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["scores"] == result["scores"]
     weights = twin / "stages" / result["stages"]["train"]["folder"] / "weights"
     proxy = twin / "stages" / result["stages"]["backbone"]["folder"]
     alone = [f"checkpoint={weights}", f"base={proxy}", *words]
-    shown = command("lion_sweep.evaluate", *alone).stdout
+    shown = run("lion_sweep.evaluate", *alone).stdout
     assert f"{result['scores']['twin']['nDCG@10']:.4f}" in shown
     wrong = {"sparse": "dense", "dense": "sparse"}[result["axes"]["paradigm"]]
-    refused = command("lion_sweep.evaluate", *alone, f"paradigm={wrong}")
+    refused = run("lion_sweep.evaluate", *alone, f"paradigm={wrong}")
     assert refused.returncode == 2 and refused.stdout == ""
     assert f"paradigm={wrong} would score vectors" in refused.stderr

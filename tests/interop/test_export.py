@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import by_axes, command
+from commands import run
+from support import by_axes
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lion_sweep.errors import UserError
@@ -19,10 +20,10 @@ def test_an_exported_cell_scores_as_it_did(
     result = by_axes(twin)[name]
     folder = tmp_path / "model"
     asked = [result["id"], str(folder), "--root", str(twin)]
-    done = command("lion_sweep.export", *asked)
+    done = run("lion_sweep.export", *asked)
     assert done.returncode == 0, done.stderr
     words = ["data=beir", "data.name=twin", f"data.path={small_beir}", f"paths.root={tmp_path}"]
-    scored = command("lion_sweep.evaluate", f"checkpoint={folder}", *words, "format=json")
+    scored = run("lion_sweep.evaluate", f"checkpoint={folder}", *words, "format=json")
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["scores"] == result["scores"]
     card = (folder / "README.md").read_text(encoding="utf-8")
@@ -36,7 +37,7 @@ def test_an_exported_cell_scores_as_it_did(
     # Anybody's transformers loads it.
     assert AutoModelForCausalLM.from_pretrained(folder).config.is_causal is False
     assert AutoTokenizer.from_pretrained(folder)("lions roar")["input_ids"]
-    again = command("lion_sweep.export", *asked)
+    again = run("lion_sweep.export", *asked)
     assert again.returncode == 2 and "is there already" in again.stderr
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import run
 from scipy import sparse
-from support import TWIN_BUDGET, Shell, by_axes, command, results
+from support import TWIN_BUDGET, Shell, by_axes, results
 from transformers import AutoTokenizer
 from trec import read_trec
 
@@ -209,7 +210,7 @@ def test_another_set_and_vectors_that_are_gone(
         vectors.main(again)
     collection = ["data=beir", "data.name=twin", f"data.path={small_beir}"]
     assert (
-        command(
+        run(
             "lion_sweep.evaluate", f"checkpoint={cell}", *collection, f"paths.root={root}"
         ).returncode
         == 0

@@ -5,7 +5,6 @@ The processes that die kill themselves, at a function that a test has replaced.
 
 import errno
 import fcntl
-import multiprocessing
 import os
 import resource
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import FORKS, serve
 from scipy import sparse
 from support import searched
 
@@ -143,8 +143,8 @@ def attempt(root: Path, engine: str, prepared: Kill) -> None:
 
 def in_another_process(root: Path, engine: str, prepared: Kill) -> int | None:
     """The exit code of a search that begins with `prepared`."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=attempt, args=(root, engine, prepared))
+    serve()
+    process = FORKS.Process(target=attempt, args=(root, engine, prepared))
     process.start()
     process.join(240)
     return process.exitcode
@@ -225,8 +225,8 @@ def test_a_full_disk_is_told_and_the_search_done_again(
     folder = whole("exact")
     sizes = {name: (folder / name).stat().st_size for name in (RUN, TREC)}
     assert sizes[RUN] < sizes[TREC]
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=out_of_disk, args=(tmp_path, sizes[full_at] // 2 + 1))
+    serve()
+    process = FORKS.Process(target=out_of_disk, args=(tmp_path, sizes[full_at] // 2 + 1))
     process.start()
     process.join(240)
     assert process.exitcode == 0

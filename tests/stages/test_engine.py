@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import FORKS, serve
 
 from lion_sweep.errors import Busy, Superseded
 from lion_sweep.files import key_of, write_json
@@ -150,9 +151,9 @@ def hold(root: Path, started: Any, go_on: Any, ended: Any) -> None:
 
 
 def test_a_process_given_up_for_dead_can_neither_write_nor_finish(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    started, go_on, ended = context.Event(), context.Event(), context.Event()
-    old = context.Process(target=hold, args=(tmp_path, started, go_on, ended))
+    serve()
+    started, go_on, ended = FORKS.Event(), FORKS.Event(), FORKS.Event()
+    old = FORKS.Process(target=hold, args=(tmp_path, started, go_on, ended))
     old.start()
     assert started.wait(60)
     stage.fence_off(tmp_path, "another cell")  # not its locks

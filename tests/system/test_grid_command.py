@@ -5,7 +5,6 @@ import os
 import re
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import ALWAYS, PATIENCE_SECONDS, Command, run
 from support import GRID, TINY, TWIN_BUDGET, by_axes
 
 
@@ -23,25 +23,21 @@ def folder(small_beir: Path) -> Path:
 
 
 def lion(
-    *arguments: str,
-    module: str = "lion_sweep",
-    cwd: Path | None = None,
-    largest_file: int | None = None,
+    *arguments: str, module: str = "lion_sweep", cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a module of the package as a command; no file may grow beyond `largest_file` bytes."""
+    """Run a module of the package as a command."""
+    return run(module, *arguments, cwd=cwd)
 
-    def limit() -> None:
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
+def lion_in_little_room(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same where no file may grow beyond 5 MiB."""
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-m", "lion_sweep", *arguments],
         capture_output=True,
         text=True,
-        timeout=600,
-        cwd=cwd,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        preexec_fn=limit,
+        timeout=PATIENCE_SECONDS,
+        env=os.environ | ALWAYS,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, 5 << 20)),
     )
 
 
@@ -141,8 +137,7 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 def test_killed_cell_goes_on_to_the_same_numbers(
     folder: Path, whole: dict, tmp_path: Path, stage: str
 ) -> None:
-    command = [sys.executable, "-m", "lion_sweep", *one_cell(folder, tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Command("lion_sweep", *one_cell(folder, tmp_path))
     signs = {
         "adapt": "stages/adapt-*.partial/checkpoint.pt",
         "train": "stages/train-*.partial/checkpoint.pt",
@@ -152,7 +147,7 @@ def test_killed_cell_goes_on_to_the_same_numbers(
     while not list(tmp_path.glob(signs[stage])) and time.monotonic() < deadline:
         assert process.poll() is None, "the cell ended before it could be killed"
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not by_axes(tmp_path)
     again = lion(*one_cell(folder, tmp_path))
@@ -211,7 +206,7 @@ def test_a_write_that_fails_costs_nothing_that_was_done(
     folder: Path, whole: dict, tmp_path: Path
 ) -> None:
     """The system refuses to write a checkpoint, as a full disk would."""
-    refused = lion(*one_cell(folder, tmp_path), largest_file=5 << 20)
+    refused = lion_in_little_room(*one_cell(folder, tmp_path))
     assert refused.returncode == 3
     assert "0 of 1 cells complete" in refused.stdout and "FAILED" in refused.stdout
     assert list(tmp_path.glob("stages/tokens-*/done.json"))

@@ -1,14 +1,13 @@
 """A device that runs out of memory: the message says how to go on, and nothing is lost."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 import torch
-from support import PATIENCE_SECONDS, TINY
+from support import TINY
 
 from lion_sweep.errors import OutOfMemory
 from lion_sweep.machine.devices import enough_memory, halved
@@ -37,20 +36,14 @@ def test_training_goes_on_with_the_setting_that_the_message_names(
     (tmp_path / "full.py").write_text(FULL)
 
     def run(root: Path, *words: str, full: str | None = "1") -> "subprocess.CompletedProcess[str]":
-        environment = {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        environment = {"PYTHONPATH": str(tmp_path)} | ({"FULL": full} if full else {})
         own = [*TINY, f"data.path={small_beir}", f"paths.root={root}", "paradigm=dense", "loss=cl"]
         own += [
             "budget=steps",
             "budget.steps=8",
             "+loss.terms.full={_target_: full.Full, weight: 1}",
         ]
-        return subprocess.run(
-            [sys.executable, "-m", "lion_sweep", *own, *words],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            env=os.environ | environment | ({"FULL": full} if full else {}),
-        )
+        return commands.run("lion_sweep", *own, *words, env=environment)
 
     root, quiet = tmp_path / "out", tmp_path / "quiet"
     failed = run(root)

@@ -1,11 +1,10 @@
 """`evaluation=paper` in small: every published file name and layout, none of the texts."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
+from commands import run
 from support import TINY, by_axes
 
 from lion_sweep.config import config_folder
@@ -54,9 +53,7 @@ def test_every_set_of_the_paper_is_scored_under_its_name(tmp_path: Path) -> None
     words += ["data=msmarco", f"data.path={tmp_path / 'marco'}", "evaluation=paper"]
     words += [f"paths.beir={tmp_path / 'beir'}", f"paths.root={tmp_path / 'out'}"]
     words += ["budget=steps", "budget.steps=2", "paradigm=dense", "site=laptop", "loss=cl"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lion_sweep", *words], capture_output=True, text=True, timeout=600
-    )
+    done = run("lion_sweep", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     (result,) = by_axes(tmp_path / "out").values()
     assert list(result["scores"]) == ["msmarco", *PAPER["sets"]]
@@ -73,11 +70,7 @@ def test_every_set_of_the_paper_is_scored_under_its_name(tmp_path: Path) -> None
         if title.startswith("encode passages")
     }
     assert len(encoded) == 2
-    report = subprocess.run(
-        [sys.executable, "-m", "lion_sweep.report", "--root", tmp_path / "out"],
-        capture_output=True,
-        text=True,
-    )
+    report = run("lion_sweep.report", "--root", str(tmp_path / "out"))
     assert "mean of beir (13)" in report.stdout, report.stderr
     scores = json.loads((tmp_path / "out" / "reports" / "scaling" / "scaling.json").read_text())
     assert {part["collection"] for part in scores} == set(result["scores"])
@@ -88,9 +81,7 @@ def test_a_set_that_is_missing_is_named_before_anything_runs(tmp_path: Path) -> 
     marco(tmp_path / "marco", pairs[:40])
     words = ["data=msmarco", f"data.path={tmp_path / 'marco'}", "evaluation=paper", "site=laptop"]
     words += [f"paths.beir={tmp_path / 'beir'}", f"paths.root={tmp_path / 'out'}", "tracking=none"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lion_sweep", *words], capture_output=True, text=True, timeout=600
-    )
+    done = run("lion_sweep", *words)
     assert done.returncode == 2
     assert f"{tmp_path / 'beir' / 'arguana'} is not a folder, a .zip, or a" in done.stderr
     assert not list(tmp_path.glob("out/cells/*"))

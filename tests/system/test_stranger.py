@@ -5,13 +5,11 @@ tests/stranger/ is that package, and what CONTRIBUTING.md calls the example of a
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import run
 from support import Shell, by_axes
 
 STRANGER = Path(__file__).parents[1] / "stranger"
@@ -73,10 +71,7 @@ def test_a_killed_cell_goes_on_to_the_same_scores(root: Path, shell: Shell, tmp_
 
 def test_the_plan_knows_what_it_takes(shell: Shell, root: Path) -> None:
     words = ["-m", *shell.words(*OWN, *GRID, f"paths.root={root}"), "plan.format=json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lion_sweep.plan", *words],
-        env=os.environ | shell.environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run("lion_sweep.plan", *words, env=shell.environment)
     assert done.returncode == 0, done.stderr
     cells = json.loads(done.stdout)["cells"]
     assert [cell["name"] for cell in cells][:2] == ["tiny-two-hinge", "tiny-two-kd"]
@@ -84,10 +79,7 @@ def test_the_plan_knows_what_it_takes(shell: Shell, root: Path) -> None:
 
 
 def test_its_rows_are_in_the_report(root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "lion_sweep.report", f"paths.root={root}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run("lion_sweep.report", f"paths.root={root}")
     assert done.returncode == 0, done.stderr
     with (root / "reports/scaling/scaling.csv").open() as file:
         rows = {(row["model"], row["paradigm"], row["loss"]) for row in csv.DictReader(file)}

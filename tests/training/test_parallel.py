@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from accelerate import Accelerator
+from commands import spread
 from torch import Tensor, nn
 
 from lion_sweep.data.batches import Step
@@ -71,8 +71,8 @@ def test_two_ranks_equal_one(tmp_path: Path, threshold: float, how: str) -> None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(gradients, args=(1, str(tmp_path), port, threshold), nprocs=1)
-    mp.spawn(gradients, args=(2, str(tmp_path), port, threshold), nprocs=2)
+    for ranks in (1, 2):
+        spread(gradients, ranks, ranks, str(tmp_path), port, threshold)
     (one, _), (two, gathered) = (torch.load(tmp_path / f"{world}.pt") for world in (1, 2))
     assert gathered == how
     assert all(grad.any() for grad in one)

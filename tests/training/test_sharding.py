@@ -14,8 +14,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from accelerate import Accelerator
+from commands import spread
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.distributed.device_mesh import init_device_mesh
@@ -244,7 +244,7 @@ def found(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(work, args=(port, folder, configs, request.param), nprocs=RANKS)
+    spread(work, RANKS, port, folder, configs, request.param)
     return request.param, folder, [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
 
 
