@@ -10,8 +10,10 @@ import hydra
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -47,16 +49,53 @@ class _ReadOnce(CachingConfigRepository):
 
 
 def compose_cells(cells: Sequence[Sequence[str]]) -> tuple[list[Config], list[Config | None]]:
-    """(configurations, the cells that their budgets are anchored to) of lists of overrides."""
+    """(configurations, the cells that their budgets are anchored to) of lists of overrides.
+
+    Raises `UserError` where two options have one name.
+    """
     loader = GlobalHydra.instance().config_loader()
     assert isinstance(loader, ConfigLoaderImpl)
     as_it_was = loader.repository
     loader.repository = _ReadOnce(as_it_was)  # type: ignore[assignment]
+    refuse_hidden(loader)
     try:
         configs = [compose(cell) for cell in cells]
+        refuse_namesakes(configs, cells)
         return configs, [reference(*pair) for pair in zip(configs, cells, strict=True)]
     finally:
         loader.repository = as_it_was
+
+
+def refuse_hidden(loader: ConfigLoader) -> None:
+    """Refuse an option that stands in two folders: Hydra reads the first, and says nothing."""
+    for group in loader.list_groups(""):
+        read: dict[str, str] = {}
+        for source in loader.get_sources():
+            options = source.list(group, ObjectType.CONFIG) if source.is_group(group) else []
+            for option in options:
+                first = read.setdefault(option, source.path)
+                if first != source.path:
+                    raise UserError(
+                        f"{source.path}/{group}/{option}.yaml is never read, as {first} has an "
+                        f"option of that name too: call it otherwise, and choose {group}=THAT."
+                    )
+
+
+def refuse_namesakes(configs: Sequence[Config], cells: Sequence[Sequence[str]]) -> None:
+    """Refuse options of one grid that tables would show under one name."""
+    options: dict[tuple[str, str], str] = {}
+    for config, words in zip(configs, cells, strict=True):
+        for word in words:
+            group, _, option = word.partition("=")
+            name = getattr(getattr(config, group, None), "name", None)
+            if name is None:
+                continue
+            other = options.setdefault((group, str(name)), option)
+            if other != option:
+                raise UserError(
+                    f"{group}={other} and {group}={option} are both named {name}, so that no table "
+                    f"could tell them apart: give one of their files another `name:`."
+                )
 
 
 # What a key of an earlier version is now.

@@ -247,3 +247,29 @@ def test_cells_of_a_grid_are_composed_as_one_by_one() -> None:
         assert configs == [compose(cell) for cell in cells]
         assert [found is None for found in references] == [False, True] * 8
         assert compose_cells(cells[::-1])[0] == configs[::-1]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder of somebody's own options: loss=mine, whose name is another's, and loss=cl."""
+    (tmp_path / "loss").mkdir()
+    shipped = (config_folder() / "loss" / "kd.yaml").read_text()
+    for option in ("mine", "other"):
+        (tmp_path / "loss" / f"{option}.yaml").write_text(shipped)
+    return tmp_path
+
+
+def compose_beside(own: Path, *cells: list[str]) -> list[Config]:
+    """The cells with the options of a folder beside the shipped ones."""
+    configuration.register()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose_cells([[f"hydra.searchpath=[file://{own}]", *words] for words in cells])[0]
+
+
+def test_options_that_tables_could_not_tell_apart_are_refused(own: Path) -> None:
+    with pytest.raises(UserError, match="loss=mine and loss=other are both named kd"):
+        compose_beside(own, ["loss=mine"], ["loss=other"])
+    with pytest.raises(UserError, match="loss=kd and loss=mine are both named kd"):
+        compose_beside(own, ["loss=kd"], ["loss=mine"])
+    named = [["loss=kd"], ["loss=mine", "loss.name=mine"], ["loss=kd"]]
+    assert [config.loss.name for config in compose_beside(own, *named)] == ["kd", "mine", "kd"]

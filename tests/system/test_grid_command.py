@@ -15,6 +15,8 @@ import torch
 from commands import ALWAYS, PATIENCE_SECONDS, Command, run
 from support import GRID, TINY, TWIN_BUDGET, by_axes
 
+from lion_sweep.config import config_folder
+
 
 @pytest.fixture(scope="module")
 def folder(small_beir: Path) -> Path:
@@ -256,6 +258,14 @@ def test_bad_input_is_refused_in_plain_words(
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr and "usage:" not in done.stderr
     assert not list(tmp_path.glob("out/cells/*/result.json"))
+
+
+def test_an_option_that_hides_behind_a_shipped_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    shutil.copy(config_folder() / "loss" / "cl.yaml", tmp_path / "loss")
+    done = lion("--config-dir", str(tmp_path), f"paths.root={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert f"{tmp_path}/loss/cl.yaml is never read" in done.stderr
 
 
 def test_cells_of_unequal_compute_are_refused_before_any_runs(folder: Path, tmp_path: Path) -> None:
