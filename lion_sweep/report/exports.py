@@ -1,20 +1,29 @@
-"""The report for programs: CSV and JSON."""
+"""The report as text: Markdown and LaTeX, and for programs CSV and JSON."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from lion_sweep.report import significance
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import Pair
-from lion_sweep.report.tables import LABELS
+from lion_sweep.report.tables import HOLE, LABELS, Table, detail_tables, scaling_table
 
 SIGNIFICANCE = (
     "ladder", "collection", "measure", "system_a", "system_b", "difference", "ci_low", "ci_high",
     "p", "p_holm", "queries", "seeds_a", "seeds_b", "permutations",
 )  # fmt: skip
+LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    HOLE: "---",
+}
 
 
 def csv_text(parts: Sequence[Section]) -> str:
@@ -113,3 +122,80 @@ def _significance(section: Section) -> dict[str, object]:
         "pairs": [_pair(section, pair) for pair in section.comparison.pairs],
         "notes": section.comparison.notes,
     }
+
+
+def section_tables(section: Section) -> list[Table]:
+    """The scaling table of every measure, then the tables of details."""
+    scaling = (scaling_table(section, measure) for measure in section.measures)
+    return [*scaling, *detail_tables(section)]
+
+
+def markdown_table(table: Table) -> str:
+    """The table in aligned pipes with its title above, and the lines below it."""
+    body = [
+        [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
+        for i, row in enumerate(table.rows)
+    ]
+    widths = [max(3, *map(len, column)) for column in zip(table.header, *body, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for first, *rest in (table.header, rule, *body):
+        cells = [first.ljust(widths[0])]
+        cells += [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n\n".join([f"### {table.title}", "\n".join(lines), *table.below])
+
+
+def markdown(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
+    """The overviews and all sections as one Markdown document."""
+    parts = ["# Scaling tables"]
+    for ladder, table in overviews.items():
+        parts += [f"## {ladder} ladder", f"**{LABELS[ladder]}**", markdown_table(table)]
+    for section in sections:
+        parts.append(f"## {section.ladder} ladder, {section.name}")
+        parts.append(f"**{LABELS[section.ladder]}**")
+        parts += map(markdown_table, section_tables(section))
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """The text with every character that LaTeX would interpret written out."""
+    return "".join(LATEX_ESCAPES.get(character, character) for character in text)
+
+
+def latex(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
+    """All tables as LaTeX floats, captioned with the label of their ladder."""
+    parts = ["% Needs the packages booktabs and adjustbox."]
+    parts += [_latex_table(table, LABELS[ladder]) for ladder, table in overviews.items()]
+    for section in sections:
+        parts += [_latex_table(t, LABELS[section.ladder]) for t in section_tables(section)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(table: Table, label: str) -> str:
+    def line(texts: list[str]) -> str:
+        return " & ".join(texts) + r" \\"
+
+    body = [
+        line([rf"\textbf{{{escape(t)}}}" if (i, j) in table.bold else escape(t)
+              for j, t in enumerate(row)])
+        for i, row in enumerate(table.rows)
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{\textbf{{{escape(label)}}} {escape(table.title)}.}}",
+            r"\begin{adjustbox}{max width=\textwidth}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+            r"\toprule",
+            line([escape(text) for text in table.header]),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{adjustbox}",
+            *(rf"\par\footnotesize {escape(text)}" for text in table.below),
+            r"\end{table}",
+        ]
+    )

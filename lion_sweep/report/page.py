@@ -5,16 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 
-from lion_sweep.report.collect import CellResult, number
 from lion_sweep.report.figures import across
 from lion_sweep.report.sections import Section
-from lion_sweep.report.tables import (
-    LABELS,
-    Table,
-    detail_tables,
-    scaling_table,
-    show,
-)
+from lion_sweep.report.tables import LABELS, Table, detail_tables, provenance_tables, scaling_table
 
 TEMPLATE = """\
 {%- macro draw(table) %}
@@ -68,23 +61,26 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 <body>
 <h1>Scaling of sparse and dense retrievers</h1>
 <nav>{% for section in sections %}
-<a href="#section-{{ loop.index }}">{{ section.ladder }} ladder, {{ section.collection }}</a>
+<a href="#section-{{ loop.index }}">{{ section.ladder }} ladder, {{ section.name }}</a>
 {%- if not loop.last %} · {% endif %}{% endfor %}</nav>
-{%- for label, table in overviews %}<p class="label">{{ label }}</p>{{ draw(table) }}{% endfor %}
+{%- for ladder, table in overviews.items() -%}
+<p class="label">{{ labels[ladder] }}</p>{{ draw(table) }}{% endfor %}
 {%- for section in sections %}
 <section id="section-{{ loop.index }}">
-<h2>{{ section.ladder }} ladder, {{ section.collection }}</h2>
-<p class="label">{{ section.label }}</p>
-{%- for table in section.scaling %}{{ draw(table) }}{% endfor %}
+<h2>{{ section.ladder }} ladder, {{ section.name }}</h2>
+<p class="label">{{ labels[section.ladder] }}</p>
+{%- for measure in section.measures %}{{ draw(scaling_table(section, measure)) }}{% endfor %}
 <h3>Figures</h3>
 <div class="figures">
-{%- for alt, source in section.figures %}
-<img src="{{ source }}" alt="{{ alt }}">
+{%- for measure in section.measures %}
+<img src="data:image/svg+xml;base64,
+{{- figures[section.ladder, section.name, measure] | base64 }}" alt="
+{{- measure }} against {{ across(section)[0] }}, a line per row of the table">
 {%- endfor %}
 </div>
-{%- for table in section.details %}{{ draw(table) }}{% endfor %}
+{%- for table in detail_tables(section) %}{{ draw(table) }}{% endfor %}
 <div class="text">
-{%- for table in section.provenance %}{{ draw(table) }}{% endfor -%}
+{%- for table in provenance_tables(section) %}{{ draw(table) }}{% endfor -%}
 </div>
 </section>
 {%- endfor %}
@@ -100,65 +96,14 @@ def page(
 ) -> str:
     """The page; `figures` holds the SVG bytes by (ladder, collection, measure)."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    blocks = [
-        {
-            "ladder": section.ladder,
-            "collection": section.name,
-            "label": LABELS[section.ladder],
-            "scaling": [scaling_table(section, measure) for measure in section.measures],
-            "figures": [
-                (
-                    f"{measure} against {across(section)}, a line per row of the table",
-                    _embedded(figures[section.ladder, section.name, measure]),
-                )
-                for measure in section.measures
-            ],
-            "details": detail_tables(section),
-            "provenance": [_origins(section), _versions(section)],
-        }
-        for section in sections
-    ]
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     return environment.from_string(TEMPLATE).render(
-        sections=blocks, overviews=[(LABELS[at], table) for at, table in overviews.items()]
-    )
-
-
-def _embedded(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-
-
-def _origins(section: Section) -> Table:
-    header = ["Cell", "Id", "Data", "Backbone", "Parameters", "Start", "Teacher"]
-    return Table(
-        title="Provenance",
-        header=[*header, "Collection checksum"],
-        rows=[
-            [section.axes.name(cell), *_origin(result, section.collection)]
-            for cell, results in section.results.items()
-            for result in results
-        ],
-    )
-
-
-def _origin(result: CellResult, collection: str) -> list[str]:
-    texts = (
-        result.backbone.get("name"),
-        show(number(result.backbone, "parameters"), ",.0f"),
-        result.backbone.get("start"),
-        result.teacher.get("name") if result.teacher else "none",
-        result.checksum(collection),
-    )
-    shown = (show(None, "") if text is None else str(text) for text in texts)
-    return [result.id, result.data, *shown]
-
-
-def _versions(section: Section) -> Table:
-    found: dict[str, set[str]] = {}
-    for result in section.shown:
-        for name, version in result.versions.items():
-            found.setdefault(name, set()).add(str(version))
-    return Table(
-        title="Versions",
-        header=["Software", "Version"],
-        rows=[[name, ", ".join(sorted(versions))] for name, versions in sorted(found.items())],
+        sections=sections,
+        overviews=overviews,
+        figures=figures,
+        labels=LABELS,
+        across=across,
+        scaling_table=scaling_table,
+        detail_tables=detail_tables,
+        provenance_tables=provenance_tables,
     )

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
+from report_cells import grid
 
-from lion_sweep.report import Cell, CellResult, Section, grid, sections
+from lion_sweep.report import Cell, CellResult, Section, sections
 from lion_sweep.report.collect import Asked
 from lion_sweep.report.figures import render, scaling_figure
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_cells import grid
 
 from lion_sweep.cell.result import FORMAT
-from lion_sweep.report import Cell, Wanted, collect, grid, sections
+from lion_sweep.report import Cell, Wanted, collect, sections
 from lion_sweep.report.__main__ import main
-from lion_sweep.report.tables import compute_table, details_table, escape, scaling_table
+from lion_sweep.report.exports import escape
+from lion_sweep.report.tables import compute_table, details_table, scaling_table
 
 Write = Callable[..., Path]
 TITLES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from report_cells import grid
 
 from lion_sweep.cell.result import FORMAT
 from lion_sweep.evaluation.significance import (
@@ -17,7 +18,7 @@ from lion_sweep.evaluation.significance import (
     holm,
     paired_randomisation,
 )
-from lion_sweep.report import Cell, Section, Wanted, collect, grid, sections
+from lion_sweep.report import Cell, Section, Wanted, collect, sections
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.significance import PERMUTATIONS, SAMPLES, SEED
 from lion_sweep.report.tables import scaling_table, significance_table
