@@ -5,11 +5,11 @@ import io
 import json
 from typing import Any
 
+from lion_sweep.machine.devices import GIB
 from lion_sweep.machine.progress import duration
 from lion_sweep.plan.cells import GridPlan
 
 UNKNOWN = "-"
-GIB = 2**30
 HEADER = ["cell", "steps", "epochs", "tokens", "useful", "of budget", "hardware", "GiB"]
 HEADER += ["weights", "activ.", "head", "optim.", "step", "time", "GPU-h", "cost", "fits"]
 
