@@ -4,8 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from lion_sweep.config.schema import AXES
-from lion_sweep.report import Cell
-from lion_sweep.report.axes import STUDY
+from lion_sweep.report.axes import STUDY, Cell
 
 
 def grid(**values: Sequence[str]) -> list[Cell]:

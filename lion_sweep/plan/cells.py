@@ -202,17 +202,6 @@ class SharedWork(NamedTuple):
     gpu_hours: float | None
     cells: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """The row of the JSON plan."""
-        return {
-            "title": self.title,
-            "cells": self.cells,
-            "useful_flops": self.spending.useful_flops,
-            "hardware_flops": self.spending.hardware_flops,
-            "seconds": self.seconds,
-            "gpu_hours": self.gpu_hours,
-        }
-
 
 def spread(useful_flops: Sequence[int]) -> float:
     """Share by which the most costly cell exceeds the least costly one."""
@@ -241,7 +230,17 @@ class GridPlan:
         seconds = [row["seconds"] for row in rows] + [work.seconds for work in self.shared]
         return {
             "cells": rows,
-            "shared": [work.as_dict() for work in self.shared],
+            "shared": [
+                {
+                    "title": work.title,
+                    "cells": work.cells,
+                    "useful_flops": work.spending.useful_flops,
+                    "hardware_flops": work.spending.hardware_flops,
+                    "seconds": work.seconds,
+                    "gpu_hours": work.gpu_hours,
+                }
+                for work in self.shared
+            ],
             "spread": spread([row["useful_flops"] for row in rows]),
             "total": {
                 "cells": len(rows),

@@ -34,9 +34,7 @@ class Planner:
     def workshop(self, config: Config) -> Workshop:
         """Does the cheap stages that a plan reads."""
         root = Path(config.paths.root)
-        if root not in self._workshops:
-            self._workshops[root] = Workshop(root, Progress(label(config), None))
-        return self._workshops[root]
+        return self._workshops.setdefault(root, Workshop(root, Progress(label(config), None)))
 
     def cell(self, config: Config) -> Cell:
         """The cell of a settled configuration, whose id depends on what its files hold."""

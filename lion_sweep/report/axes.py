@@ -101,18 +101,22 @@ class Axes:
         """Row and column, as in 'sparse CL+KD 1b'."""
         return f"{self.rows[self.row_of(cell)]} {self.said(self.columns, cell[self.columns])}"
 
-    @cached_property
+    def line(self, row: tuple[str, ...]) -> list[Cell | None]:
+        """The row's cells by column; None where none was asked for."""
+        here = {cell[self.columns]: cell for cell in self.cells if self.row_of(cell) == row}
+        return [here.get(value) for value in self.across]
+
+    @property
     def ordered(self) -> list[Cell]:
         """The cells by row, then by column."""
-        order = [(row, value) for row in self.rows for value in self.across]
-        return sorted(self.cells, key=lambda c: order.index((self.row_of(c), c[self.columns])))
+        return [cell for row in self.rows for cell in self.line(row) if cell]
 
     def smaller(self, cell: Cell) -> list[Cell]:
         """Cells of the same row with less of what is across, the nearest first; of numbers only."""
         if self.columns != MODEL and any(as_number(value) is None for value in self.across):
             return []
-        row = [other for other in self.ordered if self.row_of(other) == self.row_of(cell)]
-        return row[: row.index(cell)][::-1]
+        line = self.line(self.row_of(cell))
+        return [other for other in reversed(line[: line.index(cell)]) if other]
 
 
 def as_number(text: str) -> float | None:

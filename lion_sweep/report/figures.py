@@ -41,9 +41,8 @@ def scaling_figure(section: Section, measure: str) -> Figure:
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     plot = figure.add_subplot()
     styles = _styles(section)
-    for row in sorted(axes.rows, key=lambda row: styles[row][:1]):
-        scores = [section.score(cell, measure) for cell in section.line(row)]
-        colour, style, marker = styles[row]
+    for row, (colour, style, marker) in sorted(styles.items(), key=lambda item: item[1][0]):
+        scores = [section.score(cell, measure) for cell in axes.line(row)]
         plot.errorbar(
             at,
             [score.mean if score else math.nan for score in scores],
@@ -58,13 +57,8 @@ def scaling_figure(section: Section, measure: str) -> Figure:
     baseline = section.bm25(measure)
     if baseline is not None:
         plot.axhline(baseline, color=GREY, linewidth=1.2)
-        plot.annotate(
-            f"BM25\n{baseline:.3f}",
-            (1.01, baseline),
-            xycoords=("axes fraction", "data"),
-            color=GREY,
-            va="center",
-        )
+        told, beside = f"BM25\n{baseline:.3f}", ("axes fraction", "data")
+        plot.annotate(told, (1.01, baseline), xycoords=beside, color=GREY, va="center")
     low, high = min(at), max(at)
     if low > 0 and (high / low > DECADE or axes.columns == MODEL):
         plot.set_xscale("log")
@@ -73,9 +67,7 @@ def scaling_figure(section: Section, measure: str) -> Figure:
         plot.set_xlim(low / 1.25, high * 1.25)
     else:
         plot.set_xlim(low - 0.25, high + 0.25) if low == high else plot.margins(x=0.1)
-    ticks = axes.across
-    if axes.columns == MODEL:
-        ticks = [axes.said(MODEL, model) for model in axes.across]
+    ticks = axes.across if axes.columns != MODEL else [axes.said(MODEL, m) for m in axes.across]
     if title == "backbone parameters":
         ticks = [f"{tick}\n{size / 1e6:,.3g} M" for tick, size in zip(ticks, at, strict=True)]
     plot.set_xticks(at, ticks)
@@ -86,11 +78,8 @@ def scaling_figure(section: Section, measure: str) -> Figure:
     plot.set_axisbelow(True)
     plot.grid(axis="y", color="#dddddd", linewidth=0.8)
     plot.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        loc="outside lower center",
-        ncols=min(3, len({s[0] for s in styles.values()})),
-        frameon=False,
-    )
+    colours = {colour for colour, _, _ in styles.values()}
+    figure.legend(loc="outside lower center", ncols=min(3, len(colours)), frameon=False)
     return figure
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 
+from lion_sweep.report import tables
 from lion_sweep.report.figures import across
 from lion_sweep.report.sections import Section
-from lion_sweep.report.tables import LABELS, Table, detail_tables, provenance_tables, scaling_table
 
 TEMPLATE = """\
 {%- macro draw(table) %}
@@ -64,12 +64,13 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 <a href="#section-{{ loop.index }}">{{ section.ladder }} ladder, {{ section.name }}</a>
 {%- if not loop.last %} · {% endif %}{% endfor %}</nav>
 {%- for ladder, table in overviews.items() -%}
-<p class="label">{{ labels[ladder] }}</p>{{ draw(table) }}{% endfor %}
+<p class="label">{{ tables.LABELS[ladder] }}</p>{{ draw(table) }}{% endfor %}
 {%- for section in sections %}
 <section id="section-{{ loop.index }}">
 <h2>{{ section.ladder }} ladder, {{ section.name }}</h2>
-<p class="label">{{ labels[section.ladder] }}</p>
-{%- for measure in section.measures %}{{ draw(scaling_table(section, measure)) }}{% endfor %}
+<p class="label">{{ tables.LABELS[section.ladder] }}</p>
+{%- for measure in section.measures %}
+{{- draw(tables.scaling_table(section, measure)) }}{% endfor %}
 <h3>Figures</h3>
 <div class="figures">
 {%- for measure in section.measures %}
@@ -78,9 +79,9 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 {{- measure }} against {{ across(section)[0] }}, a line per row of the table">
 {%- endfor %}
 </div>
-{%- for table in detail_tables(section) %}{{ draw(table) }}{% endfor %}
+{%- for table in tables.detail_tables(section) %}{{ draw(table) }}{% endfor %}
 <div class="text">
-{%- for table in provenance_tables(section) %}{{ draw(table) }}{% endfor -%}
+{%- for table in tables.provenance_tables(section) %}{{ draw(table) }}{% endfor -%}
 </div>
 </section>
 {%- endfor %}
@@ -91,19 +92,13 @@ tbody tr + tr > * { border-top: 1px solid var(--rule); }
 
 def page(
     sections: Sequence[Section],
-    overviews: Mapping[str, Table],
+    overviews: Mapping[str, tables.Table],
     figures: Mapping[tuple[str, str, str], bytes],
 ) -> str:
     """The page; `figures` holds the SVG bytes by (ladder, collection, measure)."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
-    return environment.from_string(TEMPLATE).render(
-        sections=sections,
-        overviews=overviews,
-        figures=figures,
-        labels=LABELS,
-        across=across,
-        scaling_table=scaling_table,
-        detail_tables=detail_tables,
-        provenance_tables=provenance_tables,
+    render = environment.from_string(TEMPLATE).render
+    return render(
+        sections=sections, overviews=overviews, figures=figures, tables=tables, across=across
     )

@@ -75,11 +75,6 @@ class Section:
         std = statistics.stdev(values) if len(values) > 1 else None
         return Score(statistics.fmean(values), std, len(values))
 
-    def line(self, row: tuple[str, ...]) -> list[Cell | None]:
-        """The row's cells by column; None where none was asked for."""
-        here = {c[self.axes.columns]: c for c in self.results if self.axes.row_of(c) == row}
-        return [here.get(value) for value in self.axes.across]
-
     def step(self, cell: Cell | None) -> Pair | None:
         """The cell less the nearest one before it in its row that was compared, if there is one."""
         if cell is None:

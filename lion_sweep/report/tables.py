@@ -62,7 +62,7 @@ def scaling_table(section: Section, measure: str) -> Table:
     axes, baseline = section.axes, section.bm25(measure)
     rows, means = [], []
     for row, name in axes.rows.items():
-        cells = section.line(row)
+        cells = axes.line(row)
         scores = [section.score(cell, measure) for cell in cells]
         means.append([score.mean if score else None for score in scores])
         rows.append([name])

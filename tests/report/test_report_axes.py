@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from lion_sweep.cell.result import FORMAT
-from lion_sweep.report import Section, Wanted, collect, sections
 from lion_sweep.report.__main__ import main
-from lion_sweep.report.collect import unfinished
+from lion_sweep.report.collect import collect, unfinished
 from lion_sweep.report.figures import scaling_figure
+from lion_sweep.report.sections import Section, Wanted, sections
 from lion_sweep.report.tables import scaling_table
 
 Write = Callable[..., Path]

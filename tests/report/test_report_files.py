@@ -11,9 +11,11 @@ import pytest
 from report_cells import grid
 
 from lion_sweep.cell.result import FORMAT
-from lion_sweep.report import Cell, Wanted, collect, sections
 from lion_sweep.report.__main__ import main
+from lion_sweep.report.axes import Cell
+from lion_sweep.report.collect import collect
 from lion_sweep.report.exports import escape
+from lion_sweep.report.sections import Wanted, sections
 from lion_sweep.report.tables import compute_table, details_table, scaling_table
 
 Write = Callable[..., Path]

@@ -18,8 +18,10 @@ from lion_sweep.evaluation.significance import (
     holm,
     paired_randomisation,
 )
-from lion_sweep.report import Cell, Section, Wanted, collect, sections
 from lion_sweep.report.__main__ import main
+from lion_sweep.report.axes import Cell
+from lion_sweep.report.collect import collect
+from lion_sweep.report.sections import Section, Wanted, sections
 from lion_sweep.report.significance import PERMUTATIONS, SAMPLES, SEED
 from lion_sweep.report.tables import scaling_table, significance_table
 
