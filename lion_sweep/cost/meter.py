@@ -26,7 +26,6 @@ class Spending:
     tokens: int = 0
 
     def __add__(self, other: "Spending") -> "Spending":
-        """Both together."""
         return Spending(*map(operator.add, astuple(self), astuple(other)))
 
     def as_dict(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from lion_sweep.report import exports
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import LADDERS, Asked, collect, unfinished
 from lion_sweep.report.figures import render, scaling_figure
-from lion_sweep.report.page import page
 from lion_sweep.report.sections import Section, Wanted, sections
 from lion_sweep.report.tables import LABELS, overviews, scaling_table, significance_table
 
@@ -40,7 +39,7 @@ def write_report(parts: Sequence[Section], folder: Path) -> None:
         "scaling.tex": exports.latex(parts, tables),
         "scaling.json": exports.json_text(parts),
         "significance.csv": exports.significance_csv(parts),
-        "index.html": page(parts, tables, vectors),
+        "index.html": exports.page(parts, tables, vectors),
     }
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     files |= {name: text.encode() for name, text in texts.items()}

@@ -166,10 +166,10 @@ def _settled(section: Section, columns: str | None) -> Section:
     The section's results are all that there are, the oldest first.
     """
     sizes: dict[str, list[float]] = defaultdict(list)
-    for cell, results in section.results.items():
-        counts = (number(result.backbone, "parameters") for result in results)
-        sizes[cell.model] += filter(None, counts)
-    known = {model: statistics.median(counts) for model, counts in sizes.items() if counts}
+    for result in section.shown:
+        if parameters := number(result.backbone, "parameters"):
+            sizes[result.asked.axes[MODEL]].append(parameters)
+    known = {model: statistics.median(counts) for model, counts in sizes.items()}
     axes = replace(section.axes, cells=tuple(section.results), sizes=known)
     axes = replace(axes, columns=_columns(axes, columns))
     newest = {c: {r.seed: r for r in section.results[c]} for c in axes.ordered}

@@ -98,7 +98,7 @@ def compare(results: Iterable[Named], collection: str, measure: str) -> Comparis
     left out, and so are those of other queries than most results have; notes name them.
     """
     groups: dict[frozenset[str], list[Scored]] = defaultdict(list)
-    missing, notes = [], []
+    missing = []
     for cell, name, result in results:
         path = result.folder / "per_query" / f"{collection}.json"
         values = read_per_query(path, measure, number(result.scores, collection, measure))
@@ -116,14 +116,9 @@ def compare(results: Iterable[Named], collection: str, measure: str) -> Comparis
     baseline = _bm25(group, collection, measure)
     if baseline is None:
         missing.append(BM25)
-    if missing:
-        notes.append(
-            f"Not compared, without per-query values of the mean shown: {'; '.join(missing)}."
-        )
-    if others:
-        notes.append(
-            f"Not compared, scored on other queries or another collection: {'; '.join(others)}."
-        )
+    reasons = {"without per-query values of the mean shown": missing}
+    reasons["scored on other queries or another collection"] = others
+    notes = [f"Not compared, {why}: {'; '.join(names)}." for why, names in reasons.items() if names]
     if len(queries) < 2:
         return Comparison(notes=[*notes, "Intervals and tests need more than one query."])
     return _compare(group, baseline, notes)

@@ -111,7 +111,6 @@ def _steps_line(section: Section) -> list[str]:
 
 
 def _before(section: Section) -> str:
-    """What a step is from."""
     across = section.axes.columns
     return "next smaller size" if across == MODEL else f"next smaller {across}"
 
@@ -265,36 +264,26 @@ def detail_tables(section: Section) -> list[Table]:
 
 def provenance_tables(section: Section) -> list[Table]:
     """What every result was made from, and by which versions of software."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for result in section.shown:
-        for name, version in result.versions.items():
-            found[name].add(str(version))
     header = ["Cell", "Id", "Data", "Backbone", "Parameters", "Start", "Teacher"]
+    rows = []
+    versions: dict[str, set[str]] = defaultdict(set)
+    for _, name, result in section.named:
+        texts = (
+            result.backbone.get("name"),
+            show(number(result.backbone, "parameters"), ",.0f"),
+            result.backbone.get("start"),
+            result.teacher.get("name") if result.teacher else "none",
+            result.checksum(section.collection),
+        )
+        shown = (HOLE if text is None else str(text) for text in texts)
+        rows.append([name, result.id, result.data, *shown])
+        for software, version in result.versions.items():
+            versions[software].add(str(version))
+    used = [[software, ", ".join(sorted(found))] for software, found in sorted(versions.items())]
     return [
-        Table(
-            title="Provenance",
-            header=[*header, "Collection checksum"],
-            rows=[
-                [name, *_origin(result, section.collection)] for _, name, result in section.named
-            ],
-        ),
-        Table(
-            title="Versions",
-            header=["Software", "Version"],
-            rows=[[name, ", ".join(sorted(versions))] for name, versions in sorted(found.items())],
-        ),
+        Table("Provenance", [*header, "Collection checksum"], rows),
+        Table("Versions", ["Software", "Version"], used),
     ]
-
-
-def _origin(result: CellResult, collection: str) -> list[str]:
-    texts = (
-        result.backbone.get("name"),
-        show(number(result.backbone, "parameters"), ",.0f"),
-        result.backbone.get("start"),
-        result.teacher.get("name") if result.teacher else "none",
-        result.checksum(collection),
-    )
-    return [result.id, result.data, *(HOLE if text is None else str(text) for text in texts)]
 
 
 def overviews(sections: Sequence[Section]) -> dict[str, Table]:
