@@ -1,7 +1,4 @@
-"""The rows of a plan: what every cell takes, what cells share, and whether it fits.
-
-Nothing is loaded for it.
-"""
+"""The rows of a plan: what every cell takes, what cells share, and whether it fits."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace

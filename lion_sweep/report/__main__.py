@@ -14,10 +14,10 @@ from lion_sweep import command
 from lion_sweep.files import written
 from lion_sweep.report import exports
 from lion_sweep.report.axes import STUDY, full_key
-from lion_sweep.report.collect import LADDERS, Asked, collect, unfinished
+from lion_sweep.report.collect import LABELS, Asked, collect, unfinished
 from lion_sweep.report.figures import render, scaling_figure
-from lion_sweep.report.sections import Section, Wanted, sections
-from lion_sweep.report.tables import LABELS, overviews, scaling_table, significance_table
+from lion_sweep.report.sections import Section, sections
+from lion_sweep.report.tables import overviews, scaling_table, significance_table
 
 WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in STUDY.items())
 
@@ -73,7 +73,7 @@ def _options() -> argparse.ArgumentParser:
     made.add_argument("--columns", metavar="KEY", help=said)
     said = "a table and a figure for each value, as in budget.flops"
     made.add_argument("--tables", nargs="+", default=[], metavar="KEY", help=said)
-    made.add_argument("--ladder", choices=LADDERS, help="only this ladder")
+    made.add_argument("--ladder", choices=LABELS, help="only this ladder")
     made.add_argument("--data", help="only cells trained on this data")
     return made
 
@@ -107,12 +107,10 @@ def main(words: Sequence[str]) -> int:
     ]
     told = [*(result.asked for result in results), *begun]
     try:
-        wanted = Wanted(
-            parse_grid(options.grid, told),
-            options.columns and full_key(options.columns, told),
-            [full_key(word, told) for word in options.tables],
-        )
-        parts = sections(results, begun, wanted)
+        grid = parse_grid(options.grid, told)
+        columns = options.columns and full_key(options.columns, told)
+        tables = [full_key(word, told) for word in options.tables]
+        parts = sections(results, begun, grid=grid, columns=columns, tables=tables)
     except ValueError as error:
         made.error(str(error))
     folder = options.root / "reports" / options.name

@@ -13,7 +13,11 @@ from lion_sweep.cell.names import Settings, settings
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.config.schema import AXES
 
-LADDERS = ("proxy", "full")
+LABELS = {
+    "proxy": "PROXY LADDER: shrunken stand-ins trained on a laptop budget. "
+    "These numbers say nothing about models of the real sizes.",
+    "full": "FULL LADDER: models of the real sizes.",
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ def read_result(path: Path) -> CellResult:
     """Read one result.json; raises ValueError naming the file (and the line of a JSON error)."""
     record = result.read_result(path)
     ladder, config = record["ladder"], dict(record["config"])
-    if ladder not in LADDERS:
-        raise ValueError(f"{path}: ladder '{ladder}' is not one of {', '.join(LADDERS)}")
+    if ladder not in LABELS:
+        raise ValueError(f"{path}: ladder '{ladder}' is not one of {', '.join(LABELS)}")
     if record["teacher"] is None:
         config.pop("teacher", None)  # its loss reads none, whichever was chosen beside it
     try:

@@ -10,10 +10,11 @@ from dataclasses import asdict
 import jinja2
 
 from lion_sweep.report import significance, tables
+from lion_sweep.report.collect import LABELS
 from lion_sweep.report.figures import across
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import Pair
-from lion_sweep.report.tables import HOLE, LABELS, Table
+from lion_sweep.report.tables import HOLE, Table
 
 SIGNIFICANCE = (
     "ladder", "collection", "measure", "system_a", "system_b", "difference", "ci_low", "ci_high",
@@ -187,14 +188,8 @@ def _section(section: Section) -> dict[str, object]:
 
 def _significance(section: Section) -> dict[str, object]:
     systems = [
-        {
-            "system": system.name,
-            "seeds": system.seeds,
-            "mean": system.mean,
-            "ci_low": system.low,
-            "ci_high": system.high,
-        }
-        for system in section.comparison.systems
+        {"system": s.name, "seeds": s.seeds, "mean": s.mean, "ci_low": s.low, "ci_high": s.high}
+        for s in section.comparison.systems
     ]
     return {
         "measure": section.main,

@@ -93,29 +93,22 @@ class Section:
         return [cell for cell in self.results if self.score(cell, measure) is None]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a user asks of a report; keys are those of the configuration."""
-
-    grid: Mapping[str, Sequence[str]] = field(default_factory=dict)  # all combinations: the cells
-    columns: str | None = None  # across; None: sizes, or what there are several of
-    tables: Sequence[str] = ()  # a table for each of their values
-
-    @property
-    def keys(self) -> list[str]:
-        """All keys that it names."""
-        return list(dict.fromkeys([*self.grid, *self.tables, *filter(None, [self.columns])]))
-
-
 def sections(
-    results: Iterable[CellResult], begun: Iterable[Asked] = (), wanted: Wanted | None = None
+    results: Iterable[CellResult],
+    begun: Sequence[Asked] = (),
+    *,
+    grid: Mapping[str, Sequence[str]] | None = None,
+    columns: str | None = None,
+    tables: Sequence[str] = (),
 ) -> list[Section]:
-    """One section per ladder, collection (by content) and value of the keys of `wanted.tables`.
+    """One section per ladder, collection (by content) and value of the keys of `tables`.
 
-    Its cells are those with results, those that were begun, and all of `wanted.grid`, which shuts
-    others out. Raises ValueError for a key across that has one value.
+    Its cells are those with results, those that were begun, and all combinations of `grid`, which
+    shuts others out. `columns` is the key across; without it sizes are, or what there are several
+    of. Raises ValueError for a key across that has one value.
     """
-    wanted, begun = wanted or Wanted(), list(begun)
+    grid = grid or {}
+    wanted = list(dict.fromkeys([*grid, *tables, *filter(None, [columns])]))
     by_key: dict[tuple[str, str, str], list[CellResult]] = defaultdict(list)
     for result in sorted(results, key=lambda r: (r.modified, r.id)):
         for name in result.scores:
@@ -125,23 +118,25 @@ def sections(
         several = sum(key[:2] == (ladder, collection) for key in by_key) > 1
         name = f"{collection} ({checksum[:8]})" if several else collection
         asked = [*(r.asked for r in here), *(cell for cell in begun if cell.ladder == ladder)]
-        found = _cells(here, asked, wanted)
+        found = _cells(here, asked, telling(asked, wanted), grid)
         titles = {(axis, one.axes[axis]): one.titles[axis] for one in asked for axis in AXES}
         axes = Axes(MODEL, tuple(found), titles, {})
-        tables: dict[str, dict[Cell, list[CellResult]]] = defaultdict(dict)
+        by_table: dict[str, dict[Cell, list[CellResult]]] = defaultdict(dict)
         for cell, of_cell in found.items():
-            told = [name, *(axes.said(key, cell[key]) for key in wanted.tables)]
-            tables[", ".join(told)][cell] = of_cell
-        for table, cells in sorted(tables.items()):
-            built.append(_settled(Section(ladder, collection, table, axes, cells), wanted.columns))
+            told = [name, *(axes.said(key, cell[key]) for key in tables)]
+            by_table[", ".join(told)][cell] = of_cell
+        for table, cells in sorted(by_table.items()):
+            built.append(_settled(Section(ladder, collection, table, axes, cells), columns))
     return built
 
 
 def _cells(
-    results: list[CellResult], asked: list[Asked], wanted: Wanted
+    results: list[CellResult],
+    asked: list[Asked],
+    keys: list[str],
+    grid: Mapping[str, Sequence[str]],
 ) -> dict[Cell, list[CellResult]]:
-    """The results of every cell that was asked for, or that belongs to the wanted grid."""
-    keys, grid = telling(asked, wanted.keys), wanted.grid
+    """The results of every cell that was asked for, or that belongs to the grid."""
     found: dict[Cell, list[CellResult]] = {}
     for result in results:
         found.setdefault(place(result.asked, keys), []).append(result)
@@ -175,7 +170,15 @@ def _settled(section: Section, columns: str | None) -> Section:
     newest = {c: {r.seed: r for r in section.results[c]} for c in axes.ordered}
     chosen = {cell: [found[seed] for seed in sorted(found)] for cell, found in newest.items()}
     settled = replace(section, axes=axes, results=chosen)
-    return replace(settled, notes=[*_left_out(settled, section), *_notes(settled)])
+    notes = []
+    for cell, name, shown in settled.named:
+        same_seed = [r.id for r in section.results[cell] if r.seed == shown.seed]
+        if older := same_seed[:-1]:
+            notes.append(
+                f"{name}, seed {shown.seed}: shows {shown.id}, the newest; left out, of the same "
+                f"configuration but other inputs or code: {', '.join(older)}."
+            )
+    return replace(settled, notes=[*notes, *_notes(settled)])
 
 
 def _columns(axes: Axes, wanted: str | None) -> str:
@@ -192,17 +195,6 @@ def _columns(axes: Axes, wanted: str | None) -> str:
         return MODEL
     numbers = [k for k in several if all(as_number(v) is not None for v in axes.values(k))]
     return max(numbers, key=lambda key: len(axes.values(key)), default=MODEL)
-
-
-def _left_out(section: Section, everything: Section) -> Iterable[str]:
-    """A note for every cell and seed that has older results, too."""
-    for cell, name, shown in section.named:
-        same_seed = [r.id for r in everything.results[cell] if r.seed == shown.seed]
-        if older := same_seed[:-1]:
-            yield (
-                f"{name}, seed {shown.seed}: shows {shown.id}, the newest; left out, of the same "
-                f"configuration but other inputs or code: {', '.join(older)}."
-            )
 
 
 def _notes(section: Section) -> Iterable[str]:

@@ -13,11 +13,6 @@ from lion_sweep.report.sections import AGREEMENT, Score, Section
 from lion_sweep.report.significance import ALPHA, BM25, LEVEL, PERMUTATIONS, SAMPLES
 
 HOLE = "—"
-LABELS = {
-    "proxy": "PROXY LADDER: shrunken stand-ins trained on a laptop budget. "
-    "These numbers say nothing about models of the real sizes.",
-    "full": "FULL LADDER: models of the real sizes.",
-}
 DETAILS = ["Gain", "p", "L0 document", "L0 query", "Shared terms", "Index MiB", "Exact top 10 %"]
 DETAILS += ["Exact hits %", "Encode s", "Search s", "All stages s"]
 SIGNIFICANCE = ["Interval", "Better than", "Step", "Interval of the step", "p", "p (Holm)"]

@@ -224,7 +224,7 @@ def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> Non
     base = 32 * layer // 8 + 3 * layer + 2 * 4096 * 128256 + 4096
     lora = small.config.recipe.lora
     assert lora is not None
-    adapters = 4 * LLAMA_8B.lora_parameters(lora.rank, lora.targets)
+    adapters = 4 * LLAMA_8B.lora_parameters(lora)
     assert small.fit.memory.weights == 2 * base + adapters
     assert large.fit.memory.weights == large.fit.trained.weights
     assert small.fit.spending.useful_flops == large.fit.spending.useful_flops

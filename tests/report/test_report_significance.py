@@ -21,7 +21,7 @@ from lion_sweep.evaluation.significance import (
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import collect
-from lion_sweep.report.sections import Section, Wanted, sections
+from lion_sweep.report.sections import Section, sections
 from lion_sweep.report.significance import PERMUTATIONS, SAMPLES, SEED
 from lion_sweep.report.tables import scaling_table, significance_table
 
@@ -77,7 +77,7 @@ def write_bm25(root: Path, values: dict[str, float]) -> None:
 
 def section(root: Path, **asked: list[str]) -> Section:
     grid = {"model": ["1b", "3b", "8b"], "paradigm": ["sparse"], "loss": ["cl"]} | asked
-    [only] = sections(collect(root), [], Wanted(grid))
+    [only] = sections(collect(root), grid=grid)
     return only
 
 
