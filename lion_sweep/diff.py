@@ -30,9 +30,8 @@ Differences = list[tuple[str, Any, Any]]
 def main(words: list[str]) -> int:
     """The exit status."""
     parser = command.parser("diff", __doc__)
-    parser.add_argument(
-        "cells", nargs=2, type=Path, metavar="CELL", help="a cell's folder, or its id"
-    )
+    said = "a cell's folder, or its id"
+    parser.add_argument("cells", nargs=2, type=Path, metavar="CELL", help=said)
     asked = command.parse(parser, words)
     one, other = (Finished.read(cell, asked.root) for cell in asked.cells)
     found = compare(one, other)

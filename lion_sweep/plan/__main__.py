@@ -55,7 +55,7 @@ if __name__ == "__main__":
     if "--calibrate" in sys.argv:
         words = [word for word in sys.argv if word != "--calibrate"]
         # Hydra wants all overrides side by side.
-        overrides = [place for place, word in enumerate(words) if re.match(r"[\w.+~]+=", word)]
-        place = overrides[0] if overrides else len(words)
+        overrides = (at for at, word in enumerate(words) if re.match(r"[\w.+~]+=", word))
+        place = next(overrides, len(words))
         sys.argv = [*words[:place], "plan.calibrate=true", *words[place:]]
     grid.start(plan)

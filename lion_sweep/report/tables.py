@@ -81,10 +81,8 @@ def scaling_table(section: Section, measure: str) -> Table:
 
 
 def _score(score: Score | None) -> str:
-    if score is None:
-        return HOLE
-    if score.std is None:
-        return f"{score.mean:.4f}"
+    if score is None or score.std is None:
+        return show(score.mean if score else None, ".4f")
     return f"{score.mean:.4f} ± {score.std:.4f} (n={score.n})"
 
 
