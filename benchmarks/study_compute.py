@@ -50,7 +50,7 @@ def checkpointed_flops(
     weights = sum(inputs * outputs for inputs, outputs in shape.projections.values())
     inputs, outputs = shape.projections["down_proj"]
     if lora:
-        weights += shape.lora_parameters(lora.rank, lora.targets) // shape.layers
+        weights += shape.lora_parameters(lora) // shape.layers
     last = lora.rank * outputs if lora and "down_proj" in lora.targets else inputs * outputs
     attention_N = 4 * shape.heads * shape.head_dim * padded_N**2
     again_N = 2 * (weights - last) * padded_N + attention_N

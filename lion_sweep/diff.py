@@ -30,9 +30,8 @@ Differences = list[tuple[str, Any, Any]]
 def main(words: list[str]) -> int:
     """The exit status."""
     parser = command.parser("diff", __doc__)
-    parser.add_argument(
-        "cells", nargs=2, type=Path, metavar="CELL", help="a cell's folder, or its id"
-    )
+    said = "a cell's folder, or its id"
+    parser.add_argument("cells", nargs=2, type=Path, metavar="CELL", help=said)
     asked = command.parse(parser, words)
     one, other = (Finished.read(cell, asked.root) for cell in asked.cells)
     found = compare(one, other)
@@ -40,68 +39,51 @@ def main(words: list[str]) -> int:
     return DIFFERENT if found["numbers"] else EQUAL
 
 
+def compare(one: Finished, other: Finished) -> dict[str, Differences]:
+    """(key, value in one, value in the other) of all that differs, by what it is of."""
+    told = differences(one.result, other.result)
+    told = [entry for entry in told if entry[0].rpartition(".")[2] not in TIMES]
+    return {
+        "configuration": differences(_config(one), _config(other)),
+        "inputs": _inputs(one, other),
+        "environment": [entry for entry in told if entry[0].partition(".")[0] in ENVIRONMENT],
+        "numbers": [entry for entry in told if entry[0].partition(".")[0] in NUMBERS],
+    }
+
+
 def _config(cell: Finished) -> dict[str, Any]:
     written = yaml.safe_load((cell.folder / CONFIG).read_text(encoding="utf-8"))
     return {key: value for key, value in written.items() if key not in ("id", "axes")}
 
 
-def _specification(cell: Finished, title: str) -> Any:
-    """What a stage was made from; None where its folder is gone."""
-    path = cell.stage(title) / DONE
-    return read_json(path)["specification"] if path.is_file() else None
-
-
-def compare(one: Finished, other: Finished) -> dict[str, Differences]:
-    """(key, value in one, value in the other) of all that differs, by what it is of."""
-    results: tuple[Any, Any] = (one.result, other.result)
-
-    def told(keys: tuple[str, ...]) -> Differences:
-        ours, theirs = ({key: result[key] for key in keys} for result in results)
-        found = differences(ours, theirs)
-        return [entry for entry in found if entry[0].rpartition(".")[2] not in TIMES]
-
-    return {
-        "configuration": differences(_config(one), _config(other)),
-        "inputs": _inputs(one, other),
-        "environment": told(ENVIRONMENT),
-        "numbers": told(NUMBERS),
-    }
-
-
 def _inputs(one: Finished, other: Finished) -> Differences:
     """The first stages that differ, and in what: those that read them differ as well."""
-    found: Differences = []
-    changed = set()
-    found += differences(one.result["collections"], other.result["collections"], "collections")
-    for title in one.result["stages"]:
-        theirs = other.result["stages"].get(title)
-        ours = one.result["stages"][title]
-        if theirs is None or ours["folder"] == theirs["folder"]:
+    found = differences(one.result["collections"], other.result["collections"], "collections")
+    changed: set[str] = set()
+    for title, made in one.result["stages"].items():
+        folders = made["folder"], other.result["stages"].get(title, made)["folder"]
+        if folders[0] == folders[1]:
             continue
-        changed |= {ours["folder"], theirs["folder"]}
-        specified = _specification(one, title), _specification(other, title)
-        if None in specified:
-            found.append((title, ours["folder"], theirs["folder"]))
-            continue
-        own = differences(*specified, key=title)
-        found += [entry for entry in own if not changed & {str(entry[1]), str(entry[2])}]
+        changed.update(folders)
+        done = [cell.stage(title) / DONE for cell in (one, other)]
+        if all(path.is_file() for path in done):
+            ours, theirs = (read_json(path)["specification"] for path in done)
+            own = differences(ours, theirs, title)
+            found += [entry for entry in own if not changed & {str(entry[1]), str(entry[2])}]
+        else:  # a stage's folder is gone
+            found.append((title, *folders))
     return found
 
 
 def differences(one: Any, other: Any, key: str = "") -> Differences:
     """Leaves that are not equal, by the keys that lead to them."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        names = [*one, *(name for name in other if name not in one)]
-        return [
-            entry
-            for name in names
-            for entry in differences(
-                one.get(name, MISSING),
-                other.get(name, MISSING),
-                f"{key}.{name}" if key else str(name),
-            )
-        ]
-    return [] if one == other else [(key, one, other)]
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return [] if one == other else [(key, one, other)]
+    found: Differences = []
+    for name in [*one, *(name for name in other if name not in one)]:
+        inner = f"{key}.{name}" if key else str(name)
+        found += differences(one.get(name, MISSING), other.get(name, MISSING), inner)
+    return found
 
 
 def _lines(one: Finished, other: Finished, found: dict[str, Differences]) -> Iterator[str]:

@@ -129,17 +129,15 @@ def approve(planner: Planner, configs: list[Config]) -> None:
         equal[budget.flops, budget.tolerance][cell.id] = planned
     for (_, tolerance), cells in equal.items():
         refuse_spread(cells, tolerance)
-    full = [cell for cell in grid.cells if cell.training.config.ladder is LadderName.full]
+    full = [cell for cell in grid.cells if cell.config.ladder is LadderName.full]
     if full:
-        confirm(grid, full[0].training.config)
+        confirm(grid, full[0].config)
 
 
 def refuse_misfits(cells: list[CellPlan]) -> None:
     """Refuse cells that their site cannot run."""
     misfits = [
-        f"{label(cell.training.config)} {'; '.join(cell.obstacles)}."
-        for cell in cells
-        if cell.obstacles
+        f"{label(cell.config)} {'; '.join(cell.obstacles)}." for cell in cells if cell.obstacles
     ]
     if misfits:
         raise UserError("\n".join(misfits))

@@ -7,7 +7,6 @@ does for it (padding, recomputation). The sparse head's backward pass is the arg
 per vocabulary entry and text, charged at its most: every vocabulary entry active.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,9 +74,9 @@ class DecoderShape:
         """Weights of the language-model head."""
         return self.hidden_size * self.vocabulary
 
-    def lora_parameters(self, rank: int, targets: Sequence[str]) -> int:
-        """Weights of adapters of `rank` on the named projections."""
-        return self.layers * rank * sum(sum(self.projections[target]) for target in targets)
+    def lora_parameters(self, lora: Lora) -> int:
+        """Weights of its adapters."""
+        return self.layers * lora.rank * sum(sum(self.projections[name]) for name in lora.targets)
 
 
 def sequence_flops(
@@ -96,8 +95,7 @@ def sequence_flops(
     length_N = np.asarray(lengths_N, dtype=np.int64)
     linear_N = 2 * shape.linear_parameters * length_N
     attention_N = 4 * shape.layers * shape.heads * shape.head_dim * length_N**2
-    adapters = shape.lora_parameters(lora.rank, lora.targets) if lora else 0
-    adapters_N = 2 * adapters * length_N
+    adapters_N = 2 * (shape.lora_parameters(lora) if lora else 0) * length_N
     head_N = 2 * shape.head_parameters * (length_N if sparse else np.zeros_like(length_N))
     total_N = linear_N + attention_N + adapters_N + head_N
     if backward:

@@ -145,14 +145,13 @@ def parameters(shape: DecoderShape, *, tied: bool) -> int:
 def weight_bytes(decoder: Decoder, *, tied: bool, shards: int = 1) -> int:
     """Base and adapters on a device, frozen layers sharded over so many."""
     shape = decoder.shape
-    base, adapters = parameters(shape, tied=tied), 0
-    if decoder.lora:
-        adapters = FP32 * shape.lora_parameters(decoder.lora.rank, decoder.lora.targets)
+    base = parameters(shape, tied=tied)
+    adapters = shape.lora_parameters(decoder.lora) if decoder.lora else 0
     if shards > 1:
         layer = shape.linear_parameters // shape.layers + 2 * shape.hidden_size
         base -= layer * shape.layers
         base += -(-layer // shards) * shape.layers + layer * min(GATHERED, shape.layers)
-    return base * decoder.stream + adapters
+    return base * decoder.stream + FP32 * adapters
 
 
 def training_memory(
@@ -174,9 +173,7 @@ def training_memory(
     """
     shape, lora = decoder.shape, decoder.lora
     weights = weight_bytes(decoder, tied=tied, shards=shards)
-    trained = (
-        shape.lora_parameters(lora.rank, lora.targets) if lora else parameters(shape, tied=tied)
-    )
+    trained = shape.lora_parameters(lora) if lora else parameters(shape, tied=tied)
     if not (lora or sparse or tied):
         trained -= shape.head_parameters  # no gradient ever reaches them
     # Gradients are there from the first backward pass to the end of the step.

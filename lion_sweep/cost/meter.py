@@ -4,7 +4,7 @@ Shapes: S steps, K parts of them, N texts, L a length.
 """
 
 import operator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ class Spending:
     tokens: int = 0
 
     def __add__(self, other: "Spending") -> "Spending":
-        """Both together."""
         return Spending(*map(operator.add, astuple(self), astuple(other)))
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,20 +98,15 @@ class Meter:
 
     def texts(self, length_N: NDArray[np.int64], tokens: int) -> Spending:
         """What N texts cost in micro-batches of at most `tokens` padded tokens."""
-        real_L = np.bincount(length_N, minlength=len(self.useful_L))
-        return self._counted(0, real_L, padded_counts(real_L[None], tokens)[0])
+        real_1L = np.bincount(length_N, minlength=len(self.useful_L))[None]
+        return replace(self.steps(real_1L, padded_counts(real_1L, tokens)), steps=0)
 
     def steps(self, real_SL: NDArray[np.int64], padded_SL: NDArray[np.int64]) -> Spending:
         """What S steps cost whose texts have these lengths, see `LengthCounts`."""
-        return self._counted(len(real_SL), real_SL.sum(axis=0), padded_SL.sum(axis=0))
-
-    def _counted(
-        self, steps: int, real_L: NDArray[np.int64], padded_L: NDArray[np.int64]
-    ) -> Spending:
         # A cell's FLOPs are more than 64 bits hold: Python's integers are exact.
-        real_L, padded_L = real_L.astype(object), padded_L.astype(object)
+        real_L, padded_L = real_SL.sum(axis=0).astype(object), padded_SL.sum(axis=0).astype(object)
         return Spending(
-            steps,
+            len(real_SL),
             int(real_L @ self.useful_L.astype(object)),
             int(padded_L @ self.hardware_L.astype(object)),
             int(real_L @ np.arange(len(real_L))),

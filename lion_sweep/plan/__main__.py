@@ -26,32 +26,28 @@ FORMATS = {
 
 def plan(configs: list[Config], references: list[Config | None]) -> int:
     """Print what the cells of a command would take, instead of running them."""
+    first = configs[0]
     with contextlib.redirect_stdout(sys.stderr):  # stdout is the plan's alone
         for config in [*configs, *filter(None, references)]:
             validate(config)
-        text = _text(configs, references)
+        check_output(Path(first.paths.root))
+        name, device, calibrates = first.site.name, first.site.device, first.plan.calibrate
+        if (device == "auto" and name is not SiteName.slurm) or calibrates:
+            name, _ = choose(name)
+        else:
+            name = SiteName.laptop if device == "cpu" else SiteName.gpu
+        planner = Planner(name, offline=True)
+        settled = [settle(config, config.site.name, name) for config in configs]
+        anchors = [r and settle(r, r.site.name, name) for r in references]
+        if calibrates:
+            from lion_sweep.plan.calibration import calibrate
+
+            for config in settled:
+                calibrate(planner, config)
+        cells = [planner.settled(*pair) for pair in zip(settled, anchors, strict=True)]
+        text = FORMATS[first.plan.format](planner.grid(cells))
     print(text, flush=True)
     return grid.COMPLETE
-
-
-def _text(configs: list[Config], references: list[Config | None]) -> str:
-    first = configs[0]
-    check_output(Path(first.paths.root))
-    name = first.site.name
-    if (first.site.device == "auto" and name is not SiteName.slurm) or first.plan.calibrate:
-        name, _ = choose(name)
-    else:
-        name = SiteName.laptop if first.site.device == "cpu" else SiteName.gpu
-    planner = Planner(name, offline=True)
-    settled = [settle(config, config.site.name, name) for config in configs]
-    anchors = [r and settle(r, r.site.name, name) for r in references]
-    if first.plan.calibrate:
-        from lion_sweep.plan.calibration import calibrate
-
-        for config in settled:
-            calibrate(planner, config)
-    cells = [planner.settled(*pair) for pair in zip(settled, anchors, strict=True)]
-    return FORMATS[first.plan.format](planner.grid(cells))
 
 
 if __name__ == "__main__":
@@ -59,7 +55,7 @@ if __name__ == "__main__":
     if "--calibrate" in sys.argv:
         words = [word for word in sys.argv if word != "--calibrate"]
         # Hydra wants all overrides side by side.
-        overrides = [place for place, word in enumerate(words) if re.match(r"[\w.+~]+=", word)]
-        place = overrides[0] if overrides else len(words)
+        overrides = (at for at, word in enumerate(words) if re.match(r"[\w.+~]+=", word))
+        place = next(overrides, len(words))
         sys.argv = [*words[:place], "plan.calibrate=true", *words[place:]]
     grid.start(plan)

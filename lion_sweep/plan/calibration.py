@@ -1,6 +1,7 @@
 """Measured step time and memory: a few real steps of a cell on the device at hand."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from lion_sweep.cell.names import label
 from lion_sweep.config import Config
 from lion_sweep.cost.meter import Spending
 from lion_sweep.machine.progress import Progress
+from lion_sweep.plan.cells import CALIBRATION, CellPlan
 from lion_sweep.plan.planner import Planner
-from lion_sweep.plan.training import CALIBRATION, TrainingPlan
 from lion_sweep.stages import engine, weights
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.optimisation import Run
@@ -23,21 +24,19 @@ WARM_UP, MEASURED = 3, 7
 
 def calibrate(planner: Planner, config: Config) -> None:
     """Measure what the cell's steps take, unless that is known for this device already."""
-    training = planner.training(config)
-    if training.measured:
+    cell = planner.training(config)
+    if cell.measured:
         return
-    execution = training.fit.execution
-    shop = Workshop(Path(config.paths.root), Progress(label(config), None), execution)
-    shop.progress.begin(CALIBRATION)
-    specification = training.calibration()
-    done = engine.run(
-        shop.root, CALIBRATION, specification, lambda folder: _steps(training, shop, folder)
-    )
-    shop.progress.end(CALIBRATION, done.seconds, done.reused)
-    training.__dict__.pop("measured", None)  # it was looked up before there was any
+    root, progress = Path(config.paths.root), Progress(label(config), None)
+    shop = Workshop(root, progress, cell.fit.execution)
+    progress.begin(CALIBRATION)
+    work = partial(_steps, cell, shop)
+    done = engine.run(root, CALIBRATION, cell.calibration(), work)
+    progress.end(CALIBRATION, done.seconds, done.reused)
+    cell.__dict__.pop("measured", None)  # it was looked up before there was any
 
 
-def _steps(training: TrainingPlan, shop: Workshop, folder: Path) -> dict[str, Any]:
+def _steps(cell: CellPlan, shop: Workshop, folder: Path) -> dict[str, Any]:
     """Steps, FLOP/s of a device, and the most memory that was allocated."""
     moments: list[float] = []
 
@@ -47,7 +46,7 @@ def _steps(training: TrainingPlan, shop: Workshop, folder: Path) -> dict[str, An
         moments.append(time.perf_counter())
         shop.progress.step(done, total, values)
 
-    train, fit, execution = training.stages.train, training.fit, shop.execution
+    train, fit, execution = cell.stages.train, cell.fit, shop.execution
     start = train.start
     seed, blueprint, lora = train.draws.seed, start.blueprint, start.lora
     backbone = weights.load(blueprint, lora, execution, None, seed=seed, sharded=fit.sharded)

@@ -1,6 +1,7 @@
 """From configurations to a plan: finds or makes the token caches, loads no weights."""
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ from lion_sweep.config.site import SiteName
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
-from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
-from lion_sweep.plan.training import TrainingPlan, steps_of_hours
+from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork, steps_of_hours
 from lion_sweep.stages.backbone import blueprint, blueprint_offline
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.encode import Encode
 from lion_sweep.stages.of_cell import stages_of
+from lion_sweep.stages.score import Scored
 from lion_sweep.stages.workshop import Workshop
 
 
@@ -27,16 +27,14 @@ class Planner:
     def __init__(self, site: SiteName, *, offline: bool = False) -> None:
         self.site, self.offline = site, offline
         self._cells: dict[int, Cell] = {}
-        self._trainings: dict[int, TrainingPlan] = {}
+        self._trainings: dict[int, CellPlan] = {}
         self._encodings: dict[tuple[Any, ...], Spending] = {}
         self._workshops: dict[Path, Workshop] = {}
 
     def workshop(self, config: Config) -> Workshop:
         """Does the cheap stages that a plan reads."""
         root = Path(config.paths.root)
-        if root not in self._workshops:
-            self._workshops[root] = Workshop(root, Progress(label(config), None))
-        return self._workshops[root]
+        return self._workshops.setdefault(root, Workshop(root, Progress(label(config), None)))
 
     def cell(self, config: Config) -> Cell:
         """The cell of a settled configuration, whose id depends on what its files hold."""
@@ -55,49 +53,47 @@ class Planner:
             config = changed(config, {"budget.steps": steps_of_hours(self.training(config))})
         return config
 
-    def training(self, config: Config) -> TrainingPlan:
-        """A cell's training."""
+    def training(self, config: Config) -> CellPlan:
+        """A cell's plan as far as its training goes, without encoding."""
         stages = self.cell(config).stages
         if id(config) not in self._trainings:
             train, execution = stages.train, Execution.of(config, self.site)
             fit = train.fit(self.workshop(config), execution, train.untaught)
-            self._trainings[id(config)] = TrainingPlan(config, stages, fit)
+            self._trainings[id(config)] = CellPlan(config, stages, fit)
         return self._trainings[id(config)]
 
     def grid(self, configs: list[Config]) -> GridPlan:
         """A row per cell, and what cells share."""
         cells = []
+        sharing: dict[Stage, list[CellPlan]] = defaultdict(list)
         for config in configs:
-            training = self.training(config)
-            scored = training.stages.trained.values()
-            encoded = [encode for found in scored for encode in (found.passages, found.queries)]
-            cells.append(CellPlan(training, self._encoding(training, encoded)))
-        sharing: dict[Stage, list[TrainingPlan]] = defaultdict(list)
-        for cell in cells:
-            stages = cell.training.stages
+            cell = self.training(config)
+            stages = cell.stages
+            encoding = self._encoding(cell, *stages.trained.values())
+            cells.append(replace(cell, encoding=encoding))
             for stage in (stages.adapt, stages.untrained.passages, stages.teacher):
                 if stage:
-                    sharing[stage].append(cell.training)
+                    sharing[stage].append(cell)
         return GridPlan(cells, [self._shared(*pair) for pair in sharing.items()])
 
-    def _encoding(self, training: TrainingPlan, encoded: list[Encode]) -> Spending:
-        """Encoding these texts, equal ones once."""
-        shape, shop = training.stages.blueprint.shape, self.workshop(training.config)
-        batch_tokens = training.fit.execution.batch_tokens
+    def _encoding(self, cell: CellPlan, *scored: Scored) -> Spending:
+        """Encoding what is scored, equal texts once."""
+        shape, shop = cell.stages.blueprint.shape, self.workshop(cell.config)
         spent = Spending()
-        for encode in dict.fromkeys(encoded):
+        for encode in dict.fromkeys(e for one in scored for e in (one.passages, one.queries)):
             asked = None if encode.asked is None else str(encode.asked.identity)
             key = (shape, encode.sparse, str(encode.texts.identity), asked)
             if key not in self._encodings:
                 meter = Meter.of_encoding(shape, encode.texts.length, sparse=encode.sparse)
+                batch_tokens = cell.fit.execution.batch_tokens
                 self._encodings[key] = meter.texts(encode.lengths(shop), batch_tokens)
             spent += self._encodings[key]
         return spent
 
-    def _shared(self, stage: Stage, sharing: list[TrainingPlan]) -> SharedWork:
+    def _shared(self, stage: Stage, sharing: list[CellPlan]) -> SharedWork:
         """A stage that these cells read, done once, under the name that the first gives it."""
-        training = sharing[0]
-        config, stages = training.config, training.stages
+        cell, stages = sharing[0], sharing[0].stages
+        config = cell.config
         size = f"{config.model.name} on {config.data.name}"
         if stage is stages.adapt:
             title, spending = f"adapt {size}", stages.adapt.planned()
@@ -106,7 +102,6 @@ class Planner:
             spending = stages.teacher.planned(self.workshop(config))
         else:
             title = f"encode untrained {config.paradigm.name} {size}"
-            untrained = stages.untrained
-            spending = self._encoding(training, [untrained.passages, untrained.queries])
-        seconds, hours = training.seconds(spending), training.gpu_hours(spending)
-        return SharedWork(title, spending, seconds, hours, len(sharing))
+            spending = self._encoding(cell, stages.untrained)
+        hours = cell.gpu_hours(spending)
+        return SharedWork(title, spending, cell.seconds(spending), hours, len(sharing))

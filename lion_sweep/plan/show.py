@@ -5,11 +5,11 @@ import io
 import json
 from typing import Any
 
+from lion_sweep.machine.devices import GIB
 from lion_sweep.machine.progress import duration
 from lion_sweep.plan.cells import GridPlan
 
 UNKNOWN = "-"
-GIB = 2**30
 HEADER = ["cell", "steps", "epochs", "tokens", "useful", "of budget", "hardware", "GiB"]
 HEADER += ["weights", "activ.", "head", "optim.", "step", "time", "GPU-h", "cost", "fits"]
 
@@ -49,7 +49,7 @@ def as_table(plan: GridPlan) -> str:
         for name, *texts in rows
     ]
     shared = [
-        f"  {work['title']}: {_flops(work['useful_flops'])} FLOPs, {_time(work['seconds'])}"
+        f"  {work['title']}: {work['useful_flops']:.3g} FLOPs, {_time(work['seconds'])}"
         for work in whole["shared"]
     ]
     return "\n".join([*lines, "", "once for all cells that share it:", *shared, "", *_below(whole)])
@@ -62,10 +62,10 @@ def _row(row: dict[str, Any]) -> list[str]:
         row["name"],
         f"{row['steps']:,}",
         f"{row['epochs']:.2f}",
-        _flops(row["tokens"]),
-        _flops(row["useful_flops"]),
+        f"{row['tokens']:.3g}",
+        f"{row['useful_flops']:.3g}",
         UNKNOWN if row["deviation"] is None else f"{row['deviation']:+.3%}",
-        _flops(row["hardware_flops"]),
+        f"{row['hardware_flops']:.3g}",
         *(
             f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}"
             for size in [row["memory_bytes"], *parts]
@@ -82,9 +82,9 @@ def _below(whole: dict[str, Any]) -> list[str]:
     cells, total = whole["cells"], whole["total"]
     hours, cost = total["gpu_hours"], total["cost"]
     parts = [
-        f"{total['cells']} cells: {_flops(total['useful_flops'])} useful FLOPs "
-        f"({_flops(total['train_useful_flops'])} of them training)",
-        f"{_flops(total['hardware_flops'])} executed",
+        f"{total['cells']} cells: {total['useful_flops']:.3g} useful FLOPs "
+        f"({total['train_useful_flops']:.3g} of them training)",
+        f"{total['hardware_flops']:.3g} executed",
         "time unknown" if total["seconds"] is None else f"{_time(total['seconds'])} one by one",
         *([] if hours is None else [f"{hours:,.1f} GPU-hours"]),
         *([] if cost is None else [f"cost {cost:,.0f}"]),
@@ -111,10 +111,6 @@ def _below(whole: dict[str, Any]) -> list[str]:
     if any(row["ladder"] == "proxy" for row in cells):
         lines.append("PROXY ladder: shrunken stand-ins, not models of the real sizes")
     return lines
-
-
-def _flops(value: float) -> str:
-    return f"{value:.3g}"
 
 
 def _time(seconds: float | None) -> str:

@@ -3,7 +3,6 @@
 Keys, values and their order come from the cells. Of what the study has, the study's order is kept.
 """
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,16 +32,6 @@ class Cell:
         return str(getattr(self, key)) if key in AXES else dict(self.more).get(key, UNSET)
 
 
-def grid(**values: Sequence[str]) -> list[Cell]:
-    """All combinations of values of the keys; of an axis that is left out, the study's."""
-    lists = [values.get(axis, STUDY[axis]) for axis in AXES]
-    more = {key: chosen for key, chosen in values.items() if key not in AXES}
-    return [
-        Cell(model, paradigm, loss, tuple(zip(more, rest, strict=True)))
-        for model, paradigm, loss, *rest in itertools.product(*lists, *more.values())
-    ]
-
-
 @dataclass(frozen=True)
 class Axes:
     """How the cells of one table lie: `columns` is the key across, all others make rows."""
@@ -62,8 +51,8 @@ class Axes:
         found = sorted({cell[key] for cell in self.cells})
         if key == MODEL and all(value in self.sizes for value in found):
             return sorted(found, key=self.sizes.__getitem__)
-        if all(number(value) is not None for value in found):
-            return sorted(found, key=lambda value: number(value) or 0.0)
+        if all(as_number(value) is not None for value in found):
+            return sorted(found, key=lambda value: as_number(value) or 0.0)
         known = STUDY.get(key, ())
         return sorted(found, key=lambda value: known.index(value) if value in known else 99)
 
@@ -77,9 +66,7 @@ class Axes:
         """What tables call each row, by the values of `row_keys`, in their order."""
         order = [self.values(key).index for key in self.row_keys]
         found = {self.row_of(cell) for cell in self.cells}
-        rows = sorted(
-            found, key=lambda row: [at(value) for at, value in zip(order, row, strict=True)]
-        )
+        rows = sorted(found, key=lambda row: [at(v) for at, v in zip(order, row, strict=True)])
         return {row: self._row_name(row, rows) for row in rows}
 
     @cached_property
@@ -110,38 +97,29 @@ class Axes:
             return self.titles.get((key, value), value)
         return f"{short([*self.keys, key])[key]}={value}"
 
-    @property
-    def heads(self) -> list[str]:
-        """What the columns are called."""
-        return [self.said(self.columns, value) for value in self.across]
-
-    def row_name(self, cell: Cell) -> str:
-        """What tables call the cell's row."""
-        return self.rows[self.row_of(cell)]
-
     def name(self, cell: Cell) -> str:
         """Row and column, as in 'sparse CL+KD 1b'."""
-        return f"{self.row_name(cell)} {self.said(self.columns, cell[self.columns])}"
+        return f"{self.rows[self.row_of(cell)]} {self.said(self.columns, cell[self.columns])}"
 
-    @cached_property
+    def line(self, row: tuple[str, ...]) -> list[Cell | None]:
+        """The row's cells by column; None where none was asked for."""
+        here = {cell[self.columns]: cell for cell in self.cells if self.row_of(cell) == row}
+        return [here.get(value) for value in self.across]
+
+    @property
     def ordered(self) -> list[Cell]:
         """The cells by row, then by column."""
-        rows = list(self.rows)
-
-        def at(cell: Cell) -> tuple[int, int]:
-            return rows.index(self.row_of(cell)), self.across.index(cell[self.columns])
-
-        return sorted(set(self.cells), key=at)
+        return [cell for row in self.rows for cell in self.line(row) if cell]
 
     def smaller(self, cell: Cell) -> list[Cell]:
         """Cells of the same row with less of what is across, the nearest first; of numbers only."""
-        if self.columns != MODEL and any(number(value) is None for value in self.across):
+        if self.columns != MODEL and any(as_number(value) is None for value in self.across):
             return []
-        row = [other for other in self.ordered if self.row_of(other) == self.row_of(cell)]
-        return row[: row.index(cell)][::-1]
+        line = self.line(self.row_of(cell))
+        return [other for other in reversed(line[: line.index(cell)]) if other]
 
 
-def number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     """The number that a value is; None for anything else."""
     try:
         return float(text)

@@ -13,7 +13,11 @@ from lion_sweep.cell.names import Settings, settings
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.config.schema import AXES
 
-LADDERS = ("proxy", "full")
+LABELS = {
+    "proxy": "PROXY LADDER: shrunken stand-ins trained on a laptop budget. "
+    "These numbers say nothing about models of the real sizes.",
+    "full": "FULL LADDER: models of the real sizes.",
+}
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,10 @@ class Asked:
 
     @classmethod
     def of(cls, ladder: str, axes: Mapping[str, Any], config: Mapping[str, Any]) -> "Asked":
-        """From a configuration. Raises ValueError where an axis is missing."""
-        if missing := [axis for axis in AXES if not isinstance(axes.get(axis), str | int)]:
-            raise ValueError(f"axis '{missing[0]}' is missing")
-        options = {axis: config.get(axis) or {} for axis in AXES}
-        titles = {axis: str(options[axis].get("title") or axes[axis]) for axis in AXES}
-        return cls(ladder, {axis: str(axes[axis]) for axis in AXES}, settings(config), titles)
+        """From a configuration. Raises KeyError where an axis is missing."""
+        names = {axis: str(axes[axis]) for axis in AXES}
+        titles = {a: str((config.get(a) or {}).get("title") or names[a]) for a in AXES}
+        return cls(ladder, names, settings(config), titles)
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ class CellResult:
     gain: dict[str, Any]
     bm25: dict[str, Any]
     efficiency: dict[str, Any]
-    collections: dict[str, Any]
+    collections: dict[str, dict[str, Any]]
     ledger: dict[str, Any]
-    stages: dict[str, Any]
+    stages: dict[str, dict[str, Any]]
     versions: dict[str, Any]
     device: dict[str, Any]
     folder: Path
@@ -61,13 +63,11 @@ class CellResult:
 
     def checksum(self, collection: str) -> str | None:
         """Of the content that the cell was scored on; None where it is not told."""
-        told = self.collections.get(collection)
-        return told.get("checksum") if isinstance(told, dict) else None
+        return self.collections.get(collection, {}).get("checksum")
 
     def stage_folder(self, stage: str) -> str:
         """Name of the folder a stage's result lies in; the cell's own id where it is not told."""
-        told = self.stages.get(stage)
-        return str(told.get("folder", self.id) if isinstance(told, dict) else self.id)
+        return str(self.stages.get(stage, {}).get("folder", self.id))
 
 
 def number(record: Mapping[str, Any], *keys: str) -> float | None:
@@ -81,15 +81,15 @@ def number(record: Mapping[str, Any], *keys: str) -> float | None:
 def read_result(path: Path) -> CellResult:
     """Read one result.json; raises ValueError naming the file (and the line of a JSON error)."""
     record = result.read_result(path)
-    if record["ladder"] not in LADDERS:
-        raise ValueError(f"{path}: ladder '{record['ladder']}' is not one of {', '.join(LADDERS)}")
-    config = dict(record["config"])
+    ladder, config = record["ladder"], dict(record["config"])
+    if ladder not in LABELS:
+        raise ValueError(f"{path}: ladder '{ladder}' is not one of {', '.join(LABELS)}")
     if record["teacher"] is None:
         config.pop("teacher", None)  # its loss reads none, whichever was chosen beside it
     try:
-        asked = Asked.of(record["ladder"], record["axes"], config)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        asked = Asked.of(ladder, record["axes"], config)
+    except KeyError as error:
+        raise ValueError(f"{path}: axis {error} is missing") from error
     own = {entry.name for entry in fields(CellResult)} - {"asked", "folder", "modified"}
     told: dict[str, Any] = {key: value for key, value in record.items() if key in own}
     return CellResult(asked=asked, folder=path.parent, modified=path.stat().st_mtime, **told)

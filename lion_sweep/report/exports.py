@@ -1,20 +1,113 @@
-"""The report for programs: CSV and JSON."""
+"""The forms of a report: Markdown, LaTeX and a page; for programs CSV and JSON."""
 
+import base64
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from lion_sweep.report import significance
+import jinja2
+
+from lion_sweep.report import significance, tables
+from lion_sweep.report.collect import LABELS
+from lion_sweep.report.figures import across
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import Pair
-from lion_sweep.report.tables import LABELS
+from lion_sweep.report.tables import HOLE, Table
 
 SIGNIFICANCE = (
     "ladder", "collection", "measure", "system_a", "system_b", "difference", "ci_low", "ci_high",
     "p", "p_holm", "queries", "seeds_a", "seeds_b", "permutations",
 )  # fmt: skip
+LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    HOLE: "---",
+}
+TEMPLATE = """\
+{%- macro draw(table) %}
+<h3>{{ table.title }}</h3>
+<div class="wide"><table>
+<thead><tr>{% for text in table.header %}<th>{{ text }}</th>{% endfor %}</tr></thead>
+<tbody>
+{%- for row in table.rows %}{% set i = loop.index0 %}
+<tr>{% for text in row %}{% if loop.first %}<th>{{ text }}</th>
+{%- elif (i, loop.index0) in table.bold %}<td><strong>{{ text }}</strong></td>
+{%- else %}<td>{{ text }}</td>{% endif %}{% endfor %}</tr>
+{%- endfor %}
+</tbody></table></div>
+{%- for text in table.below %}
+<p class="below">{{ text }}</p>
+{%- endfor %}
+{% endmacro -%}
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Scaling of sparse and dense retrievers</title>
+<style>
+:root { color-scheme: light dark; --text: #1c1e21; --page: #ffffff; --soft: #5a6068;
+  --rule: #d5d9de; --label: #fff3d6; --edge: #b97a00; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e8ea; --page: #16181b; --soft: #a3a9b1; --rule: #3a3f45;
+    --label: #3a2d0c; --edge: #e0a52f; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto;
+  padding: 0 1rem; color: var(--text); background: var(--page); }
+h2 { margin-top: 3rem; border-bottom: 1px solid var(--rule); padding-bottom: .3rem; }
+h3 { margin: 2rem 0 .5rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; }
+th:first-child { text-align: left; font-weight: 500; }
+thead th { border-bottom: 1px solid var(--soft); }
+tbody tr + tr > * { border-top: 1px solid var(--rule); }
+.text td, .text thead th { text-align: left; white-space: normal; overflow-wrap: anywhere;
+  min-width: 7rem; }
+.below { color: var(--soft); font-size: .9rem; margin: .4rem 0; }
+.label { border-left: .3rem solid var(--edge); background: var(--label); padding: .6rem 1rem;
+  font-weight: 600; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr));
+  gap: 1rem; }
+.figures img { width: 100%; background: #ffffff; border-radius: .4rem; }
+</style>
+</head>
+<body>
+<h1>Scaling of sparse and dense retrievers</h1>
+<nav>{% for section in sections %}
+<a href="#section-{{ loop.index }}">{{ section.ladder }} ladder, {{ section.name }}</a>
+{%- if not loop.last %} · {% endif %}{% endfor %}</nav>
+{%- for ladder, table in overviews.items() -%}
+<p class="label">{{ labels[ladder] }}</p>{{ draw(table) }}{% endfor %}
+{%- for section in sections %}
+<section id="section-{{ loop.index }}">
+<h2>{{ section.ladder }} ladder, {{ section.name }}</h2>
+<p class="label">{{ labels[section.ladder] }}</p>
+{%- for measure in section.measures %}
+{{- draw(tables.scaling_table(section, measure)) }}{% endfor %}
+<h3>Figures</h3>
+<div class="figures">
+{%- for measure in section.measures %}
+<img src="data:image/svg+xml;base64,
+{{- figures[section.ladder, section.name, measure] | base64 }}" alt="
+{{- measure }} against {{ across(section)[0] }}, a line per row of the table">
+{%- endfor %}
+</div>
+{%- for table in tables.detail_tables(section) %}{{ draw(table) }}{% endfor %}
+<div class="text">
+{%- for table in tables.provenance_tables(section) %}{{ draw(table) }}{% endfor -%}
+</div>
+</section>
+{%- endfor %}
+</body>
+</html>
+"""
 
 
 def csv_text(parts: Sequence[Section]) -> str:
@@ -95,14 +188,8 @@ def _section(section: Section) -> dict[str, object]:
 
 def _significance(section: Section) -> dict[str, object]:
     systems = [
-        {
-            "system": system.name,
-            "seeds": system.seeds,
-            "mean": system.mean,
-            "ci_low": system.low,
-            "ci_high": system.high,
-        }
-        for system in section.comparison.systems
+        {"system": s.name, "seeds": s.seeds, "mean": s.mean, "ci_low": s.low, "ci_high": s.high}
+        for s in section.comparison.systems
     ]
     return {
         "measure": section.main,
@@ -113,3 +200,95 @@ def _significance(section: Section) -> dict[str, object]:
         "pairs": [_pair(section, pair) for pair in section.comparison.pairs],
         "notes": section.comparison.notes,
     }
+
+
+def markdown_table(table: Table) -> str:
+    """The table in aligned pipes with its title above, and the lines below it."""
+    body = [
+        [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
+        for i, row in enumerate(table.rows)
+    ]
+    widths = [max(3, *map(len, column)) for column in zip(table.header, *body, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for first, *rest in (table.header, rule, *body):
+        cells = [first.ljust(widths[0])]
+        cells += [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n\n".join([f"### {table.title}", "\n".join(lines), *table.below])
+
+
+def _chapters(
+    sections: Sequence[Section], overviews: Mapping[str, Table]
+) -> Iterator[tuple[str, str, list[Table]]]:
+    """Title, label and tables of every overview and section."""
+    for ladder, table in overviews.items():
+        yield f"{ladder} ladder", LABELS[ladder], [table]
+    for section in sections:
+        scaling = [tables.scaling_table(section, measure) for measure in section.measures]
+        details = tables.detail_tables(section)
+        yield f"{section.ladder} ladder, {section.name}", LABELS[section.ladder], scaling + details
+
+
+def markdown(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
+    """The overviews and all sections as one Markdown document."""
+    parts = ["# Scaling tables"]
+    for title, label, found in _chapters(sections, overviews):
+        parts += [f"## {title}", f"**{label}**", *map(markdown_table, found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """The text with every character that LaTeX would interpret written out."""
+    return "".join(LATEX_ESCAPES.get(character, character) for character in text)
+
+
+def latex(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
+    """All tables as LaTeX floats, captioned with the label of their ladder."""
+    parts = ["% Needs the packages booktabs and adjustbox."]
+    for _, label, found in _chapters(sections, overviews):
+        parts += [_latex_table(table, label) for table in found]
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(table: Table, label: str) -> str:
+    def line(texts: list[str]) -> str:
+        return " & ".join(texts) + r" \\"
+
+    body = [
+        line([rf"\textbf{{{escape(t)}}}" if (i, j) in table.bold else escape(t)
+              for j, t in enumerate(row)])
+        for i, row in enumerate(table.rows)
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{\textbf{{{escape(label)}}} {escape(table.title)}.}}",
+            r"\begin{adjustbox}{max width=\textwidth}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+            r"\toprule",
+            line([escape(text) for text in table.header]),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{adjustbox}",
+            *(rf"\par\footnotesize {escape(text)}" for text in table.below),
+            r"\end{table}",
+        ]
+    )
+
+
+def page(
+    sections: Sequence[Section],
+    overviews: Mapping[str, Table],
+    figures: Mapping[tuple[str, str, str], bytes],
+) -> str:
+    """The page; `figures` holds the SVG bytes by (ladder, collection, measure)."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
+    render = environment.from_string(TEMPLATE).render
+    return render(
+        sections=sections, overviews=overviews, figures=figures, labels=LABELS, tables=tables, across=across
+    )

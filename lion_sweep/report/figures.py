@@ -6,7 +6,7 @@ import math
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from lion_sweep.report.axes import MODEL, number
+from lion_sweep.report.axes import MODEL, as_number
 from lion_sweep.report.sections import Section
 
 # Okabe-Ito colours, told apart under the common kinds of colour blindness.
@@ -17,41 +17,34 @@ GREY = "#666666"
 DECADE = 10  # numbers across that are further apart than this lie on a logarithmic axis
 
 
-def across(section: Section) -> str:
-    """What the horizontal axis of figures is called."""
-    axes = section.axes
-    if axes.columns != MODEL:
-        return axes.columns
-    return "backbone parameters" if all(m in axes.sizes for m in axes.across) else "backbone size"
+def across(section: Section) -> tuple[str, list[float]]:
+    """What the horizontal axis of figures is called, and where the values across lie on it.
 
-
-def places(section: Section) -> dict[str, float]:
-    """Where each value across lies: at its number, or at its place in the order without one."""
+    That is at their numbers, or at their places in the order where one has none.
+    """
     axes = section.axes
-    if axes.columns == MODEL and all(model in axes.sizes for model in axes.across):
-        return {model: axes.sizes[model] for model in axes.across}
-    numbers = {value: number(value) for value in axes.across}
-    if None in numbers.values():
+    title, found = axes.columns, [as_number(value) for value in axes.across]
+    if title == MODEL and all(model in axes.sizes for model in axes.across):
+        title, found = "backbone parameters", [axes.sizes[model] for model in axes.across]
+    elif title == MODEL:
         # Names such as 8b hold the nominal size, in thousand millions of parameters.
-        nominal = {value: number(value[:-1]) for value in axes.across if value.endswith("b")}
-        if axes.columns != MODEL or len(nominal) < len(numbers) or None in nominal.values():
-            return {value: float(place) for place, value in enumerate(axes.across, start=1)}
-        numbers = {value: 1e9 * (size or 0.0) for value, size in nominal.items()}
-    return {value: place or 0.0 for value, place in numbers.items()}
+        nominal = (as_number(model.removesuffix("b")) for model in axes.across)
+        title, found = "backbone size", [size and 1e9 * size for size in nominal]
+    known = [number for number in found if number is not None]
+    in_order = [float(place) for place in range(1, len(found) + 1)]
+    return title, known if len(known) == len(found) else in_order
 
 
 def scaling_figure(section: Section, measure: str) -> Figure:
     """The measure over what is across, with standard deviations; a line breaks at a hole."""
-    axes, at = section.axes, places(section)
+    axes, (title, at) = section.axes, across(section)
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     plot = figure.add_subplot()
     styles = _styles(section)
-    for row in sorted(axes.rows, key=lambda row: styles[row][:1]):
-        cells = section.line(row)
-        scores = [section.score(cell, measure) if cell else None for cell in cells]
-        colour, style, marker = styles[row]
+    for row, (colour, style, marker) in sorted(styles.items(), key=lambda item: item[1][0]):
+        scores = [section.score(cell, measure) for cell in axes.line(row)]
         plot.errorbar(
-            list(at.values()),
+            at,
             [score.mean if score else math.nan for score in scores],
             yerr=[score.std if score and score.std is not None else math.nan for score in scores],
             label=axes.rows[row] if any(scores) else f"{axes.rows[row]} (no result)",
@@ -64,14 +57,9 @@ def scaling_figure(section: Section, measure: str) -> Figure:
     baseline = section.bm25(measure)
     if baseline is not None:
         plot.axhline(baseline, color=GREY, linewidth=1.2)
-        plot.annotate(
-            f"BM25\n{baseline:.3f}",
-            (1.01, baseline),
-            xycoords=("axes fraction", "data"),
-            color=GREY,
-            va="center",
-        )
-    low, high = min(at.values()), max(at.values())
+        told, beside = f"BM25\n{baseline:.3f}", ("axes fraction", "data")
+        plot.annotate(told, (1.01, baseline), xycoords=beside, color=GREY, va="center")
+    low, high = min(at), max(at)
     if low > 0 and (high / low > DECADE or axes.columns == MODEL):
         plot.set_xscale("log")
         plot.minorticks_off()
@@ -79,19 +67,19 @@ def scaling_figure(section: Section, measure: str) -> Figure:
         plot.set_xlim(low / 1.25, high * 1.25)
     else:
         plot.set_xlim(low - 0.25, high + 0.25) if low == high else plot.margins(x=0.1)
-    plot.set_xticks(list(at.values()), [_tick(section, value) for value in at])
-    plot.set_xlabel(across(section))
+    ticks = axes.across if axes.columns != MODEL else [axes.said(MODEL, m) for m in axes.across]
+    if title == "backbone parameters":
+        ticks = [f"{tick}\n{size / 1e6:,.3g} M" for tick, size in zip(ticks, at, strict=True)]
+    plot.set_xticks(at, ticks)
+    plot.set_xlabel(title)
     plot.set_ylabel(measure)
     prefix = "PROXY ladder: " if section.ladder == "proxy" else ""
     plot.set_title(f"{prefix}{measure} on {section.name}")
     plot.set_axisbelow(True)
     plot.grid(axis="y", color="#dddddd", linewidth=0.8)
     plot.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        loc="outside lower center",
-        ncols=min(3, len({s[0] for s in styles.values()})),
-        frameon=False,
-    )
+    colours = {colour for colour, _, _ in styles.values()}
+    figure.legend(loc="outside lower center", ncols=min(3, len(colours)), frameon=False)
     return figure
 
 
@@ -106,18 +94,10 @@ def _styles(section: Section) -> dict[tuple[str, ...], tuple[int, int, int]]:
     )
     found = {}
     for row in rows:
-        line, colour = lines.index(row[0]), colours.index(row[1])
-        other = others.index(row[2:])
+        line, colour, other = lines.index(row[0]), colours.index(row[1]), others.index(row[2:])
         marker = other if len(others) > 1 else line
         found[row] = (colour if len(colours) > 1 else other, line, marker)
     return found
-
-
-def _tick(section: Section, value: str) -> str:
-    name, size = section.axes.said(section.axes.columns, value), section.axes.sizes.get(value)
-    if section.axes.columns != MODEL:
-        return value
-    return f"{name}\n{size / 1e6:,.3g} M" if size and across(section) != "backbone size" else name
 
 
 def render(figure: Figure, form: str) -> bytes:

@@ -9,18 +9,15 @@ collection are compared.
 
 import json
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
-from lion_sweep.evaluation.significance import (
-    align,
-    bootstrap_intervals,
-    holm,
-    randomisation_test,
-)
+from lion_sweep.evaluation.significance import align, bootstrap_intervals, holm, randomisation_test
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import CellResult, number
 
@@ -34,7 +31,15 @@ BM25 = "BM25"
 
 PerQuery = dict[str, float]
 Named = tuple[Cell, str, CellResult]  # with what tables call the cell
-Scored = tuple[Named, PerQuery]
+
+
+class Scored(NamedTuple):
+    """A result with its per-query values; `name` is what tables call its cell."""
+
+    cell: Cell
+    name: str
+    result: CellResult
+    values: PerQuery
 
 
 @dataclass(frozen=True)
@@ -80,90 +85,68 @@ class Comparison:
     pairs: list[Pair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def against(self, system: System) -> list[Pair]:
-        """The system less every other one, in the order of the systems."""
-        return [pair.swapped() for pair in self.pairs if pair.b is system] + [
-            pair for pair in self.pairs if pair.a is system
-        ]
-
-    def of(self, cell: Cell) -> dict[Cell, Pair]:
-        """The cell less each other one that it was compared with."""
-        own = [
-            pair for system in self.systems if system.cell == cell for pair in self.against(system)
-        ]
-        return {pair.b.cell: pair for pair in own if pair.b.cell}
+    def against(self, cell: Cell | None) -> list[Pair]:
+        """The cell, or BM25, less every other system, in the order of the systems."""
+        before = [pair.swapped() for pair in self.pairs if pair.b.cell == cell]
+        return before + [pair for pair in self.pairs if pair.a.cell == cell]
 
 
-def compare(results: Sequence[Named], collection: str, measure: str) -> Comparison:
+def compare(results: Iterable[Named], collection: str, measure: str) -> Comparison:
     """Compare the cells of the results, and BM25, in a measure on the collection.
 
     Results whose per-query values cannot be read, or have another mean than the result tells, are
-    left out, and so are those of other queries or of another collection (by checksum) than most
-    results have; notes name them.
+    left out, and so are those of other queries than most results have; notes name them.
     """
-    groups: dict[object, list[Scored]] = {}
+    groups: dict[frozenset[str], list[Scored]] = defaultdict(list)
     missing = []
-    for named in results:
-        result = named[2]
+    for cell, name, result in results:
         path = result.folder / "per_query" / f"{collection}.json"
         values = read_per_query(path, measure, number(result.scores, collection, measure))
         if values is None:
-            missing.append(_name(named))
+            missing.append(f"{name}, seed {result.seed}")
         else:
-            key = (result.checksum(collection), frozenset(values))
-            groups.setdefault(key, []).append((named, values))
+            groups[frozenset(values)].append(Scored(cell, name, result, values))
     if not groups:
         nothing = f"No cell has per-query values of {measure}: no intervals and no tests."
-        return Comparison(notes=[nothing] if results else [])
+        return Comparison(notes=[nothing] if missing else [])
     # The most results; of equally many, the newest.
-    group = max(groups.values(), key=lambda g: (len(g), max(r.modified for (_, _, r), _ in g)))
-    others = [_name(named) for other in groups.values() if other is not group for named, _ in other]
+    queries = max(groups, key=lambda q: (len(groups[q]), max(s.result.modified for s in groups[q])))
+    group = groups.pop(queries)
+    others = [f"{s.name}, seed {s.result.seed}" for other in groups.values() for s in other]
     baseline = _bm25(group, collection, measure)
     if baseline is None:
         missing.append(BM25)
-    notes = []
-    if missing:
-        notes.append(
-            f"Not compared, without per-query values of the mean shown: {'; '.join(missing)}."
-        )
-    if others:
-        notes.append(
-            f"Not compared, scored on other queries or another collection: {'; '.join(others)}."
-        )
-    if len(group[0][1]) < 2:
+    reasons = {"without per-query values of the mean shown": missing}
+    reasons["scored on other queries or another collection"] = others
+    notes = [f"Not compared, {why}: {'; '.join(names)}." for why, names in reasons.items() if names]
+    if len(queries) < 2:
         return Comparison(notes=[*notes, "Intervals and tests need more than one query."])
     return _compare(group, baseline, notes)
 
 
 def _compare(group: list[Scored], baseline: PerQuery | None, notes: list[str]) -> Comparison:
     """Intervals and tests of results that have their queries in common."""
-    by_cell: dict[tuple[Cell | None, str], list[Scored]] = {}
-    for named, values in group:
-        by_cell.setdefault(named[:2], []).append((named, values))
+    by_cell: dict[tuple[str, Cell | None], list[Scored]] = defaultdict(list)
+    for scored in group:
+        by_cell[scored.name, scored.cell].append(scored)
     scores = {
-        cell: {query: fmean(values[query] for _, values in found) for query in found[0][1]}
-        for cell, found in by_cell.items()
+        key: {query: fmean(s.values[query] for s in found) for query in found[0].values}
+        for key, found in by_cell.items()
     }
     if baseline is not None:
-        scores[None, BM25] = baseline
-    scores_SQ = align({name: values for (_, name), values in scores.items()})
-    means_S = scores_SQ.mean(axis=1)
+        scores[BM25, None] = baseline
+    scores_SQ = align({name: values for (name, _), values in scores.items()})
     means_S2, differences_R2 = bootstrap_intervals(scores_SQ, SAMPLES, SEED, LEVEL)
     p_R = randomisation_test(scores_SQ, PERMUTATIONS, SEED)
-    seeds = {key: tuple(r.seed for (_, _, r), _ in found) for key, found in by_cell.items()}
+    means = zip(scores_SQ.mean(axis=1).tolist(), *means_S2.T.tolist(), strict=True)
     systems = [
-        System(key[1], key[0], seeds.get(key, ()), *numbers)
-        for key, *numbers in zip(scores, means_S.tolist(), *means_S2.T.tolist(), strict=True)
+        System(*key, tuple(s.result.seed for s in by_cell.get(key, [])), *numbers)
+        for key, numbers in zip(scores, means, strict=True)
     ]
+    tests = zip(*differences_R2.T.tolist(), p_R.tolist(), holm(p_R).tolist(), strict=True)
     pairs = [
         Pair(a, b, a.mean - b.mean, *numbers)
-        for (a, b), *numbers in zip(
-            combinations(systems, 2),
-            *differences_R2.T.tolist(),
-            p_R.tolist(),
-            holm(p_R).tolist(),
-            strict=True,
-        )
+        for (a, b), numbers in zip(combinations(systems, 2), tests, strict=True)
     ]
     return Comparison(scores_SQ.shape[1], systems, pairs, notes)
 
@@ -171,10 +154,8 @@ def _compare(group: list[Scored], baseline: PerQuery | None, notes: list[str]) -
 def read_per_query(path: Path, measure: str, mean: float | None) -> PerQuery | None:
     """Query id -> value of the measure, all finite and of the given mean; None otherwise."""
     try:
-        values = {
-            query: float(value)
-            for query, value in json.loads(path.read_text("utf-8"))[measure].items()
-        }
+        stored = json.loads(path.read_text("utf-8"))[measure]
+        values = {query: float(value) for query, value in stored.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if mean is None or not values or not math.isclose(fmean(values.values()), mean, rel_tol=1e-6):
@@ -184,14 +165,10 @@ def read_per_query(path: Path, measure: str, mean: float | None) -> PerQuery | N
 
 def _bm25(group: list[Scored], collection: str, measure: str) -> PerQuery | None:
     """BM25's values as the newest result kept them, if they are of the same queries."""
-    newest_first = sorted(group, key=lambda scored: scored[0][2].modified, reverse=True)
-    for (_, _, result), reference in newest_first:
-        path = result.folder / "per_query" / f"{collection}.bm25.json"
-        values = read_per_query(path, measure, number(result.bm25, collection, measure))
-        if values is not None and values.keys() == reference.keys():
+    for scored in sorted(group, key=lambda s: s.result.modified, reverse=True):
+        path = scored.result.folder / "per_query" / f"{collection}.bm25.json"
+        mean = number(scored.result.bm25, collection, measure)
+        values = read_per_query(path, measure, mean)
+        if values is not None and values.keys() == scored.values.keys():
             return values
     return None
-
-
-def _name(named: Named) -> str:
-    return f"{named[1]}, seed {named[2].seed}"

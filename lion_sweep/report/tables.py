@@ -1,35 +1,24 @@
-"""Tables of a section: scaling, significance, details and compute, as Markdown and LaTeX text."""
+"""Tables of a section: scaling, significance, details, compute, provenance; and of a ladder."""
 
 import string
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from statistics import fmean
 
 from lion_sweep.report.axes import MODEL, Cell
 from lion_sweep.report.collect import CellResult, number
 from lion_sweep.report.sections import AGREEMENT, Score, Section
-from lion_sweep.report.significance import ALPHA, BM25, LEVEL, PERMUTATIONS, SAMPLES, System
+from lion_sweep.report.significance import ALPHA, BM25, LEVEL, PERMUTATIONS, SAMPLES
 
 HOLE = "—"
-LABELS = {
-    "proxy": "PROXY LADDER: shrunken stand-ins trained on a laptop budget. "
-    "These numbers say nothing about models of the real sizes.",
-    "full": "FULL LADDER: models of the real sizes.",
-}
 DETAILS = ["Gain", "p", "L0 document", "L0 query", "Shared terms", "Index MiB", "Exact top 10 %"]
 DETAILS += ["Exact hits %", "Encode s", "Search s", "All stages s"]
 SIGNIFICANCE = ["Interval", "Better than", "Step", "Interval of the step", "p", "p (Holm)"]
 COMPUTE = ["Cell", "Seed", "Steps", "Tokens", "FLOPs planned", "FLOPs spent", "Deviation %"]
 COMPUTE += ["FLOPs executed", "FLOPs adapt", "FLOPs encode", "FLOPs teacher", "Train tokens/s"]
 COMPUTE += ["MFU %"]
-LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    HOLE: "---",
-}
 
 
 @dataclass(frozen=True)
@@ -48,6 +37,17 @@ def show(value: float | None, form: str) -> str:
     return HOLE if value is None else format(value, form)
 
 
+def _best(values: Sequence[Sequence[float | None]], least: int = 1) -> frozenset[tuple[int, int]]:
+    """Positions of the best of every column that has `least` numbers; column 0 holds names."""
+    found: set[tuple[int, int]] = set()
+    for column, of_column in enumerate(zip(*values, strict=True), start=1):
+        # Rounded as printed, so that equal-looking numbers are bold together.
+        known = {row: round(value, 4) for row, value in enumerate(of_column) if value is not None}
+        if len(known) >= least:
+            found |= {(row, column) for row in known if known[row] == max(known.values())}
+    return frozenset(found)
+
+
 def scaling_table(section: Section, measure: str) -> Table:
     """Rows by column, and BM25; bold marks the best of a column, ties included.
 
@@ -55,48 +55,34 @@ def scaling_table(section: Section, measure: str) -> Table:
     no cell was asked for there is nothing, not the mark of a hole.
     """
     axes, baseline = section.axes, section.bm25(measure)
-    bm25 = None if baseline is None else Score(baseline, None, 1)
-    grid, names, texts = [], [], []
+    rows, means = [], []
     for row, name in axes.rows.items():
-        cells = section.line(row)
-        scores = [section.score(cell, measure) if cell else None for cell in cells]
-        grid.append(scores)
-        names.append(name)
-        texts.append(
-            [
-                _score(score) + _arrow(section, cell, measure) if cell else ""
-                for cell, score in zip(cells, scores, strict=True)
-            ]
-        )
-    grid.append([bm25] * len(axes.across))
-    names.append(BM25)
-    texts.append([_score(bm25)] * len(axes.across))
-    bold = set()
-    for column, of_column in enumerate(zip(*grid, strict=True), start=1):
-        # Rounded as printed, so that equal-looking numbers are bold together.
-        means = [None if score is None else round(score.mean, 4) for score in of_column]
-        known = [mean for mean in means if mean is not None]
-        if len(known) > 1:
-            bold |= {(row, column) for row, mean in enumerate(means) if mean == max(known)}
+        cells = axes.line(row)
+        scores = [section.score(cell, measure) for cell in cells]
+        means.append([score.mean if score else None for score in scores])
+        rows.append([name])
+        for cell, score in zip(cells, scores, strict=True):
+            rows[-1].append(_score(score) + _arrow(section, cell, measure) if cell else "")
+    rows.append([BM25, *[show(baseline, ".4f")] * len(axes.across)])
+    means.append([baseline] * len(axes.across))
     below = [holes_line(section, measure), *section.notes]
-    if any(score is not None and score.n > 1 for scores in grid for score in scores):
+    scored = [section.score(cell, measure) for cell in section.results]
+    if any(score and score.n > 1 for score in scored):
         below.append("± is the sample standard deviation over n seeds.")
     if measure == section.main:
         below += [*_steps_line(section), *section.comparison.notes]
     return Table(
         title=f"{measure} on {section.name}",
-        header=["", *axes.heads],
-        rows=[[name, *of_row] for name, of_row in zip(names, texts, strict=True)],
+        header=["", *(axes.said(axes.columns, value) for value in axes.across)],
+        rows=rows,
         below=below,
-        bold=frozenset(bold),
+        bold=_best(means, least=2),
     )
 
 
 def _score(score: Score | None) -> str:
-    if score is None:
-        return HOLE
-    if score.std is None:
-        return f"{score.mean:.4f}"
+    if score is None or score.std is None:
+        return show(score.mean if score else None, ".4f")
     return f"{score.mean:.4f} ± {score.std:.4f} (n={score.n})"
 
 
@@ -118,7 +104,6 @@ def _steps_line(section: Section) -> list[str]:
 
 
 def _before(section: Section) -> str:
-    """What a step is from."""
     across = section.axes.columns
     return "next smaller size" if across == MODEL else f"next smaller {across}"
 
@@ -133,15 +118,22 @@ def holes_line(section: Section, measure: str) -> str:
 
 def significance_table(section: Section) -> Table:
     """A row per system: interval, the systems it is better than, difference from the next size."""
-    comparison = section.comparison
+    comparison, rows = section.comparison, []
     keys = dict(zip(comparison.systems, string.ascii_lowercase, strict=False))
+    for system, key in keys.items():
+        pairs, step = comparison.against(system.cell), section.step(system.cell)
+        better = ", ".join(keys[p.b] for p in pairs if p.significant and p.difference > 0)
+        of_step = ["n/a"] * 4
+        if step:
+            interval = f"[{step.low:+.4f}, {step.high:+.4f}]"
+            of_step = [f"{step.difference:+.4f}", interval, f"{step.p:.2g}", f"{step.p_holm:.2g}"]
+        interval = f"[{system.low:.4f}, {system.high:.4f}]"
+        name = f"({key}) {system.name}"
+        rows.append([name, f"{system.mean:.4f}", interval, better or "none", *of_step])
     return Table(
         title=f"Significance of {section.main} on {section.name}",
         header=["System", section.main, *SIGNIFICANCE],
-        rows=[
-            [f"({key}) {system.name}", *_significance(section, system, keys)]
-            for system, key in keys.items()
-        ],
+        rows=rows,
         below=[
             f"Better than: systems with a significantly lower {section.main}, by paired "
             f"randomisation tests over {comparison.queries:,} queries ({PERMUTATIONS:,} "
@@ -157,38 +149,24 @@ def significance_table(section: Section) -> Table:
     )
 
 
-def _significance(section: Section, system: System, keys: dict[System, str]) -> list[str]:
-    pairs = section.comparison.against(system)
-    better = ", ".join(keys[p.b] for p in pairs if p.significant and p.difference > 0)
-    step = section.step(system.cell) if system.cell else None
-    texts = [
-        f"{system.mean:.4f}",
-        f"[{system.low:.4f}, {system.high:.4f}]",
-        better or "none",
-    ]
-    if step is None:
-        return [*texts, *["n/a"] * 4]
-    return [
-        *texts,
-        f"{step.difference:+.4f}",
-        f"[{step.low:+.4f}, {step.high:+.4f}]",
-        f"{step.p:.2g}",
-        f"{step.p_holm:.2g}",
-    ]
+def _by_result(
+    section: Section, texts: Callable[[CellResult], list[str]], width: int
+) -> list[list[str]]:
+    """A row per cell and seed, led by these; of a cell without a result, one of holes."""
+    rows = []
+    for cell, results in section.results.items():
+        found = [[str(result.seed), *texts(result)] for result in results]
+        rows += [[section.axes.name(cell), *row] for row in found or [[HOLE] * (width - 1)]]
+    return rows
 
 
 def details_table(section: Section) -> Table:
     """A row per cell and seed: gain over the untrained model, sparsity and time."""
-    rows = []
-    for cell, results in section.results.items():
-        name = section.axes.name(cell)
-        rows += [[name, *_details(result, section)] for result in results]
-        if not results:
-            rows.append([name] + [HOLE] * (3 + len(DETAILS)))
+    header = ["Cell", "Seed", f"Untrained {section.main}", section.main, *DETAILS]
     return Table(
         title=f"Details on {section.name}",
-        header=["Cell", "Seed", f"Untrained {section.main}", section.main, *DETAILS],
-        rows=rows,
+        header=header,
+        rows=_by_result(section, lambda result: _details(result, section), len(header)),
         below=[
             holes_line(section, section.main),
             "p is of the paired randomisation test of the trained against the untrained model; "
@@ -205,47 +183,34 @@ def _details(result: CellResult, section: Section) -> list[str]:
     collection, main = section.collection, section.main
     seconds = [number(result.stages, stage, "seconds") for stage in result.stages]
     known = [value for value in seconds if value is not None]
-
-    def efficiency(key: str, form: str, scale: float = 1.0) -> str:
-        value = number(result.efficiency, collection, key)
-        return show(None if value is None else value / scale, form)
-
-    def found(key: str) -> str:
-        is_exact = number(result.efficiency, collection, "index_bytes") is not None
-        shown = efficiency(key, ".2f", 0.01)
-        return "exact" if shown == HOLE and is_exact else shown
-
+    efficiency = result.efficiency.get(collection, {})
+    index_bytes = number(efficiency, "index_bytes")
+    found = [number(efficiency, key) for key in AGREEMENT]
+    unsaid = HOLE if index_bytes is None else "exact"
     # Only vectors of terms have them, whatever their paradigm is called.
-    is_sparse = number(result.efficiency, collection, "L0_documents") is not None
-    sparse_only = [efficiency(key, ".1f") for key in ("L0_documents", "L0_queries", "flops")]
+    of_terms = [number(efficiency, key) for key in ("L0_documents", "L0_queries", "flops")]
+    dense = result.efficiency and of_terms[0] is None
     return [
-        str(result.seed),
         show(number(result.untrained, collection, main), ".4f"),
         show(number(result.scores, collection, main), ".4f"),
         show(number(result.gain, collection, main), "+.4f"),
         show(number(result.gain, collection, "p"), ".2g"),
-        *(sparse_only if is_sparse or not result.efficiency else ["n/a"] * 3),
-        efficiency("index_bytes", ",.1f", 2**20),
-        *map(found, AGREEMENT),
-        efficiency("encode_seconds", ",.1f"),
-        efficiency("search_seconds", ",.1f"),
+        *("n/a" if dense else show(value, ".1f") for value in of_terms),
+        HOLE if index_bytes is None else f"{index_bytes / 2**20:,.1f}",
+        *(unsaid if share is None else f"{100 * share:.2f}" for share in found),
+        show(number(efficiency, "encode_seconds"), ",.1f"),
+        show(number(efficiency, "search_seconds"), ",.1f"),
         show(sum(known) if known else None, ",.1f"),
     ]
 
 
 def compute_table(section: Section) -> Table:
     """A row per cell and seed: the three ledgers of its training, and how fast that ran."""
-    shares = section.shares()
-    rows = []
-    for cell, results in section.results.items():
-        name = section.axes.name(cell)
-        rows += [[name, *_compute(result, shares)] for result in results]
-        if not results:
-            rows.append([name] + [HOLE] * (len(COMPUTE) - 1))
+    shares = Counter((stage, r.stage_folder(stage)) for r in section.shown for stage in r.ledger)
     return Table(
         title=f"Compute on {section.name}",
         header=COMPUTE,
-        rows=rows,
+        rows=_by_result(section, lambda result: _compute(result, shares), len(COMPUTE)),
         below=[
             "FLOPs planned and spent are useful ones of training, and the deviation is of those "
             "spent from those planned; FLOPs executed add padding and recomputation. FLOPs of "
@@ -256,7 +221,7 @@ def compute_table(section: Section) -> Table:
     )
 
 
-def _compute(result: CellResult, shares: dict[tuple[str, str], int]) -> list[str]:
+def _compute(result: CellResult, shares: Counter[tuple[str, str]]) -> list[str]:
     ledger, device = result.ledger, result.device
     planned = number(ledger, "train", "planned", "useful_flops")
     spent = number(ledger, "train", "spent", "useful_flops")
@@ -270,7 +235,6 @@ def _compute(result: CellResult, shares: dict[tuple[str, str], int]) -> list[str
         return None if flops is None else flops / shares[stage, result.stage_folder(stage)]
 
     return [
-        str(result.seed),
         show(number(ledger, "train", "spent", "steps"), ",.0f"),
         show(tokens, ",.0f"),
         show(planned, ".3g"),
@@ -291,78 +255,63 @@ def detail_tables(section: Section) -> list[Table]:
     return [*significance, details_table(section), compute_table(section)]
 
 
-def section_tables(section: Section) -> list[Table]:
-    """The scaling table of every measure, then the tables of details."""
-    scaling = (scaling_table(section, measure) for measure in section.measures)
-    return [*scaling, *detail_tables(section)]
-
-
-def markdown_table(table: Table) -> str:
-    """The table in aligned pipes with its title above, and the lines below it."""
-    body = [
-        [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
-        for i, row in enumerate(table.rows)
+def provenance_tables(section: Section) -> list[Table]:
+    """What every result was made from, and by which versions of software."""
+    header = ["Cell", "Id", "Data", "Backbone", "Parameters", "Start", "Teacher"]
+    rows = []
+    versions: dict[str, set[str]] = defaultdict(set)
+    for _, name, result in section.named:
+        texts = (
+            result.backbone.get("name"),
+            show(number(result.backbone, "parameters"), ",.0f"),
+            result.backbone.get("start"),
+            result.teacher.get("name") if result.teacher else "none",
+            result.checksum(section.collection),
+        )
+        shown = (HOLE if text is None else str(text) for text in texts)
+        rows.append([name, result.id, result.data, *shown])
+        for software, version in result.versions.items():
+            versions[software].add(str(version))
+    used = [[software, ", ".join(sorted(found))] for software, found in sorted(versions.items())]
+    return [
+        Table("Provenance", [*header, "Collection checksum"], rows),
+        Table("Versions", ["Software", "Version"], used),
     ]
-    widths = [max(3, *map(len, column)) for column in zip(table.header, *body, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = []
-    for first, *rest in (table.header, rule, *body):
-        cells = [first.ljust(widths[0])]
-        cells += [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n\n".join([f"### {table.title}", "\n".join(lines), *table.below])
 
 
-def markdown(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
-    """The overviews and all sections as one Markdown document."""
-    parts = ["# Scaling tables"]
-    for ladder, table in overviews.items():
-        parts += [f"## {ladder} ladder", f"**{LABELS[ladder]}**", markdown_table(table)]
-    for section in sections:
-        parts.append(f"## {section.ladder} ladder, {section.name}")
-        parts.append(f"**{LABELS[section.ladder]}**")
-        parts += map(markdown_table, section_tables(section))
-    return "\n\n".join(parts) + "\n"
+def overviews(sections: Sequence[Section]) -> dict[str, Table]:
+    """A table by ladder: a row per cell and BM25, a column per collection and group's mean."""
+    by_ladder = groupby(sections, key=lambda section: section.ladder)
+    found = [(ladder, list(parts)) for ladder, parts in by_ladder]
+    return {ladder: _overview(ladder, parts) for ladder, parts in found if len(parts) > 1}
 
 
-def escape(text: str) -> str:
-    """The text with every character that LaTeX would interpret written out."""
-    return "".join(LATEX_ESCAPES.get(character, character) for character in text)
-
-
-def latex(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
-    """All tables as LaTeX floats, captioned with the label of their ladder."""
-    parts = ["% Needs the packages booktabs and adjustbox."]
-    parts += [_latex_table(table, LABELS[ladder]) for ladder, table in overviews.items()]
-    for section in sections:
-        parts += [_latex_table(t, LABELS[section.ladder]) for t in section_tables(section)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _latex_table(table: Table, label: str) -> str:
-    def line(texts: list[str]) -> str:
-        return " & ".join(texts) + r" \\"
-
-    body = [
-        line([rf"\textbf{{{escape(t)}}}" if (i, j) in table.bold else escape(t)
-              for j, t in enumerate(row)])
-        for i, row in enumerate(table.rows)
-    ]  # fmt: skip
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{\textbf{{{escape(label)}}} {escape(table.title)}.}}",
-            r"\begin{adjustbox}{max width=\textwidth}",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"\toprule",
-            line([escape(text) for text in table.header]),
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{adjustbox}",
-            *(rf"\par\footnotesize {escape(text)}" for text in table.below),
-            r"\end{table}",
-        ]
+def _overview(ladder: str, sections: list[Section]) -> Table:
+    groups: dict[str, list[int]] = defaultdict(list)
+    # By name, which is the same on every collection.
+    means: dict[str, list[float | None]] = defaultdict(lambda: [None] * len(sections))
+    for column, section in enumerate(sections):
+        told = (result.collections.get(section.collection, {}) for result in section.shown)
+        for group in sorted({entry["group"] for entry in told if entry.get("group")}):
+            groups[group].append(column)
+        for cell in section.results:
+            score = section.score(cell, section.main)
+            means[section.axes.name(cell)][column] = score.mean if score else None
+    means[BM25] = [section.bm25(section.main) for section in sections]
+    for values in means.values():
+        values += [_group(values, columns) for columns in groups.values()]
+    mains = list(dict.fromkeys(section.main for section in sections))
+    heads = [s.name if len(mains) == 1 else f"{s.name}, {s.main}" for s in sections]
+    heads += [f"mean of {name} ({len(columns)})" for name, columns in groups.items()]
+    return Table(
+        title=f"{' or '.join(mains)} on every collection, {ladder} ladder",
+        header=["System", *heads],
+        rows=[[name, *(show(value, ".4f") for value in means[name])] for name in means],
+        below=["A mean is over all collections of its group, or missing."] if groups else [],
+        bold=_best(list(means.values())),
     )
+
+
+def _group(scores: list[float | None], columns: list[int]) -> float | None:
+    known = [value for column in columns if (value := scores[column]) is not None]
+    return fmean(known) if len(known) == len(columns) else None

@@ -68,7 +68,7 @@ def test_parameters(name: str) -> None:
     assert (
         shape.linear_parameters,
         shape.head_parameters,
-        shape.lora_parameters(16, TARGETS),
+        shape.lora_parameters(LORA),
     ) == PARAMETERS[name]
 
 

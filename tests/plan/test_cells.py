@@ -26,9 +26,8 @@ from lion_sweep.errors import UserError
 from lion_sweep.machine.devices import GIB, Device, device
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.site import settle
-from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork
+from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork, steps_of_hours
 from lion_sweep.plan.show import as_table
-from lion_sweep.plan.training import TrainingPlan, steps_of_hours
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.training.fit import Fit, Trained
 
@@ -40,7 +39,7 @@ rng = np.random.default_rng(3)
 LENGTH_N = (rng.integers(4, 20, PAIRS), rng.integers(20, 128, 2000))
 
 
-def training(config: Config, machine: Device) -> TrainingPlan:
+def training(config: Config, machine: Device) -> CellPlan:
     """The 1b or 8b decoder on random lengths."""
     draw = np.random.default_rng(4)
     groups = Groups(
@@ -67,7 +66,7 @@ def training(config: Config, machine: Device) -> TrainingPlan:
     least = recipe.adapt.chunk if recipe.adapt.steps else 0
     decoder = Decoder(shape, recipe.lora, bf16)
     trained = Trained(decoder, tied, config.paradigm.name == "sparse", config.budget, least)
-    return TrainingPlan(
+    return CellPlan(
         config,
         Stages(blueprint),
         Fit.settled(trained, execution, counts),  # type: ignore[arg-type]
@@ -146,7 +145,7 @@ def test_gradients_are_cached_where_a_step_does_not_fit(full: Compose) -> None:
 
 def test_time_is_executed_flops_over_a_share_of_the_peak(full: Compose) -> None:
     config = full("site.devices=2", "site.efficiency=0.5", "site.price=3")
-    cell = CellPlan(training(config, H200), Spending(0, 5, 7 * 10**15, 100))
+    cell = replace(training(config, H200), encoding=Spending(0, 5, 7 * 10**15, 100))
     row = cell.as_dict()
     assert row["step_seconds"] == pytest.approx(row["hardware_flops"] / 6 / (0.5 * 989e12) / 2)
     hours = (row["hardware_flops"] + 7e15) / (0.5 * 989e12) / 3600
@@ -156,7 +155,7 @@ def test_time_is_executed_flops_over_a_share_of_the_peak(full: Compose) -> None:
 
 
 def test_where_no_peak_is_known_time_is_missing(full: Compose) -> None:
-    row = CellPlan(training(full(), Device("own", None, None)), Spending()).as_dict()
+    row = training(full(), Device("own", None, None)).as_dict()
     for key in ("step_seconds", "seconds", "gpu_hours", "cost", "time_from", "deviation"):
         assert row[key] is None
     assert row["fits"]
@@ -188,12 +187,12 @@ def test_micro_batches_are_halved_until_one_fits(full: Compose) -> None:
 
 def test_what_does_not_fit_is_named_with_the_setting_that_does(full: Compose) -> None:
     config, small = full("recipe.gradient_cache=never"), Device("small", 1e14, 24 * GIB)
-    (obstacle,) = CellPlan(training(config, small), Spending()).obstacles
+    (obstacle,) = training(config, small).obstacles
     assert "GiB of small's 22.6: recipe.gradient_cache=auto fits" in obstacle
-    fitting = CellPlan(training(full(), small), Spending())
+    fitting = training(full(), small)
     assert not fitting.obstacles
     with pytest.raises(UserError, match=r"1b-sparse-cl needs .* fits"):
-        preflight.refuse_misfits([CellPlan(training(config, small), Spending())])
+        preflight.refuse_misfits([training(config, small)])
     preflight.refuse_misfits([fitting])
 
 
@@ -202,7 +201,7 @@ def test_weights_that_encoding_cannot_load_need_a_larger_device(full: Compose) -
     config = full("model=8b", "paradigm=dense", "site.devices=8")
     plan = training(config, Device("small", 1e14, 15 * GIB))
     assert plan.fit.memory.total < 0.94 * 15 * GIB
-    (obstacle,) = CellPlan(plan, Spending()).obstacles
+    (obstacle,) = plan.obstacles
     assert obstacle == (
         "has weights of 15.1 GiB, which encoding holds whole on every small of 14.1: "
         "take a larger device"
@@ -214,7 +213,7 @@ def own(gib: float) -> Device:
 
 
 def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> None:
-    def eight(gib: float, *more: str) -> TrainingPlan:
+    def eight(gib: float, *more: str) -> CellPlan:
         return training(full("model=8b", "paradigm=dense", "site.devices=8", *more), own(gib))
 
     small, large = eight(20), eight(22)
@@ -225,7 +224,7 @@ def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> Non
     base = 32 * layer // 8 + 3 * layer + 2 * 4096 * 128256 + 4096
     lora = small.config.recipe.lora
     assert lora is not None
-    adapters = 4 * LLAMA_8B.lora_parameters(lora.rank, lora.targets)
+    adapters = 4 * LLAMA_8B.lora_parameters(lora)
     assert small.fit.memory.weights == 2 * base + adapters
     assert large.fit.memory.weights == large.fit.trained.weights
     assert small.fit.spending.useful_flops == large.fit.spending.useful_flops
@@ -240,7 +239,7 @@ def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> Non
 def test_what_sharding_would_make_fit_is_named(full: Compose) -> None:
     def obstacles(*words: str) -> list[str]:
         plan = training(full("model=8b", "paradigm=dense", *words), own(20))
-        return CellPlan(plan, Spending()).obstacles
+        return plan.obstacles
 
     assert not obstacles("site.devices=8")
     for words, change in (
@@ -265,10 +264,7 @@ def test_sharding_is_refused_on_one_device(full: Compose) -> None:
 
 
 def test_a_plan_tells_which_cells_are_sharded(full: Compose) -> None:
-    cells = [
-        CellPlan(training(full(f"model={model}", "site.devices=8"), own(18)), Spending())
-        for model in ("1b", "8b")
-    ]
+    cells = [training(full(f"model={model}", "site.devices=8"), own(18)) for model in ("1b", "8b")]
     assert [cell.as_dict()["sharded"] for cell in cells] == [False, True]
     assert "are sharded over a cell's devices in 8b-sparse-cl;" in as_table(GridPlan(cells, []))
     assert "sharded over" not in as_table(GridPlan(cells[:1], []))
@@ -277,17 +273,17 @@ def test_a_plan_tells_which_cells_are_sharded(full: Compose) -> None:
 def test_a_micro_batch_holds_a_chunk_of_the_adaptation(full: Compose) -> None:
     small = training(full("paradigm=dense"), own(12))
     chunk = f"recipe.adapt.chunk={2 * small.fit.counts.tokens}"
-    (obstacle,) = CellPlan(training(full("paradigm=dense", chunk), own(12)), Spending()).obstacles
+    (obstacle,) = training(full("paradigm=dense", chunk), own(12)).obstacles
     assert obstacle.startswith("needs")
     adapted = training(full("paradigm=dense", chunk, "recipe.adapt.steps=0"), own(12))
     assert adapted.fit.counts.tokens == small.fit.counts.tokens
 
 
 def test_a_time_limit_and_a_missing_gpu_are_obstacles(full: Compose) -> None:
-    late = CellPlan(training(full("site.time_limit=0.001"), H200), Spending()).obstacles
+    late = training(full("site.time_limit=0.001"), H200).obstacles
     assert len(late) == 1 and "site.time_limit=0.001" in late[0]
     cpu = Device("cpu", None, 999 * GIB, gpu=False)
-    (obstacle,) = CellPlan(training(full(), cpu), Spending()).obstacles
+    (obstacle,) = training(full(), cpu).obstacles
     assert obstacle.startswith("needs a GPU")
 
 
@@ -295,14 +291,15 @@ def test_encoding_jobs_share_what_one_job_has_no_time_for(full: Compose) -> None
     def plan(*words: str) -> CellPlan:
         planned = training(full("site.time_limit=24", *words), H200)
         assert planned.rate is not None
-        return CellPlan(planned, Spending(hardware_flops=int(planned.rate * 30 * 3600)))
+        encoding = Spending(hardware_flops=int(planned.rate * 30 * 3600))
+        return replace(planned, encoding=encoding)
 
     (obstacle,) = plan().obstacles
     assert "add site.devices or site.encode_jobs" in obstacle
     shared = plan("site.encode_jobs=2")
     assert shared.longest_job == pytest.approx(15 * 3600)
     assert shared.obstacles == []
-    train = shared.training.seconds(shared.training.fit.spending)
+    train = shared.seconds(shared.fit.spending)
     assert train is not None and train > 0
     assert plan().longest_job == pytest.approx(30 * 3600 + train)
     assert plan("site.encode_jobs=1000000000").longest_job == train
@@ -310,13 +307,13 @@ def test_encoding_jobs_share_what_one_job_has_no_time_for(full: Compose) -> None
 
 def test_many_gpu_hours_are_to_be_confirmed(full: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = full("budget.confirm_gpu_hours=1", "site.price=2")
-    cell = CellPlan(training(config, H200), Spending())
+    cell = training(config, H200)
     shared = SharedWork("adapt", Spending(), 3600.0, 1.0, 1)
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     with pytest.raises(UserError, match=r"about 1 GPU-hours, 2 at 2 an hour.*confirm=true"):
         preflight.confirm(GridPlan([cell], [shared]), config)
     with pytest.raises(UserError, match="an unknown number of GPU-hours"):
-        unknown = CellPlan(training(config, Device("own", None, None)), Spending())
+        unknown = training(config, Device("own", None, None))
         preflight.confirm(GridPlan([unknown], []), config)
     preflight.confirm(GridPlan([cell], [shared]), changed(config, {"confirm": True}))
     preflight.confirm(GridPlan([cell], []), config)  # minutes

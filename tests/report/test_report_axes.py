@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from lion_sweep.cell.result import FORMAT
-from lion_sweep.report import Section, Wanted, collect, sections
 from lion_sweep.report.__main__ import main
-from lion_sweep.report.collect import unfinished
+from lion_sweep.report.collect import collect, unfinished
 from lion_sweep.report.figures import scaling_figure
+from lion_sweep.report.sections import Section, sections
 from lion_sweep.report.tables import scaling_table
 
 Write = Callable[..., Path]
@@ -49,7 +49,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def only(root: Path, **wanted: Any) -> Section:
-    [section] = sections(collect(root), unfinished(root), Wanted(**wanted))
+    [section] = sections(collect(root), unfinished(root), **wanted)
     return section
 
 
@@ -105,7 +105,7 @@ def test_other_keys_make_rows_of_their_own_and_are_told(write: Write, tmp_path: 
     ]
     assert "Cells differ in budget.flops." in scaling_table(section, "nDCG@10").below
     assert len(scaling_figure(section, "nDCG@10").axes[0].lines) >= 3
-    parts = sections(collect(tmp_path), [], Wanted(tables=["budget.flops"]))
+    parts = sections(collect(tmp_path), tables=["budget.flops"])
     assert [(part.name, len(part.results)) for part in parts] == [
         ("pydoc, flops=1e+11", 4), ("pydoc, flops=1e+12", 2)
     ]  # fmt: skip

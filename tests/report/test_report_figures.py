@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
+from report_cells import grid
 
-from lion_sweep.report import Cell, CellResult, Section, grid, sections
-from lion_sweep.report.collect import Asked
+from lion_sweep.report.axes import Cell
+from lion_sweep.report.collect import Asked, CellResult
 from lion_sweep.report.figures import render, scaling_figure
+from lion_sweep.report.sections import Section, sections
 
 PARAMETERS = {"1b": 0.8e6, "3b": 2.4e6, "8b": 6.4e6}
 

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_cells import grid
 
 from lion_sweep.cell.result import FORMAT
-from lion_sweep.report import Cell, Wanted, collect, grid, sections
 from lion_sweep.report.__main__ import main
-from lion_sweep.report.tables import compute_table, details_table, escape, scaling_table
+from lion_sweep.report.axes import Cell
+from lion_sweep.report.collect import collect
+from lion_sweep.report.exports import escape
+from lion_sweep.report.sections import sections
+from lion_sweep.report.tables import compute_table, details_table, scaling_table
 
 Write = Callable[..., Path]
 TITLES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
@@ -162,8 +166,8 @@ def test_proxy_and_full_results_and_collections_never_share_a_table(
     write(Cell("1b", "sparse", "cl"), 0.1111)
     write(Cell("3b", "sparse", "cl"), 0.2222, ladder="full")
     write(Cell("8b", "sparse", "cl"), 0.3333, ladder="full", collection="nq")
-    wanted = Wanted({"model": ["1b", "3b", "8b"], "paradigm": ["sparse"], "loss": ["cl"]})
-    parts = sections(collect(tmp_path), [], wanted)
+    wanted = {"model": ["1b", "3b", "8b"], "paradigm": ["sparse"], "loss": ["cl"]}
+    parts = sections(collect(tmp_path), grid=wanted)
     texts = {(s.ladder, s.collection): str(scaling_table(s, "nDCG@10").rows[0][1:]) for s in parts}
     assert texts == {
         ("full", "nq"): "['—', '—', '0.3333']",
@@ -214,8 +218,8 @@ def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
     taught["device"] = {"name": "cpu", "peak_flops": None, "count": 1, "train_seconds": 3.0}
     write(Cell("1b", "sparse", "kd"), 0.4, ledger=taught["ledger"], device=taught["device"])
     write(Cell("1b", "dense", "cl"), 0.4, ledger={}, device={})
-    wanted = Wanted({"paradigm": ["sparse", "dense"], "loss": ["cl", "kd"]})
-    [section] = sections(collect(tmp_path), [], wanted)
+    wanted = {"paradigm": ["sparse", "dense"], "loss": ["cl", "kd"]}
+    [section] = sections(collect(tmp_path), grid=wanted)
     plain, distilled, unknown, hole = compute_table(section).rows
     assert plain == [
         "sparse CL 1b", "42", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from report_cells import grid
 
 from lion_sweep.cell.result import FORMAT
 from lion_sweep.evaluation.significance import (
@@ -17,8 +18,10 @@ from lion_sweep.evaluation.significance import (
     holm,
     paired_randomisation,
 )
-from lion_sweep.report import Cell, Section, Wanted, collect, grid, sections
 from lion_sweep.report.__main__ import main
+from lion_sweep.report.axes import Cell
+from lion_sweep.report.collect import collect
+from lion_sweep.report.sections import Section, sections
 from lion_sweep.report.significance import PERMUTATIONS, SAMPLES, SEED
 from lion_sweep.report.tables import scaling_table, significance_table
 
@@ -74,7 +77,7 @@ def write_bm25(root: Path, values: dict[str, float]) -> None:
 
 def section(root: Path, **asked: list[str]) -> Section:
     grid = {"model": ["1b", "3b", "8b"], "paradigm": ["sparse"], "loss": ["cl"]} | asked
-    [only] = sections(collect(root), [], Wanted(grid))
+    [only] = sections(collect(root), grid=grid)
     return only
 
 
