@@ -79,13 +79,12 @@ class Planner:
     def _encoding(self, cell: CellPlan, *scored: Scored) -> Spending:
         """Encoding what is scored, equal texts once."""
         shape, shop = cell.stages.blueprint.shape, self.workshop(cell.config)
-        spent = Spending()
+        batch_tokens, spent = cell.fit.execution.batch_tokens, Spending()
         for encode in dict.fromkeys(e for one in scored for e in (one.passages, one.queries)):
             asked = None if encode.asked is None else str(encode.asked.identity)
-            key = (shape, encode.sparse, str(encode.texts.identity), asked)
+            key = (shape, encode.sparse, str(encode.texts.identity), asked, batch_tokens)
             if key not in self._encodings:
                 meter = Meter.of_encoding(shape, encode.texts.length, sparse=encode.sparse)
-                batch_tokens = cell.fit.execution.batch_tokens
                 self._encodings[key] = meter.texts(encode.lengths(shop), batch_tokens)
             spent += self._encodings[key]
         return spent

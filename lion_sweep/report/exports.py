@@ -290,5 +290,10 @@ def page(
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     render = environment.from_string(TEMPLATE).render
     return render(
-        sections=sections, overviews=overviews, figures=figures, labels=LABELS, tables=tables, across=across
+        sections=sections,
+        overviews=overviews,
+        figures=figures,
+        labels=LABELS,
+        tables=tables,
+        across=across,
     )

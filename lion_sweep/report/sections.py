@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -120,6 +120,8 @@ def sections(
         asked = [*(r.asked for r in here), *(cell for cell in begun if cell.ladder == ladder)]
         found = _cells(here, asked, telling(asked, wanted), grid)
         titles = {(axis, one.axes[axis]): one.titles[axis] for one in asked for axis in AXES}
+        common = Counter((axis, title) for (axis, _), title in titles.items())
+        titles = {k: title for k, title in titles.items() if common[k[0], title] == 1}
         axes = Axes(MODEL, tuple(found), titles, {})
         by_table: dict[str, dict[Cell, list[CellResult]]] = defaultdict(dict)
         for cell, of_cell in found.items():
@@ -145,11 +147,12 @@ def _cells(
         found.setdefault(place(one, keys), [])
     if not grid:
         return found
+    there = list(found)
     lists = {axis: list(dict.fromkeys(cell[axis] for cell in scored)) for axis in AXES}
     lists |= {key: list(values) for key, values in grid.items()}
     for values in itertools.product(*lists.values()):
         told = dict(zip(lists, values, strict=True))
-        if not any(all(cell[key] == told[key] for key in told) for cell in scored):
+        if not any(all(cell[key] == told[key] for key in told) for cell in there):
             more = tuple((key, told[key]) for key in keys if key in told)
             found.setdefault(Cell(told["model"], told["paradigm"], told["loss"], more), [])
     return {c: r for c, r in found.items() if all(c[key] in grid[key] for key in grid)}

@@ -1,10 +1,10 @@
 """Tables of a section: scaling, significance, details, compute, provenance; and of a ladder."""
 
+import itertools
 import string
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from statistics import fmean
 
 from lion_sweep.report.axes import MODEL, Cell
@@ -119,7 +119,7 @@ def holes_line(section: Section, measure: str) -> str:
 def significance_table(section: Section) -> Table:
     """A row per system: interval, the systems it is better than, difference from the next size."""
     comparison, rows = section.comparison, []
-    keys = dict(zip(comparison.systems, string.ascii_lowercase, strict=False))
+    keys = dict(zip(comparison.systems, _letters(), strict=False))
     for system, key in keys.items():
         pairs, step = comparison.against(system.cell), section.step(system.cell)
         better = ", ".join(keys[p.b] for p in pairs if p.significant and p.difference > 0)
@@ -147,6 +147,12 @@ def significance_table(section: Section) -> Table:
             *comparison.notes,
         ],
     )
+
+
+def _letters() -> Iterator[str]:
+    """a to z, aa, ab, and so on."""
+    for count in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_lowercase, repeat=count))
 
 
 def _by_result(
@@ -281,7 +287,7 @@ def provenance_tables(section: Section) -> list[Table]:
 
 def overviews(sections: Sequence[Section]) -> dict[str, Table]:
     """A table by ladder: a row per cell and BM25, a column per collection and group's mean."""
-    by_ladder = groupby(sections, key=lambda section: section.ladder)
+    by_ladder = itertools.groupby(sections, key=lambda section: section.ladder)
     found = [(ladder, list(parts)) for ladder, parts in by_ladder]
     return {ladder: _overview(ladder, parts) for ladder, parts in found if len(parts) > 1}
 

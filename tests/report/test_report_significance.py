@@ -285,3 +285,21 @@ def test_every_form_of_the_report_tells_it(
     pairs = stored["significance"]["pairs"]
     assert [pair["p_holm"] for pair in pairs] == [float(row["p_holm"]) for row in rows]
     assert stored["significance"]["systems"][0]["seeds"] == [0, 1]
+
+
+def test_more_systems_than_the_alphabet_has_letters(write: Write, tmp_path: Path) -> None:
+    losses = [f"l{number:02}" for number in range(28)]
+    for number, loss in enumerate(losses):
+        write(Cell("1b", "sparse", loss), around(0.4 + (number == 27) / 10, NARROW, number))
+    found = section(tmp_path, model=["1b"], loss=losses)
+    rows = {row[0]: row[3] for row in significance_table(found).rows}
+    assert list(rows)[25:] == ["(z) sparse L25 1b", "(aa) sparse L26 1b", "(ab) sparse L27 1b"]
+    assert rows["(ab) sparse L27 1b"].split(", ")[-1] == "aa"
+
+
+def test_losses_of_one_title_are_called_by_their_names(write: Write, tmp_path: Path) -> None:
+    for loss in ("mine", "other"):
+        config = {"loss": {"title": "Mine"}, "seed": 42}
+        write(Cell("1b", "sparse", loss), around(0.4, WIDE), config=config)
+    systems = section(tmp_path, model=["1b"], loss=["mine", "other"]).comparison.systems
+    assert [system.name for system in systems] == ["sparse mine 1b", "sparse other 1b"]
