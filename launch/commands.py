@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from launch import local, queue, slurm, status
-from launch.records import job_log, read_submission
+from launch.records import job_log, job_of, read_submission
 from launch.status import Status
 from lion_sweep import command
 from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks, full_names
@@ -125,8 +125,7 @@ def _cancel(config: Config, names: list[str]) -> int:
     told = full_names(tasks)
     active = [s for s in survey(tasks) if s.state in (status.QUEUED, status.RUNNING)]
     for found in active:
-        record = read_submission(found.task.folder)
-        if record and record.launcher == slurm.NAME:
+        if job_of(found.task.folder, slurm.NAME):
             queue.cancel([found.job])
         else:
             local.cancel(found.job)

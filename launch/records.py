@@ -35,6 +35,12 @@ def read_submission(folder: Path) -> Submission | None:
     return Submission(**read_json(path)) if path.is_file() else None
 
 
+def job_of(folder: Path, launcher: str) -> str:
+    """The job that a launcher has the task in `folder` done by; empty where there is none."""
+    record = read_submission(folder)
+    return (record.job or "") if record and record.launcher == launcher else ""
+
+
 def job_log(root: Path, job: str) -> Path:
     """What the job's first rank, and SLURM on its behalf, have printed."""
     return root / "jobs" / job / f"{job}_0_log.out"

@@ -60,10 +60,7 @@ class Status:
             "job": self.job or None,
             "failure": self.failure,
             "reason": self.reason or None,
-            "stage": self.where.get("stage"),
-            "done": self.where.get("done"),
-            "total": self.where.get("total"),
-            "seconds_left": self.where.get("seconds_left"),
+            **{key: self.where.get(key) for key in ("stage", "done", "total", "seconds_left")},
         }
 
 

@@ -43,7 +43,7 @@ def sections(section: Section, key: str = "") -> Iterator[tuple[str, Section]]:
 
 
 def frozen(section: S) -> S:
-    """The section, which nobody can change any more, nor what lies below it."""
+    """The section, unchangeable from now on, as is all below it."""
     for _, part in sections(section):
         part.__dict__[FROZEN] = True
     return section
@@ -121,8 +121,3 @@ def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:
             f"{key}.{name} is not a key of {target.__name__}; it has: {', '.join(sorted(known))}."
         )
     return target
-
-
-def says(term: dict[str, Any], attribute: str) -> bool:
-    """What the class of a loss term says of itself, as in `needs_teacher = True`."""
-    return bool(getattr(get_class(term["_target_"]), attribute, False))

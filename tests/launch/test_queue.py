@@ -101,12 +101,11 @@ def test_a_job_that_stopped_as_asked_has_not_failed_by_itself(
     attempt = Attempt.begin(task.folder, "7", limit=3)
     Submission("token", slurm.NAME, "7").write(task.folder)
     commands(tmp_path, monkeypatch, squeue="echo '7|FAILED|NonZeroExitCode|n1'")
-    launcher = slurm.SlurmLauncher(config.site)
     (killed,) = slurm.survey([task])
     assert killed.failure == {"class": "killed", "message": "SLURM says FAILED NonZeroExitCode"}
-    assert not launcher._wants(killed)
+    assert not slurm.wants(killed, config.site.retry)
     attempt.end(Interrupted("stopped by SIGUSR2"))
     (stopped,) = slurm.survey([task])
     assert (stopped.state, stopped.failure["class"]) == (FAILED, "interrupted")
     assert "NonZeroExitCode" in stopped.failure["message"]
-    assert launcher._wants(stopped)
+    assert slurm.wants(stopped, config.site.retry)
