@@ -154,8 +154,7 @@ class Engine(Section):
             f"vectors that are {kind}: choose an engine with engine.kinds.{kind}, or add one: "
             f"'+engine.kinds.{kind}={{_target_: package.module.Class}}'",
         )
-        chosen: dict[str, Any] = self.kinds[kind]
-        return chosen
+        return self.kinds[kind]
 
     def check_kind(self, kind: str, paradigm: str) -> Any:
         """The class of the engine of a kind, which can be had and takes its settings."""

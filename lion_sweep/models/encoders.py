@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from lion_sweep.losses.scores import InnerProduct
+from lion_sweep.losses.representations import InnerProduct
 
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
