@@ -65,11 +65,7 @@ def survey(tasks: list[Task]) -> list[Status]:
 
 
 def _tasks(config: Config, names: list[str]) -> list[Task]:
-    """Tasks below paths.root that are called so, see `NAMES`; all without names.
-
-    A cell's training and encoding jobs come with it, unless another cell needs them as well. Raises
-    `UserError` for a name of none, and for one of several that is no pattern.
-    """
+    """Tasks called so, see `NAMES`, and training and encoding jobs that no other cell needs."""
     root = Path(config.paths.root)
     tasks = all_tasks(root)
     if not tasks:
@@ -79,14 +75,10 @@ def _tasks(config: Config, names: list[str]) -> list[Task]:
     told = full_names(tasks)
     chosen = [task for name in names for task in _called(name, tasks, told)]
     others = [task for task in tasks if task.kind == CELL and task not in chosen]
-    needed, elsewhere = (
-        {name for task in of_cells for name in task.needs} for of_cells in (chosen, others)
-    )
-    return [
-        task
-        for task in tasks
-        if task in chosen or (task.kind in (TRAIN, ENCODE) and task.name in needed - elsewhere)
-    ]
+    own = {need for task in chosen for need in task.needs}
+    own -= {need for task in others for need in task.needs}
+    jobs = [task for task in tasks if task.kind in (TRAIN, ENCODE) and task.name in own]
+    return [task for task in tasks if task in chosen or task in jobs]
 
 
 def _called(name: str, tasks: list[Task], told: dict[str, str]) -> list[Task]:

@@ -41,10 +41,7 @@ def _process(job: str) -> psutil.Process | None:
 
 
 def launch(tasks: list[Task]) -> int:
-    """Keep `site.parallel` processes busy until every task has ended.
-
-    Returns the exit status: 0 all finished, 4 some failed.
-    """
+    """Keep `site.parallel` processes busy until every task has ended; returns the exit status."""
     parallel = tasks[0].config.site.parallel or 1
     with locked(tasks[0].root / ".launch.lock"):
         while any(found.state == status.RUNNING for found in survey(tasks)):

@@ -43,10 +43,7 @@ def ask(*command: str) -> str:
 
 
 def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
-    """The state of every job that SLURM knows; jobs that it has forgotten are left out.
-
-    Elements of an array are named as in 123_4. Raises `SlurmError` where nothing can be told.
-    """
+    """States of jobs, elements of an array as in 123_4, without those that SLURM has forgotten."""
     wanted = set(jobs)
     if not wanted:
         return {}
@@ -56,9 +53,7 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
         rows[job] = JobState(state, reason, nodes)
     found = _chosen(wanted, rows)
     missing = wanted - set(found)
-    if missing:
-        found |= _accounted(missing)
-    return found
+    return found | _accounted(missing) if missing else found
 
 
 def _chosen(wanted: set[str], rows: dict[str, JobState]) -> dict[str, JobState]:
@@ -119,8 +114,7 @@ def _hours(text: str) -> float | None:
     return int(days or 0) * 24 + hours + minutes / 60 + seconds / 3600
 
 
-def cancel(jobs: Iterable[str]) -> None:
+def cancel(jobs: list[str]) -> None:
     """scancel; jobs that have ended already are no error."""
-    wanted = sorted(set(jobs))
-    if wanted:
-        ask("scancel", *wanted)
+    if jobs:
+        ask("scancel", *jobs)

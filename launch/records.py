@@ -25,7 +25,6 @@ class Submission:
     request: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
-        """Atomically, into the task's folder."""
         write_json(folder / SUBMISSION, asdict(self))
 
 

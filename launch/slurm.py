@@ -102,10 +102,7 @@ def _outgrew(task: Task, job: str) -> bool:
 
 
 def launch(tasks: list[Task]) -> int:
-    """Submit what is left to do; where nothing is, follow until every task has ended.
-
-    Returns the exit status: 0 submitted or all finished, 3 unfinished, 4 some failed.
-    """
+    """Submit what is left to do, or follow what is there to its end; returns the exit status."""
     root, retry = tasks[0].root, tasks[0].config.site.retry
     root.mkdir(parents=True, exist_ok=True)
     with locked(root / ".launch.lock"):

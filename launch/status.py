@@ -50,7 +50,6 @@ class Status:
     score: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON row."""
         return {
             "id": self.task.name,
             "kind": self.task.kind,
@@ -95,8 +94,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _score(path: Path) -> str:
-    scores = _read(path).get("scores", {})
-    for data, means in scores.items():
+    for data, means in _read(path).get("scores", {}).items():
         measure, value = next(iter(means.items()))
         return f"{measure} {value:.4f} on {data}"
     return ""
@@ -125,17 +123,12 @@ def as_table(statuses: list[Status]) -> str:
 def _remark(status: Status) -> str:
     if status.state == FINISHED:
         return status.score
-    if status.state == RUNNING and status.where:
-        where = status.where
+    if status.state == RUNNING and (where := status.where):
+        ago, seconds = time.time() - where["time"], where["seconds_left"]
         done = "" if where["done"] is None else f" {where['done']}/{where['total'] or '?'}"
-        left = where["seconds_left"]
-        ago = time.time() - where["time"]
-        return (
-            where["stage"]
-            + done
-            + (f", {duration(left)} left in it" if left else "")
-            + (f", silent for {duration(ago)}" if ago > 60 else "")
-        )
+        left = f", {duration(seconds)} left in it" if seconds else ""
+        silent = f", silent for {duration(ago)}" if ago > 60 else ""
+        return f"{where['stage']}{done}{left}{silent}"
     if status.state == FAILED and status.failure:
         return status.failure["class"]
     return status.reason
@@ -167,16 +160,13 @@ def exit_status(statuses: list[Status]) -> int:
 
 
 def follow(survey: Callable[[], list[Status]]) -> int:
-    """Print what changes until every task has ended; returns the exit status.
-
-    Ctrl-C stops following, not the jobs. A scheduler that does not answer is asked again.
-    """
+    """Print what changes until every task has ended, or Ctrl-C; returns the exit status."""
     shown: dict[str, str] = {}
     try:
         while True:
             try:
                 statuses = survey()
-            except UserError as error:
+            except UserError as error:  # no answer from the scheduler, which is asked again
                 print(error, file=sys.stderr, flush=True)
                 time.sleep(POLL_SECONDS)
                 continue

@@ -20,10 +20,7 @@ class Section:
     """A part of the configuration. A settled one is replaced (`changed`), never changed."""
 
     def check(self, key: str) -> None:
-        """Refuse what this section alone shows to be impossible; `key` is its own, as in `site`.
-
-        Raises `UserError` with what to type instead.
-        """
+        """Refuse what this section, whose own key is given, alone shows to be impossible."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get(FROZEN):
@@ -51,16 +48,11 @@ def frozen(section: S) -> S:
 
 def changed(section: S, values: dict[str, Any]) -> S:
     """A frozen copy in which some keys, as in `site.devices`, have other values."""
-    own: dict[str, Any] = {}
-    below: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         head, _, rest = key.partition(".")
-        if rest:
-            below.setdefault(head, {})[rest] = value
-        else:
-            own[head] = value
-    own |= {head: changed(getattr(section, head), inner) for head, inner in below.items()}
-    return frozen(replace(section, **own))  # type: ignore[type-var]
+        inner = changed(getattr(section, head), {rest: value}) if rest else value
+        section = replace(section, **{head: inner})  # type: ignore[type-var]
+    return frozen(section)
 
 
 def plain(value: Any, *, keep_sections: bool = False) -> Any:

@@ -152,7 +152,6 @@ class Hub:
         self.identifier = identifier
 
     def where(self, name: str) -> str:
-        """The repository and its part."""
         return f"{self.identifier}, {_part(name)}"
 
     def identity(self, name: str, digests: Digests) -> Any:
@@ -161,7 +160,6 @@ class Hub:
         return {"part": _part(name), "revisions": {name: _revision(name) for name in both}}
 
     def texts(self, name: str) -> Iterator[Text]:
-        """(id, text) pairs."""
         part = _part(name)
         rows = _load(self.identifier, part, part)
         with _readable(self.where(name)):
@@ -169,7 +167,6 @@ class Hub:
                 yield str(row["_id"]), _with_title(row.get("title"), row["text"])
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
-        """(query id, document id, grade) triples."""
         try:
             rows = _load(f"{self.identifier}-qrels", None, split)
         except UserError:

@@ -45,10 +45,7 @@ def encoder_source(encoder: str) -> str:
 def embed(
     encoder: Pretrained, asked: list[Tokens], meter: Meter, on_text: Callable[[int, int], None]
 ) -> tuple[list[NDArray[np.float32]], Spending]:
-    """Unit mean-pooled vectors of each of `asked`, [N, D], and their cost.
-
-    They are what sentence-transformers computes.
-    """
+    """Unit mean-pooled vectors of `asked`, [N, D], as sentence-transformers has them; the cost."""
     model = AutoModel.from_pretrained(encoder.source, revision=encoder.revision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval()

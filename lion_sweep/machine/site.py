@@ -21,10 +21,7 @@ def world_size() -> int:
 
 
 def choose(asked: SiteName) -> tuple[SiteName, str]:
-    """(site, why): `auto` takes slurm where a controller answers, gpu where CUDA does, or laptop.
-
-    Inside a job the machine at hand is meant, not the cluster again.
-    """
+    """(site, why): `auto` is slurm where a controller answers, gpu where CUDA does, or laptop."""
     cuda = torch.cuda.is_available()
     if asked is SiteName.gpu and not cuda:
         raise UserError("site=gpu, but torch finds no CUDA device: use site=laptop or site=auto.")
@@ -38,6 +35,7 @@ def choose(asked: SiteName) -> tuple[SiteName, str]:
         return asked, answer
     if asked is not SiteName.auto:
         return asked, "as asked"
+    # Inside a job the machine at hand is meant, not the cluster again.
     if "SLURM_JOB_ID" not in os.environ and (answer := controller()):
         return SiteName.slurm, answer
     return (SiteName.gpu, torch.cuda.get_device_name()) if cuda else (SiteName.laptop, "no CUDA")

@@ -57,10 +57,7 @@ class Backbone(nn.Module):
         self.model.save_pretrained(str(folder))
 
     def merged(self) -> "Backbone":
-        """The same function with adapters folded into the weights, for encoding.
-
-        Raises `ValueError` for a sharded decoder, no rank of which has the weights.
-        """
+        """With adapters folded into the weights. Raises `ValueError` for a sharded decoder."""
         if isinstance(self.decoder, FSDPModule):  # see training/sharding.py
             raise ValueError("a sharded decoder cannot be merged: save it, and load it whole")
         if isinstance(self.model, PeftModel):

@@ -38,8 +38,5 @@ class Encoder(InnerProduct, ABC):
         """Vectors, [B, *X], in fp32."""
 
     def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
-        """The same for a collection, without gradients: an array, or CSR over the vocabulary.
-
-        Of CSR the `largest` weights of each text, if given.
-        """
+        """For collections, without gradients: an array, or CSR of each text's `largest` weights."""
         return self(ids_BL, mask_BL).cpu().numpy()

@@ -24,10 +24,7 @@ LONGEST = torch.iinfo(torch.int16).max + 1  # tokens of a text: positions are in
 
 
 def kernels_of(device: torch.device) -> ModuleType:
-    """The kernels of a device; imported when first asked for, as they come with a compiler.
-
-    Raises `UserError` for CUDA where Triton is missing.
-    """
+    """Imported late, as compilers come with them. Raises `UserError` where Triton is missing."""
     if device.type == "cuda":
         try:
             from lion_sweep.models import sparse_head_triton
@@ -62,10 +59,7 @@ def rows(
     threshold: float,
     largest: int | None = None,
 ) -> sparse.csr_matrix:
-    """y of every text as fp32 CSR, [B, V], without ever holding [B, V]; for encoding.
-
-    With `largest` only that many weights of a text are kept, of equal ones those of lower entries.
-    """
+    """y as fp32 CSR, never held whole; of each text the `largest`, of equal ones lower entries."""
     hidden_TD, start_P = packed(hidden_BLD, mask_BL)
     parts = []
     for _, weight_CD in _chunks(hidden_TD, weight_VD):
