@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from launch import local, queue, slurm, status
-from launch.records import job_log, job_of, read_submission
-from launch.status import Status
+from launch.status import Status, job_log, job_of, read_submission
 from lion_sweep import command
 from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks, full_names
 from lion_sweep.config.schema import Config, StatusFormat

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import submitit
 
-from launch.records import read_submission
+from launch.status import read_submission
 from lion_sweep.cell.tasks import Task
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import Interrupted, Superseded

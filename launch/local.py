@@ -9,8 +9,7 @@ import submitit
 
 from launch import status
 from launch.job import Job
-from launch.records import Submission, job_of
-from launch.status import Standing, Status
+from launch.status import Standing, Status, Submission, job_of
 from lion_sweep.cell.tasks import Task
 from lion_sweep.stages.engine import locked
 

@@ -2,7 +2,7 @@
 
 Order of things: everything that SLURM could refuse is tried with `sbatch --test-only`, then shared
 stages are submitted, then what depends on them, the cells last. Every submission is written down
-before and after it is made, see records.py.
+before and after it is made, see status.py.
 """
 
 import re
@@ -19,10 +19,9 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from launch import queue, status
 from launch.job import DEAF_PYTHON, Job
-from launch.queue import JobState, SlurmError
-from launch.records import SUBMISSION, Submission, job_log, job_of, read_submission
-from launch.requests import OUT_OF_MEMORY, TIME_LIMIT, Request, request
-from launch.status import Standing, Status
+from launch.queue import SlurmError
+from launch.requests import OUT_OF_MEMORY, Request, request
+from launch.status import SUBMISSION, Standing, Status, Submission, job_log, job_of, read_submission
 from lion_sweep.cell.tasks import KINDS, Task
 from lion_sweep.config.site import Retry
 from lion_sweep.stages.engine import locked
@@ -31,44 +30,12 @@ NAME = "slurm"
 SUBMIT_TRIES = 5
 ALL_AT_ONCE = 1000
 
-# SLURM's names of states -> ours, and what kind of failure it is.
-ACTIVE = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "CONFIGURING"}
-WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-FAILURES = {
-    "OUT_OF_MEMORY": OUT_OF_MEMORY,
-    "TIMEOUT": TIME_LIMIT,
-    "DEADLINE": TIME_LIMIT,
-    "NODE_FAIL": "node failure",
-    "BOOT_FAIL": "node failure",
-    "PREEMPTED": "preempted",
-}
 # The command given again submits these tasks again, whose failures are none of their own.
 LOST = "lost"
 BLAMELESS = (LOST, status.INTERRUPTED)
 # What slurmstepd prints where it, or the kernel's cgroup, kills for lack of memory.
 MEMORY_WORDS = re.compile(r"memory limit|oom[-_ ]kill|out of memory", re.IGNORECASE)
 LOG_TAIL_BYTES = 4096
-# A pending job with one of these reasons waits for something that will not come by itself.
-HOPELESS = {
-    "PartitionTimeLimit": "asks for more time than its partition allows: lower site.time_limit",
-    "DependencyNeverSatisfied": "what it needs has failed",
-}
-
-
-def standing(found: JobState) -> Standing:
-    """SLURM's state of a job in our words."""
-    name, reason = found.state, "" if found.reason == "None" else found.reason
-    if name in ACTIVE:
-        return Standing(status.RUNNING, found.nodes)
-    if name in WAITING:
-        return Standing(status.QUEUED, HOPELESS.get(reason, reason))
-    if name == "COMPLETED":
-        return Standing(status.FINISHED, "the job ended, but left no result")
-    if name == "CANCELLED":
-        return Standing(status.CANCELLED, reason)
-    return Standing(
-        status.FAILED, f"SLURM says {name} {found.reason}".rstrip(), FAILURES.get(name, "")
-    )
 
 
 def survey(tasks: list[Task]) -> list[Status]:
@@ -77,7 +44,7 @@ def survey(tasks: list[Task]) -> list[Status]:
     found = queue.job_states(filter(None, jobs))
     statuses: dict[str, Status] = {}
     for task, job in zip(tasks, jobs, strict=True):
-        told = standing(found[job]) if job in found else None
+        told = found.get(job)
         if told and told.state == status.FAILED and not told.failure and _outgrew(task, job):
             told = Standing(told.state, told.reason, OUT_OF_MEMORY)
         if told is None and job and not task.complete:

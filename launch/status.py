@@ -1,4 +1,4 @@
-"""Where every cell is, from its folder and the scheduler.
+"""Where every cell is, from its folder, the record of its submission and the scheduler.
 
 The states are those a person needs: new, queued, running, finished, failed, blocked, cancelled.
 """
@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from lion_sweep.cell.attempts import WHEREABOUTS, read_attempts
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.tasks import ADAPT, TEACHER, Task, full_names
 from lion_sweep.errors import UserError
-from lion_sweep.files import read_json
+from lion_sweep.files import read_json, write_json
 from lion_sweep.machine.progress import duration
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
@@ -23,8 +23,44 @@ BLOCKED, CANCELLED, NEW = "blocked", "cancelled", "new"
 ENDED = (FINISHED, FAILED, BLOCKED, CANCELLED)
 ALL_FINISHED, UNFINISHED, SOME_FAILED = 0, 3, 4
 INTERRUPTED = "interrupted"  # outcome of an attempt, and class of a failure that is not its own
+SUBMISSION = "submission.json"  # of a task's folder
 LOG_LINES = 3
 POLL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A task's last submission; `job` is None until the scheduler has given it an id.
+
+    It is written before the job is submitted, with a token that the job's name carries, and again
+    with its id. So a launcher that was killed in between has left a trace of the job to the next.
+    """
+
+    token: str
+    launcher: str
+    job: str | None = None
+    time: float | None = None
+    request: dict[str, Any] | None = None
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / SUBMISSION, asdict(self))
+
+
+def read_submission(folder: Path) -> Submission | None:
+    """The last submission of the task in `folder`, or None."""
+    path = folder / SUBMISSION
+    return Submission(**read_json(path)) if path.is_file() else None
+
+
+def job_of(folder: Path, launcher: str) -> str:
+    """The job that a launcher has the task in `folder` done by; empty where there is none."""
+    record = read_submission(folder)
+    return (record.job or "") if record and record.launcher == launcher else ""
+
+
+def job_log(root: Path, job: str) -> Path:
+    """What the job's first rank, and SLURM on its behalf, have printed."""
+    return root / "jobs" / job / f"{job}_0_log.out"
 
 
 @dataclass(frozen=True)

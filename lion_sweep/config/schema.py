@@ -233,8 +233,6 @@ class Budget(Section):
 
 @dataclass
 class Tracking(Section):
-    """The experiment tracker."""
-
     kind: TrackerKind = MISSING
     project: str = MISSING
     group: str | None = None
@@ -257,8 +255,6 @@ class StatusView(Section):
 
 @dataclass
 class Paths(Section):
-    """Folders."""
-
     root: str = MISSING
     beir: str = MISSING
 

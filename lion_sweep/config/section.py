@@ -57,9 +57,7 @@ def changed(section: S, values: dict[str, Any]) -> S:
 
 def plain(value: Any, *, keep_sections: bool = False) -> Any:
     """Enumerations by name, everything else as JSON has it; sections as mappings, unless kept."""
-    if is_dataclass(value):
-        if keep_sections:
-            return value
+    if is_dataclass(value) and not keep_sections:
         value = {entry.name: getattr(value, entry.name) for entry in fields(value)}
     if isinstance(value, dict):
         return {key: plain(item, keep_sections=keep_sections) for key, item in value.items()}

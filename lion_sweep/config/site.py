@@ -63,8 +63,6 @@ class Slurm(Section):
 
 @dataclass
 class Site(Section):
-    """The machine."""
-
     name: SiteName = MISSING
     device: str = MISSING
     devices: int | None = None

@@ -73,8 +73,8 @@ def device(site: Site) -> Device:
     `site.peak_tflops` and `site.memory_gib` replace or supply what is not published.
     """
     asked = _found(site) if site.device == "auto" else site.device
-    _, peak, memory = KNOWN.get(asked, ("", None, None))
-    peak, memory = site.peak_tflops or peak, site.memory_gib or memory
+    known = KNOWN.get(asked, ("", None, None))
+    peak, memory = site.peak_tflops or known[1], site.memory_gib or known[2]
     if asked == CPU:
         memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     elif site.device == "auto":

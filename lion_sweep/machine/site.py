@@ -26,8 +26,7 @@ def choose(asked: SiteName) -> tuple[SiteName, str]:
     if asked is SiteName.gpu and not cuda:
         raise UserError("site=gpu, but torch finds no CUDA device: use site=laptop or site=auto.")
     if asked is SiteName.slurm:
-        answer = controller()
-        if not answer:
+        if not (answer := controller()):
             raise UserError(
                 "site=slurm, but no SLURM controller answers `scontrol ping`: run this on a login "
                 "node of the cluster, or use site=laptop or site=gpu."

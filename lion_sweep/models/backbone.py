@@ -78,7 +78,6 @@ class Backbone(nn.Module):
 
     @property
     def head_VD(self) -> Tensor:
-        """Weight of the language-model head."""
         weight = self.language_model.get_output_embeddings().weight
         assert isinstance(weight, Tensor)
         return weight

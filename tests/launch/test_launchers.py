@@ -12,8 +12,8 @@ from submitit.core.utils import FailedJobError
 
 from launch import local, slurm, status
 from launch.job import Job
-from launch.queue import JobState, SlurmError
-from launch.records import Submission, read_submission
+from launch.queue import SlurmError, standing
+from launch.status import Submission, read_submission
 from lion_sweep.cell.attempts import Attempt
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.tasks import Task, tasks_of
@@ -37,7 +37,7 @@ class Scheduler:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.arrays: list[tuple[dict[str, Any], dict[str, Job]]] = []
-        self.states: dict[str, JobState] = {}
+        self.states: dict[str, status.Standing] = {}
         self.rehearsed, self.cancelled, self.refusals = 0, [], 0
         monkeypatch.setattr(slurm, "_executor", lambda root, parameters: self.executor(parameters))
         monkeypatch.setattr(slurm, "rehearse", self.rehearse)
@@ -115,7 +115,7 @@ def test_every_task_is_submitted_once_after_what_it_needs(
     assert sorted(len(jobs) for _, jobs in scheduler.arrays) == [1, 1, 1, 1, 1, 2, 2]
     assert scheduler.rehearsed == 1  # they all ask for the same
 
-    scheduler.states = {job: JobState("PENDING") for job in job_of.values()}
+    scheduler.states = {job: standing("PENDING") for job in job_of.values()}
     assert slurm.launch(tasks) == 77  # all are there: it follows
     assert len(scheduler.arrays) == 7
 
@@ -142,7 +142,7 @@ def test_what_a_command_given_again_submits(
         if name != "new":
             Submission("token", "slurm", f"9_{number}").write(tasks[name].folder)
         if state:
-            scheduler.states[f"9_{number}"] = JobState(state)
+            scheduler.states[f"9_{number}"] = standing(state)
     write_json(tasks["done"].folder / "result.json", {})
     Attempt.begin(tasks["broken"].folder, "9_5", 9).end(MemoryError())
     Attempt.begin(tasks["large"].folder, "9_4", 9).end(MemoryError())
