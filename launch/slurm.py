@@ -22,6 +22,7 @@ from launch.job import DEAF_PYTHON, Job
 from launch.queue import SlurmError
 from launch.requests import OUT_OF_MEMORY, Request, request
 from launch.status import SUBMISSION, Standing, Status, Submission, job_log, job_of, read_submission
+from lion_sweep.cell.attempts import read_attempts
 from lion_sweep.cell.tasks import KINDS, Task
 from lion_sweep.config.site import Retry
 from lion_sweep.stages.engine import locked
@@ -167,7 +168,8 @@ def _jobs_before(task: Task) -> tuple[str, ...]:
 
 def _failures(before: Status) -> list[str]:
     """How the task failed until now, counting what only SLURM could tell."""
-    recorded = status.past_failures(before.task)
+    records = read_attempts(before.task.folder)
+    recorded = [record["failure"]["class"] for record in records if record.get("failure")]
     last = before.failure["class"] if before.failure else None
     return recorded if last is None or last in recorded else [*recorded, last]
 

@@ -136,12 +136,6 @@ def _score(path: Path) -> str:
     return ""
 
 
-def past_failures(task: Task) -> list[str]:
-    """Classes of the task's earlier failures that its own process could record."""
-    records = read_attempts(task.folder)
-    return [record["failure"]["class"] for record in records if record.get("failure")]
-
-
 def as_table(statuses: list[Status]) -> str:
     """A line per task, failures of one kind together below, and how many are in each state."""
     names = full_names([status.task for status in statuses])
