@@ -11,11 +11,11 @@ if TYPE_CHECKING:  # a job, or the private cluster, need not wait for all that a
 def launcher_for(config: "Config", site: "SiteName") -> "Launcher | None":
     """Who runs the cells of a command: SLURM, processes of this machine, or (None) the caller."""
     if site.name == "slurm":
-        from launch.slurm import SlurmLauncher
+        from launch import slurm
 
-        return SlurmLauncher(config.site)
+        return slurm.launch
     if (config.site.parallel or 1) > 1:
-        from launch.local import LocalLauncher
+        from launch import local
 
-        return LocalLauncher(config.site)
+        return local.launch
     return None

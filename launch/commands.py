@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from launch import local, queue, slurm, status
-from launch.records import job_log, read_submission
-from launch.status import Status
+from launch.status import Status, job_log, job_of, read_submission
 from lion_sweep import command
 from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks, full_names
 from lion_sweep.config.schema import Config, StatusFormat
@@ -65,11 +64,7 @@ def survey(tasks: list[Task]) -> list[Status]:
 
 
 def _tasks(config: Config, names: list[str]) -> list[Task]:
-    """Tasks below paths.root that are called so, see `NAMES`; all without names.
-
-    A cell's training and encoding jobs come with it, unless another cell needs them as well. Raises
-    `UserError` for a name of none, and for one of several that is no pattern.
-    """
+    """Tasks called so, see `NAMES`, and training and encoding jobs that no other cell needs."""
     root = Path(config.paths.root)
     tasks = all_tasks(root)
     if not tasks:
@@ -79,14 +74,10 @@ def _tasks(config: Config, names: list[str]) -> list[Task]:
     told = full_names(tasks)
     chosen = [task for name in names for task in _called(name, tasks, told)]
     others = [task for task in tasks if task.kind == CELL and task not in chosen]
-    needed, elsewhere = (
-        {name for task in of_cells for name in task.needs} for of_cells in (chosen, others)
-    )
-    return [
-        task
-        for task in tasks
-        if task in chosen or (task.kind in (TRAIN, ENCODE) and task.name in needed - elsewhere)
-    ]
+    own = {need for task in chosen for need in task.needs}
+    own -= {need for task in others for need in task.needs}
+    jobs = [task for task in tasks if task.kind in (TRAIN, ENCODE) and task.name in own]
+    return [task for task in tasks if task in chosen or task in jobs]
 
 
 def _called(name: str, tasks: list[Task], told: dict[str, str]) -> list[Task]:
@@ -98,7 +89,7 @@ def _called(name: str, tasks: list[Task], told: dict[str, str]) -> list[Task]:
         same = [task for task in tasks if task.label == name]
         found = whole or same or [task for task in tasks if task.name.startswith(name)]
     if not found:
-        raise UserError(f"No cell is called {name}: there are {', '.join(told.values())}.")
+        raise UserError(f"No cell is called {name}: there are {', '.join(sorted(told.values()))}.")
     if len(found) > 1 and "*" not in name:
         several = "\n".join(f"  {task.name}  {told[task.name]}" for task in found)
         raise UserError(f"{name} could be any of\n{several}\nName one by its id, or say '{name}*'.")
@@ -125,8 +116,7 @@ def _cancel(config: Config, names: list[str]) -> int:
     told = full_names(tasks)
     active = [s for s in survey(tasks) if s.state in (status.QUEUED, status.RUNNING)]
     for found in active:
-        record = read_submission(found.task.folder)
-        if record and record.launcher == slurm.NAME:
+        if job_of(found.task.folder, slurm.NAME):
             queue.cancel([found.job])
         else:
             local.cancel(found.job)

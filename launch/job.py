@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import submitit
 
-from launch.records import read_submission
+from launch.status import read_submission
 from lion_sweep.cell.tasks import Task
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import Interrupted, Superseded
@@ -42,11 +43,12 @@ PATIENCE_SHARE = 0.7
 LAG_SECONDS, POLL_SECONDS = 30, 0.5
 
 
+@dataclass
 class Job:
     """A task's job; every rank of it calls this."""
 
-    def __init__(self, folder: Path, token: str) -> None:
-        self.folder, self.token = folder, token
+    folder: Path
+    token: str
 
     def __call__(self) -> None:
         """Do the task; when a signal comes, keep what is done and have the job queued again."""
@@ -59,8 +61,7 @@ class Job:
         leads = environment.global_rank == 0
         interruption.listen(*SIGNALS)
         if slurm and leads:
-            patience = PATIENCE_SHARE * task.config.site.slurm.signal
-            given = (environment.job_id, patience)
+            given = environment.job_id, PATIENCE_SHARE * task.config.site.slurm.signal
             threading.Thread(target=_watch, args=given, daemon=True).start()
         import torch  # here, as launchers need not wait for all that a job imports
 
@@ -89,22 +90,19 @@ class Job:
     def has_the_task(self) -> bool:
         """Whether the task's folder names this job; waits a while for it to do so."""
         end = time.monotonic() + LAG_SECONDS
-        while True:
-            submission = read_submission(self.folder)
-            if submission is not None and submission.token == self.token:
-                return True
+        while not (record := read_submission(self.folder)) or record.token != self.token:
             if time.monotonic() > end:
                 return False
             time.sleep(POLL_SECONDS)
+        return True
 
 
 def _join(environment: submitit.JobEnvironment) -> None:
     """Tell torch.distributed who this rank is; SLURM's node names need not resolve."""
     several = environment.num_nodes > 1
-    first = os.environ["SLURM_LAUNCH_NODE_IPADDR"] if several else "127.0.0.1"
     job = int(environment.job_id.replace("_", "") or 0)
     os.environ.update(
-        MASTER_ADDR=first,
+        MASTER_ADDR=os.environ["SLURM_LAUNCH_NODE_IPADDR"] if several else "127.0.0.1",
         MASTER_PORT=str(20000 + job % 40000),
         RANK=str(environment.global_rank),
         LOCAL_RANK=str(environment.local_rank),

@@ -3,20 +3,30 @@
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from launch import status
+from launch.requests import OUT_OF_MEMORY, TIME_LIMIT
+from launch.status import Standing
 from lion_sweep.errors import UserError
 
 PATIENCE_SECONDS = 30
 
-
-@dataclass(frozen=True)
-class JobState:
-    """SLURM's name of the state, its reason or exit code, and the job's nodes."""
-
-    state: str
-    reason: str = ""
-    nodes: str = ""
+# SLURM's names of states -> ours, and what kind of failure it is.
+ACTIVE = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "CONFIGURING"}
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+FAILURES = {
+    "OUT_OF_MEMORY": OUT_OF_MEMORY,
+    "TIMEOUT": TIME_LIMIT,
+    "DEADLINE": TIME_LIMIT,
+    "NODE_FAIL": "node failure",
+    "BOOT_FAIL": "node failure",
+    "PREEMPTED": "preempted",
+}
+# A pending job with one of these reasons waits for something that will not come by itself.
+HOPELESS = {
+    "PartitionTimeLimit": "asks for more time than its partition allows: lower site.time_limit",
+    "DependencyNeverSatisfied": "what it needs has failed",
+}
 
 
 class SlurmError(UserError):
@@ -42,26 +52,36 @@ def ask(*command: str) -> str:
     return done.stdout
 
 
-def job_states(jobs: Iterable[str]) -> dict[str, JobState]:
-    """The state of every job that SLURM knows; jobs that it has forgotten are left out.
+def standing(name: str, reason: str = "", nodes: str = "") -> Standing:
+    """SLURM's name of a state, its reason or exit code, and the job's nodes, in our words."""
+    why = "" if reason == "None" else reason
+    if name in ACTIVE:
+        return Standing(status.RUNNING, nodes)
+    if name in WAITING:
+        return Standing(status.QUEUED, HOPELESS.get(why, why))
+    if name == "COMPLETED":
+        return Standing(status.FINISHED, "the job ended, but left no result")
+    if name == "CANCELLED":
+        return Standing(status.CANCELLED, why)
+    said = f"SLURM says {name} {reason}".rstrip()
+    return Standing(status.FAILED, said, FAILURES.get(name, ""))
 
-    Elements of an array are named as in 123_4. Raises `SlurmError` where nothing can be told.
-    """
+
+def job_states(jobs: Iterable[str]) -> dict[str, Standing]:
+    """States of jobs, elements of an array as in 123_4, without those that SLURM has forgotten."""
     wanted = set(jobs)
     if not wanted:
         return {}
-    rows: dict[str, JobState] = {}
+    rows: dict[str, Standing] = {}
     for line in ask("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r|%N").splitlines():
         job, state, reason, nodes = line.split("|")
-        rows[job] = JobState(state, reason, nodes)
+        rows[job] = standing(state, reason, nodes)
     found = _chosen(wanted, rows)
     missing = wanted - set(found)
-    if missing:
-        found |= _accounted(missing)
-    return found
+    return found | _accounted(missing) if missing else found
 
 
-def _chosen(wanted: set[str], rows: dict[str, JobState]) -> dict[str, JobState]:
+def _chosen(wanted: set[str], rows: dict[str, Standing]) -> dict[str, Standing]:
     """Of the rows, those of some jobs.
 
     Elements of an array that ended before they began have one row together: squeue's 123, sacct's
@@ -72,7 +92,7 @@ def _chosen(wanted: set[str], rows: dict[str, JobState]) -> dict[str, JobState]:
     return {job: row for job, row in found.items() if row}
 
 
-def _accounted(jobs: set[str]) -> dict[str, JobState]:
+def _accounted(jobs: set[str]) -> dict[str, Standing]:
     """Jobs that only the accounting remembers; where there is none, nothing."""
     if shutil.which("sacct") is None:
         return {}
@@ -87,7 +107,7 @@ def _accounted(jobs: set[str]) -> dict[str, JobState]:
     rows = {}
     for line in table.splitlines():
         job, state, code, nodes = line.split("|")
-        rows[job] = JobState(state.split()[0], code, nodes)
+        rows[job] = standing(state.split()[0], code, nodes)
     return _chosen(jobs, rows)
 
 
@@ -119,8 +139,7 @@ def _hours(text: str) -> float | None:
     return int(days or 0) * 24 + hours + minutes / 60 + seconds / 3600
 
 
-def cancel(jobs: Iterable[str]) -> None:
+def cancel(jobs: list[str]) -> None:
     """scancel; jobs that have ended already are no error."""
-    wanted = sorted(set(jobs))
-    if wanted:
-        ask("scancel", *wanted)
+    if jobs:
+        ask("scancel", *jobs)

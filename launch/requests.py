@@ -52,23 +52,19 @@ class Request:
 
 def request(task: Task, failures: list[str]) -> Request:
     """What the task asks for, after it has failed in these ways before."""
-    config = task.config
-    found = config.resources()
-    asked = Request(
-        nodes=config.site.slurm.nodes, time_limit=config.site.time_limit, **asdict(found)
-    )
+    site, found = task.config.site, asdict(task.config.resources())
+    asked = Request(nodes=site.slurm.nodes, time_limit=site.time_limit, **found)
     if task.kind != CELL:
-        asked = _other(asked, task.kind, config.site.stages.get(task.kind, {}))
+        asked = _other(asked, task.kind, site.stages.get(task.kind, {}))
     if asked.devices % asked.nodes:
         raise UserError(
             f"{task.label}: {asked.devices} devices do not spread evenly over site.slurm.nodes="
             f"{asked.nodes}: choose a divisor."
         )
-    escalate = config.site.escalate
-    memory = asked.memory * escalate.memory ** failures.count(OUT_OF_MEMORY)
+    memory = asked.memory * site.escalate.memory ** failures.count(OUT_OF_MEMORY)
     hours = asked.time_limit
     if hours is not None:
-        hours *= escalate.time ** failures.count(TIME_LIMIT)
+        hours *= site.escalate.time ** failures.count(TIME_LIMIT)
     return replace(asked, memory=memory, time_limit=hours)
 
 

@@ -2,10 +2,9 @@
 
 Order of things: everything that SLURM could refuse is tried with `sbatch --test-only`, then shared
 stages are submitted, then what depends on them, the cells last. Every submission is written down
-before and after it is made, see records.py.
+before and after it is made, see status.py.
 """
 
-import os
 import re
 import subprocess
 import time
@@ -20,69 +19,33 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from launch import queue, status
 from launch.job import DEAF_PYTHON, Job
-from launch.queue import JobState, SlurmError
-from launch.records import SUBMISSION, Submission, job_log, read_submission
-from launch.requests import OUT_OF_MEMORY, TIME_LIMIT, Request, request
-from launch.status import Standing, Status
+from launch.queue import SlurmError
+from launch.requests import OUT_OF_MEMORY, Request, request
+from launch.status import SUBMISSION, Standing, Status, Submission, job_log, job_of, read_submission
+from lion_sweep.cell.attempts import read_attempts
 from lion_sweep.cell.tasks import KINDS, Task
-from lion_sweep.config.site import Retry, Site
+from lion_sweep.config.site import Retry
 from lion_sweep.stages.engine import locked
 
 NAME = "slurm"
 SUBMIT_TRIES = 5
 ALL_AT_ONCE = 1000
 
-# SLURM's names of states -> ours, and what kind of failure it is.
-ACTIVE = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "CONFIGURING"}
-WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-FAILURES = {
-    "OUT_OF_MEMORY": OUT_OF_MEMORY,
-    "TIMEOUT": TIME_LIMIT,
-    "DEADLINE": TIME_LIMIT,
-    "NODE_FAIL": "node failure",
-    "BOOT_FAIL": "node failure",
-    "PREEMPTED": "preempted",
-}
 # The command given again submits these tasks again, whose failures are none of their own.
 LOST = "lost"
 BLAMELESS = (LOST, status.INTERRUPTED)
 # What slurmstepd prints where it, or the kernel's cgroup, kills for lack of memory.
 MEMORY_WORDS = re.compile(r"memory limit|oom[-_ ]kill|out of memory", re.IGNORECASE)
 LOG_TAIL_BYTES = 4096
-# A pending job with one of these reasons waits for something that will not come by itself.
-HOPELESS = {
-    "PartitionTimeLimit": "asks for more time than its partition allows: lower site.time_limit",
-    "DependencyNeverSatisfied": "what it needs has failed",
-}
-
-
-def standing(found: JobState) -> Standing:
-    """SLURM's state of a job in our words."""
-    name, reason = found.state, "" if found.reason == "None" else found.reason
-    if name in ACTIVE:
-        return Standing(status.RUNNING, found.nodes)
-    if name in WAITING:
-        return Standing(status.QUEUED, HOPELESS.get(reason, reason))
-    if name == "COMPLETED":
-        return Standing(status.FINISHED, "the job ended, but left no result")
-    if name == "CANCELLED":
-        return Standing(status.CANCELLED, reason)
-    return Standing(
-        status.FAILED, f"SLURM says {name} {found.reason}".rstrip(), FAILURES.get(name, "")
-    )
 
 
 def survey(tasks: list[Task]) -> list[Status]:
     """Where the tasks are. Raises `SlurmError` where SLURM does not say."""
-    records = {task.name: read_submission(task.folder) for task in tasks}
-    jobs = {
-        name: record.job for name, record in records.items() if record and record.launcher == NAME
-    }
-    found = queue.job_states(job for job in jobs.values() if job)
+    jobs = [job_of(task.folder, NAME) for task in tasks]
+    found = queue.job_states(filter(None, jobs))
     statuses: dict[str, Status] = {}
-    for task in tasks:
-        job = jobs.get(task.name) or ""
-        told = standing(found[job]) if job in found else None
+    for task, job in zip(tasks, jobs, strict=True):
+        told = found.get(job)
         if told and told.state == status.FAILED and not told.failure and _outgrew(task, job):
             told = Standing(told.state, told.reason, OUT_OF_MEMORY)
         if told is None and job and not task.complete:
@@ -106,109 +69,107 @@ def _outgrew(task: Task, job: str) -> bool:
         return bool(MEMORY_WORDS.search(log.read().decode(errors="replace")))
 
 
-class SlurmLauncher:
-    """Submits what is left to do; where nothing is, follows until every task has ended."""
+def launch(tasks: list[Task]) -> int:
+    """Submit what is left to do, or follow what is there to its end; returns the exit status."""
+    root, retry = tasks[0].root, tasks[0].config.site.retry
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / ".launch.lock"):
+        _withdraw_lost(tasks)
+        before = {found.task.name: found for found in survey(tasks)}
+        wanted = [task for task in tasks if wants(before[task.name], retry)]
+        if wanted:
+            _submit(wanted, before)
+    if not wanted:
+        return status.follow(lambda: survey(tasks))
+    print(status.as_table(survey(tasks)))
+    print(
+        "\nsubmitted; this shell may go. python -m lion_sweep.status shows where the cells "
+        "are; this command given again follows them."
+    )
+    return status.ALL_FINISHED
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
 
-    def __call__(self, tasks: list[Task]) -> int:
-        """The exit status: 0 submitted or all finished, 3 unfinished, 4 some failed."""
-        root = tasks[0].root
-        root.mkdir(parents=True, exist_ok=True)
-        with locked(root / ".launch.lock"):
-            self._withdraw_lost(tasks)
-            before = survey(tasks)
-            wanted = [s.task for s in before if self._wants(s)]
-            if wanted:
-                self._submit(wanted, {s.task.name: s for s in before})
-        if not wanted:
-            return status.follow(lambda: survey(tasks))
-        print(status.as_table(survey(tasks)))
-        print(
-            "\nsubmitted; this shell may go. python -m lion_sweep.status shows where the cells "
-            "are; this command given again follows them."
-        )
-        return status.ALL_FINISHED
+def wants(found: Status, retry: Retry) -> bool:
+    """Whether a command given again submits the task once more."""
+    if found.state in (status.NEW, status.CANCELLED):
+        return True
+    failed = found.state in (status.FAILED, status.BLOCKED)
+    blameless = found.failure is not None and found.failure["class"] in BLAMELESS
+    return failed and (blameless or retry is Retry.failed)
 
-    def _wants(self, found: Status) -> bool:
-        if found.state in (status.NEW, status.CANCELLED):
-            return True
-        failed = found.state in (status.FAILED, status.BLOCKED)
-        blameless = found.failure is not None and found.failure["class"] in BLAMELESS
-        return failed and (blameless or self.site.retry is Retry.failed)
 
-    def _withdraw_lost(self, tasks: list[Task]) -> None:
-        """Cancel jobs of a launcher that died before it could write down their ids."""
-        lost = [
-            (task, record)
-            for task in tasks
-            if (record := read_submission(task.folder))
-            and record.launcher == NAME
-            and not record.job
-        ]
-        for token in {record.token for _, record in lost}:
-            queue.cancel(queue.jobs_named(_name(token)))
-            while queue.jobs_named(_name(token)):
-                time.sleep(0.5)
-        for task, _ in lost:
-            (task.folder / SUBMISSION).unlink()
+def _withdraw_lost(tasks: list[Task]) -> None:
+    """Cancel jobs of a launcher that died before it could write down their ids."""
+    lost: dict[str, list[Path]] = defaultdict(list)  # their tasks' folders, by token
+    for task in tasks:
+        record = read_submission(task.folder)
+        if record and record.launcher == NAME and not record.job:
+            lost[record.token].append(task.folder)
+    for token, folders in lost.items():
+        queue.cancel(queue.jobs_named(_name(token)))
+        while queue.jobs_named(_name(token)):
+            time.sleep(0.5)
+        for folder in folders:
+            (folder / SUBMISSION).unlink()
 
-    def _submit(self, wanted: list[Task], before: dict[str, Status]) -> None:
-        requests = {task.name: request(task, _failures(before[task.name])) for task in wanted}
-        for asked in dict.fromkeys(requests.values()):
-            rehearse(asked, next(task for task in wanted if requests[task.name] == asked))
+
+def _submit(wanted: list[Task], before: dict[str, Status]) -> None:
+    requests = {task.name: request(task, _failures(before[task.name])) for task in wanted}
+    for asked in dict.fromkeys(requests.values()):
+        rehearse(asked, next(task for task in wanted if requests[task.name] == asked))
+    for task in wanted:
+        task.freeze()
+    for kind in KINDS:
+        arrays: dict[tuple[Request, tuple[str, ...]], list[Task]] = defaultdict(list)
         for task in wanted:
-            task.freeze()
-        for kind in KINDS:
-            arrays: dict[tuple[Request, tuple[str, ...]], list[Task]] = defaultdict(list)
-            for task in wanted:
-                if task.kind == kind and not task.complete:
-                    arrays[requests[task.name], _jobs_before(task)].append(task)
-            for (asked, needed), alike in arrays.items():
-                self._submit_array(alike, asked, needed)
+            if task.kind == kind and not task.complete:
+                arrays[requests[task.name], _jobs_before(task)].append(task)
+        for (asked, needed), alike in arrays.items():
+            _submit_array(alike, asked, needed)
 
-    def _submit_array(self, tasks: list[Task], asked: Request, needed: tuple[str, ...]) -> None:
-        token = uuid.uuid4().hex[:12]
-        for task in tasks:
-            Submission(token, NAME).write(task.folder)
-        parameters = asked.parameters(tasks[0].config) | {
-            "name": _name(token),
-            "array_parallelism": self.site.parallel or ALL_AT_ONCE,
-            "comment": ",".join(task.label for task in tasks),
-            "dependency": "afterok:" + ":".join(needed) if needed else None,
-        }
-        executor = _executor(tasks[0].root, parameters)
-        for attempt in range(SUBMIT_TRIES):
-            jobs: list[submitit.Job[None]] = []
-            try:
-                with executor.batch():
-                    jobs = [executor.submit(Job(task.folder.absolute(), token)) for task in tasks]
-                break
-            except FailedJobError as error:
-                # It may have been accepted although sbatch could not say so.
-                queue.cancel(queue.jobs_named(_name(token)))
-                if attempt + 1 == SUBMIT_TRIES:
-                    labels = ", ".join(task.label for task in tasks)
-                    raise SlurmError(
-                        f"sbatch refused {labels}: {error}. What was submitted before stays; give "
-                        "the command again to submit the rest."
-                    ) from None
-                time.sleep(2**attempt)
-        for task, job in zip(tasks, jobs, strict=True):
-            Submission(token, NAME, job.job_id, time.time(), asdict(asked)).write(task.folder)
+
+def _submit_array(tasks: list[Task], asked: Request, needed: tuple[str, ...]) -> None:
+    config, labels = tasks[0].config, [task.label for task in tasks]
+    token = uuid.uuid4().hex[:12]
+    for task in tasks:
+        Submission(token, NAME).write(task.folder)
+    parameters = asked.parameters(config) | {
+        "name": _name(token),
+        "array_parallelism": config.site.parallel or ALL_AT_ONCE,
+        "comment": ",".join(labels),
+        "dependency": "afterok:" + ":".join(needed) if needed else None,
+    }
+    executor = _executor(tasks[0].root, parameters)
+    for attempt in range(SUBMIT_TRIES):
+        jobs: list[submitit.Job[None]] = []
+        try:
+            with executor.batch():
+                jobs = [executor.submit(Job(task.folder.absolute(), token)) for task in tasks]
+            break
+        except FailedJobError as error:
+            # It may have been accepted although sbatch could not say so.
+            queue.cancel(queue.jobs_named(_name(token)))
+            if attempt + 1 == SUBMIT_TRIES:
+                raise SlurmError(
+                    f"sbatch refused {', '.join(labels)}: {error}. What was submitted before "
+                    "stays; give the command again to submit the rest."
+                ) from None
+            time.sleep(2**attempt)
+    for task, job in zip(tasks, jobs, strict=True):
+        Submission(token, NAME, job.job_id, time.time(), asdict(asked)).write(task.folder)
 
 
 def _jobs_before(task: Task) -> tuple[str, ...]:
     """Jobs that have to end well before the task's may start."""
     needs = [Task("shared", name, task.config) for name in task.needs]
-    records = [read_submission(need.folder) for need in needs if not need.complete]
-    return tuple(record.job for record in records if record and record.job)
+    jobs = [job_of(need.folder, NAME) for need in needs if not need.complete]
+    return tuple(filter(None, jobs))
 
 
 def _failures(before: Status) -> list[str]:
     """How the task failed until now, counting what only SLURM could tell."""
-    recorded = status.past_failures(before.task)
+    records = read_attempts(before.task.folder)
+    recorded = [record["failure"]["class"] for record in records if record.get("failure")]
     last = before.failure["class"] if before.failure else None
     return recorded if last is None or last in recorded else [*recorded, last]
 
@@ -227,32 +188,23 @@ def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecut
 
 def rehearse(asked: Request, task: Task) -> None:
     """Ask SLURM whether it would run such a job. Raises `SlurmError` with what to change."""
-    partition = task.config.site.slurm.partition
+    partition, hours = task.config.site.slurm.partition, asked.time_limit
     longest = queue.longest_hours(partition)
-    if longest is not None and asked.time_limit is not None and asked.time_limit > longest:
+    if longest is not None and hours is not None and hours > longest:
         raise SlurmError(
-            f"{task.label} asks for {asked.time_limit:g} h, but {partition or 'the default'} "
-            f"partition grants {longest:g} h: lower site.time_limit (a cell that reaches it goes "
-            "on in the next attempt), or choose another site.slurm.partition."
+            f"{task.label} asks for {hours:g} h, but {partition or 'the default'} partition grants "
+            f"{longest:g} h: lower site.time_limit (a cell that reaches it goes on in the next "
+            "attempt), or choose another site.slurm.partition."
         )
     parameters = {k: v for k, v in asked.parameters(task.config).items() if v is not None}
     script = _make_sbatch_string(command="true", folder=task.root, **{"time": None, **parameters})
-    done = subprocess.run(
-        ["sbatch", "--test-only"], input=script, capture_output=True, text=True, env=os.environ
-    )
+    done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
     if done.returncode:
-        said = " ".join(done.stderr.split())
+        limit = "no time limit" if hours is None else f"{hours:g} h"
         raise SlurmError(
-            f"SLURM would not take {task.label} ({_words(asked, task)}): {said} Change "
+            f"SLURM would not take {task.label} ({asked.nodes} node{'s'[: asked.nodes > 1]}, "
+            f"{asked.gpus} GPUs, {asked.cpus} CPUs, {asked.memory:g} GiB, {limit}, "
+            f"{partition or 'the default partition'}): {' '.join(done.stderr.split())} Change "
             "site.slurm.partition, account, qos or sbatch, or what the cell asks for: site.gpus, "
             "site.cpus, site.memory, site.time_limit, or site.resources."
         )
-
-
-def _words(asked: Request, task: Task) -> str:
-    partition = task.config.site.slurm.partition or "the default partition"
-    hours = "no time limit" if asked.time_limit is None else f"{asked.time_limit:g} h"
-    return (
-        f"{asked.nodes} node{'s'[: asked.nodes > 1]}, {asked.gpus} GPUs, {asked.cpus} CPUs, "
-        f"{asked.memory:g} GiB, {hours}, {partition}"
-    )

@@ -1,4 +1,4 @@
-"""Where every cell is, from its folder and the scheduler.
+"""Where every cell is, from its folder, the record of its submission and the scheduler.
 
 The states are those a person needs: new, queued, running, finished, failed, blocked, cancelled.
 """
@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from lion_sweep.cell.attempts import WHEREABOUTS, read_attempts
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.tasks import ADAPT, TEACHER, Task, full_names
 from lion_sweep.errors import UserError
-from lion_sweep.files import read_json
+from lion_sweep.files import read_json, write_json
 from lion_sweep.machine.progress import duration
 
 FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
@@ -23,8 +23,44 @@ BLOCKED, CANCELLED, NEW = "blocked", "cancelled", "new"
 ENDED = (FINISHED, FAILED, BLOCKED, CANCELLED)
 ALL_FINISHED, UNFINISHED, SOME_FAILED = 0, 3, 4
 INTERRUPTED = "interrupted"  # outcome of an attempt, and class of a failure that is not its own
+SUBMISSION = "submission.json"  # of a task's folder
 LOG_LINES = 3
 POLL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A task's last submission; `job` is None until the scheduler has given it an id.
+
+    It is written before the job is submitted, with a token that the job's name carries, and again
+    with its id. So a launcher that was killed in between has left a trace of the job to the next.
+    """
+
+    token: str
+    launcher: str
+    job: str | None = None
+    time: float | None = None
+    request: dict[str, Any] | None = None
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / SUBMISSION, asdict(self))
+
+
+def read_submission(folder: Path) -> Submission | None:
+    """The last submission of the task in `folder`, or None."""
+    path = folder / SUBMISSION
+    return Submission(**read_json(path)) if path.is_file() else None
+
+
+def job_of(folder: Path, launcher: str) -> str:
+    """The job that a launcher has the task in `folder` done by; empty where there is none."""
+    record = read_submission(folder)
+    return (record.job or "") if record and record.launcher == launcher else ""
+
+
+def job_log(root: Path, job: str) -> Path:
+    """What the job's first rank, and SLURM on its behalf, have printed."""
+    return root / "jobs" / job / f"{job}_0_log.out"
 
 
 @dataclass(frozen=True)
@@ -50,7 +86,6 @@ class Status:
     score: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON row."""
         return {
             "id": self.task.name,
             "kind": self.task.kind,
@@ -60,10 +95,7 @@ class Status:
             "job": self.job or None,
             "failure": self.failure,
             "reason": self.reason or None,
-            "stage": self.where.get("stage"),
-            "done": self.where.get("done"),
-            "total": self.where.get("total"),
-            "seconds_left": self.where.get("seconds_left"),
+            **{key: self.where.get(key) for key in ("stage", "done", "total", "seconds_left")},
         }
 
 
@@ -98,17 +130,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _score(path: Path) -> str:
-    scores = _read(path).get("scores", {})
-    for data, means in scores.items():
+    for data, means in _read(path).get("scores", {}).items():
         measure, value = next(iter(means.items()))
         return f"{measure} {value:.4f} on {data}"
     return ""
-
-
-def past_failures(task: Task) -> list[str]:
-    """Classes of the task's earlier failures that its own process could record."""
-    records = read_attempts(task.folder)
-    return [record["failure"]["class"] for record in records if record.get("failure")]
 
 
 def as_table(statuses: list[Status]) -> str:
@@ -128,17 +153,12 @@ def as_table(statuses: list[Status]) -> str:
 def _remark(status: Status) -> str:
     if status.state == FINISHED:
         return status.score
-    if status.state == RUNNING and status.where:
-        where = status.where
+    if status.state == RUNNING and (where := status.where):
+        ago, seconds = time.time() - where["time"], where["seconds_left"]
         done = "" if where["done"] is None else f" {where['done']}/{where['total'] or '?'}"
-        left = where["seconds_left"]
-        ago = time.time() - where["time"]
-        return (
-            where["stage"]
-            + done
-            + (f", {duration(left)} left in it" if left else "")
-            + (f", silent for {duration(ago)}" if ago > 60 else "")
-        )
+        left = f", {duration(seconds)} left in it" if seconds else ""
+        silent = f", silent for {duration(ago)}" if ago > 60 else ""
+        return f"{where['stage']}{done}{left}{silent}"
     if status.state == FAILED and status.failure:
         return status.failure["class"]
     return status.reason
@@ -170,16 +190,13 @@ def exit_status(statuses: list[Status]) -> int:
 
 
 def follow(survey: Callable[[], list[Status]]) -> int:
-    """Print what changes until every task has ended; returns the exit status.
-
-    Ctrl-C stops following, not the jobs. A scheduler that does not answer is asked again.
-    """
+    """Print what changes until every task has ended, or Ctrl-C; returns the exit status."""
     shown: dict[str, str] = {}
     try:
         while True:
             try:
                 statuses = survey()
-            except UserError as error:
+            except UserError as error:  # no answer from the scheduler, which is asked again
                 print(error, file=sys.stderr, flush=True)
                 time.sleep(POLL_SECONDS)
                 continue

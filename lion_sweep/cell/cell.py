@@ -31,7 +31,7 @@ class Cell:
             "ladder": config.ladder.name,
             "seed": config.seed,
             "data": config.data.name,
-            "groups": {name: config.evaluation.group_of(name) for name in stages.sets},
+            "groups": {name: config.evaluation.own(name).group for name in stages.sets},
             "permutations": config.evaluation.permutations,
         }
         self.id = f"{label(config)}-{key_of(told)}"

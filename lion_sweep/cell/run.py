@@ -88,7 +88,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
             collections={
                 name: {
                     "checksum": collection.checksum,
-                    "group": cell.config.evaluation.group_of(name),
+                    "group": cell.config.evaluation.own(name).group,
                     "documents": len(collection.documents),
                     "queries": len(collection.asked(split)),
                 }

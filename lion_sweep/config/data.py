@@ -1,7 +1,7 @@
 """Typed schemas of what cells train on and are scored on, see schema.py."""
 
 from dataclasses import dataclass, field, fields
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
@@ -10,12 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lion_sweep.config.section import Section, positive, require
 from lion_sweep.errors import UserError
 
-
-class DataKind(Enum):
-    """Where a collection comes from."""
-
-    pydoc = "pydoc"
-    files = "files"
+DataKind = StrEnum("DataKind", ["pydoc", "files"])  # where a collection comes from
 
 
 @dataclass
@@ -96,20 +91,15 @@ class Evaluation(Section):
                     f"{key}.sets.{name}.{length}={value} must be greater than 0, or null.",
                 )
 
+    def own(self, name: str) -> EvaluationSet:
+        """What differs for the set `name`: nothing for a cell's own collection."""
+        return self.sets.get(name) or EvaluationSet()
+
     def lengths_of(self, name: str) -> tuple[int, int]:
         """Tokens kept of a query and of a passage on the set `name`."""
-        chosen = self._set(name)
-        query, passage = chosen.query_length, chosen.passage_length
-        return query or self.query_length, passage or self.passage_length
-
-    def group_of(self, name: str) -> str | None:
-        """The sets that `name` is averaged with."""
-        return self._set(name).group
+        own = self.own(name)
+        return own.query_length or self.query_length, own.passage_length or self.passage_length
 
     def measures_of(self, name: str) -> list[str]:
         """The measures of the set `name`."""
-        return self._set(name).measures or self.measures
-
-    def _set(self, name: str) -> EvaluationSet:
-        """A cell's own collection is in no set: nothing of it differs."""
-        return self.sets.get(name) or EvaluationSet()
+        return self.own(name).measures or self.measures

@@ -1,27 +1,17 @@
 """The schema of the group `recipe`: how training runs."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from omegaconf import MISSING
 
 from lion_sweep.config.section import Section, positive, require, share
 from lion_sweep.config.site import When
 
-
-class Precision(Enum):
-    """Number format of the forward pass; weights and optimiser stay in fp32 when it is auto."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
-class Normalize(Enum):
-    """What a dense encoder scales to unit length: every token's state, or their mean."""
-
-    tokens = "tokens"
-    mean = "mean"
+# Number format of the forward pass; weights and optimiser stay in fp32 when it is auto.
+Precision = StrEnum("Precision", ["auto", "fp32", "bf16"])
+# What a dense encoder scales to unit length: every token's state, or their mean.
+Normalize = StrEnum("Normalize", ["tokens", "mean"])
 
 
 @dataclass

@@ -5,7 +5,7 @@ while composing. What no single key shows to be wrong is refused in validation.p
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from hydra.utils import get_class
@@ -13,28 +13,18 @@ from omegaconf import MISSING
 
 from lion_sweep.config.data import Data, Evaluation
 from lion_sweep.config.recipe import PerLoss, Recipe
-from lion_sweep.config.section import Section, class_behind, positive, require, says
+from lion_sweep.config.section import Section, class_behind, positive, require
 from lion_sweep.config.site import Resources, Site
 from lion_sweep.errors import UserError
 
 AXES = ("model", "paradigm", "loss")
 
-
-class LadderName(Enum):
-    """What 1b/3b/8b stand for."""
-
-    proxy = "proxy"
-    full = "full"
-
-
-class BudgetKind(Enum):
-    """What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours."""
-
-    flops = "flops"
-    epochs = "epochs"
-    steps = "steps"
-    gpu_hours = "gpu_hours"
-
+LadderName = StrEnum("LadderName", ["proxy", "full"])  # what 1b/3b/8b stand for
+# What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours.
+BudgetKind = StrEnum("BudgetKind", ["flops", "epochs", "steps", "gpu_hours"])
+TrackerKind = StrEnum("TrackerKind", ["wandb", "none"])
+PlanFormat = StrEnum("PlanFormat", ["table", "json", "csv"])
+StatusFormat = StrEnum("StatusFormat", ["table", "json"])
 
 # What the classes have that options name, see models/encoders.py, losses/, stages/scorers.py
 # and search/base.py.
@@ -49,21 +39,6 @@ EXAMPLES = {
     BudgetKind.epochs: ("passes over the training pairs", "3"),
     BudgetKind.steps: ("optimiser steps per cell", "100"),
 }
-
-
-class TrackerKind(Enum):
-    """What records losses and scores besides the files."""
-
-    wandb = "wandb"
-    none = "none"
-
-
-class PlanFormat(Enum):
-    """What a plan is printed as."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
 
 
 @dataclass
@@ -135,7 +110,12 @@ class Loss(Section):
     @property
     def needs_teacher(self) -> bool:
         """Whether any term reads teacher scores."""
-        return any(says(term, "needs_teacher") for term in self.terms.values())
+        return bool(self._saying("needs_teacher"))
+
+    def _saying(self, attribute: str) -> list[str]:
+        """The terms whose classes say so of themselves, as in `needs_teacher = True`."""
+        classes = {name: get_class(term["_target_"]) for name, term in self.terms.items()}
+        return [name for name, behind in classes.items() if getattr(behind, attribute, False)]
 
     def check(self, key: str) -> None:
         positive(self, key, "batch_size")
@@ -151,7 +131,7 @@ class Loss(Section):
                 f"{size * group} passages (loss.batch_size groups of {group}) into equal pools: "
                 f"choose {', '.join(map(str, pools))}, or null for all of them.",
             )
-        needy = [name for name, term in self.terms.items() if says(term, "needs_negatives")]
+        needy = self._saying("needs_negatives")
         require(
             self.negatives > 0 or not needy,
             f"loss term {', '.join(needy)} compares a positive with negatives: set "
@@ -174,8 +154,7 @@ class Engine(Section):
             f"vectors that are {kind}: choose an engine with engine.kinds.{kind}, or add one: "
             f"'+engine.kinds.{kind}={{_target_: package.module.Class}}'",
         )
-        chosen: dict[str, Any] = self.kinds[kind]
-        return chosen
+        return self.kinds[kind]
 
     def check_kind(self, kind: str, paradigm: str) -> Any:
         """The class of the engine of a kind, which can be had and takes its settings."""
@@ -228,12 +207,9 @@ class Budget(Section):
             f"{key}.confirm_gpu_hours={self.confirm_gpu_hours} must be 0 or more.",
         )
         if self.kind is not BudgetKind.flops:
-            name, (what, example) = self.kind.name, EXAMPLES[self.kind]
-            value = getattr(self, name)
-            require(
-                value is not None and value > 0,
-                f"{key}.{name}={value}: give the {what}, for example {key}.{name}={example}.",
-            )
+            (what, example), value = EXAMPLES[self.kind], getattr(self, self.kind)
+            advice = f"give the {what}, for example {key}.{self.kind}={example}."
+            require((value or 0) > 0, f"{key}.{self.kind}={value}: {advice}")
             return
         require(
             (self.flops is None) != (self.anchor is None),
@@ -257,8 +233,6 @@ class Budget(Section):
 
 @dataclass
 class Tracking(Section):
-    """The experiment tracker."""
-
     kind: TrackerKind = MISSING
     project: str = MISSING
     group: str | None = None
@@ -272,13 +246,6 @@ class Plan(Section):
     calibrate: bool = MISSING
 
 
-class StatusFormat(Enum):
-    """What `python -m lion_sweep.status` prints."""
-
-    table = "table"
-    json = "json"
-
-
 @dataclass
 class StatusView(Section):
     """How `python -m lion_sweep.status` shows the cells."""
@@ -288,8 +255,6 @@ class StatusView(Section):
 
 @dataclass
 class Paths(Section):
-    """Folders."""
-
     root: str = MISSING
     beir: str = MISSING
 

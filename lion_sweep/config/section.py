@@ -20,10 +20,7 @@ class Section:
     """A part of the configuration. A settled one is replaced (`changed`), never changed."""
 
     def check(self, key: str) -> None:
-        """Refuse what this section alone shows to be impossible; `key` is its own, as in `site`.
-
-        Raises `UserError` with what to type instead.
-        """
+        """Refuse what this section, whose own key is given, alone shows to be impossible."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get(FROZEN):
@@ -43,7 +40,7 @@ def sections(section: Section, key: str = "") -> Iterator[tuple[str, Section]]:
 
 
 def frozen(section: S) -> S:
-    """The section, which nobody can change any more, nor what lies below it."""
+    """The section, unchangeable from now on, as is all below it."""
     for _, part in sections(section):
         part.__dict__[FROZEN] = True
     return section
@@ -51,23 +48,16 @@ def frozen(section: S) -> S:
 
 def changed(section: S, values: dict[str, Any]) -> S:
     """A frozen copy in which some keys, as in `site.devices`, have other values."""
-    own: dict[str, Any] = {}
-    below: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         head, _, rest = key.partition(".")
-        if rest:
-            below.setdefault(head, {})[rest] = value
-        else:
-            own[head] = value
-    own |= {head: changed(getattr(section, head), inner) for head, inner in below.items()}
-    return frozen(replace(section, **own))  # type: ignore[type-var]
+        inner = changed(getattr(section, head), {rest: value}) if rest else value
+        section = replace(section, **{head: inner})  # type: ignore[type-var]
+    return frozen(section)
 
 
 def plain(value: Any, *, keep_sections: bool = False) -> Any:
     """Enumerations by name, everything else as JSON has it; sections as mappings, unless kept."""
-    if is_dataclass(value):
-        if keep_sections:
-            return value
+    if is_dataclass(value) and not keep_sections:
         value = {entry.name: getattr(value, entry.name) for entry in fields(value)}
     if isinstance(value, dict):
         return {key: plain(item, keep_sections=keep_sections) for key, item in value.items()}
@@ -121,8 +111,3 @@ def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:
             f"{key}.{name} is not a key of {target.__name__}; it has: {', '.join(sorted(known))}."
         )
     return target
-
-
-def says(term: dict[str, Any], attribute: str) -> bool:
-    """What the class of a loss term says of itself, as in `needs_teacher = True`."""
-    return bool(getattr(get_class(term["_target_"]), attribute, False))

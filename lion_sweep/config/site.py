@@ -1,36 +1,18 @@
 """The schema of the group `site`: where cells run, and what they ask for there."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from omegaconf import MISSING
 
 from lion_sweep.config.section import Section, positive, require
 
-
-class SiteName(Enum):
-    """Where stages run."""
-
-    auto = "auto"
-    laptop = "laptop"
-    gpu = "gpu"
-    slurm = "slurm"
-
-
-class When(Enum):
-    """Where something is done that costs time and saves memory; auto: where nothing else fits."""
-
-    auto = "auto"
-    always = "always"
-    never = "never"
-
-
-class Retry(Enum):
-    """What a command given again does with cells that failed."""
-
-    none = "none"
-    failed = "failed"
+SiteName = StrEnum("SiteName", ["auto", "laptop", "gpu", "slurm"])
+# Where something is done that costs time and saves memory; auto: where nothing else fits.
+When = StrEnum("When", ["auto", "always", "never"])
+# What a command given again does with cells that failed.
+Retry = StrEnum("Retry", ["none", "failed"])
 
 
 @dataclass
@@ -81,8 +63,6 @@ class Slurm(Section):
 
 @dataclass
 class Site(Section):
-    """The machine."""
-
     name: SiteName = MISSING
     device: str = MISSING
     devices: int | None = None

@@ -123,10 +123,7 @@ def micro_batches(lengths_N: NDArray[np.int64], tokens: int) -> Iterator[NDArray
 
 
 def as_many(batches: list[NDArray[np.int64]], count: int) -> list[NDArray[np.int64]]:
-    """The batches, in order, those of most rows halved until there are `count` of them.
-
-    Raises `ValueError` where there are not so many rows.
-    """
+    """The batches in order, the largest halved until there are `count`; else `ValueError`."""
     batches = list(batches)
     while len(batches) < count:
         place = max(range(len(batches)), key=lambda number: len(batches[number]))
@@ -141,10 +138,8 @@ def pad(
     texts: list[NDArray[np.int32]], device: torch.device, length: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """(ids, mask), both [N, L], padded on the right to the longest text, or to `length`."""
-    longest = length or max(len(text) for text in texts)
-    ids_NL = np.zeros((len(texts), longest), dtype=np.int64)
-    mask_NL = np.zeros((len(texts), longest), dtype=np.int64)
-    for row, text in enumerate(texts):
-        ids_NL[row, : len(text)] = text
-        mask_NL[row, : len(text)] = 1
-    return torch.from_numpy(ids_NL).to(device), torch.from_numpy(mask_NL).to(device)
+    length_N = np.array([len(text) for text in texts])
+    real_NL = np.arange(length or length_N.max()) < length_N[:, None]
+    ids_NL = np.zeros(real_NL.shape, dtype=np.int64)
+    ids_NL[real_NL] = np.concatenate(texts)
+    return torch.from_numpy(ids_NL).to(device), torch.from_numpy(real_NL).to(device).long()

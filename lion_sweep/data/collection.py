@@ -16,16 +16,12 @@ Qrels = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Judgements:
-    """Which document is relevant to which query, known by all of it and its order.
-
-    The order of judgements is that of the training pairs, which are drawn by their numbers.
-    """
+    """Which document is relevant to which query; their order, that of training pairs, counts."""
 
     qrels: Qrels
 
     @cached_property
     def identity(self) -> str:
-        """A digest."""
         return hashlib.sha256(json.dumps(self.qrels).encode()).hexdigest()[:16]
 
 
@@ -45,7 +41,6 @@ class Collection:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def judgements(self, split: str) -> Judgements:
-        """Those of a split."""
         return Judgements(self.qrels[split])
 
     def asked(self, split: str) -> list[str]:

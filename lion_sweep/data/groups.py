@@ -14,10 +14,7 @@ MISSING = -1
 
 @dataclass(frozen=True)
 class Groups:
-    """Rows into the collection's queries and documents; unused places of `negative_PM` are -1.
-
-    `positive_score_P` and `negative_score_PM` are the teacher's.
-    """
+    """Rows into the collection, unused places of `negative_PM` -1; the teacher's scores of them."""
 
     query_P: NDArray[np.int32]
     positive_P: NDArray[np.int32]
@@ -29,11 +26,9 @@ class Groups:
         return len(self.query_P)
 
     def save(self, path: Path) -> None:
-        """Write every array to one .npz."""
         np.savez(path, **self.__dict__)
 
     @classmethod
     def load(cls, path: Path) -> "Groups":
-        """Read what `save` wrote."""
         with np.load(path) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})

@@ -49,9 +49,8 @@ class LengthCounts:
         check_parts(sampler.batch_size, parts)
         self.sampler, self.tokens, self.parts = sampler, micro_batch_tokens, parts
         self.longest = max(int(query_length_N.max()), int(passage_length_N.max()))
-        self._length_N = query_length_N.astype(np.uint16), passage_length_N.astype(np.uint16)
-        query_N, passage_N = self._length_N
-        groups = sampler.groups
+        query_N, passage_N = query_length_N.astype(np.uint16), passage_length_N.astype(np.uint16)
+        self._length_N, groups = (query_N, passage_N), sampler.groups
         # One look-up per text by pair and column: query, positive, mined negatives. Places without
         # a negative hold the length of some other passage; no draw ever names them.
         asked_P, positive_P = query_N[groups.query_P], passage_N[groups.positive_P]

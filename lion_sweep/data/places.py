@@ -39,11 +39,14 @@ LAYOUT = (
 
 
 class Files(ABC):
-    """Lines of named files; what holds them says how they are opened."""
+    """Lines of the named files of a folder or archive."""
 
-    @abstractmethod
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
     def where(self, name: str) -> str:
         """The file as a message names it."""
+        return str(self.path / name)
 
     @abstractmethod
     def read(self, name: str) -> Iterator[bytes]:
@@ -51,20 +54,18 @@ class Files(ABC):
 
     def texts(self, name: str) -> Iterator[Text]:
         """(id, text) pairs; a title leads the text."""
-        kind = name.removesuffix(".gz").rpartition(".")[2]
-        if kind not in ("jsonl", "tsv"):
+        parse = {"jsonl": _text_of_json, "tsv": _text_of_tsv}.get(_form(name))
+        if parse is None:
             raise UserError(f"{self.where(name)}: texts are read from .jsonl and .tsv files.")
-        parse = _text_of_json if kind == "jsonl" else _text_of_tsv
         for at, line in self.lines(name):
             yield parse(line, at)
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
         """(query id, document id, grade) triples."""
-        kind = name.removesuffix(".gz").rpartition(".")[2]
-        if kind == "json":
+        if _form(name) == "json":
             yield from _judgements_of_json(b"".join(self.read(name)), self.where(name))
             return
-        if kind not in ("tsv", "txt"):
+        if _form(name) not in ("tsv", "txt"):
             raise UserError(f"{self.where(name)}: qrels are read from .tsv, .txt and .json files.")
         for number, (at, line) in enumerate(self.lines(name)):
             fields = line.split("\t") if "\t" in line else line.split()
@@ -83,74 +84,58 @@ class Files(ABC):
         """(file:line, text) of the lines that hold something."""
         where = self.where(name)
         for number, raw in enumerate(self.read(name), start=1):
+            at = f"{where}:{number}"
             try:
                 line = raw.decode("utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise UserError(
-                    f"{where}:{number} is not UTF-8 (byte {error.start} of the line): convert it."
+                    f"{at} is not UTF-8 (byte {error.start} of the line): convert it."
                 ) from None
             if line.strip():
-                yield f"{where}:{number}", line
+                yield at, line
 
 
 class Folder(Files):
     """Files of a folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def where(self, name: str) -> str:
-        return str(self.root / name)
-
     def identity(self, name: str, digests: Digests) -> Any:
         """The digest of its content, and the form that its name says it has."""
-        path = self._path(name)
-        form = path.name.removesuffix(".gz").rpartition(".")[2]
-        return {"form": form, "digest": digests.of_file(path)}
+        path = self._file(name)
+        return {"form": _form(path.name), "digest": digests.of_file(path)}
 
     def read(self, name: str) -> Iterator[bytes]:
-        path = self._path(name)
+        path = self._file(name)
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
                 yield from lines
         except (EOFError, gzip.BadGzipFile) as error:
             raise UserError(f"{path} is damaged ({error}): fetch it again.") from None
 
-    def _path(self, name: str) -> Path:
+    def _file(self, name: str) -> Path:
         """The file, packed or not."""
-        for candidate in (self.root / name, self.root / f"{name}.gz"):
+        for candidate in (self.path / name, self.path / f"{name}.gz"):
             if candidate.is_file():
                 return candidate
-        raise UserError(f"{self.root / name} is missing: {LAYOUT}.")
+        raise UserError(f"{self.where(name)} is missing: {LAYOUT}.")
 
 
 class Zip(Files):
     """Files of a .zip, which may lie in a folder inside it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def where(self, name: str) -> str:
-        return f"{self.path}/{name}"
-
     def identity(self, name: str, digests: Digests) -> Any:
         """The digest of the archive, and the file in it."""
-        with zipfile.ZipFile(self.path) as archive:
-            entry = self._entry(archive, name)
-        return {"entry": entry, "archive": digests.of_file(self.path)}
+        return {"entry": self._entry(name), "archive": digests.of_file(self.path)}
 
     def read(self, name: str) -> Iterator[bytes]:
         try:
-            with (
-                zipfile.ZipFile(self.path) as archive,
-                archive.open(self._entry(archive, name)) as lines,
-            ):
+            with zipfile.ZipFile(self.path) as archive, archive.open(self._entry(name)) as lines:
                 yield from lines
         except zipfile.BadZipFile as error:
             raise UserError(f"{self.where(name)} is damaged ({error}): fetch it again.") from None
 
-    def _entry(self, archive: zipfile.ZipFile, name: str) -> str:
-        found = [e for e in archive.namelist() if e == name or e.endswith(f"/{name}")]
+    def _entry(self, name: str) -> str:
+        with zipfile.ZipFile(self.path) as archive:
+            found = [e for e in archive.namelist() if e == name or e.endswith(f"/{name}")]
         if not found:
             raise UserError(f"{self.where(name)} is missing: {LAYOUT}.")
         return min(found, key=len)
@@ -167,17 +152,14 @@ class Hub:
         self.identifier = identifier
 
     def where(self, name: str) -> str:
-        """The repository and its part."""
         return f"{self.identifier}, {_part(name)}"
 
     def identity(self, name: str, digests: Digests) -> Any:
         """The repository, its revision and the part; offline, the files that are here."""
         both = self.identifier, f"{self.identifier}-qrels"
-        revisions = {repository: _revision(repository) for repository in both}
-        return {"part": _part(name), "revisions": revisions}
+        return {"part": _part(name), "revisions": {name: _revision(name) for name in both}}
 
     def texts(self, name: str) -> Iterator[Text]:
-        """(id, text) pairs."""
         part = _part(name)
         rows = _load(self.identifier, part, part)
         with _readable(self.where(name)):
@@ -185,7 +167,6 @@ class Hub:
                 yield str(row["_id"]), _with_title(row.get("title"), row["text"])
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
-        """(query id, document id, grade) triples."""
         try:
             rows = _load(f"{self.identifier}-qrels", None, split)
         except UserError:
@@ -226,12 +207,8 @@ def _text_of_json(line: str, at: str) -> Text:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{at} is not JSON: {error.msg}.") from None
-    if not (
-        isinstance(record, dict)
-        and type(record.get("_id")) in (str, int)
-        and "text" in record
-        and all(isinstance(record.get(key), str | None) for key in ("title", "text"))
-    ):
+    known = isinstance(record, dict) and type(record.get("_id")) in (str, int) and "text" in record
+    if not (known and all(isinstance(record.get(key), str | None) for key in ("title", "text"))):
         raise UserError(f'{at} needs "_id" and "text", as in {{"_id": "d1", "text": "..."}}.')
     return str(record["_id"]), _with_title(record.get("title"), record["text"])
 
@@ -257,6 +234,11 @@ def _judgements_of_json(raw: bytes, where: str) -> Iterator[Judgement]:
             if not isinstance(grade, int):
                 raise UserError(f"{where}: query {query!r}, {document!r}: {grade!r} is no grade.")
             yield query, document, grade
+
+
+def _form(name: str) -> str:
+    """jsonl of corpus.jsonl.gz."""
+    return name.removesuffix(".gz").rpartition(".")[2]
 
 
 def _with_title(title: str | None, text: str | None) -> str:
@@ -299,11 +281,9 @@ def _revision(identifier: str) -> str | None:
 def _load(identifier: str, part: str | None, split: str) -> Any:
     import datasets  # takes a second
 
-    revision = _revision(identifier)
+    how = {"split": split, "streaming": True, "revision": _revision(identifier)}
     try:
-        return datasets.load_dataset(
-            identifier, part, split=split, streaming=True, revision=revision
-        )
+        return datasets.load_dataset(identifier, part, **how)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(

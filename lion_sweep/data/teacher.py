@@ -1,11 +1,10 @@
-"""A sentence encoder as a teacher: where its weights are, what it costs, its vectors.
+"""A sentence encoder as a teacher: where its weights are, and its vectors.
 
 Shapes: B texts of a micro-batch, L tokens, N texts, D dimensions.
 """
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,11 @@ from numpy.typing import NDArray
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
 
+Mentioned = tuple[NDArray[np.int32], NDArray[np.int32]]  # rows of queries, of documents
 BATCH_TOKENS = 4096  # padded tokens that the encoder reads at once
 
 
@@ -39,53 +40,34 @@ def encoder_source(encoder: str) -> str:
     return str(found[0].parent)
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """A teacher's encoder: where its weights are, the tokens it reads, what they cost."""
+@torch.no_grad()
+def embed(
+    encoder: Pretrained, asked: list[Tokens], meter: Meter, on_text: Callable[[int, int], None]
+) -> tuple[list[NDArray[np.float32]], Spending]:
+    """Unit mean-pooled vectors of `asked`, [N, D], as sentence-transformers has them; the cost."""
+    from transformers import AutoModel  # a second, which plans need not wait
 
-    source: str
-    queries: Tokens
-    passages: Tokens
-    meter: Meter
-    revision: str | None = None  # of a Hugging Face id
-
-    def planned(self, groups: Groups) -> Spending:
-        """What it costs to embed every text that `groups` speaks of."""
-        queries, documents = mentioned(groups)
-        asked = self.meter.texts(np.diff(self.queries.start_N)[queries], BATCH_TOKENS)
-        return asked + self.meter.texts(np.diff(self.passages.start_N)[documents], BATCH_TOKENS)
-
-    @torch.no_grad()
-    def embed(
-        self, asked: list[Tokens], on_text: Callable[[int, int], None]
-    ) -> tuple[list[NDArray[np.float32]], Spending]:
-        """Unit mean-pooled vectors of each of `asked`, [N, D], and their cost.
-
-        They are what sentence-transformers computes.
-        """
-        from transformers import AutoModel  # a second, which plans need not wait
-
-        model = AutoModel.from_pretrained(self.source, revision=self.revision)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model.to(device).eval()
-        found, spent, done, total = [], Spending(), 0, sum(map(len, asked))
-        for texts in asked:
-            lengths_N = np.diff(texts.start_N)
-            vectors_ND = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-            for rows in micro_batches(lengths_N, BATCH_TOKENS):
-                ids_BL, mask_BL = pad([texts.text(row, lengths_N[row]) for row in rows], device)
-                state_BLD = model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
-                mask_BL1 = mask_BL[:, :, None]
-                mean_BD = (state_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
-                vectors_ND[rows] = F.normalize(mean_BD, dim=-1).cpu().numpy()
-                spent += self.meter.micro_batch(lengths_N[rows], ids_BL.shape[1])
-                done += len(rows)
-                on_text(done, total)
-            found.append(vectors_ND)
-        return found, spent
+    model = AutoModel.from_pretrained(encoder.source, revision=encoder.revision)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).eval()
+    found, spent, done, total = [], Spending(), 0, sum(map(len, asked))
+    for texts in asked:
+        lengths_N = np.diff(texts.start_N)
+        vectors_ND = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+        for rows in micro_batches(lengths_N, BATCH_TOKENS):
+            ids_BL, mask_BL = pad([texts.text(row, lengths_N[row]) for row in rows], device)
+            state_BLD = model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
+            mask_BL1 = mask_BL[:, :, None]
+            mean_BD = (state_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
+            vectors_ND[rows] = F.normalize(mean_BD, dim=-1).cpu().numpy()
+            spent += meter.micro_batch(lengths_N[rows], ids_BL.shape[1])
+            done += len(rows)
+            on_text(done, total)
+        found.append(vectors_ND)
+    return found, spent
 
 
-def mentioned(groups: Groups) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def mentioned(groups: Groups) -> Mentioned:
     """Rows of the queries and of the documents in `groups`, each once."""
     mined = groups.negative_PM[groups.negative_PM != MISSING]
     return np.unique(groups.query_P), np.unique(np.concatenate([groups.positive_P, mined]))

@@ -45,7 +45,6 @@ class Texts:
         return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> list[str]:
-        """The texts of these rows."""
         return self._table["text"].take(pa.array(rows, type=pa.int64())).to_pylist()
 
     def of(self, ids: Sequence[str]) -> list[str]:
@@ -53,7 +52,6 @@ class Texts:
         return self.take(self.rows(ids))
 
     def all(self) -> list[str]:
-        """Every text."""
         return self._table["text"].to_pylist()
 
     def batches(self) -> Iterator[list[str]]:

@@ -9,13 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
 from lion_sweep.models import encoders
-from lion_sweep.models.sparse_head import entries_of
+from lion_sweep.models.sparse_head import csr_of
 
 OLDEST = 6  # earlier ones keep neither lengths of queries nor units of tokens
 SETTINGS = "config_sentence_transformers.json"
@@ -56,8 +55,7 @@ class SentenceEncoder(encoders.Encoder):
         vectors_BV = self(ids_BL, mask_BL)
         if not self.is_sparse:
             return vectors_BV.cpu().numpy()
-        y_E, text_E, entry_E = entries_of(vectors_BV, largest)
-        return sparse.csr_matrix((y_E, (text_E, entry_E)), tuple(vectors_BV.shape))
+        return csr_of(vectors_BV, largest)
 
 
 def describe(name: str) -> tuple[str, str]:

@@ -14,10 +14,7 @@ def flops_penalty(vectors_ND: Tensor) -> Tensor:
 
 @dataclass
 class FlopsRegulariser:
-    """Weighted FLOPS penalties of queries and passages.
-
-    The weights rise quadratically over the first `ramp` share of the optimiser steps.
-    """
+    """Weighted FLOPS penalties; weights rise quadratically over the first `ramp` of the steps."""
 
     query_weight: float
     passage_weight: float

@@ -1,14 +1,25 @@
-"""What every loss reads.
+"""What every loss reads: embeddings, and how a paradigm makes a score of two texts.
 
 Shapes: B queries of this device, Q queries of all devices, G = 1 + negatives passages of a query
-(the positive first), C = Q * G candidates, D dimensions, or what else a text has.
+(the positive first), C = Q * G candidates; D is what one text has: dimensions, or any other shape
+that the paradigm's encoder gives it.
 """
 
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lion_sweep.losses.scores import InnerProduct
+
+class InnerProduct:
+    """Scores of texts that have one vector each. A paradigm with others overrides both methods."""
+
+    def group_scores_BG(self, query_BD: Tensor, passage_BGD: Tensor) -> Tensor:
+        """Each query against its own passages."""
+        return (passage_BGD @ query_BD[:, :, None]).squeeze(-1)
+
+    def all_scores_BC(self, query_BD: Tensor, candidate_CD: Tensor) -> Tensor:
+        """Each query against every candidate."""
+        return query_BD @ candidate_CD.T
 
 
 @dataclass
@@ -16,9 +27,8 @@ class Representations:
     """Embeddings of one step.
 
     `all_query_QD` and `candidate_CD` hold every device's; this device's passages start at row
-    `offset` of the candidates.
-    `teacher_BG` holds teacher scores, already scaled, where the cell has a teacher. `scores` is how
-    the paradigm makes a score of two texts: the encoder.
+    `offset` of the candidates. `teacher_BG` holds scaled teacher scores, where the cell has a
+    teacher; `scores` is the encoder.
     """
 
     query_BD: Tensor

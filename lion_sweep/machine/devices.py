@@ -32,10 +32,7 @@ class Device:
 
 @contextmanager
 def enough_memory(work: str, remedy: Callable[[], str | None]) -> Iterator[None]:
-    """Turn a device's lack of memory into `OutOfMemory`, which tells what to add to the command.
-
-    `remedy` gives the overrides, None where there are none left.
-    """
+    """Turn a lack of memory into `OutOfMemory`, which names the overrides that `remedy` gives."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -76,27 +73,23 @@ def device(site: Site) -> Device:
     `site.peak_tflops` and `site.memory_gib` replace or supply what is not published.
     """
     asked = _found(site) if site.device == "auto" else site.device
-    known = KNOWN.get(asked)
-    given = site.peak_tflops is not None and site.memory_gib is not None
-    if known is None and asked != CPU and site.device != "auto" and not given:
+    known = KNOWN.get(asked, ("", None, None))
+    peak, memory = site.peak_tflops or known[1], site.memory_gib or known[2]
+    if asked == CPU:
+        memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    elif site.device == "auto":
+        memory = memory or torch.cuda.get_device_properties(0).total_memory / GIB
+    elif peak is None or memory is None:
         raise UserError(
             f"site.device={asked} is not known: choose {', '.join([*KNOWN, CPU])}, or say what it "
             f"is with site.peak_tflops=NUMBER site.memory_gib=NUMBER."
         )
-    peak, memory = site.peak_tflops, site.memory_gib
-    if known:
-        peak, memory = peak or known[1], memory or known[2]
-    elif asked == CPU:
-        memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    elif memory is None and torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / GIB
     peak_flops = None if peak is None else peak * 1e12
     memory_bytes = None if memory is None else int(memory * GIB)
     return Device(asked, peak_flops, memory_bytes, gpu=asked != CPU)
 
 
 def _found(site: Site) -> str:
-    """The name of what torch runs on here."""
     if site.name is SiteName.laptop or not torch.cuda.is_available():
         return CPU
     cuda = torch.cuda.get_device_name()

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from lion_sweep.files import key_of, read_json, write_json
@@ -17,11 +18,11 @@ from lion_sweep.files import key_of, read_json, write_json
 SETTLED_SECONDS = 2.0
 
 
+@dataclass(frozen=True)
 class Digests:
     """What is known of files, kept in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def of_file(self, path: Path) -> str:
         """Sixteen hexadecimal digits of the SHA-256 of a file's content."""

@@ -47,7 +47,6 @@ class Progress:
             sys.stderr.write("\r\x1b[2K")
 
     def begin(self, stage: str) -> None:
-        """A stage starts."""
         self._open.append(stage)
         self._enter(stage)
         self._write(f"{stage} started")
@@ -61,19 +60,20 @@ class Progress:
         if values:
             named = " ".join(f"{key}={value:.4f}" for key, value in values.items())
             self._write(f"{self._stage} {done}/{total} {named}")
-        if self._first < 0:  # the rate counts from here: a resumed stage does not start at 0
-            self._first, self._start = done, time.monotonic()
         now = time.monotonic()
+        if self._first < 0:  # the rate counts from here: a resumed stage does not start at 0
+            self._first, self._start = done, now
         rate = (done - self._first) / max(now - self._start, 1e-9)
+        left = (total - done) / rate if rate > 0 else None
         if now - self._told >= TELL_SECONDS:
-            self._tell(done, total, (total - done) / rate if rate > 0 else None)
-        if not self.live or (now - self._drawn < REDRAW_SECONDS and done < total):
-            return
-        self._drawn = now
-        left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
-        loss = f", loss {values['loss']:.3f}" if values and "loss" in values else ""
-        sys.stderr.write(f"\r\x1b[2K{self.name}: {self._stage} {done}/{total}{loss}{left}")
-        sys.stderr.flush()
+            self._tell(done, total, left)
+        if self.live and (now - self._drawn >= REDRAW_SECONDS or done >= total):
+            self._drawn = now
+            loss = f", loss {values['loss']:.3f}" if values and "loss" in values else ""
+            shown = "" if left is None else f", {duration(left)} left"
+            self._clear()
+            sys.stderr.write(f"{self.name}: {self._stage} {done}/{total}{loss}{shown}")
+            sys.stderr.flush()
 
     def kept(self, done: int) -> None:
         """No kill can undo the first `done` steps of the stage any more."""
@@ -88,14 +88,12 @@ class Progress:
     def _tell(
         self, done: int | None = None, total: int | None = None, left: float | None = None
     ) -> None:
-        if self.whereabouts is None:
-            return
-        self._told = time.monotonic()
-        where = {"stage": self._stage, "done": done, "total": total, "seconds_left": left}
-        write_json(self.whereabouts, {**where, "mark": self.mark, "time": time.time()})
+        if self.whereabouts:
+            self._told = time.monotonic()
+            where = {"stage": self._stage, "done": done, "total": total, "seconds_left": left}
+            write_json(self.whereabouts, {**where, "mark": self.mark, "time": time.time()})
 
     def end(self, stage: str, seconds: float, reused: bool) -> None:
-        """A stage is finished."""
         self.finished.append(stage)
         self.leave(stage, f"{'reused' if reused else 'finished'} ({duration(seconds)})")
 

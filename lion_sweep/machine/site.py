@@ -21,16 +21,12 @@ def world_size() -> int:
 
 
 def choose(asked: SiteName) -> tuple[SiteName, str]:
-    """(site, why): `auto` takes slurm where a controller answers, gpu where CUDA does, or laptop.
-
-    Inside a job the machine at hand is meant, not the cluster again.
-    """
+    """(site, why): `auto` is slurm where a controller answers, gpu where CUDA does, or laptop."""
     cuda = torch.cuda.is_available()
     if asked is SiteName.gpu and not cuda:
         raise UserError("site=gpu, but torch finds no CUDA device: use site=laptop or site=auto.")
     if asked is SiteName.slurm:
-        answer = controller()
-        if not answer:
+        if not (answer := controller()):
             raise UserError(
                 "site=slurm, but no SLURM controller answers `scontrol ping`: run this on a login "
                 "node of the cluster, or use site=laptop or site=gpu."
@@ -38,6 +34,7 @@ def choose(asked: SiteName) -> tuple[SiteName, str]:
         return asked, answer
     if asked is not SiteName.auto:
         return asked, "as asked"
+    # Inside a job the machine at hand is meant, not the cluster again.
     if "SLURM_JOB_ID" not in os.environ and (answer := controller()):
         return SiteName.slurm, answer
     return (SiteName.gpu, torch.cuda.get_device_name()) if cuda else (SiteName.laptop, "no CUDA")

@@ -39,12 +39,9 @@ class Backbone(nn.Module):
 
     def with_lora(self, lora: Lora, seed: int = 0) -> "Backbone":
         """Freeze every weight and add trainable adapters, the same ones for the same `seed`."""
+        rank, alpha, targets = lora.rank, lora.alpha, list(lora.targets)
         settings = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.targets),
-            bias="none",
+            r=rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=targets, bias="none"
         )
         # Ranks average gradients and nothing else, so that they have to start from equal weights.
         with torch.random.fork_rng(devices=[]):
@@ -60,10 +57,7 @@ class Backbone(nn.Module):
         self.model.save_pretrained(str(folder))
 
     def merged(self) -> "Backbone":
-        """The same function with adapters folded into the weights, for encoding.
-
-        Raises `ValueError` for a sharded decoder, no rank of which has the weights.
-        """
+        """With adapters folded into the weights. Raises `ValueError` for a sharded decoder."""
         if isinstance(self.decoder, FSDPModule):  # see training/sharding.py
             raise ValueError("a sharded decoder cannot be merged: save it, and load it whole")
         if isinstance(self.model, PeftModel):
@@ -80,13 +74,10 @@ class Backbone(nn.Module):
     @property
     def decoder(self) -> nn.Module:
         """The language model without its head."""
-        decoder = getattr(self.language_model, self.language_model.base_model_prefix)
-        assert isinstance(decoder, nn.Module)
-        return decoder
+        return getattr(self.language_model, self.language_model.base_model_prefix)
 
     @property
     def head_VD(self) -> Tensor:
-        """Weight of the language-model head."""
         weight = self.language_model.get_output_embeddings().weight
         assert isinstance(weight, Tensor)
         return weight
@@ -95,10 +86,9 @@ class Backbone(nn.Module):
         """Last hidden states, [B, L, D], after the final norm; rows of padding are arbitrary."""
         # Positions count real tokens, so that left and right padding give the same states.
         position_BL = (mask_BL.cumsum(dim=1) - 1).clamp(min=0)
-        states: Tensor = self.decoder(
+        return self.decoder(
             input_ids=ids_BL, attention_mask=mask_BL, position_ids=position_BL, use_cache=False
         ).last_hidden_state
-        return states
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Named parameters that training changes."""

@@ -23,9 +23,8 @@ class DenseEncoder(Encoder):
     raw states to unit length instead (cosine similarity).
     """
 
-    def __init__(self, backbone: "Backbone", normalize: Normalize | str) -> None:
-        self.backbone = backbone
-        self.normalize = Normalize[normalize] if isinstance(normalize, str) else normalize
+    def __init__(self, backbone: "Backbone", normalize: str) -> None:
+        self.backbone, self.normalize = backbone, Normalize(normalize)
 
     @property
     def shape(self) -> tuple[int]:

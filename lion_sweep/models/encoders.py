@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from lion_sweep.losses.scores import InnerProduct
+from lion_sweep.losses.representations import InnerProduct
 
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
@@ -38,8 +38,5 @@ class Encoder(InnerProduct, ABC):
         """Vectors, [B, *X], in fp32."""
 
     def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
-        """The same for a collection, without gradients: an array, or CSR over the vocabulary.
-
-        Of CSR the `largest` weights of each text, if given.
-        """
+        """For collections, without gradients: an array, or CSR of each text's `largest` weights."""
         return self(ids_BL, mask_BL).cpu().numpy()

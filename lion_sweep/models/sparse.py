@@ -25,8 +25,7 @@ class SparseEncoder(Encoder):
     over_vocabulary = True
 
     def __init__(self, backbone: "Backbone", threshold: float) -> None:
-        self.backbone = backbone
-        self.threshold = threshold
+        self.backbone, self.threshold = backbone, threshold
         self.scale = backbone.head_VD.shape[1] ** -0.25
 
     @property

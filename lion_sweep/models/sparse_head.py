@@ -10,52 +10,21 @@ and, last, T.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
 from lion_sweep.errors import UserError
 
-# Weights, and which entry of which text they are.
-Entries = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 LONGEST = torch.iinfo(torch.int16).max + 1  # tokens of a text: positions are int16
 
 
-class Kernels(Protocol):
-    """What a kind of device brings; sums are accumulated in fp32."""
-
-    CHUNK: int  # vocabulary entries at once
-
-    def maxima(
-        self, hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Largest logit of every text, [B, C] fp32 (-inf without tokens), and where, int16."""
-
-    def add_hidden_gradient(
-        self,
-        total_TD: Tensor,
-        grad_BC: Tensor,
-        place_BC: Tensor,
-        start_P: Tensor,
-        weight_CD: Tensor,
-    ) -> None:
-        """Add a chunk's gradient of the hidden states to `total_TD` (fp32)."""
-
-    def weight_gradient(
-        self, grad_BC: Tensor, place_BC: Tensor, start_P: Tensor, hidden_TD: Tensor
-    ) -> Tensor:
-        """A chunk's gradient of the weight, [C, D] fp32."""
-
-
-def kernels_of(device: torch.device) -> Kernels:
-    """The kernels of a device; imported when first asked for, as they come with a compiler.
-
-    Raises `UserError` for CUDA where Triton is missing.
-    """
+def kernels_of(device: torch.device) -> ModuleType:
+    """Imported late, as compilers come with them. Raises `UserError` where Triton is missing."""
     if device.type == "cuda":
         try:
             from lion_sweep.models import sparse_head_triton
@@ -79,8 +48,7 @@ def activations(
     32,768 tokens.
     """
     hidden_TD, start_P = packed(hidden_BLD, mask_BL)
-    y_BV: Tensor = head(hidden_TD, start_P, weight_VD, scale, threshold)[0]
-    return y_BV
+    return head(hidden_TD, start_P, weight_VD, scale, threshold)[0]
 
 
 def rows(
@@ -91,42 +59,31 @@ def rows(
     threshold: float,
     largest: int | None = None,
 ) -> sparse.csr_matrix:
-    """y of every text as fp32 CSR, [B, V], without ever holding [B, V]; for encoding.
-
-    With `largest` only that many weights of a text are kept, of equal ones those of lower entries.
-    """
+    """y as fp32 CSR, never held whole; of each text the `largest`, of equal ones lower entries."""
     hidden_TD, start_P = packed(hidden_BLD, mask_BL)
-    parts: list[Entries] = []
-    for first, weight_CD in _chunks(hidden_TD, weight_VD):
+    parts = []
+    for _, weight_CD in _chunks(hidden_TD, weight_VD):
         largest_BC, _ = kernels_of(hidden_TD.device).maxima(hidden_TD, start_P, weight_CD)
-        activated_BC = _activated(largest_BC, scale, threshold)
-        parts.append(entries_of(activated_BC, largest, first))
-    y_E, text_E, entry_E = (np.concatenate(values) for values in zip(*parts, strict=True))
-    y_E, text_E, entry_E = largest_entries(y_E, text_E, entry_E, largest)
-    return sparse.csr_matrix((y_E, (text_E, entry_E)), (len(mask_BL), len(weight_VD)))
+        parts.append(csr_of(_activated(largest_BC, scale, threshold), largest))
+    return _largest(sparse.hstack(parts, format="csr"), largest)
 
 
-def entries_of(y_BC: Tensor, largest: int | None, first: int = 0) -> Entries:
-    """The entries that are not 0, of each text the `largest`; the first column is entry `first`."""
+def csr_of(y_BC: Tensor, largest: int | None) -> sparse.csr_matrix:
+    """The weights that are not 0, of each text the `largest`, if given."""
     text, entry = y_BC.nonzero(as_tuple=True)
-    found = y_BC[text, entry], text, entry + first
-    y_E, text_E, entry_E = (values.cpu().numpy() for values in found)
-    return largest_entries(y_E, text_E, entry_E, largest)
+    y_E, text_E, entry_E = (found.cpu().numpy() for found in (y_BC[text, entry], text, entry))
+    return _largest(sparse.csr_matrix((y_E, (text_E, entry_E)), tuple(y_BC.shape)), largest)
 
 
-def largest_entries(
-    y_E: NDArray[np.float32],
-    text_E: NDArray[np.int64],
-    entry_E: NDArray[np.int64],
-    count: int | None,
-) -> Entries:
-    """Of each text the `count` largest, by weight and entry; all of them where `count` is None."""
+def _largest(y_BC: sparse.csr_matrix, count: int | None) -> sparse.csr_matrix:
     if count is None:
-        return y_E, text_E, entry_E
-    order_E = np.lexsort((entry_E, -y_E, text_E))
-    first_E = np.searchsorted(text_E[order_E], text_E[order_E])  # of the same text
-    kept_E = order_E[np.arange(len(order_E)) - first_E < count]
-    return y_E[kept_E], text_E[kept_E], entry_E[kept_E]
+        return y_BC
+    found = y_BC.tocoo()
+    order_E = np.lexsort((found.col, -found.data, found.row))
+    text_E = found.row[order_E]
+    kept_E = order_E[np.arange(len(order_E)) - np.searchsorted(text_E, text_E) < count]
+    places = found.row[kept_E], found.col[kept_E]
+    return sparse.csr_matrix((found.data[kept_E], places), y_BC.shape)
 
 
 def packed(hidden_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,16 +181,14 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) 
 def _differentiate(ctx: Any, grad_BV: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     y_BV, place_BV, start_P, hidden_TD, weight_VD = ctx.saved_tensors
     asked = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
-    hidden, weight = head_backward(
+    gradients = head_backward(
         grad_BV, y_BV, place_BV, start_P, hidden_TD, weight_VD, ctx.scale, asked
     )
-    return (
-        hidden.to(hidden_TD.dtype) if asked[0] else None,
-        None,
-        weight.to(weight_VD.dtype) if asked[1] else None,
-        None,
-        None,
+    hidden, weight = (
+        gradient.to(tensor.dtype) if wanted else None
+        for gradient, tensor, wanted in zip(gradients, (hidden_TD, weight_VD), asked, strict=True)
     )
+    return hidden, None, weight, None, None
 
 
 head.register_autograd(_differentiate, setup_context=_remember)

@@ -1,6 +1,7 @@
 """The sparse head's kernels on the CPU: matrix products by torch, what is ragged by numba.
 
-Shapes: see sparse_head.py.
+Those of other devices take and give the same; sums are accumulated in fp32. Shapes: see
+sparse_head.py.
 """
 
 import numba
@@ -15,7 +16,7 @@ CHUNK = 2048  # vocabulary entries whose logits are made at once
 
 
 def maxima(hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor) -> tuple[Tensor, Tensor]:
-    """See `Kernels`."""
+    """Largest logit of every text, [B, C] fp32 (-inf without tokens), and where, int16."""
     logits_TC = (hidden_TD @ weight_CD.T).float()
     shape = len(start_P) - 1, len(weight_CD)
     largest_BC, place_BC = torch.empty(shape), torch.empty(shape, dtype=torch.int16)
@@ -27,17 +28,16 @@ def maxima(hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor) -> tuple[Tenso
 def add_hidden_gradient(
     total_TD: Tensor, grad_BC: Tensor, place_BC: Tensor, start_P: Tensor, weight_CD: Tensor
 ) -> None:
-    """See `Kernels`."""
+    """Add a chunk's gradient of the hidden states to `total_TD` (fp32)."""
     tensors = total_TD, grad_BC, place_BC, start_P, weight_CD.float()
     threads.as_torch_has()
-    arguments = [numba.get_num_threads(), *(tensor.numpy() for tensor in tensors)]
-    _add_hidden_gradient(*arguments)
+    _add_hidden_gradient(numba.get_num_threads(), *(tensor.numpy() for tensor in tensors))
 
 
 def weight_gradient(
     grad_BC: Tensor, place_BC: Tensor, start_P: Tensor, hidden_TD: Tensor
 ) -> Tensor:
-    """See `Kernels`."""
+    """A chunk's gradient of the weight, [C, D] fp32."""
     total_CD = torch.zeros(grad_BC.shape[1], hidden_TD.shape[1])
     arrays = grad_BC, place_BC, start_P, hidden_TD.float()
     threads.as_torch_has()

@@ -43,7 +43,7 @@ def _tiles(*shapes: tuple[int, int, int, int, int]) -> list[triton.Config]:
 
 
 def maxima(hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor) -> tuple[Tensor, Tensor]:
-    """See `Kernels`."""
+    """As in sparse_head_cpu.py."""
     (tokens, width), shape = hidden_TD.shape, (len(start_P) - 1, len(weight_CD))
     packed_BC = hidden_TD.new_full(shape, NOTHING, dtype=torch.int64)
     tensors = hidden_TD, _texts(start_P, tokens), start_P, weight_CD, packed_BC
@@ -66,7 +66,7 @@ def maxima(hidden_TD: Tensor, start_P: Tensor, weight_CD: Tensor) -> tuple[Tenso
 def add_hidden_gradient(
     total_TD: Tensor, grad_BC: Tensor, place_BC: Tensor, start_P: Tensor, weight_CD: Tensor
 ) -> None:
-    """See `Kernels`.
+    """As in sparse_head_cpu.py.
 
     Like autocast, the product for many entries takes gradients in the weight's type, and brings a
     weight that is not a number to every token.
@@ -117,7 +117,7 @@ def add_by_rows(
 def weight_gradient(
     grad_BC: Tensor, place_BC: Tensor, start_P: Tensor, hidden_TD: Tensor
 ) -> Tensor:
-    """See `Kernels`."""
+    """As in sparse_head_cpu.py."""
     (texts, entries), width = grad_BC.shape, hidden_TD.shape[1]
     total_CD = torch.empty(entries, width, device=grad_BC.device)
     grid = triton.cdiv(entries, 16), triton.cdiv(width, 256)

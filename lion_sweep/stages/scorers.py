@@ -16,7 +16,8 @@ from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.teacher import Encoder, encoder_source, mentioned
+from lion_sweep.data.teacher import BATCH_TOKENS, Mentioned, embed, encoder_source, mentioned
+from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
 from lion_sweep.stages.tokens import Tokenise
 from lion_sweep.stages.workshop import Workshop
@@ -82,22 +83,24 @@ class BiEncoder(Scorer):
         )
         return cls(Pretrained.weights(source, shop.digests), queries, passages)
 
-    def _ready(self, shop: Workshop) -> Encoder:
-        """With its tokens read and its prices known; no weights are loaded."""
-        weights, caches, length = self.weights, (self.queries, self.passages), self.queries.length
-        queries, passages = (cache.cut(length).read(shop) for cache in caches)
-        meter = Meter.of_teacher(weights.config(), length)
-        return Encoder(weights.source, queries, passages, meter, weights.revision)
+    def _asked(self, groups: Groups, shop: Workshop) -> tuple[Mentioned, list[Tokens], Meter]:
+        """Queries and documents of the groups, the tokens of all, and what reading them costs."""
+        tokens = [cache.cut(cache.length).read(shop) for cache in (self.queries, self.passages)]
+        meter = Meter.of_teacher(self.weights.config(), self.queries.length)
+        return mentioned(groups), tokens, meter
 
     def planned(self, groups: Groups, shop: Workshop) -> Spending:
         """Every text that the groups speak of, once."""
-        return self._ready(shop).planned(groups)
+        (queries, documents), tokens, meter = self._asked(groups, shop)
+        query_N, document_N = (np.diff(cached.start_N) for cached in tokens)
+        asked = meter.texts(query_N[queries], BATCH_TOKENS)
+        return asked + meter.texts(document_N[documents], BATCH_TOKENS)
 
     def scores(self, groups: Groups, shop: Workshop) -> tuple[Scores, Spending]:
         """Of a missing negative, the positive's."""
-        encoder, (queries, documents) = self._ready(shop), mentioned(groups)
-        asked = [encoder.queries.subset(queries), encoder.passages.subset(documents)]
-        (query_ND, document_ND), spent = encoder.embed(asked, shop.progress.step)
+        (queries, documents), tokens, meter = self._asked(groups, shop)
+        asked = [tokens[0].subset(queries), tokens[1].subset(documents)]
+        (query_ND, document_ND), spent = embed(self.weights, asked, meter, shop.progress.step)
         query_PD = query_ND[np.searchsorted(queries, groups.query_P)]
 
         def cosine(rows_P: NDArray[np.int32]) -> NDArray[np.float32]:

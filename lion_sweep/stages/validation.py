@@ -39,7 +39,7 @@ def validate(config: Config) -> None:
     proxy, model = config.ladder is LadderName.proxy, config.model
     require(
         bool(model.backbone) or (model.proxy if proxy else model.full) is not None,
-        f"model={model.name} says nothing of ladder={config.ladder.value}: choose another ladder, "
+        f"model={model.name} says nothing of ladder={config.ladder}: choose another ladder, "
         "or set model.backbone to a Hugging Face id or a folder.",
     )
 

@@ -9,9 +9,8 @@ import pytest
 
 from launch import slurm
 from launch.commands import _tasks
-from launch.queue import JobState
-from launch.records import Submission
-from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED
+from launch.queue import standing
+from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED, Submission
 from lion_sweep.cell.tasks import ADAPT, Task, tasks_of
 from lion_sweep.config import Config
 
@@ -66,7 +65,7 @@ def test_what_waits_for_a_failed_job_names_that_one(
     states = {}
     for task in tasks:
         job = f"7_{len(states)}"
-        states[job] = JobState(failed.get(task.label, "CANCELLED"))
+        states[job] = standing(failed.get(task.label, "CANCELLED"))
         Submission("token", slurm.NAME, job).write(task.folder)
     monkeypatch.setattr(slurm.queue, "job_states", lambda jobs: states)
     found = {status.task.label: (status.state, status.reason) for status in slurm.survey(tasks)}

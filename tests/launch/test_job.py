@@ -12,7 +12,7 @@ import torch
 
 from launch import job
 from launch.job import Job
-from launch.records import Submission
+from launch.status import Submission
 from lion_sweep.cell import work
 from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.errors import Interrupted, Superseded, UserError

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,12 @@ from submitit.core.utils import FailedJobError
 
 from launch import local, slurm, status
 from launch.job import Job
-from launch.queue import JobState, SlurmError
-from launch.records import Submission, read_submission
+from launch.queue import SlurmError, standing
+from launch.status import Submission, read_submission
 from lion_sweep.cell.attempts import Attempt
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.tasks import Task, tasks_of
-from lion_sweep.config import Config
+from lion_sweep.config import Config, changed
 from lion_sweep.files import write_json
 from lion_sweep.stages import engine
 
@@ -36,7 +37,7 @@ class Scheduler:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.arrays: list[tuple[dict[str, Any], dict[str, Job]]] = []
-        self.states: dict[str, JobState] = {}
+        self.states: dict[str, status.Standing] = {}
         self.rehearsed, self.cancelled, self.refusals = 0, [], 0
         monkeypatch.setattr(slurm, "_executor", lambda root, parameters: self.executor(parameters))
         monkeypatch.setattr(slurm, "rehearse", self.rehearse)
@@ -88,8 +89,7 @@ def test_every_task_is_submitted_once_after_what_it_needs(
 ) -> None:
     finish(tasks[0])  # the adaptation
     assert tasks[0].label == "adapt 1b"
-    launcher = slurm.SlurmLauncher(tasks[0].config.site)
-    assert launcher(tasks) == 0
+    assert slurm.launch(tasks) == 0
     job_of: dict[str, str] = {}
     by_folder = {task.folder: task for task in tasks}
     for parameters, jobs in scheduler.arrays:
@@ -115,8 +115,8 @@ def test_every_task_is_submitted_once_after_what_it_needs(
     assert sorted(len(jobs) for _, jobs in scheduler.arrays) == [1, 1, 1, 1, 1, 2, 2]
     assert scheduler.rehearsed == 1  # they all ask for the same
 
-    scheduler.states = {job: JobState("PENDING") for job in job_of.values()}
-    assert launcher(tasks) == 77  # all are there: it follows
+    scheduler.states = {job: standing("PENDING") for job in job_of.values()}
+    assert slurm.launch(tasks) == 77  # all are there: it follows
     assert len(scheduler.arrays) == 7
 
 
@@ -142,11 +142,11 @@ def test_what_a_command_given_again_submits(
         if name != "new":
             Submission("token", "slurm", f"9_{number}").write(tasks[name].folder)
         if state:
-            scheduler.states[f"9_{number}"] = JobState(state)
+            scheduler.states[f"9_{number}"] = standing(state)
     write_json(tasks["done"].folder / "result.json", {})
     Attempt.begin(tasks["broken"].folder, "9_5", 9).end(MemoryError())
     Attempt.begin(tasks["large"].folder, "9_4", 9).end(MemoryError())
-    assert slurm.SlurmLauncher(config.site)([*tasks.values()]) == 0
+    assert slurm.launch([*tasks.values()]) == 0
     asked = {
         job.folder.name: parameters
         for parameters, jobs in scheduler.arrays
@@ -166,14 +166,13 @@ def test_what_a_command_given_again_submits(
 def test_sbatch_that_fails_is_asked_again_and_what_it_took_withdrawn(
     scheduler: Scheduler, tasks: list[Task]
 ) -> None:
-    launcher = slurm.SlurmLauncher(tasks[0].config.site)
     scheduler.refusals = slurm.SUBMIT_TRIES - 1
-    assert launcher(tasks[:1]) == 0
+    assert slurm.launch(tasks[:1]) == 0
     assert len(scheduler.arrays) == 1
     assert len(scheduler.cancelled) == slurm.SUBMIT_TRIES - 1
     scheduler.refusals = slurm.SUBMIT_TRIES
     with pytest.raises(SlurmError, match=r"sbatch refused teacher bm25: socket timed out"):
-        launcher([task for task in tasks if task.kind == "teacher"])
+        slurm.launch([task for task in tasks if task.kind == "teacher"])
     assert scheduler.refusals == 0
 
 
@@ -184,7 +183,7 @@ def test_a_submission_that_was_cut_off_is_withdrawn_and_made_again(
     left = [["5"], ["5"], []]
     asked: list[str] = []
     monkeypatch.setattr(slurm.queue, "jobs_named", lambda name: asked.append(name) or left.pop(0))
-    assert slurm.SlurmLauncher(tasks[0].config.site)(tasks[:1]) == 0
+    assert slurm.launch(tasks[:1]) == 0
     assert set(asked) == {"lion_sweep-cut"} and left == []  # it waited until they were gone
     assert scheduler.cancelled == [["5"]]
     record = read_submission(tasks[0].folder)
@@ -200,7 +199,6 @@ def make_folder(task: Task) -> Path:
 @pytest.mark.parametrize(("parallel", "most"), [(1, 1), (2, 2), (9, 4)])
 @pytest.mark.parametrize("failing", ["", "train 1b-dense-kd"])
 def test_processes_of_one_machine_start_in_order(
-    compose_cell: Compose,
     tasks: list[Task],
     monkeypatch: pytest.MonkeyPatch,
     parallel: int,
@@ -235,10 +233,11 @@ def test_processes_of_one_machine_start_in_order(
             finish(task)
         return True
 
-    launcher = local.LocalLauncher(compose_cell(f"site.parallel={parallel}").site)
-    monkeypatch.setattr(launcher, "_start", start)
+    config = changed(tasks[0].config, {"site.parallel": parallel})
+    tasks[0] = replace(tasks[0], config=config)
+    monkeypatch.setattr(local, "_start", start)
     monkeypatch.setattr(local.time, "sleep", lambda _: None)
-    code = launcher(tasks)
+    code = local.launch(tasks)
     labels = [task.label for task in tasks]
     lost = [label for label in labels if failing and label.endswith(("kd", "kd 1/2", "kd 2/2"))]
     assert sorted(started) == sorted(set(labels) - set(lost) | ({failing} if failing else set()))

@@ -13,8 +13,8 @@ import pytest
 from hydra import initialize_config_dir
 
 from launch import commands, local, slurm, status
-from launch.queue import JobState
-from launch.records import Submission, job_log
+from launch.queue import standing
+from launch.status import Submission, job_log
 from lion_sweep import config as configuration
 from lion_sweep.cell.attempts import Attempt
 from lion_sweep.cell.tasks import ADAPT, CELL, Task
@@ -137,7 +137,7 @@ def ended(task: Task, job: str, *errors: BaseException | None) -> None:
 
 def told(monkeypatch: pytest.MonkeyPatch, **states: str) -> None:
     """SLURM's answer, as STATE|REASON by job."""
-    rows = {job: JobState(*state.split("|"), nodes="n1") for job, state in states.items()}
+    rows = {job: standing(*state.split("|"), nodes="n1") for job, state in states.items()}
     monkeypatch.setattr(slurm.queue, "job_states", lambda jobs: {*jobs} and rows)
 
 
