@@ -28,9 +28,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "model.proxy.heads": ("2", "backbone"),
     "model.proxy.key_value_heads": ("2", "backbone"),
     "model.proxy.tied": ("false", "backbone"),
-    "model.epochs.cl": ("2", NOTHING),
-    "model.epochs.kd": ("2", NOTHING),
-    "model.epochs.clkd": ("2", NOTHING),
+    "model.epochs": (["model.epochs.clkd=2"], NOTHING),
     "paradigm.name": ("sparse", NOTHING),  # another one is another paradigm: the dense cell
     "paradigm.title": ("Other", NOTHING),
     "paradigm.encoder": (["paradigm.encoder.threshold=1.5"], "encode untrained passages twin"),
@@ -60,12 +58,8 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "recipe.lengths.passage": ("11", "train"),
     "recipe.evaluation_query_length": ("8", "query tokens"),
     "recipe.evaluation_passage_length": ("32", "encode untrained passages twin"),
-    "recipe.batch_size.cl": ("4", NOTHING),
-    "recipe.batch_size.kd": ("4", NOTHING),
-    "recipe.batch_size.clkd": ("4", NOTHING),  # the tiny cell says loss.batch_size
-    "recipe.negatives.cl": ("2", NOTHING),
-    "recipe.negatives.kd": ("2", NOTHING),
-    "recipe.negatives.clkd": ("2", "train"),
+    "recipe.batch_size": (["recipe.batch_size.clkd=4"], NOTHING),  # loss.batch_size is said
+    "recipe.negatives": (["recipe.negatives.clkd=2"], "train"),
     "recipe.negative_depth": ("20", "negatives"),
     "recipe.learning_rate": ("1e-3", "train"),
     "recipe.embedding_rate": ("1e-3", "train"),
@@ -175,6 +169,7 @@ MORE: list[tuple[list[str], dict[str, tuple[str | list[str], str]]]] = [
             "recipe.dense.teacher_scale": ("1.0", "train"),
             "engine.kinds": (["engine.kinds.dense.half=true"], "search untrained twin"),
             "evaluation.kept_terms": ("9", NOTHING),
+            "recipe.negatives": (["recipe.negatives.clkd=2"], NOTHING),  # another loss's
             "recipe.sparse.threshold": ("1.0", NOTHING),
             "recipe.sparse.flops_ramp": ("0.9", NOTHING),
             "recipe.lora.rank": ("2", "adapt"),

@@ -16,7 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from lion_sweep.config.schema import AXES, Config
 from lion_sweep.config.section import frozen, plain, sections
@@ -171,13 +175,17 @@ def config_folder() -> Path:
 def resolve(composed: DictConfig) -> Config:
     """A typed `Config` with every interpolation resolved.
 
-    Raises `UserError` for a missing value, and for a key of no section's declaration.
+    Raises `UserError` for a missing value, of its own or another key's, and for a key of no
+    section's declaration.
     """
     try:
         config = OmegaConf.to_object(composed)
     except MissingMandatoryValue as error:
         key = error.full_key
         raise UserError(f"{key} has no value: give it one with {key}=VALUE.") from None
+    except InterpolationKeyError as error:
+        key, reason = error.full_key, str(error).splitlines()[0]
+        raise UserError(f"{key} is taken from elsewhere: {reason}: say {key}=VALUE.") from None
     assert isinstance(config, Config)
     for path, section in sections(config):
         declared = {field.name for field in fields(section)}  # type: ignore[arg-type]

@@ -15,15 +15,6 @@ Normalize = StrEnum("Normalize", ["tokens", "mean"])
 
 
 @dataclass
-class PerLoss(Section):
-    """A number that differs between the losses."""
-
-    cl: int = MISSING
-    kd: int = MISSING
-    clkd: int = MISSING
-
-
-@dataclass
 class Lengths(Section):
     """Tokens kept of each text in training."""
 
@@ -99,8 +90,8 @@ class Recipe(Section):
     lengths: Lengths = MISSING
     evaluation_query_length: int = MISSING
     evaluation_passage_length: int = MISSING
-    batch_size: PerLoss = MISSING
-    negatives: PerLoss = MISSING
+    batch_size: dict[str, int] = MISSING  # by loss, as are
+    negatives: dict[str, int] = MISSING
     negative_depth: int = MISSING
     micro_batch_tokens: int = MISSING
     gradient_cache: When = MISSING

@@ -12,7 +12,7 @@ from hydra.utils import get_class
 from omegaconf import MISSING
 
 from lion_sweep.config.data import Data, Evaluation
-from lion_sweep.config.recipe import PerLoss, Recipe
+from lion_sweep.config.recipe import Recipe
 from lion_sweep.config.section import Section, class_behind, positive, require
 from lion_sweep.config.site import Resources, Site
 from lion_sweep.errors import UserError
@@ -71,7 +71,7 @@ class Model(Section):
     full: str | None = None
     full_shape: FullShape | None = None
     proxy: ProxyShape | None = None
-    epochs: PerLoss = MISSING
+    epochs: dict[str, int] = MISSING  # by loss
 
 
 @dataclass

@@ -53,6 +53,14 @@ def test_epochs_are_the_study_s(
     assert compose_cell("budget=epochs", f"model={model}", f"loss={loss}").budget.epochs == epochs
 
 
+def test_another_loss_has_the_epochs_that_somebody_gives_it(compose_cell: Compose) -> None:
+    mine = ["budget=epochs", "loss.name=mine"]
+    with pytest.raises(UserError, match=r"epochs\.mine' not found: say budget.epochs=VALUE"):
+        compose_cell(*mine)
+    assert compose_cell(*mine, "+model.epochs.mine=4").budget.epochs == 4
+    assert compose_cell(*mine, "budget.epochs=2").budget.epochs == 2
+
+
 def test_every_group_is_in_the_schema() -> None:
     assert {group for group, _ in OPTIONS} <= {entry.name for entry in fields(Config)}
 
