@@ -1,6 +1,6 @@
-"""Java and Anserini: whether they are here, indexing by a process of its own, Lucene's classes.
+"""Java and Anserini: whether they are here, indexing by a process of its own, Lucene's search.
 
-Shapes: N documents.
+Shapes: M hits of one query.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from lion_sweep.search.base import Engine, Where
+import numpy as np
 
+from lion_sweep.search.base import Engine, Where
+from lion_sweep.search.runs import Ranked
+
+CONTENTS, ID = "contents", "id"  # fields of Anserini's indexes
 _OLDEST_JAVA = 21  # Anserini's jar has class files of version 65
 
 
@@ -94,6 +98,35 @@ def java_class() -> Callable[[str], Any]:
     return autoclass
 
 
+class Searcher:
+    """Lucene's search in an index that Anserini wrote of documents with these ids, ascending."""
+
+    def __init__(self, index: Path, document_ids: Sequence[str], similarity: Any) -> None:
+        java = java_class()
+        store = java("org.apache.lucene.store.FSDirectory").open(
+            java("java.nio.file.Paths").get(str(index))
+        )
+        self.reader = java("org.apache.lucene.index.DirectoryReader").open(store)
+        self._searcher = java("org.apache.lucene.search.IndexSearcher")(self.reader.getContext())
+        self._searcher.setSimilarity(similarity)
+        fields = java("org.apache.lucene.search.SortField")
+        by_id = fields(ID, java("org.apache.lucene.search.SortField$Type").STRING_VAL)
+        self._order = java("org.apache.lucene.search.Sort")(fields.FIELD_SCORE, by_id)
+        self._queries = java("io.anserini.search.query.BagOfWordsQueryGenerator")()
+        numbers = {document_id: number for number, document_id in enumerate(document_ids)}
+        stored = self.reader.storedFields()
+        # The place among the ids of a document that has another number in Lucene.
+        self._number = functools.cache(lambda document: numbers[stored.document(document).get(ID)])
+
+    def hits(self, k: int, *asked: Any) -> Ranked:
+        """The k best documents for Java's map of terms to weights, or an analyser and a text."""
+        query = self._queries.buildQuery(CONTENTS, *asked)
+        # Lucene breaks ties by id itself, so that none is cut off at the k-th place.
+        hits = self._searcher.search(query, k, self._order, True).scoreDocs
+        documents_M = np.array([self._number(hit.doc) for hit in hits], dtype=np.int64)
+        return documents_M, np.array([hit.score for hit in hits], dtype=np.float32)
+
+
 class LuceneIndex(Engine):
     """Base of the engines whose index Anserini writes to a folder, in place of one already there.
 
@@ -101,10 +134,7 @@ class LuceneIndex(Engine):
     is not available or indexing failed.
     """
 
-    @classmethod
-    def missing(cls) -> str:
-        """Java and Anserini."""
-        return missing()
+    missing = staticmethod(missing)
 
     @classmethod
     def over(

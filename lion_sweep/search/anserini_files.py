@@ -14,11 +14,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from scipy import sparse
 
-from lion_sweep.search.encoded import Encoded, as_json, from_json, weights_of
+from lion_sweep.search.encoded import Encoded, Row, as_json, weights_of
 from lion_sweep.search.encoding import Vectors
 
 DOCUMENTS, FILE = "documents", "documents.jsonl"
@@ -87,24 +86,21 @@ def write(encoded: Encoded, folder: Path, depth: int) -> str:
     return (_SPARSE if encoded.is_sparse else _DENSE).format(depth=depth)
 
 
-def read(folder: Path, terms: int | None) -> Encoded:
-    """Read what `write` wrote; `terms` is V of sparse vectors, None of dense ones."""
-    integers = terms is not None
+def read(folder: Path, is_sparse: bool) -> tuple[Iterator[Row], Iterator[Row]]:
+    """The documents and queries that `write` wrote."""
 
-    def rows(path: Path, key: str) -> Iterator[tuple[str, Any]]:
+    def rows(path: Path, key: str) -> Iterator[Row]:
         with path.open(encoding="utf-8") as lines:
             for line in map(json.loads, lines):
                 yield line[key], line["vector"]
 
-    def topics() -> Iterator[tuple[str, dict[str, int]]]:
+    def topics() -> Iterator[Row]:
         with (folder / TSV).open(encoding="utf-8") as lines:
             for line in lines:
                 query_id, _, text = line.partition("\t")
-                yield query_id, Counter(text.split())
+                yield query_id, dict(Counter(text.split()))
 
-    documents = rows(folder / DOCUMENTS / FILE, "id" if integers else "docid")
-    queries = topics() if integers else rows(folder / JSONL, "qid")
-    return Encoded(
-        *from_json(documents, terms, integers=integers),
-        *from_json(queries, terms, integers=integers),
-    )
+    documents = folder / DOCUMENTS / FILE
+    if is_sparse:
+        return rows(documents, "id"), topics()
+    return rows(documents, "docid"), rows(folder / JSONL, "qid")

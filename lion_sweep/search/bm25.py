@@ -12,9 +12,8 @@ import bm25s
 import numpy as np
 import Stemmer
 
-from lion_sweep.search.base import Engine
+from lion_sweep.search.base import Engine, best, check_queries, sorted_documents
 from lion_sweep.search.runs import Run
-from lion_sweep.search.topk import best, check_queries, sorted_documents
 
 # bm25s sets its logger to DEBUG when imported.
 logging.getLogger("bm25s").setLevel(logging.WARNING)

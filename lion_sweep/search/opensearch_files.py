@@ -21,7 +21,7 @@ import numpy as np
 
 from lion_sweep.errors import UserError
 from lion_sweep.files import write_json
-from lion_sweep.search.encoded import Encoded, as_json, from_json
+from lion_sweep.search.encoded import Encoded, Row, as_json
 
 MAPPING, DOCUMENTS = "mapping.json", "documents.ndjson"
 QUERIES, QUERY_IDS = "queries.ndjson", "query_ids.txt"
@@ -99,23 +99,20 @@ def _mapping(encoded: Encoded) -> dict[str, Any]:
     return {"settings": {"index": settings}, "mappings": {"properties": properties}}
 
 
-def read(folder: Path, terms: int | None) -> Encoded:
-    """Read what `write` wrote; `terms` is V of sparse vectors, None of dense ones."""
+def read(folder: Path, is_sparse: bool) -> tuple[Iterator[Row], Iterator[Row]]:
+    """The documents and queries that `write` wrote."""
 
     def every_second(name: str) -> Iterator[dict[str, Any]]:
         with (folder / name).open(encoding="utf-8") as lines:
             yield from map(json.loads, islice(lines, 1, None, 2))
 
-    def queries() -> Iterator[tuple[str, Any]]:
+    def queries() -> Iterator[Row]:
         query_ids = (folder / QUERY_IDS).read_text(encoding="utf-8").splitlines()
         for query_id, line in zip(query_ids, every_second(QUERIES), strict=True):
             ((_, of_field),) = line["query"].items()
-            yield query_id, of_field["vector"]["vector" if terms is None else "query_tokens"]
+            yield query_id, of_field["vector"]["query_tokens" if is_sparse else "vector"]
 
-    documents = ((line["id"], line["vector"]) for line in every_second(DOCUMENTS))
-    return Encoded(
-        *from_json(documents, terms, integers=False), *from_json(queries(), terms, integers=False)
-    )
+    return ((line["id"], line["vector"]) for line in every_second(DOCUMENTS)), queries()
 
 
 def as_stored(encoded: Encoded) -> Encoded:

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from lion_sweep.files import written
 
-Hits = list[tuple[str, float]]
-"""(document id, score) pairs, best first."""
-
+Hits = list[tuple[str, float]]  # (document id, score) pairs, best first
+Ranked = tuple[NDArray[np.integer], NDArray[np.floating]]  # documents' numbers and scores, [M] each
 NO_HIT = -1
 
 
@@ -44,12 +43,9 @@ class Run:
 
     @classmethod
     def stacked(
-        cls,
-        query_ids: Sequence[str],
-        document_ids: Sequence[str],
-        rows: Sequence[tuple[NDArray[np.integer[Any]], NDArray[np.floating[Any]]]],
+        cls, query_ids: Sequence[str], document_ids: Sequence[str], rows: Sequence[Ranked]
     ) -> Run:
-        """Build from (document numbers, scores) of every query, each best first."""
+        """Build from the hits of every query, each best first."""
         width = max((len(documents_M) for documents_M, _ in rows), default=0)
         dtype = np.result_type(np.float32, *(scores_M.dtype for _, scores_M in rows))
         documents_QK = np.full((len(rows), width), NO_HIT, dtype=np.int32)

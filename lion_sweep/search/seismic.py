@@ -21,10 +21,16 @@ import numpy as np
 from scipy import sparse
 
 from lion_sweep.config.section import require, share
-from lion_sweep.search.base import Engine, Where
+from lion_sweep.search.base import (
+    Engine,
+    Where,
+    agreement,
+    best,
+    check_queries,
+    sorted_documents,
+)
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import SparseIndex, non_negative_csr, postings_stats
-from lion_sweep.search.topk import agreement, best, check_queries, sorted_documents
 
 _MAX_FRACTION = 6.0  # longest list over n_postings: what Seismic's guide takes for MS MARCO
 _SAMPLE = 100  # queries that exact search answers too
@@ -48,11 +54,11 @@ class SeismicIndex(Engine):
     """Clustered inverted index that skips what promises little: fast, and misses hits.
 
     The hits it finds get their exact inner products, as `SparseIndex` has them, and are ordered
-    by these. Of a sample of queries it is told how many of the exact hits were found. Vectors are
-    those of `SparseIndex`, with a term in one of them.
+    by these. `stats` tells which share of the exact hits was found, averaged over a hundred queries
+    of the last search. Vectors are those of `SparseIndex`, with a term in one of them.
 
     The settings are those of conf/engine/seismic.yaml; what a summary leaves out can only be found
-    with heap_factor 0. The index is written to `file` for its size to be known, and does not stay.
+    with heap_factor 0. It is written to `folder` for its size to be known, and does not stay.
     """
 
     @classmethod
@@ -74,14 +80,14 @@ class SeismicIndex(Engine):
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
     ) -> SeismicIndex:
-        """Its size is that of a file in the folder."""
-        return cls(document_ids, documents, where.folder / "index", **settings)
+        """In the folder."""
+        return cls(document_ids, documents, where.folder, **settings)
 
     def __init__(
         self,
         document_ids: Sequence[str],
         vectors_NV: sparse.csr_matrix,
-        file: Path,
+        folder: Path,
         *,
         n_postings: int,
         summary_energy: float,
@@ -115,16 +121,14 @@ class SeismicIndex(Engine):
                 max_fraction=_MAX_FRACTION,
             )
         documents, terms = self._vectors_NU.shape
-        stored, index_bytes = self._vectors_NU.nnz, self._bytes(file)
+        stored, index_bytes = self._vectors_NU.nnz, self._bytes(folder)
         self._stats = postings_stats(documents, terms, stored, index_bytes)
-        self._agreement: dict[str, float] = {}
 
-    def _bytes(self, file: Path) -> int:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        written = file.with_name(f"{file.name}.index.seismic")
+    def _bytes(self, folder: Path) -> int:
+        written = folder / "it.index.seismic"
         try:
             with _silenced():
-                self._index.save(str(file))
+                self._index.save(str(folder / "it"))
             return written.stat().st_size
         finally:
             written.unlink(missing_ok=True)
@@ -147,7 +151,7 @@ class SeismicIndex(Engine):
         exact = SparseIndex(self._ids, self._vectors_NU).search(
             [query_ids[row] for row in sample_S], queries_QU[sample_S], k
         )
-        self._agreement = agreement(run, exact)
+        self._stats |= agreement(run, exact)
         return run
 
     def _found(self, queries_QU: sparse.csr_matrix, k: int) -> list[list[int]]:
@@ -168,11 +172,3 @@ class SeismicIndex(Engine):
             for query, _, document in hits:
                 found_Q[int(query)].append(int(document))
         return found_Q
-
-    def stats(self) -> dict[str, float]:
-        """Return documents, terms (in use), postings, index_bytes (as a file), L0_documents.
-
-        After a search also agreement_10 and agreement: the shares of the exact top 10 and of the
-        exact top k that were found, averaged over a hundred queries of the last search, or all.
-        """
-        return self._stats | self._agreement

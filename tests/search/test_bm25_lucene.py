@@ -84,11 +84,12 @@ def long_texts() -> dict[str, str]:
     }
 
 
-def test_hits_and_order_are_pyserinis(long_texts: dict[str, str], tmp_path: Path) -> None:
+def test_hits_and_order_are_pyserinis(
+    long_texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = LuceneBM25Index(list(long_texts), list(long_texts.values()), tmp_path)
-    from lion_sweep.search.lucene import _searcher_class
-
-    _searcher_class()  # imports Pyserini in a way that needs no key
+    # Pyserini builds an OpenAI client when imported, which fails without a key.
+    monkeypatch.setenv("OPENAI_API_KEY", "unused")
     from pyserini.search.lucene import LuceneSearcher
 
     searcher = LuceneSearcher(str(tmp_path / "index"))
