@@ -6,15 +6,11 @@ compared as strings.
 Shapes: N documents, Q queries, K hits kept per query, M hits in a list.
 """
 
-from __future__ import annotations
-
 import json
-import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +40,7 @@ class Run:
     @classmethod
     def stacked(
         cls, query_ids: Sequence[str], document_ids: Sequence[str], rows: Sequence[Ranked]
-    ) -> Run:
+    ) -> "Run":
         """Build from the hits of every query, each best first."""
         width = max((len(documents_M) for documents_M, _ in rows), default=0)
         dtype = np.result_type(np.float32, *(scores_M.dtype for _, scores_M in rows))
@@ -54,31 +50,6 @@ class Run:
             documents_QK[row, : len(documents_M)] = documents_M
             scores_QK[row, : len(scores_M)] = scores_M
         return cls(list(query_ids), document_ids, documents_QK, scores_QK)
-
-    @classmethod
-    def of(cls, hits: Mapping[str, Iterable[tuple[str, float]]]) -> Run:
-        """Build from query id -> (document id, score) pairs in any order.
-
-        Raises `ValueError` where a document occurs twice for a query, or a score is not finite.
-        """
-        found: dict[str, dict[str, float]] = {}
-        for query_id, of_query in hits.items():
-            scores = found.setdefault(query_id, {})
-            for document_id, score in of_query:
-                if document_id in scores:
-                    raise ValueError(f"document {document_id} twice for query {query_id}")
-                if not math.isfinite(score):
-                    raise ValueError("a score is not finite")
-                scores[document_id] = score
-        document_ids = sorted(set(chain.from_iterable(found.values())))
-        number = {document_id: place for place, document_id in enumerate(document_ids)}
-        rows = []
-        for scores in found.values():
-            documents_M = np.array([number[document_id] for document_id in scores], dtype=np.int64)
-            scores_M = np.array(list(scores.values()), dtype=np.float64)
-            order_M = np.lexsort((documents_M, -scores_M))
-            rows.append((documents_M[order_M], scores_M[order_M]))
-        return cls.stacked(list(found), document_ids, rows)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -100,7 +71,7 @@ class Run:
         """Return query id -> hits."""
         return {query_id: self.hits(query_id) for query_id in self.query_ids}
 
-    def compacted(self) -> Run:
+    def compacted(self) -> "Run":
         """Return an equal run whose `document_ids` are its hits alone, without unused columns."""
         is_hit_N = np.zeros(len(self.document_ids) + 1, dtype=bool)
         is_hit_N[self.documents_QK] = True  # the place after the last document is that of NO_HIT
@@ -145,7 +116,7 @@ class Run:
             )
 
     @classmethod
-    def load(cls, path: Path) -> Run:
+    def load(cls, path: Path) -> "Run":
         """Read what `save` wrote."""
         with np.load(path) as arrays:
             return cls(

@@ -12,12 +12,11 @@ import pytest
 from scipy import sparse
 from support import TWIN_BUDGET, Shell, by_axes, command, results
 from transformers import AutoTokenizer
-from trec import read_trec
+from trec import read_trec, run_of
 
 from lion_sweep import vectors
 from lion_sweep.errors import UserError
 from lion_sweep.search import anserini, anserini_files
-from lion_sweep.search.runs import Run
 
 REASON = anserini.missing()
 needs_lucene = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
@@ -275,7 +274,7 @@ def test_files_that_hold_or_find_something_else_are_refused(
         with pytest.raises(UserError, match="the files hold other vectors"):
             vectors.main(words)
     with monkeypatch.context() as patch:
-        patch.setattr(vectors, "_of_queries", lambda run, ids: Run.of({}))
+        patch.setattr(vectors, "_of_queries", lambda run, ids: run_of({}))
         with pytest.raises(UserError, match="find other passages"):
             vectors.main([*words[:-1], "opensearch"])
     assert list(tmp_path.iterdir()) == []

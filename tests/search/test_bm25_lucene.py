@@ -7,6 +7,7 @@ import bm25s
 import numpy as np
 import pytest
 import real_collections
+from trec import run_of
 
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.search import anserini
@@ -117,7 +118,7 @@ def other_bm25(documents: dict[str, str], queries: dict[str, str]) -> Run:
         scores_N = index.get_scores_from_ids(index.get_tokens_ids(tokens(text)))
         top = np.argsort(-scores_N, kind="stable")[:1000]
         hits[query_id] = [(ids[row], float(scores_N[row])) for row in top if scores_N[row] > 0]
-    return Run.of(hits)
+    return run_of(hits)
 
 
 @real_collections.needed

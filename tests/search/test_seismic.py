@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 from support import searched
+from trec import run_of
 
-from lion_sweep.search.runs import Run
 from lion_sweep.search.seismic import SeismicIndex
 from lion_sweep.search.sparse import SparseIndex
 
@@ -49,7 +49,7 @@ def test_equal_to_exact_search_where_nothing_may_be_left_out(
         run = index.search(query_ids, queries_QV, k)
         assert run == exact.search(query_ids, queries_QV, k)  # scores to the last bit
         assert index.stats()["agreement_10"] == index.stats()["agreement"] == 1.0
-    assert index.search([], queries_QV[:0], 10) == Run.of({})
+    assert index.search([], queries_QV[:0], 10) == run_of({})
     stats, expected = index.stats(), exact.stats()
     for key in ("documents", "terms", "postings", "L0_documents"):
         assert stats[key] == expected[key]
