@@ -47,7 +47,7 @@ def test_negatives_are_the_hits_that_are_not_relevant() -> None:
     found = [row for row in groups.negative_PM[0].tolist() if row != MISSING]
     assert sorted(found) == [1, 3]
     index = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values()))
-    expected = index.scores(["parse date"], [["a", *(list(DOCUMENTS)[row] for row in found)]])[0]
+    expected = index.scores(["parse date"] * 3, ["a", *(list(DOCUMENTS)[row] for row in found)])
     scores = [groups.positive_score_P[0], *groups.negative_score_PM[0, : len(found)]]
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
