@@ -59,7 +59,7 @@ def test_no_positive_of_a_query_is_its_negative() -> None:
     assert groups.query_P.tolist() == [0, 0]
     assert groups.positive_P.tolist() == [0, 1]
     assert groups.negative_PM.tolist() == [[3, MISSING, MISSING]] * 2
-    found = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values())).scores(["parse date"], ["abd"])[0]
+    found = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values())).scores(["parse date"] * 3, "abd")
     np.testing.assert_allclose(groups.positive_score_P, found[:2], rtol=1e-6)
     np.testing.assert_allclose(groups.negative_score_PM[:, 0], found[2], rtol=1e-6)
 
