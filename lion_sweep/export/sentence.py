@@ -36,6 +36,19 @@ REQUIREMENTS = {
     "sentence-transformers": {"specifier": ">=6", "reason": "Older ones do not know its modules."},
     "transformers": {"specifier": ">=5.2", "reason": "Older ones ignore is_causal=false."},
 }
+USAGE = """\
+With sentence-transformers >= 6 and transformers >= 5.2:
+
+    from sentence_transformers import {kind}
+
+    model = {kind}("FOLDER")
+    queries = model.encode_query(["..."])
+    passages = model.encode_document(["..."])
+    scores = model.similarity(queries, passages)
+
+`encode` cuts texts where `encode_document` does. With lion_sweep:
+
+"""
 
 
 class SentenceTransformers(Form):
@@ -47,19 +60,7 @@ class SentenceTransformers(Form):
         super().__init__(cell, checkpoint)
         sparse = cell.config.paradigm.made_by.over_vocabulary
         self._kind = "SparseEncoder" if sparse else "SentenceTransformer"
-        self.usage = (
-            "With sentence-transformers >= 6 and transformers >= 5.2:",
-            "",
-            f"    from sentence_transformers import {self._kind}",
-            "",
-            f'    model = {self._kind}("FOLDER")',
-            '    queries = model.encode_query(["..."])',
-            '    passages = model.encode_document(["..."])',
-            "    scores = model.similarity(queries, passages)",
-            "",
-            "`encode` cuts texts where `encode_document` does. With lion_sweep:",
-            "",
-        )
+        self.usage = USAGE.format(kind=self._kind)
 
     def write(self, folder: Path) -> None:
         """Save the modules; raises `UserError` where stock modules cannot express the encoder."""
