@@ -3,8 +3,6 @@
 Shapes: M hits of one query.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import re

@@ -8,8 +8,6 @@ topics.jsonl                dense: {"qid", "vector": [...]}
 Shapes: N documents, V vocabulary, D dimensions.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -3,10 +3,8 @@
 Shapes: N documents, Q queries, B queries of one block, D dimensions, C candidates, K hits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,9 +32,7 @@ def _float32_rows(vectors: NDArray[np.floating], name: str) -> torch.Tensor:
 
 def _products(queries_BD: torch.Tensor, documents_ND: torch.Tensor) -> torch.Tensor:
     """Matrix product summed in float32, whatever the vectors are stored in."""
-    if documents_ND.dtype == torch.float32:
-        return queries_BD @ documents_ND.T
-    if documents_ND.device.type == "cuda":
+    if documents_ND.dtype == torch.float16 and documents_ND.device.type == "cuda":
         return torch.mm(queries_BD, documents_ND.T, out_dtype=torch.float32)
     return queries_BD.float() @ documents_ND.float().T
 
@@ -62,7 +58,7 @@ class DenseIndex(Engine):
     @classmethod
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
-    ) -> DenseIndex:
+    ) -> Self:
         """On the device where vectors and a search have room, on the CPU otherwise."""
         half = bool(settings.get("half"))
         device, why_not = device_for(documents.shape, where.device, half)

@@ -3,8 +3,6 @@
 Shapes: N documents, Q queries, V vocabulary, D dimensions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -39,7 +37,7 @@ class Encoded:
         index = (SparseIndex if self.is_sparse else DenseIndex)(self.document_ids, self.documents)
         return drop_self_hits(index.search(self.query_ids, self.queries, depth))
 
-    def with_terms(self) -> Encoded:
+    def with_terms(self) -> "Encoded":
         """The same without the sparse queries that have no term: engines refuse those."""
         if not self.is_sparse:
             return self

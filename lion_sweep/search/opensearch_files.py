@@ -8,8 +8,6 @@ query_ids.txt      ids of the queries, in the order of that file and of its resp
 Shapes: N documents, V vocabulary.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

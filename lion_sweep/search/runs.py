@@ -98,8 +98,6 @@ class Run:
             and np.array_equal(one.scores_QK, two.scores_QK)
         )
 
-    __hash__ = None  # type: ignore[assignment]
-
     def save(self, path: Path) -> None:
         """Write numbers, scores and the ids of queries and hits to one .npz, whole or not at all.
 

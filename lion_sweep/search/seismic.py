@@ -7,28 +7,19 @@ Shapes: N documents, Q queries, V vocabulary, U terms that a document has, M hit
 S queries of the sample.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
 
 from lion_sweep.config.section import require, share
-from lion_sweep.search.base import (
-    Engine,
-    Where,
-    agreement,
-    best,
-    check_queries,
-    sorted_documents,
-)
+from lion_sweep.search.base import Engine, Where, agreement, best, check_queries, sorted_documents
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import SparseIndex, non_negative_csr, postings_stats
 
@@ -79,7 +70,7 @@ class SeismicIndex(Engine):
     @classmethod
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
-    ) -> SeismicIndex:
+    ) -> Self:
         """In the folder."""
         return cls(document_ids, documents, where.folder, **settings)
 

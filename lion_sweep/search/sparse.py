@@ -9,8 +9,6 @@ Shapes: N documents, B blocks of them, V vocabulary, P postings, Q queries, T te
 K hits per query, C candidates held for one query.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
