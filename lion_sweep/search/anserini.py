@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from lion_sweep.search.base import Engine, Where
-from lion_sweep.search.runs import Ranked
+from lion_sweep.search.runs import Ranked, place_of
 
 CONTENTS, ID = "contents", "id"  # fields of Anserini's indexes
 _OLDEST_JAVA = 21  # Anserini's jar has class files of version 65
@@ -63,9 +63,9 @@ def missing() -> str:
 
 
 def index(collection: str, documents: Path, folder: Path, *options: str) -> None:
-    """Index a folder of documents, in Anserini's format `collection`, into one segment.
+    """Index documents, in Anserini's format `collection`, into one segment that replaces `folder`.
 
-    An index already in `folder` is replaced. Raises `RuntimeError` where Anserini fails.
+    Raises `RuntimeError` where Anserini fails.
     """
     # A killed process leaves a part of one, and perhaps a Java that still holds its lock.
     shutil.rmtree(folder, ignore_errors=True)
@@ -81,7 +81,6 @@ def index(collection: str, documents: Path, folder: Path, *options: str) -> None
 @functools.cache
 def java_class() -> Callable[[str], Any]:
     """Start Java in this process; returns what finds a class by its name."""
-    # Pyserini would start Java with a module that slim runtimes lack, so Java is started first.
     os.environ["JAVA_HOME"] = str(java_home())
     import jnius_config
 
@@ -101,9 +100,8 @@ class Searcher:
 
     def __init__(self, index: Path, document_ids: Sequence[str], similarity: Any) -> None:
         java = java_class()
-        store = java("org.apache.lucene.store.FSDirectory").open(
-            java("java.nio.file.Paths").get(str(index))
-        )
+        path = java("java.nio.file.Paths").get(str(index))
+        store = java("org.apache.lucene.store.FSDirectory").open(path)
         self.reader = java("org.apache.lucene.index.DirectoryReader").open(store)
         self._searcher = java("org.apache.lucene.search.IndexSearcher")(self.reader.getContext())
         self._searcher.setSimilarity(similarity)
@@ -111,10 +109,11 @@ class Searcher:
         by_id = fields(ID, java("org.apache.lucene.search.SortField$Type").STRING_VAL)
         self._order = java("org.apache.lucene.search.Sort")(fields.FIELD_SCORE, by_id)
         self._queries = java("io.anserini.search.query.BagOfWordsQueryGenerator")()
-        numbers = {document_id: number for number, document_id in enumerate(document_ids)}
         stored = self.reader.storedFields()
         # The place among the ids of a document that has another number in Lucene.
-        self._number = functools.cache(lambda document: numbers[stored.document(document).get(ID)])
+        self._number = functools.cache(
+            lambda document: place_of(stored.document(document).get(ID), document_ids)
+        )
 
     def hits(self, k: int, *asked: Any) -> Ranked:
         """The k best documents for Java's map of terms to weights, or an analyser and a text."""
@@ -138,7 +137,6 @@ class LuceneIndex(Engine):
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
     ) -> Self:
-        """In the folder."""
         return cls(document_ids, documents, where.folder / "lucene", **settings)  # type: ignore[call-arg]
 
 

@@ -53,8 +53,7 @@ class BM25Index(Engine):
         """Return the k documents of highest BM25 score above 0 for each query text."""
         check_queries(query_ids, len(texts), k)
         rows = []
-        for tokens in self._tokens(texts):
-            scores_N = self._scores_N(tokens)
+        for scores_N in map(self._scores_N, self._tokens(texts)):
             documents_M = np.flatnonzero(scores_N)
             rows.append(best(documents_M, scores_N[documents_M], k))
         return Run.stacked(query_ids, self._ids, rows)

@@ -49,19 +49,17 @@ class SeismicIndex(Engine):
     of the last search. Vectors are those of `SparseIndex`, with a term in one of them.
 
     The settings are those of conf/engine/seismic.yaml; what a summary leaves out can only be found
-    with heap_factor 0. It is written to `folder` for its size to be known, and does not stay.
+    with heap_factor 0. The index is written to `folder` for its size, and does not stay.
     """
 
     @classmethod
     def missing(cls) -> str:
-        """Its package."""
         if find_spec("seismic") is None:
             return "its package is not installed: pip install 'pyseismic-lsr>=0.5.4'"
         return ""
 
     @classmethod
     def check(cls, key: str, settings: Mapping[str, Any]) -> None:
-        """Counts and shares."""
         for name in ("n_postings", "query_cut"):
             require(settings[name] > 0, f"{key}.{name}={settings[name]} must be greater than 0.")
         for name in ("summary_energy", "heap_factor"):
@@ -71,7 +69,6 @@ class SeismicIndex(Engine):
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
     ) -> Self:
-        """In the folder."""
         return cls(document_ids, documents, where.folder, **settings)
 
     def __init__(
@@ -104,25 +101,19 @@ class SeismicIndex(Engine):
             self._vectors_NU.data,
             self._vectors_NU.indptr.astype(np.int64),
         )
-        with _silenced():
-            self._index: Any = seismic.SeismicIndexLV.build_from_dataset(
-                dataset,
-                n_postings=n_postings,
-                summary_energy=summary_energy,
-                max_fraction=_MAX_FRACTION,
-            )
-        documents, terms = self._vectors_NU.shape
-        stored, index_bytes = self._vectors_NU.nnz, self._bytes(folder)
-        self._stats = postings_stats(documents, terms, stored, index_bytes)
-
-    def _bytes(self, folder: Path) -> int:
-        written = folder / "it.index.seismic"
+        lists = {"n_postings": n_postings, "max_fraction": _MAX_FRACTION}
+        written = folder / "whole.index.seismic"
         try:
             with _silenced():
-                self._index.save(str(folder / "it"))
-            return written.stat().st_size
+                self._index: Any = seismic.SeismicIndexLV.build_from_dataset(
+                    dataset, summary_energy=summary_energy, **lists
+                )
+                self._index.save(str(folder / "whole"))
+            index_bytes = written.stat().st_size
         finally:
             written.unlink(missing_ok=True)
+        documents, terms = self._vectors_NU.shape
+        self._stats = postings_stats(documents, terms, self._vectors_NU.nnz, index_bytes)
 
     def search(self, query_ids: Sequence[str], vectors_QV: sparse.csr_matrix, k: int) -> Run:
         """Return k documents of high inner product above 0 for each query."""
@@ -130,9 +121,8 @@ class SeismicIndex(Engine):
         if vectors_QV.shape[1] != self._terms:
             raise ValueError(f"queries have {vectors_QV.shape[1]} terms, the index {self._terms}")
         queries_QU = non_negative_csr(vectors_QV)[:, self._used_U].astype(np.float32)
-        found_Q = self._found(queries_QU, k)
         rows = []
-        for row, found in enumerate(found_Q):
+        for row, found in enumerate(self._found(queries_QU, k)):
             documents_M = np.array(found, dtype=np.int64)
             # Seismic's own scores are those of weights in half precision.
             scores_M = self._vectors_NU[documents_M] @ queries_QU[row].toarray()[0]
