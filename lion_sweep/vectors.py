@@ -141,25 +141,20 @@ def export(
         facts["queries_without_terms"] = len(source.encoded.query_ids) - len(asked.query_ids)
         guide = form.write(asked, partial, config.evaluation.depth)
         if asked.is_sparse:
-            _write_terms(asked, cell.source, partial / TERMS)
+            used = np.union1d(asked.documents.indices, asked.queries.indices).tolist()
+            tokens = tokenizer_of(cell.source).convert_ids_to_tokens(used)
+            with (partial / TERMS).open("w", encoding="utf-8") as file:
+                for term, token in zip(used, tokens, strict=True):
+                    file.write(f"{term}\t{json.dumps(token, ensure_ascii=False)}\n")
         if not asked.matches(*form.read(partial, asked.is_sparse)):
             raise source.refused("hold other vectors")
-        facts |= (check_levels if levels else check_floats)(source, asked, partial)
+        facts |= check_levels(source, asked, partial) if levels else check_floats(source, asked)
         write_json(partial / FACTS, facts)
         (partial / README).write_text(readme(source, facts, guide), encoding="utf-8")
     return facts
 
 
-def _write_terms(encoded: Encoded, tokenizer: str, path: Path) -> None:
-    """A line for every term in use: its id, a tab, its token as JSON."""
-    used = np.union1d(encoded.documents.indices, encoded.queries.indices).tolist()
-    tokens = tokenizer_of(tokenizer).convert_ids_to_tokens(used)
-    with path.open("w", encoding="utf-8") as file:
-        for term, token in zip(used, tokens, strict=True):
-            file.write(f"{term}\t{json.dumps(token, ensure_ascii=False)}\n")
-
-
-def check_floats(source: Source, written: Encoded, folder: Path) -> dict[str, Any]:
+def check_floats(source: Source, written: Encoded) -> dict[str, Any]:
     """What floats find, beside the cell's run. `UserError` where they find another."""
     found = written.search(source.cell.config.evaluation.depth)
     if found != _of_queries(source.run, written.query_ids):
@@ -219,26 +214,25 @@ def readme(source: Source, facts: dict[str, Any], guide: str) -> str:
     """What the folder holds, how to index and search it, and what was checked."""
     evaluation = source.cell.config.evaluation
     query_length, passage_length = evaluation.lengths_of(source.collection.name)
-    parts = [
-        f"# {facts['cell']}: vectors for {facts['for']}",
+    text = (
+        f"# {facts['cell']}: vectors for {facts['for']}\n\n"
         f"{facts['paradigm'].capitalize()} vectors of {facts['documents']:,} passages and "
         f"{facts['queries']:,} queries of {facts['set']} (cut at {passage_length} and "
-        f"{query_length} tokens), by lion_sweep. Scores are dot products.",
-    ]
+        f"{query_length} tokens), by lion_sweep. Scores are dot products.\n\n"
+    )
     if source.cell.result["ladder"] == "proxy":
-        parts.append("**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**")
+        text += "**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**\n\n"
     if facts["queries_without_terms"]:
-        parts.append(f"{facts['queries_without_terms']} queries have no term and are left out.")
+        text += f"{facts['queries_without_terms']} queries have no term and are left out.\n\n"
     if source.encoded.is_sparse:
-        parts.append(f"Terms are token ids in decimal digits; {TERMS} has their tokens.")
+        text += f"Terms are token ids in decimal digits; {TERMS} has their tokens.\n\n"
     if "bits" in facts:
-        parts.append(
+        text += (
             f"Weights are integer levels of {facts['bits']} bits: a document's weight is its level "
             f"times {facts['document_scale']:.9g}, a query's its level times "
-            f"{facts['query_scale']:.9g}."
+            f"{facts['query_scale']:.9g}.\n\n"
         )
-    parts.append(f"{guide}\n{shown(facts)}")
-    return "\n\n".join(parts) + "\n"
+    return f"{text}{guide}\n{shown(facts)}\n"
 
 
 def shown(facts: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
@@ -22,23 +22,16 @@ SETTINGS = "config_sentence_transformers.json"
 PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": "sparse"}
 
 
-class _Backbone(nn.Module):
-    """The part of our backbones that encoding asks for."""
-
-    def __init__(self, model: nn.Module, config: Any) -> None:
-        super().__init__()
-        self.model, self.language_model = model, SimpleNamespace(config=config)
-
-
 class SentenceEncoder(encoders.Encoder):
     """The whole pipeline of a SentenceTransformer or SparseEncoder, from token ids on."""
 
     backbone: Any
 
     def __init__(self, name: str) -> None:
-        self.model = load(name, "cuda" if torch.cuda.is_available() else "cpu")
+        self.model = self.backbone = load(name, "cuda" if torch.cuda.is_available() else "cpu")
         self.is_sparse = PARADIGMS[_kind(name)] == "sparse"
-        self.backbone = _Backbone(self.model, self.model[0].auto_model.config)
+        # Encoding asks our backbones for it.
+        self.backbone.language_model = SimpleNamespace(config=self.model[0].auto_model.config)
 
     @property
     def shape(self) -> tuple[int]:
@@ -78,10 +71,7 @@ def library() -> Any:
 
 
 def load(name: str, device: str) -> Any:
-    """The model, of the class that it was saved as.
-
-    Raises `UserError` where the library is missing, or where the model makes no vector of a text.
-    """
+    """The model, of the class that it was saved as. `UserError` where a text gets no one vector."""
     return getattr(library(), _kind(name))(name, device=device)
 
 

@@ -99,10 +99,7 @@ class Run:
         )
 
     def save(self, path: Path) -> None:
-        """Write numbers, scores and the ids of queries and hits to one .npz, whole or not at all.
-
-        `Run.load` reads an equal run with scores of the same type.
-        """
+        """Write numbers, scores and the ids of queries and hits to an .npz, whole or not at all."""
         run = self.compacted()
         with written(path, only_writer=True) as temporary, temporary.open("wb") as file:
             np.savez(
@@ -115,7 +112,7 @@ class Run:
 
     @classmethod
     def load(cls, path: Path) -> "Run":
-        """Read what `save` wrote."""
+        """Read an equal run, with scores of the same type."""
         with np.load(path) as arrays:
             return cls(
                 query_ids=json.loads(arrays["query_ids"].tobytes()),
@@ -145,13 +142,12 @@ def drop_self_hits(run: Run) -> Run:
     """
     self_Q = np.array([place_of(query_id, run.document_ids) for query_id in run.query_ids], int)
     is_self_QK = (run.documents_QK == self_Q[:, None]) & (self_Q[:, None] != NO_HIT)
-    rows = np.flatnonzero(is_self_QK.any(axis=1))
-    documents_QK, scores_QK = run.documents_QK.copy(), run.scores_QK.copy()
-    documents_QK[is_self_QK], scores_QK[is_self_QK] = NO_HIT, -np.inf
     # The hit goes to the end of its row, all others keep their order.
-    order = np.argsort(is_self_QK[rows], axis=1, kind="stable")
-    documents_QK[rows] = np.take_along_axis(documents_QK[rows], order, axis=1)
-    scores_QK[rows] = np.take_along_axis(scores_QK[rows], order, axis=1)
+    order_QK = np.argsort(is_self_QK, axis=1, kind="stable")
+    documents_QK, scores_QK = (
+        np.take_along_axis(np.where(is_self_QK, nothing, of_hits_QK), order_QK, axis=1)
+        for nothing, of_hits_QK in ((NO_HIT, run.documents_QK), (-np.inf, run.scores_QK))
+    )
     return replace(run, documents_QK=documents_QK, scores_QK=scores_QK)
 
 
@@ -161,8 +157,7 @@ def write_trec(run: Run, path: Path, tag: str) -> None:
     The file appears whole or not at all, and its scores read back exactly. The format has no
     line for a query without hits, so such queries are absent when the file is read.
 
-    Raises `ValueError` where an id or the tag is empty or holds white space, or a score is not
-    finite.
+    Raises `ValueError` for an id or tag that is empty or holds white space, or an infinite score.
     """
     run = run.compacted()
     for column in (*run.query_ids, *run.document_ids, tag):
