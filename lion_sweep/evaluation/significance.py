@@ -127,5 +127,4 @@ def _blocks(draws: int, queries: int) -> Iterator[int]:
 def _over_pairs(operation: np.ufunc, values_S: Array) -> Array:
     """The operation between the systems (last dimension) of every pair."""
     first_R, second_R = np.triu_indices(values_S.shape[-1], 1)
-    paired_R: Array = operation(values_S[..., first_R], values_S[..., second_R])
-    return paired_R
+    return operation(values_S[..., first_R], values_S[..., second_R])

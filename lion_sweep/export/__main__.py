@@ -40,8 +40,7 @@ def main(words: list[str]) -> int:
 
 def meant_for(cell: Finished) -> dict[str, Any]:
     """What the vectors are and where they come from, for programs."""
-    told: dict[str, Any] = read_json(cell.stage("train") / WEIGHTS / MEANT_FOR)
-    return told | {
+    return read_json(cell.stage("train") / WEIGHTS / MEANT_FOR) | {
         # Cells that differ in these alone share their weights, so the weights may say others.
         "query_length": cell.config.evaluation.query_length,
         "passage_length": cell.config.evaluation.passage_length,

@@ -63,25 +63,23 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
     Raises `UserError` where there is none, or where it is for another paradigm.
     """
     folder, cells = Path(name).expanduser(), Path(config.paths.root) / "cells"
-    for cell in (folder, cells / name):
-        if (cell / RESULT).is_file() and (cell / CONFIG).is_file():
-            found = of_cell(Finished.read(cell))
-            break
+    whole = [c for c in (folder, cells / name) if (c / RESULT).is_file() and (c / CONFIG).is_file()]
+    if whole:
+        found = of_cell(Finished.read(whole[0]))
+    elif folder.exists() and not folder.is_dir():
+        raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
+    elif _holds(name, "adapter_config.json"):
+        found = _adapter(name, base, config, paradigm)
+    elif _holds(name, "modules.json"):
+        found = _sentence_transformer(name, config)
+    elif _holds(name, "config.json"):
+        found = _whole(name, base, config, paradigm)
     else:
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
-        if _holds(name, "adapter_config.json"):
-            found = _adapter(name, base, config, paradigm)
-        elif _holds(name, "modules.json"):
-            found = _sentence_transformer(name, config)
-        elif _holds(name, "config.json"):
-            found = _whole(name, base, config, paradigm)
-        else:
-            raise UserError(
-                f"checkpoint={name} is neither a cell, nor a folder or Hugging Face id with "
-                "adapter_config.json, modules.json or config.json. The cells are in "
-                f"{cells}; without network, only what was downloaded before can be found."
-            )
+        raise UserError(
+            f"checkpoint={name} is neither a cell, nor a folder or Hugging Face id with "
+            "adapter_config.json, modules.json or config.json. The cells are in "
+            f"{cells}; without network, only what was downloaded before can be found."
+        )
     if paradigm and paradigm != found.paradigm:
         raise UserError(
             f"{found.name} was trained as {found.paradigm}: paradigm={paradigm} would score "
@@ -116,8 +114,7 @@ def of_cell(cell: Finished) -> Checkpoint:
             backbone = Backbone.load(source, dtype).with_adapter(trained / WEIGHTS).merged()
         else:
             backbone = Backbone.load(trained / WEIGHTS, dtype)
-        encoder: Encoder = instantiate(paradigm.encoder, backbone=backbone)
-        return encoder
+        return instantiate(paradigm.encoder, backbone=backbone)
 
     known_by = {"stage": trained.name, "encoder": identity(paradigm.encoder)}
     lengths = config.evaluation.query_length, config.evaluation.passage_length
@@ -139,32 +136,26 @@ def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) 
         )
     named = str((settings.auto_mapping or {}).get("base_model_class"))
     told, encoder, lengths = _meant(name, config, STUDY_CLASSES.get(named) or paradigm)
-    digests = {"adapter": _digest(name, config), "base": _digest(source, config)}
-    return Checkpoint(
-        Path(name).name,
-        "adapter",
-        source,
-        told,
-        digests | {"encoder": identity(encoder)},
-        lambda dtype: instantiate(
-            encoder, backbone=adapters.load(Backbone.load(source, dtype), name).merged()
-        ),
-        lengths,
-        adapted=True,
-    )
+
+    def load(dtype: torch.dtype) -> Encoder:
+        backbone = adapters.load(Backbone.load(source, dtype), name).merged()
+        return instantiate(encoder, backbone=backbone)
+
+    known_by = {"adapter": _digest(name, config), "base": _digest(source, config)}
+    known_by["encoder"] = identity(encoder)
+    called = Path(name).name
+    return Checkpoint(called, "adapter", source, told, known_by, load, lengths, adapted=True)
 
 
 def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
     told, encoder, lengths = _meant(name, config, paradigm)
-    return Checkpoint(
-        Path(name).name,
-        "model",
-        base or name,  # whose tokenizer, where only weights were saved
-        told,
-        {"model": _digest(name, config), "encoder": identity(encoder)},
-        lambda dtype: instantiate(encoder, backbone=Backbone.load(name, dtype)),
-        lengths,
-    )
+    source = base or name  # whose tokenizer, where only weights were saved
+    known_by = {"model": _digest(name, config), "encoder": identity(encoder)}
+
+    def load(dtype: torch.dtype) -> Encoder:
+        return instantiate(encoder, backbone=Backbone.load(name, dtype))
+
+    return Checkpoint(Path(name).name, "model", source, told, known_by, load, lengths)
 
 
 def _sentence_transformer(name: str, config: Config) -> Checkpoint:
@@ -172,9 +163,11 @@ def _sentence_transformer(name: str, config: Config) -> Checkpoint:
     tokenizer, paradigm = sentence.describe(name)
     told, _, lengths = _meant(name, config, paradigm)
     known_by, called = {kind: _digest(name, config)}, Path(name).name
-    return Checkpoint(
-        called, kind, tokenizer, told, known_by, lambda _: sentence.SentenceEncoder(name), lengths
-    )
+
+    def load(dtype: torch.dtype) -> Encoder:
+        return sentence.SentenceEncoder(name)
+
+    return Checkpoint(called, kind, tokenizer, told, known_by, load, lengths)
 
 
 def _meant(

@@ -61,9 +61,8 @@ def write_documents(folder: Path, document_ids: Sequence[str], documents: Vector
     """Write a line per document, [N, V] CSR of levels or [N, D], to a file in `folder`."""
     head = '"id": %s, "content": ""' if sparse.issparse(documents) else '"docid": %s'
     with (folder / FILE).open("w", encoding="utf-8") as file:
-        for row, document_id in enumerate(document_ids):
-            known = head % json.dumps(document_id)
-            file.write(f'{{{known}, "vector": {as_json(documents, row)}}}\n')
+        for known, vector in as_json(document_ids, documents):
+            file.write(f'{{{head % known}, "vector": {vector}}}\n')
 
 
 def write(encoded: Encoded, folder: Path, depth: int) -> str:
@@ -74,13 +73,13 @@ def write(encoded: Encoded, folder: Path, depth: int) -> str:
     (folder / DOCUMENTS).mkdir()
     write_documents(folder / DOCUMENTS, encoded.document_ids, encoded.documents)
     with (folder / (TSV if encoded.is_sparse else JSONL)).open("w", encoding="utf-8") as file:
-        for row, query_id in enumerate(encoded.query_ids):
-            if encoded.is_sparse:
+        if encoded.is_sparse:
+            for row, query_id in enumerate(encoded.query_ids):
                 terms = Counter(weights_of(encoded.queries, row)).elements()
                 file.write(f"{query_id}\t{' '.join(terms)}\n")
-            else:
-                vector = as_json(encoded.queries, row)
-                file.write(f'{{"qid": {json.dumps(query_id)}, "vector": {vector}}}\n')
+        else:
+            for known, vector in as_json(encoded.query_ids, encoded.queries):
+                file.write(f'{{"qid": {known}, "vector": {vector}}}\n')
     return (_SPARSE if encoded.is_sparse else _DENSE).format(depth=depth)
 
 

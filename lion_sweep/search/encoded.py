@@ -3,7 +3,8 @@
 Shapes: N documents, Q queries, V vocabulary, D dimensions.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,10 +79,12 @@ def weights_of(matrix: sparse.csr_matrix, row: int) -> dict[str, int]:
     return dict(zip(terms, weights.tolist(), strict=True))
 
 
-def as_json(vectors: Vectors, row: int) -> str:
-    """A row as JSON: {term: weight}, or an array; float32 in the digits that it needs."""
-    terms, numbers = _row(vectors, row)
-    if not sparse.issparse(vectors):
-        return f"[{', '.join(numbers.astype(str))}]"
-    weights = zip(terms, numbers.astype(str), strict=True)
-    return "{" + ", ".join(f'"{term}": {weight}' for term, weight in weights) + "}"
+def as_json(ids: Sequence[str], vectors: Vectors) -> Iterator[tuple[str, str]]:
+    """Ids and rows as JSON: {term: weight}, or an array; float32 in the digits that it needs."""
+    for row, row_id in enumerate(ids):
+        terms, numbers = _row(vectors, row)
+        texts = numbers.astype(str).tolist()
+        if sparse.issparse(vectors):
+            texts = [f'"{term}": {text}' for term, text in zip(terms, texts, strict=True)]
+        row_text = ", ".join(texts)
+        yield json.dumps(row_id), f"{{{row_text}}}" if sparse.issparse(vectors) else f"[{row_text}]"

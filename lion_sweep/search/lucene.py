@@ -36,11 +36,9 @@ def quantise(matrix: sparse.csr_matrix, bits: int) -> tuple[sparse.csr_matrix, f
 
 
 class ImpactSearcher:
-    """Search by levels in a Lucene index of the impacts that `anserini_files` writes.
+    """Search by levels in a Lucene index of the documents that `anserini_files` writes.
 
-    It takes the folder of the written documents, where the index goes, in place of one already
-    there, and [N] ids in ascending order. Raises `RuntimeError` where Lucene is not available, or
-    indexing failed.
+    Their ids are in ascending order. Raises `RuntimeError` where `anserini.index` does.
     """
 
     def __init__(self, documents: Path, index: Path, document_ids: Sequence[str]) -> None:
@@ -99,8 +97,7 @@ class LuceneImpactIndex(anserini.LuceneIndex):
         """Return the k documents of highest impact score above 0 for each query.
 
         The queries are quantised together; a score is the exact sum of products of levels times
-        the scales of documents and queries. Raises `ValueError` where `Engine.search` does, and for
-        a score too large for Lucene to be exact (use fewer bits).
+        the scales of documents and queries. One too large for that is a `ValueError`.
         """
         check_queries(query_ids, vectors_QV.shape[0], k)
         if vectors_QV.shape[1] != self._terms:

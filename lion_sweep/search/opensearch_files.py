@@ -68,17 +68,15 @@ def write(encoded: Encoded, folder: Path, depth: int) -> str:
         )
     write_json(folder / MAPPING, _mapping(encoded))
     with (folder / DOCUMENTS).open("w", encoding="utf-8") as file:
-        for row, document_id in enumerate(encoded.document_ids):
-            known = json.dumps(document_id)
-            file.write(f'{{"index": {{"_id": {known}}}}}\n')
-            file.write(f'{{"id": {known}, "vector": {as_json(encoded.documents, row)}}}\n')
+        for known, vector in as_json(encoded.document_ids, encoded.documents):
+            file.write(f'{{"index": {{"_id": {known}}}}}\n{{"id": {known}, "vector": {vector}}}\n')
     form = '"neural_sparse": {"vector": {"query_tokens": %s}}'
     if not encoded.is_sparse:
         form = f'"knn": {{"vector": {{"vector": %s, "k": {depth}}}}}'
     rest = f'"size": {depth}, "_source": false, "sort": ["_score", {{"id": "asc"}}]'
     with (folder / QUERIES).open("w", encoding="utf-8") as file:
-        for row in range(len(encoded.query_ids)):
-            file.write(f'{{}}\n{{"query": {{{form % as_json(encoded.queries, row)}}}, {rest}}}\n')
+        for _, vector in as_json(encoded.query_ids, encoded.queries):
+            file.write(f'{{}}\n{{"query": {{{form % vector}}}, {rest}}}\n')
     ids = "".join(f"{query_id}\n" for query_id in encoded.query_ids)
     (folder / QUERY_IDS).write_text(ids, encoding="utf-8")
     return _GUIDE + (_SPARSE if encoded.is_sparse else _DENSE)
