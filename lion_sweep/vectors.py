@@ -167,10 +167,7 @@ def check_floats(source: Source, written: Encoded) -> dict[str, Any]:
 
 
 def check_levels(source: Source, written: Encoded, folder: Path) -> dict[str, Any]:
-    """What exact search finds with levels, beside the cell's run.
-
-    Raises `UserError` where Lucene, if there is Java, finds something else in the files.
-    """
+    """The same of levels. `UserError` where Lucene, if there is Java, finds others in the files."""
     depth, no_java = source.cell.config.evaluation.depth, anserini.missing()
     try:
         found = written.search(depth)

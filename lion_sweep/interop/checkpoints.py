@@ -6,7 +6,9 @@ a whole model     a folder or Hugging Face id of a decoder, say with its adapter
 sentence-transformers   a folder or Hugging Face id with modules.json
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 from hydra.utils import instantiate
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
 from lion_sweep.cell.result import RESULT
 from lion_sweep.config import Config
@@ -21,7 +25,7 @@ from lion_sweep.config.composing import CONFIG
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
-from lion_sweep.interop import adapters, sentence
+from lion_sweep.interop import sentence
 from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.digests import Digests
 from lion_sweep.models.backbone import Backbone
@@ -32,6 +36,10 @@ from lion_sweep.stages.workshop import Workshop
 
 # Classes that the study's adapters name in their files, and what they were trained for.
 STUDY_CLASSES = {"LlamaBiForMNTP": "sparse", "LlamaBiModel": "dense"}
+# What names of adapters' weights have before layers.0.self_attn.q_proj.lora_A.weight. They go from
+# the outermost module on, so the same layer has other names below a decoder with a head, one
+# without, or a wrapper of somebody's own.
+AROUND = re.compile(r"^(.*?\.)?(?=layers\.\d+\.)")
 # Modules of sentence-transformers have folders of their own, as 1_Dense.
 FOLDERS, HASHED = (".", "[0-9]*_*"), ("*.safetensors", "*.bin", "*.json")
 
@@ -124,7 +132,7 @@ def of_cell(cell: Finished) -> Checkpoint:
 
 
 def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
-    settings = adapters.settings(name)
+    settings = _settings(name)
     source = base or settings.base_model_name_or_path
     if not source:
         raise UserError(f"{name} does not say what it adapts: add base=FOLDER_OR_ID.")
@@ -138,13 +146,53 @@ def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) 
     told, encoder, lengths = _meant(name, config, STUDY_CLASSES.get(named) or paradigm)
 
     def load(dtype: torch.dtype) -> Encoder:
-        backbone = adapters.load(Backbone.load(source, dtype), name).merged()
+        backbone = _adapted(Backbone.load(source, dtype), name).merged()
         return instantiate(encoder, backbone=backbone)
 
     known_by = {"adapter": _digest(name, config), "base": _digest(source, config)}
     known_by["encoder"] = identity(encoder)
     called = Path(name).name
     return Checkpoint(called, "adapter", source, told, known_by, load, lengths, adapted=True)
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{what} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _settings(name: str) -> PeftConfig:
+    with _reading(f"{name}: its adapter_config.json"):
+        return PeftConfig.from_pretrained(str(Path(name).expanduser()))
+
+
+def _adapted(backbone: Backbone, name: str) -> Backbone:
+    """With an adapter. `UserError` where one of its weights has no place here, or the reverse."""
+    asked = _settings(name)
+    asked.auto_mapping = asked.task_type = None  # of the class it was trained under, not ours
+    asked.inference_mode = True
+    model = get_peft_model(backbone.language_model, asked)
+    assert isinstance(model, PeftModel)
+    with _reading(f"{name}: its weights"):
+        read = load_peft_weights(str(Path(name).expanduser()), device="cpu")
+    weights = {AROUND.sub("", key): weight for key, weight in read.items()}
+    ours = {AROUND.sub("", key): key for key in get_peft_model_state_dict(model)}
+    if weights.keys() != ours.keys():
+        unknown = sorted(weights.keys() - ours.keys())
+        missing = sorted(ours.keys() - weights.keys())
+        raise UserError(
+            f"{name} does not fit its base: {len(unknown)} of its weights have no place there "
+            f"({', '.join(unknown[:2]) or 'none'}), {len(missing)} places get none "
+            f"({', '.join(missing[:2]) or 'none'}). Is base= the model that it was trained on?"
+        )
+    try:
+        set_peft_model_state_dict(model, {ours[key]: weight for key, weight in weights.items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{name} does not fit its base: {reason}") from None
+    return Backbone(model)
 
 
 def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:

@@ -49,10 +49,7 @@ class ImpactSearcher:
     def search(
         self, query_ids: Sequence[str], levels_QV: sparse.csr_matrix, k: int, scale: float = 1.0
     ) -> Run:
-        """Return the k documents of highest sum of products of levels, times `scale`.
-
-        Raises `ValueError` where a sum is too large for Lucene to be exact.
-        """
+        """The best by sums of products, times `scale`; `ValueError` for a sum that is inexact."""
         java, rows = anserini.java_class(), []
         for row, query_id in enumerate(query_ids):
             weights = java("java.util.HashMap")()
