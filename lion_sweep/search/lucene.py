@@ -51,10 +51,11 @@ class ImpactSearcher:
     ) -> Run:
         """The best by sums of products, times `scale`; `ValueError` for a sum that is inexact."""
         java, rows = anserini.java_class(), []
+        new_map, number = java("java.util.HashMap"), java("java.lang.Float")
         for row, query_id in enumerate(query_ids):
-            weights = java("java.util.HashMap")()
+            weights = new_map()
             for term, level in weights_of(levels_QV, row).items():
-                weights.put(term, java("java.lang.Float")(level))
+                weights.put(term, number(level))
             documents_M, sums_M = self._searcher.hits(k, weights)
             if sums_M.max(initial=0.0) >= _FLOAT32_INTEGERS:
                 raise ValueError(f"query {query_id}: {sums_M.max():.0f} is beyond exact float32")
