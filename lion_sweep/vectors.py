@@ -27,10 +27,12 @@ from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import write_json
 from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.progress import Progress
-from lion_sweep.search import anserini, anserini_files, encoding, opensearch_files, topk
+from lion_sweep.search import anserini, anserini_files, encoding, opensearch_files
+from lion_sweep.search.base import Engine, agreement
 from lion_sweep.search.encoded import Encoded
 from lion_sweep.search.lucene import ImpactSearcher, quantise
 from lion_sweep.search.runs import Run, drop_self_hits
+from lion_sweep.stages.encode import VECTORS
 from lion_sweep.stages.engine import DONE
 from lion_sweep.stages.search import RUN
 from lion_sweep.stages.texts import evaluation_sets
@@ -53,7 +55,7 @@ def main(words: list[str]) -> int:
     cell = Finished.read(asked.cell, asked.root)
     facts = export(cell, asked.folder, asked.engine, asked.name, asked.bits)
     print(f"{asked.folder}: vectors of {facts['documents']} passages, {facts['queries']} queries")
-    print(f"{facts['checked']} {agreement(facts)}")
+    print(shown(facts))
     return 0
 
 
@@ -66,6 +68,12 @@ class Source:
     split: str
     encoded: Encoded
     run: Run
+
+    def refused(self, what: str) -> UserError:
+        """Files were written that are wrong."""
+        return UserError(
+            f"{self.cell.name} cannot be exported: read back, the files {what}. Please report this."
+        )
 
 
 def find(cell: Finished, name: str | None) -> Source:
@@ -81,32 +89,25 @@ def find(cell: Finished, name: str | None) -> Source:
         raise UserError(f"{cell.name} was not scored on {name}: --set is one of {scored}.")
     sets = {key: value for key, value in config.evaluation.sets.items() if key == name}
     shop = Workshop(cell.root, Progress(cell.name, None))
-    of_set = changed(config, {"evaluation.sets": sets})
-    collection, split = evaluation_sets(of_set, shop)[name]
+    collection, split = evaluation_sets(changed(config, {"evaluation.sets": sets}), shop)[name]
     if collection.checksum != known[name]["checksum"]:
         raise UserError(f"{name} is not what {cell.name} was scored on: its texts have changed.")
-    passages, asked, searched = (
-        cell.stage(f"{work} {name}") for work in ("encode passages", "encode queries", "search")
-    )
-    for folder in (passages, asked):
+    folders = [cell.stage(f"encode {what} {name}") for what in ("passages", "queries")]
+    for folder in folders:
         if not (folder / DONE).is_file():
             raise UserError(
                 f"{cell.name} has its result, but its vectors are gone from {folder}: python -m "
                 f"lion_sweep.evaluate checkpoint={cell.folder}, with the cell's data= and "
                 "data.path=, encodes them again."
             )
-    encoded = Encoded(
-        collection.documents.ids,
-        encoding.load(passages / "vectors"),
-        collection.asked(split),
-        encoding.load(asked / "vectors"),
-    )
+    passages, queries = (encoding.load(folder / VECTORS) for folder in folders)
+    encoded = Encoded(collection.documents.ids, passages, collection.asked(split), queries)
     engine = config.engine.of(config.paradigm.made_by.kind, config.paradigm.name)
-    searcher: Any = get_class(engine["_target_"])
-    exact = searcher.exact and not engine.get("half")
-    kept = exact and (searched / DONE).is_file()
-    run = Run.load(searched / RUN) if kept else encoded.search(config.evaluation.depth)
-    return Source(cell, collection, split, encoded, run)
+    searched = cell.stage(f"search {name}")
+    searcher: type[Engine] = get_class(engine["_target_"])
+    if searcher.exact and not engine.get("half") and (searched / DONE).is_file():
+        return Source(cell, collection, split, encoded, Run.load(searched / RUN))
+    return Source(cell, collection, split, encoded, encoded.search(config.evaluation.depth))
 
 
 def export(
@@ -118,8 +119,8 @@ def export(
     not find what the cell finds.
     """
     with command.new_folder(folder) as partial:
-        source, config = find(cell, name), cell.config
-        asked = source.encoded.with_terms() if source.encoded.is_sparse else source.encoded
+        source, config, form = find(cell, name), cell.config, FORMATS[engine]
+        asked = source.encoded.with_terms()
         facts: dict[str, Any] = {
             "cell": cell.name,
             "set": source.collection.name,
@@ -128,87 +129,75 @@ def export(
             "paradigm": config.paradigm.name,
             "documents": len(asked.document_ids),
         }
-        if engine == "lucene" and asked.is_sparse:
-            asked, scales = _levels(asked, bits or BITS)
-            facts |= scales
+        levels = engine == "lucene" and asked.is_sparse
+        if levels:
+            facts["bits"] = bits or BITS
+            documents, facts["document_scale"] = quantise(asked.documents, facts["bits"])
+            queries, facts["query_scale"] = quantise(asked.queries, facts["bits"])
+            asked = replace(asked, documents=documents, queries=queries).with_terms()
         elif bits:
             raise UserError(f"--bits={bits} is for sparse vectors and --for lucene: leave it away.")
         facts["queries"] = len(asked.query_ids)
         facts["queries_without_terms"] = len(source.encoded.query_ids) - len(asked.query_ids)
-        guide = FORMATS[engine].write(asked, partial, config.evaluation.depth)
+        guide = form.write(asked, partial, config.evaluation.depth)
         if asked.is_sparse:
-            _write_terms(asked, cell.source, partial / TERMS)
-        facts |= check(source, asked, engine, partial)
+            used = np.union1d(asked.documents.indices, asked.queries.indices).tolist()
+            tokens = tokenizer_of(cell.source).convert_ids_to_tokens(used)
+            with (partial / TERMS).open("w", encoding="utf-8") as file:
+                for term, token in zip(used, tokens, strict=True):
+                    file.write(f"{term}\t{json.dumps(token, ensure_ascii=False)}\n")
+        if not asked.matches(*form.read(partial, asked.is_sparse)):
+            raise source.refused("hold other vectors")
+        facts |= check_levels(source, asked, partial) if levels else check_floats(source, asked)
         write_json(partial / FACTS, facts)
         (partial / README).write_text(readme(source, facts, guide), encoding="utf-8")
     return facts
 
 
-def _levels(encoded: Encoded, bits: int) -> tuple[Encoded, dict[str, Any]]:
-    """The vectors as integer levels, without queries that have none; bits and scales."""
-    documents, document_scale = quantise(encoded.documents, bits)
-    queries, query_scale = quantise(encoded.queries, bits)
-    levels = replace(encoded, documents=documents, queries=queries).with_terms()
-    return levels, {"bits": bits, "document_scale": document_scale, "query_scale": query_scale}
+def check_floats(source: Source, written: Encoded) -> dict[str, Any]:
+    """What floats find, beside the cell's run. `UserError` where they find another."""
+    found = written.search(source.cell.config.evaluation.depth)
+    if found != _of_queries(source.run, written.query_ids):
+        raise source.refused("find other passages")
+    checked = "Read back, the vectors give the cell's run."
+    if written.is_sparse:
+        found = opensearch_files.as_stored(written).search(source.cell.config.evaluation.depth)
+        checked += " With the 9 bits that Lucene keeps of a document's weight:"
+    return compared(source, found, checked)
 
 
-def _write_terms(encoded: Encoded, tokenizer: str, path: Path) -> None:
-    """A line for every term in use: its id, a tab, its token as JSON."""
-    used = np.union1d(encoded.documents.indices, encoded.queries.indices).tolist()
-    tokens = tokenizer_of(tokenizer).convert_ids_to_tokens(used)
-    with path.open("w", encoding="utf-8") as file:
-        for term, token in zip(used, tokens, strict=True):
-            file.write(f"{term}\t{json.dumps(token, ensure_ascii=False)}\n")
+def check_levels(source: Source, written: Encoded, folder: Path) -> dict[str, Any]:
+    """The same of levels. `UserError` where Lucene, if there is Java, finds others in the files."""
+    depth, no_java = source.cell.config.evaluation.depth, anserini.missing()
+    try:
+        found = written.search(depth)
+        if not no_java:
+            with tempfile.TemporaryDirectory(dir=folder) as index:
+                documents, ids = folder / anserini_files.DOCUMENTS, sorted(written.document_ids)
+                searcher = ImpactSearcher(documents, Path(index) / "index", ids)
+                hits = searcher.search(written.query_ids, written.queries, depth)
+    except ValueError as error:  # scores beyond what the engine adds up exactly
+        raise UserError(f"{error}: export with fewer --bits.") from None
+    checked = "Lucene finds in these files what exact search finds with their levels."
+    if no_java:
+        checked = "Read back, the levels are whole; there was no Java to ask Lucene."
+    elif found != drop_self_hits(hits):
+        raise source.refused("find other passages in Lucene than in exact search")
+    return compared(source, found, checked)
 
 
-def check(source: Source, written: Encoded, engine: str, folder: Path) -> dict[str, Any]:
-    """What the files find, read back, beside what the cell found.
-
-    Levels have to find in Lucene (where Java is missing: in exact search) what exact search finds
-    with them, floats what the cell found. Raises `UserError` where they do not.
-    """
-    evaluation = source.cell.config.evaluation
-    depth = evaluation.depth
-    read = FORMATS[engine].read(folder, written.terms)
-    problem = f"{source.cell.name} cannot be exported: read back, the files %s. Please report this."
-    if not read.equals(written):
-        raise UserError(problem % "hold other vectors")
-    if engine == "lucene" and read.is_sparse:
-        found, checked = _check_levels(read, folder, depth, problem)
-    else:
-        found, checked = read.search(depth), "Read back, the vectors give the cell's run."
-        if found != _of_queries(source.run, read.query_ids):
-            raise UserError(problem % "find other passages")
-        if read.is_sparse:
-            found = opensearch_files.as_stored(read).search(depth)
-            checked += " With the 9 bits that Lucene keeps of a document's weight:"
-    measure = evaluation.measures_of(source.collection.name)[0]
+def compared(source: Source, found: Run, checked: str) -> dict[str, Any]:
+    """Facts of a run with the exported vectors, beside the cell's; `checked` says how it was."""
+    measure = source.cell.config.evaluation.measures_of(source.collection.name)[0]
     qrels = source.collection.qrels[source.split]
     here, there = (mean(evaluate(run, qrels, [measure]))[measure] for run in (found, source.run))
     return {
         "checked": checked,
-        "top_10_kept": topk.agreement(found, source.run).get("agreement_10", 1.0),
+        "top_10_kept": agreement(found, source.run).get("agreement_10", 1.0),
         "measure": measure,
         "score": here,
         "score_of_cell": there,
     }
-
-
-def _check_levels(read: Encoded, folder: Path, depth: int, problem: str) -> tuple[Run, str]:
-    """(what exact search finds with levels, how it was checked)."""
-    try:
-        found = read.search(depth)
-        if anserini.missing():
-            return found, "Read back, the levels are whole; there was no Java to ask Lucene."
-        with tempfile.TemporaryDirectory(dir=folder) as index:
-            documents, ids = folder / anserini_files.DOCUMENTS, sorted(read.document_ids)
-            searcher = ImpactSearcher(documents, Path(index) / "index", ids)
-            by_lucene = drop_self_hits(searcher.search(read.query_ids, read.queries, depth))
-    except ValueError as error:  # scores beyond what the engine adds up exactly
-        raise UserError(f"{error}: export with fewer --bits.") from None
-    if found != by_lucene:
-        raise UserError(problem % "find other passages in Lucene than in exact search")
-    return found, "Lucene finds in these files what exact search finds with their levels."
 
 
 def _of_queries(run: Run, query_ids: Sequence[str]) -> Run:
@@ -222,33 +211,32 @@ def readme(source: Source, facts: dict[str, Any], guide: str) -> str:
     """What the folder holds, how to index and search it, and what was checked."""
     evaluation = source.cell.config.evaluation
     query_length, passage_length = evaluation.lengths_of(source.collection.name)
-    parts = [
-        f"# {facts['cell']}: vectors for {facts['for']}",
+    text = (
+        f"# {facts['cell']}: vectors for {facts['for']}\n\n"
         f"{facts['paradigm'].capitalize()} vectors of {facts['documents']:,} passages and "
         f"{facts['queries']:,} queries of {facts['set']} (cut at {passage_length} and "
-        f"{query_length} tokens), by lion_sweep. Scores are dot products.",
-    ]
+        f"{query_length} tokens), by lion_sweep. Scores are dot products.\n\n"
+    )
     if source.cell.result["ladder"] == "proxy":
-        parts.append("**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**")
+        text += "**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**\n\n"
     if facts["queries_without_terms"]:
-        parts.append(f"{facts['queries_without_terms']} queries have no term and are left out.")
+        text += f"{facts['queries_without_terms']} queries have no term and are left out.\n\n"
     if source.encoded.is_sparse:
-        parts.append(f"Terms are token ids in decimal digits; {TERMS} has their tokens.")
+        text += f"Terms are token ids in decimal digits; {TERMS} has their tokens.\n\n"
     if "bits" in facts:
-        parts.append(
+        text += (
             f"Weights are integer levels of {facts['bits']} bits: a document's weight is its level "
             f"times {facts['document_scale']:.9g}, a query's its level times "
-            f"{facts['query_scale']:.9g}."
+            f"{facts['query_scale']:.9g}.\n\n"
         )
-    parts.append(f"{guide}\n{facts['checked']} {agreement(facts)}")
-    return "\n\n".join(parts) + "\n"
+    return f"{text}{guide}\n{shown(facts)}\n"
 
 
-def agreement(facts: dict[str, Any]) -> str:
-    """How near the exported vectors' ranking is to the cell's."""
+def shown(facts: dict[str, Any]) -> str:
+    """How it was checked, and how near the exported vectors' ranking is to the cell's."""
     return (
-        f"Of the cell's top 10, {facts['top_10_kept']:.2%} is kept; {facts['measure']} "
-        f"{facts['score']:.4f}, the cell's {facts['score_of_cell']:.4f}."
+        f"{facts['checked']} Of the cell's top 10, {facts['top_10_kept']:.2%} is kept; "
+        f"{facts['measure']} {facts['score']:.4f}, the cell's {facts['score_of_cell']:.4f}."
     )
 
 

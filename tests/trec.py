@@ -1,9 +1,27 @@
-"""Reading the run files that the package writes."""
+"""Runs out of mappings, and out of the run files that the package writes."""
 
 import math
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from lion_sweep.search.runs import Run
+
+
+def run_of(hits: Mapping[str, Iterable[tuple[str, float]]]) -> Run:
+    """The run of query id -> (document id, score) pairs in any order, each document once."""
+    found = {query_id: dict(of_query) for query_id, of_query in hits.items()}
+    document_ids = sorted(set(chain.from_iterable(found.values())))
+    number = {document_id: place for place, document_id in enumerate(document_ids)}
+    rows = []
+    for scores in found.values():
+        documents_M = np.array([number[document_id] for document_id in scores], dtype=np.int64)
+        scores_M = np.array(list(scores.values()), dtype=np.float64)
+        order_M = np.lexsort((documents_M, -scores_M))
+        rows.append((documents_M[order_M], scores_M[order_M]))
+    return Run.stacked(list(found), document_ids, rows)
 
 
 def read_trec(path: Path) -> Run:
@@ -29,4 +47,4 @@ def read_trec(path: Path) -> Run:
             if document_id in of_query:
                 raise ValueError(f"{where}: document {document_id} twice for query {query_id}")
             of_query[document_id] = score
-    return Run.of({query_id: of_query.items() for query_id, of_query in hits.items()})
+    return run_of({query_id: of_query.items() for query_id, of_query in hits.items()})

@@ -3,14 +3,11 @@
 Shapes: Q queries that can score, K hits, J judged documents of a query.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +24,9 @@ _KERNELS = {
     "MAP": "average_precision",
 }
 _FORM = re.compile(r"(\w+)@([1-9][0-9]*)(?:\(rel=([1-9][0-9]*)\))?")
-_NOT_JUDGED = -2  # unlike the -1 that stands for no hit
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """What a name such as "Recall@100(rel=2)" says."""
 
     kernel: str  # name of the function in ranx.metrics
@@ -39,7 +34,7 @@ class Measure:
     level: int  # least grade of a relevant document
 
     @classmethod
-    def of(cls, name: str) -> Measure:
+    def of(cls, name: str) -> "Measure":
         """Read a name; UserError for an unknown one."""
         match = _FORM.fullmatch(name)
         if match is None or match[1] not in _KERNELS or (match[1] == "nDCG" and match[3]):
@@ -53,22 +48,14 @@ class Measure:
 
 def _judged_QJ2(document_ids: Sequence[str], grades: Sequence[Mapping[str, int]]) -> NDArray:
     """[Q, J, 2] int32 (number, grade) of judged documents by falling grade, as ranx wants them."""
-    sizes_Q = np.array([len(of_query) for of_query in grades])
-    # Documents that the run does not number get numbers after its last: relevant, never found.
-    number: dict[str, int] = {}
-    for document_id in chain.from_iterable(grades):
-        place = place_of(document_id, document_ids)
-        number[document_id] = len(document_ids) + len(number) if place == NO_HIT else place
-    numbers_M = np.array([number[name] for of_query in grades for name in of_query])
-    grades_M = np.array([grade for of_query in grades for grade in of_query.values()])
-    query_M = np.repeat(np.arange(len(grades)), sizes_Q)
-    order_M = np.lexsort((-grades_M, query_M))
-    judged = np.zeros((len(grades), sizes_Q.max(), 2), dtype=np.int32)
-    judged[:, :, 0] = _NOT_JUDGED
-    place_M = np.arange(len(query_M)) - np.repeat(np.cumsum(sizes_Q) - sizes_Q, sizes_Q)
-    judged[query_M, place_M, 0] = numbers_M[order_M]
-    judged[query_M, place_M, 1] = grades_M[order_M]
-    return judged
+    judged_QJ2 = np.full((len(grades), max(map(len, grades)), 2), [NO_HIT, 0], dtype=np.int32)
+    for judged_J2, of_query in zip(judged_QJ2, grades, strict=True):
+        ranked = sorted(of_query.items(), key=lambda judgement: -judgement[1])
+        for rank, (document_id, grade) in enumerate(ranked):
+            place = place_of(document_id, document_ids)
+            # One that the run does not number gets a number after its last: relevant, never found.
+            judged_J2[rank] = len(document_ids) + rank if place == NO_HIT else place, grade
+    return judged_QJ2
 
 
 def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -85,26 +72,24 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[
     """
     parsed = {measure: Measure.of(measure) for measure in measures}
     values = {measure: dict.fromkeys(qrels, 0.0) for measure in measures}
-    rows_Q = run.rows(qrels)
-    queries, grades = list(qrels), list(qrels.values())
+    rows = dict(zip(qrels, run.rows(qrels).tolist(), strict=True))
     # Only queries that can score go to ranx, which is undefined for those that cannot.
-    scored = [place for place in np.flatnonzero(rows_Q >= 0).tolist() if grades[place]]
+    scored = [query_id for query_id, row in rows.items() if row >= 0 and qrels[query_id]]
     if not scored or not measures or not run.documents_QK.shape[1]:
         return values
     # Imported late: it takes seconds, and more when numba has to compile.
     from ranx import metrics
 
-    scored_ids = [queries[place] for place in scored]
     depth = max(measure.depth for measure in parsed.values())
     # ranx reads hits in their order, and of a hit the first entry alone: its document.
-    hits_QK1 = run.documents_QK[rows_Q[scored], :depth, None]
-    judged_QJ2 = _judged_QJ2(run.document_ids, [grades[place] for place in scored])
+    hits_QK1 = run.documents_QK[[rows[query_id] for query_id in scored], :depth, None]
+    judged_QJ2 = _judged_QJ2(run.document_ids, [qrels[query_id] for query_id in scored])
     for name, measure in parsed.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numba's, about a cast in ranx, once per compilation
             kernel = getattr(metrics, measure.kernel)
             found_Q = kernel(judged_QJ2, hits_QK1, measure.depth, measure.level)
-        values[name].update(zip(scored_ids, found_Q.tolist(), strict=True))
+        values[name].update(zip(scored, found_Q.tolist(), strict=True))
     return values
 
 

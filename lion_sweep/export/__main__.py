@@ -13,7 +13,6 @@ from lion_sweep import command
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.export import sample
-from lion_sweep.export.card import card
 from lion_sweep.export.form import Form, Weights
 from lion_sweep.export.sentence import SentenceTransformers
 from lion_sweep.files import read_json, write_json
@@ -41,8 +40,7 @@ def main(words: list[str]) -> int:
 
 def meant_for(cell: Finished) -> dict[str, Any]:
     """What the vectors are and where they come from, for programs."""
-    told: dict[str, Any] = read_json(cell.stage("train") / WEIGHTS / MEANT_FOR)
-    return told | {
+    return read_json(cell.stage("train") / WEIGHTS / MEANT_FOR) | {
         # Cells that differ in these alone share their weights, so the weights may say others.
         "query_length": cell.config.evaluation.query_length,
         "passage_length": cell.config.evaluation.passage_length,
@@ -62,7 +60,7 @@ def export(cell: Finished, folder: Path, form_of: type[Form]) -> None:
         form = form_of(cell, checkpoint)
         form.write(partial)
         write_json(partial / MEANT_FOR, meant_for(cell))
-        (partial / CARD).write_text(card(form), encoding="utf-8")
+        (partial / CARD).write_text(form.card(), encoding="utf-8")
         texts = sample.of_collection(cell.config, tokenizer_of(checkpoint.source))
         ours, theirs = sample.encode(checkpoint, texts), form.vectors(partial, texts)
         if share := sample.misplaced(ours, theirs):

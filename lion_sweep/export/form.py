@@ -3,20 +3,31 @@
 import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
+from hydra.utils import get_class
+
+from lion_sweep.config.recipe import Normalize
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.export.sample import Sample, Vectors, encode
 from lion_sweep.interop import checkpoints
 from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.interop.finished import Finished
+from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.stages.weights import WEIGHTS
+
+DENSE = {
+    Normalize.tokens: "the plain mean of its tokens' last states, each scaled to unit length first",
+    Normalize.mean: "the mean of its tokens' last states, scaled to unit length",
+}
 
 
 class Form(ABC):
     """One way to write a cell down for others."""
 
     library: str  # what loads it, as the Hub calls it
-    usage: tuple[str, ...] = ()  # lines of the card: how to load it from a folder called FOLDER
+    usage = ""  # lines of the card: how to load it from a folder called FOLDER
 
     def __init__(self, cell: Finished, checkpoint: Checkpoint) -> None:
         self.cell, self.checkpoint = cell, checkpoint
@@ -28,6 +39,48 @@ class Form(ABC):
     @abstractmethod
     def vectors(self, folder: Path, sample: Sample) -> Vectors:
         """What whoever loads the folder gets for the texts of a sample."""
+
+    def card(self) -> str:
+        """The model card: what the model is, how to use it, what it cost, how it scores."""
+        config, result = self.cell.config, self.cell.result
+        spent, axes = result["ledger"]["train"]["spent"], result["axes"]
+        proxy = "\n**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**\n"
+        rows = []
+        for name, means in result["scores"].items():
+            for measure, value in means.items():
+                reference = result["bm25"].get(name, {}).get(measure)
+                shown = "-" if reference is None else f"{reference:.4f}"
+                rows.append(f"| {name} | {measure} | {value:.4f} | {shown} |\n")
+        return f"""\
+---
+library_name: {self.library}
+base_model: {result["backbone"]["name"]}
+tags: [retrieval, lion_sweep]
+---
+
+# {result["id"]}
+
+A {axes["paradigm"]} retriever, trained by lion_sweep on {result["data"]} with loss={axes["loss"]} \
+from {result["backbone"]["name"]} ({result["backbone"]["start"]}).
+{proxy if result["ladder"] == "proxy" else ""}
+{self.usage}\
+    python -m lion_sweep.evaluate checkpoint=FOLDER data=beir data.path=COLLECTION
+
+Texts are cut at {config.evaluation.query_length} (queries) and \
+{config.evaluation.passage_length} (passages) tokens, without prompts; attention is bidirectional. \
+{_vectors(config.paradigm.encoder)} Scores are dot products.
+
+| trained with | |
+| --- | --- |
+| steps | {spent["steps"]:,} |
+| tokens | {spent["tokens"]:,} |
+| useful FLOPs | {spent["useful_flops"]:.4g} |
+| seed | {result["seed"]} |
+| precision | {result["precision"]} |
+
+| collection | measure | score | BM25 |
+| --- | --- | --- | --- |
+{"".join(rows)}"""
 
 
 class Weights(Form):
@@ -47,3 +100,17 @@ class Weights(Form):
         config = self.cell.config
         base = self.checkpoint.source if config.recipe.lora else None
         return encode(checkpoints.find(str(folder), base, config, config.paradigm.name), sample)
+
+
+def _vectors(encoder: dict[str, Any]) -> str:
+    """What a text's vector is, in words."""
+    made_by = get_class(encoder["_target_"])
+    if made_by is DenseEncoder:
+        return f"A text's vector is {DENSE[Normalize[encoder['normalize']]]}."
+    if made_by is SparseEncoder:
+        return (
+            "A text's vector has a weight for every vocabulary entry: "
+            f"log(1 + relu(s * z - {encoder['threshold']:g})), where z is the entry's largest "
+            "logit over the text's tokens and s = hidden_size^(-1/4)."
+        )
+    return f"A text's vector is made by {encoder['_target_']}."

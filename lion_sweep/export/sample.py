@@ -3,8 +3,8 @@
 Shapes: Q queries, N passages, D dimensions, K best passages of a query.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +25,7 @@ PASSAGES, QUERIES, COMPARED = 500, 50, 100
 ROUNDING = 1e-5
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Texts, and the tokens at which they are cut."""
 
     queries: list[str]
@@ -35,16 +34,11 @@ class Sample:
     passage_length: int
 
 
-@dataclass(frozen=True)
-class Vectors:
+class Vectors(NamedTuple):
     """What a model makes of a sample."""
 
     queries_QD: NDArray[np.float32]
     passages_ND: NDArray[np.float32]
-
-    def scores(self) -> NDArray[np.float64]:
-        """Dot products, [Q, N]."""
-        return self.queries_QD.astype(np.float64) @ self.passages_ND.astype(np.float64).T
 
 
 def of_collection(config: Config, tokenizer: PreTrainedTokenizerBase) -> Sample:
@@ -92,13 +86,14 @@ def misplaced(ours: Vectors, theirs: Vectors) -> float:
 
     Passages that we score alike, within rounding, may stand in each other's place.
     """
-    scores_QN = ours.scores()
-    ours_QK, theirs_QK = (
-        np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED]
-        for scores in (scores_QN, theirs.scores())
+    ours_QN, theirs_QN = (
+        queries_QD.astype(np.float64) @ passages_ND.astype(np.float64).T
+        for queries_QD, passages_ND in (ours, theirs)
     )
+    # Our scores of what stands at each place, in our order and in theirs.
     expected_QK, found_QK = (
-        np.take_along_axis(scores_QN, rows_QK, axis=1) for rows_QK in (ours_QK, theirs_QK)
+        np.take_along_axis(ours_QN, np.argsort(-scores_QN, axis=1, kind="stable"), axis=1)
+        for scores_QN in (ours_QN, theirs_QN)
     )
-    allowed_Q1 = ROUNDING * np.abs(scores_QN).max(axis=1, keepdims=True)
-    return float(np.mean(np.abs(expected_QK - found_QK) > allowed_Q1))
+    off_QK = np.abs(expected_QK - found_QK)[:, :COMPARED]
+    return float(np.mean(off_QK > ROUNDING * np.abs(ours_QN).max(axis=1, keepdims=True)))

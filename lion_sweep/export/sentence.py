@@ -13,9 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lion_sweep.config.recipe import Normalize
 from lion_sweep.data.pretrained import tokenizer_of
@@ -36,6 +34,19 @@ REQUIREMENTS = {
     "sentence-transformers": {"specifier": ">=6", "reason": "Older ones do not know its modules."},
     "transformers": {"specifier": ">=5.2", "reason": "Older ones ignore is_causal=false."},
 }
+USAGE = """\
+With sentence-transformers >= 6 and transformers >= 5.2:
+
+    from sentence_transformers import {kind}
+
+    model = {kind}("FOLDER")
+    queries = model.encode_query(["..."])
+    passages = model.encode_document(["..."])
+    scores = model.similarity(queries, passages)
+
+`encode` cuts texts where `encode_document` does. With lion_sweep:
+
+"""
 
 
 class SentenceTransformers(Form):
@@ -47,19 +58,7 @@ class SentenceTransformers(Form):
         super().__init__(cell, checkpoint)
         sparse = cell.config.paradigm.made_by.over_vocabulary
         self._kind = "SparseEncoder" if sparse else "SentenceTransformer"
-        self.usage = (
-            "With sentence-transformers >= 6 and transformers >= 5.2:",
-            "",
-            f"    from sentence_transformers import {self._kind}",
-            "",
-            f'    model = {self._kind}("FOLDER")',
-            '    queries = model.encode_query(["..."])',
-            '    passages = model.encode_document(["..."])',
-            "    scores = model.similarity(queries, passages)",
-            "",
-            "`encode` cuts texts where `encode_document` does. With lion_sweep:",
-            "",
-        )
+        self.usage = USAGE.format(kind=self._kind)
 
     def write(self, folder: Path) -> None:
         """Save the modules; raises `UserError` where stock modules cannot express the encoder."""
@@ -67,7 +66,15 @@ class SentenceTransformers(Form):
         from sentence_transformers.base.modules import Transformer
 
         decoder = folder / "decoder"  # its weights cannot be read from where they are written to
-        after, evaluation = self._write_decoder(decoder), self.cell.config.evaluation
+        encoder: Any = self.checkpoint.make(torch.float32)
+        after = _after(encoder)
+        encoder.backbone.language_model.base_model.save_pretrained(str(decoder))
+        tokenizer = tokenizer_of(self.checkpoint.source)
+        tokenizer.padding_side = "right"  # so that a token's position is its place in the text
+        if tokenizer.pad_token is None:  # Llama's have none; the mask hides whatever it is
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.save_pretrained(str(decoder))
+        evaluation = self.cell.config.evaluation
         transformer = Transformer(
             str(decoder),
             max_seq_length=evaluation.passage_length,
@@ -84,30 +91,15 @@ class SentenceTransformers(Form):
         settings = folder / sentence.SETTINGS
         write_json(settings, read_json(settings) | {"requirements": REQUIREMENTS})
 
-    def _write_decoder(self, folder: Path) -> list[Any]:
-        """Write decoder and tokenizer; returns the modules that follow them."""
-        encoder: Any = self.checkpoint.make(torch.float32)
-        after = _after(encoder)
-        encoder.backbone.language_model.base_model.save_pretrained(str(folder))
-        tokenizer = tokenizer_of(self.checkpoint.source)
-        tokenizer.padding_side = "right"  # so that a token's position is its place in the text
-        if tokenizer.pad_token is None:  # Llama's have none; the mask hides whatever it is
-            tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.save_pretrained(str(folder))
-        return after
-
     def vectors(self, folder: Path, texts: Sample) -> Vectors:
         """What the library makes of the raw texts, one at a time."""
         model = sentence.load(str(folder), "cpu")
-
-        def array(encoded: torch.Tensor) -> NDArray[np.float32]:
-            return (encoded.to_dense() if encoded.is_sparse else encoded).numpy()
-
         asked: dict[str, Any] = {"batch_size": 1, "convert_to_tensor": True}
-        return Vectors(
-            array(model.encode_query(texts.queries, **asked)),
-            array(model.encode_document(texts.passages, **asked)),
+        encoded = (
+            model.encode_query(texts.queries, **asked),
+            model.encode_document(texts.passages, **asked),
         )
+        return Vectors(*((v.to_dense() if v.is_sparse else v).numpy() for v in encoded))
 
 
 def _after(encoder: Any) -> list[Any]:

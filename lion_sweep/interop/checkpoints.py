@@ -6,7 +6,9 @@ a whole model     a folder or Hugging Face id of a decoder, say with its adapter
 sentence-transformers   a folder or Hugging Face id with modules.json
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 from hydra.utils import instantiate
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
 from lion_sweep.cell.result import RESULT
 from lion_sweep.config import Config
@@ -21,7 +25,7 @@ from lion_sweep.config.composing import CONFIG
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
-from lion_sweep.interop import adapters
+from lion_sweep.interop import sentence
 from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.digests import Digests
 from lion_sweep.models.backbone import Backbone
@@ -32,6 +36,10 @@ from lion_sweep.stages.workshop import Workshop
 
 # Classes that the study's adapters name in their files, and what they were trained for.
 STUDY_CLASSES = {"LlamaBiForMNTP": "sparse", "LlamaBiModel": "dense"}
+# What names of adapters' weights have before layers.0.self_attn.q_proj.lora_A.weight. They go from
+# the outermost module on, so the same layer has other names below a decoder with a head, one
+# without, or a wrapper of somebody's own.
+AROUND = re.compile(r"^(.*?\.)?(?=layers\.\d+\.)")
 # Modules of sentence-transformers have folders of their own, as 1_Dense.
 FOLDERS, HASHED = (".", "[0-9]*_*"), ("*.safetensors", "*.bin", "*.json")
 
@@ -62,34 +70,30 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
 
     Raises `UserError` where there is none, or where it is for another paradigm.
     """
-    found = _found(name, base, config, paradigm)
+    folder, cells = Path(name).expanduser(), Path(config.paths.root) / "cells"
+    whole = [c for c in (folder, cells / name) if (c / RESULT).is_file() and (c / CONFIG).is_file()]
+    if whole:
+        found = of_cell(Finished.read(whole[0]))
+    elif folder.exists() and not folder.is_dir():
+        raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
+    elif _holds(name, "adapter_config.json"):
+        found = _adapter(name, base, config, paradigm)
+    elif _holds(name, "modules.json"):
+        found = _sentence_transformer(name, config)
+    elif _holds(name, "config.json"):
+        found = _whole(name, base, config, paradigm)
+    else:
+        raise UserError(
+            f"checkpoint={name} is neither a cell, nor a folder or Hugging Face id with "
+            "adapter_config.json, modules.json or config.json. The cells are in "
+            f"{cells}; without network, only what was downloaded before can be found."
+        )
     if paradigm and paradigm != found.paradigm:
         raise UserError(
             f"{found.name} was trained as {found.paradigm}: paradigm={paradigm} would score "
             f"vectors that it never learnt. Leave paradigm away, or say {found.paradigm}."
         )
     return found
-
-
-def _found(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
-    folder = Path(name).expanduser()
-    in_root = Path(config.paths.root) / "cells" / name
-    for cell in (folder, in_root):
-        if (cell / RESULT).is_file() and (cell / CONFIG).is_file():
-            return of_cell(Finished.read(cell))
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
-    if _holds(name, "adapter_config.json"):
-        return _adapter(name, base, config, paradigm)
-    if _holds(name, "modules.json"):
-        return _sentence_transformer(name, config)
-    if _holds(name, "config.json"):
-        return _whole(name, base, config, paradigm)
-    raise UserError(
-        f"checkpoint={name} is neither a cell, nor a folder or Hugging Face id with "
-        "adapter_config.json, modules.json or config.json. The cells are in "
-        f"{in_root.parent}; without network, only what was downloaded before can be found."
-    )
 
 
 def _holds(name: str, file: str) -> bool:
@@ -118,7 +122,7 @@ def of_cell(cell: Finished) -> Checkpoint:
             backbone = Backbone.load(source, dtype).with_adapter(trained / WEIGHTS).merged()
         else:
             backbone = Backbone.load(trained / WEIGHTS, dtype)
-        return _encoder(paradigm.encoder, backbone)
+        return instantiate(paradigm.encoder, backbone=backbone)
 
     known_by = {"stage": trained.name, "encoder": identity(paradigm.encoder)}
     lengths = config.evaluation.query_length, config.evaluation.passage_length
@@ -128,7 +132,7 @@ def of_cell(cell: Finished) -> Checkpoint:
 
 
 def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
-    settings, meant = adapters.settings(name), _meant_for(name)
+    settings = _settings(name)
     source = base or settings.base_model_name_or_path
     if not source:
         raise UserError(f"{name} does not say what it adapts: add base=FOLDER_OR_ID.")
@@ -139,66 +143,97 @@ def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) 
             "`hf auth login`, if access has to be asked for), or give base=FOLDER."
         )
     named = str((settings.auto_mapping or {}).get("base_model_class"))
-    told = _told(name, meant.get("paradigm") or STUDY_CLASSES.get(named), paradigm)
-    encoder = meant.get("encoder") or config.paradigm.encoder
+    told, encoder, lengths = _meant(name, config, STUDY_CLASSES.get(named) or paradigm)
 
     def load(dtype: torch.dtype) -> Encoder:
-        return _encoder(encoder, adapters.load(Backbone.load(source, dtype), name).merged())
+        backbone = _adapted(Backbone.load(source, dtype), name).merged()
+        return instantiate(encoder, backbone=backbone)
 
     known_by = {"adapter": _digest(name, config), "base": _digest(source, config)}
     known_by["encoder"] = identity(encoder)
-    called, lengths = Path(name).name, _lengths(meant)
+    called = Path(name).name
     return Checkpoint(called, "adapter", source, told, known_by, load, lengths, adapted=True)
 
 
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{what} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _settings(name: str) -> PeftConfig:
+    with _reading(f"{name}: its adapter_config.json"):
+        return PeftConfig.from_pretrained(str(Path(name).expanduser()))
+
+
+def _adapted(backbone: Backbone, name: str) -> Backbone:
+    """With an adapter. `UserError` where one of its weights has no place here, or the reverse."""
+    asked = _settings(name)
+    asked.auto_mapping = asked.task_type = None  # of the class it was trained under, not ours
+    asked.inference_mode = True
+    model = get_peft_model(backbone.language_model, asked)
+    assert isinstance(model, PeftModel)
+    with _reading(f"{name}: its weights"):
+        read = load_peft_weights(str(Path(name).expanduser()), device="cpu")
+    weights = {AROUND.sub("", key): weight for key, weight in read.items()}
+    ours = {AROUND.sub("", key): key for key in get_peft_model_state_dict(model)}
+    if weights.keys() != ours.keys():
+        unknown = sorted(weights.keys() - ours.keys())
+        missing = sorted(ours.keys() - weights.keys())
+        raise UserError(
+            f"{name} does not fit its base: {len(unknown)} of its weights have no place there "
+            f"({', '.join(unknown[:2]) or 'none'}), {len(missing)} places get none "
+            f"({', '.join(missing[:2]) or 'none'}). Is base= the model that it was trained on?"
+        )
+    try:
+        set_peft_model_state_dict(model, {ours[key]: weight for key, weight in weights.items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{name} does not fit its base: {reason}") from None
+    return Backbone(model)
+
+
 def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
-    meant = _meant_for(name)
-    encoder = meant.get("encoder") or config.paradigm.encoder
+    told, encoder, lengths = _meant(name, config, paradigm)
+    source = base or name  # whose tokenizer, where only weights were saved
+    known_by = {"model": _digest(name, config), "encoder": identity(encoder)}
 
     def load(dtype: torch.dtype) -> Encoder:
-        return _encoder(encoder, Backbone.load(name, dtype))
+        return instantiate(encoder, backbone=Backbone.load(name, dtype))
 
-    source = base or name  # whose tokenizer, where only weights were saved
-    told, lengths = _told(name, meant.get("paradigm"), paradigm), _lengths(meant)
-    known_by = {"model": _digest(name, config), "encoder": identity(encoder)}
     return Checkpoint(Path(name).name, "model", source, told, known_by, load, lengths)
 
 
 def _sentence_transformer(name: str, config: Config) -> Checkpoint:
-    from lion_sweep.interop import sentence  # imports a library that is an extra
+    kind = "sentence-transformers"
+    tokenizer, paradigm = sentence.describe(name)
+    told, _, lengths = _meant(name, config, paradigm)
+    known_by, called = {kind: _digest(name, config)}, Path(name).name
 
     def load(dtype: torch.dtype) -> Encoder:
         return sentence.SentenceEncoder(name)
 
-    kind = "sentence-transformers"
-    tokenizer, paradigm = sentence.describe(name)
-    known_by, lengths = {kind: _digest(name, config)}, _lengths(_meant_for(name))
-    return Checkpoint(Path(name).name, kind, tokenizer, paradigm, known_by, load, lengths)
+    return Checkpoint(called, kind, tokenizer, told, known_by, load, lengths)
 
 
-def _told(name: str, by_itself: str | None, by_the_user: str | None) -> str:
-    """The paradigm of a checkpoint; nobody guesses it."""
-    found = by_itself or by_the_user
-    if found is None:
+def _meant(
+    name: str, config: Config, paradigm: str | None
+) -> tuple[str, dict[str, Any], tuple[int, int] | None]:
+    """Paradigm, encoder and lengths: what our own weights say, `paradigm` and the rest of others.
+
+    Raises `UserError` where nobody says the paradigm.
+    """
+    path = Path(name).expanduser() / MEANT_FOR
+    meant = read_json(path) if path.is_file() else {}
+    told = meant.get("paradigm") or paradigm
+    if told is None:
         raise UserError(
             f"{name} does not say what its vectors are: add paradigm=sparse or paradigm=dense."
         )
-    return found
-
-
-def _lengths(meant: dict[str, Any]) -> tuple[int, int] | None:
-    return (meant["query_length"], meant["passage_length"]) if "query_length" in meant else None
-
-
-def _meant_for(name: str) -> dict[str, Any]:
-    """What our own weights say of themselves; nothing of others."""
-    path = Path(name).expanduser() / MEANT_FOR
-    return read_json(path) if path.is_file() else {}
-
-
-def _encoder(settings: dict[str, Any], backbone: Backbone) -> Encoder:
-    encoder: Encoder = instantiate(settings, backbone=backbone)
-    return encoder
+    lengths = (meant["query_length"], meant["passage_length"]) if "query_length" in meant else None
+    return told, meant.get("encoder") or config.paradigm.encoder, lengths
 
 
 def _digest(name: str, config: Config) -> Any:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
@@ -21,23 +21,16 @@ SETTINGS = "config_sentence_transformers.json"
 PARADIGMS = {"SentenceTransformer": "dense", "SparseEncoder": "sparse"}
 
 
-class _Backbone(nn.Module):
-    """The part of our backbones that encoding asks for."""
-
-    def __init__(self, model: nn.Module, config: Any) -> None:
-        super().__init__()
-        self.model, self.language_model = model, SimpleNamespace(config=config)
-
-
 class SentenceEncoder(encoders.Encoder):
     """The whole pipeline of a SentenceTransformer or SparseEncoder, from token ids on."""
 
     backbone: Any
 
     def __init__(self, name: str) -> None:
-        self.model = load(name, "cuda" if torch.cuda.is_available() else "cpu")
-        self.is_sparse = PARADIGMS[_kind(name)] == "sparse"
-        self.backbone = _Backbone(self.model, self.model[0].auto_model.config)
+        self.model = self.backbone = load(name, "cuda" if torch.cuda.is_available() else "cpu")
+        self.is_sparse = PARADIGMS[type(self.model).__name__] == "sparse"
+        # Encoding asks our backbones for it.
+        self.backbone.language_model = SimpleNamespace(config=self.model[0].auto_model.config)
 
     @property
     def shape(self) -> tuple[int]:
@@ -47,7 +40,7 @@ class SentenceEncoder(encoders.Encoder):
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, D], in fp32."""
         features = {"input_ids": ids_BL, "attention_mask": mask_BL.long()}
-        vectors: Tensor = self.model(features)["sentence_embedding"]
+        vectors = self.model(features)["sentence_embedding"]
         return (vectors.to_dense() if vectors.is_sparse else vectors).float()
 
     def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
@@ -60,7 +53,8 @@ class SentenceEncoder(encoders.Encoder):
 
 def describe(name: str) -> tuple[str, str]:
     """(where its tokenizer is, its paradigm). Raises `UserError` where `load` does."""
-    return load(name, "cpu").tokenizer.name_or_path, PARADIGMS[_kind(name)]
+    model = load(name, "cpu")
+    return model.tokenizer.name_or_path, PARADIGMS[type(model).__name__]
 
 
 def library() -> Any:
@@ -76,20 +70,14 @@ def library() -> Any:
 
 
 def load(name: str, device: str) -> Any:
-    """The model, of the class that it was saved as.
+    """The model, of the class that its own file names: a SentenceTransformer where it names none.
 
     Raises `UserError` where the library is missing, or where the model makes no vector of a text.
     """
-    return getattr(library(), _kind(name))(name, device=device)
-
-
-def _kind(name: str) -> str:
-    """The class that the model's own file names; a SentenceTransformer where it names none."""
-    from sentence_transformers.util import load_file_path
-
-    path = load_file_path(name, SETTINGS)
+    classes = library()
+    path = classes.util.load_file_path(name, SETTINGS)
     told = read_json(Path(path)) if path else {}
     kind = str(told.get("model_type", "SentenceTransformer"))
     if kind not in PARADIGMS:
         raise UserError(f"{name} is a {kind}, which makes no single vector of a text.")
-    return kind
+    return getattr(classes, kind)(name, device=device)

@@ -1,9 +1,7 @@
-"""Java and Anserini: whether they are here, indexing by a process of its own, Lucene's classes.
+"""Java and Anserini: whether they are here, indexing by a process of its own, Lucene's search.
 
-Shapes: N documents.
+Shapes: M hits of one query.
 """
-
-from __future__ import annotations
 
 import functools
 import os
@@ -16,8 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from lion_sweep.search.base import Engine, Where
+import numpy as np
 
+from lion_sweep.search.base import Engine, Where
+from lion_sweep.search.runs import Ranked, place_of
+
+CONTENTS, ID = "contents", "id"  # fields of Anserini's indexes
 _OLDEST_JAVA = 21  # Anserini's jar has class files of version 65
 
 
@@ -61,9 +63,9 @@ def missing() -> str:
 
 
 def index(collection: str, documents: Path, folder: Path, *options: str) -> None:
-    """Index a folder of documents, in Anserini's format `collection`, into one segment.
+    """Index documents, in Anserini's format `collection`, into one segment that replaces `folder`.
 
-    An index already in `folder` is replaced. Raises `RuntimeError` where Anserini fails.
+    Raises `RuntimeError` where Anserini fails.
     """
     # A killed process leaves a part of one, and perhaps a Java that still holds its lock.
     shutil.rmtree(folder, ignore_errors=True)
@@ -79,7 +81,6 @@ def index(collection: str, documents: Path, folder: Path, *options: str) -> None
 @functools.cache
 def java_class() -> Callable[[str], Any]:
     """Start Java in this process; returns what finds a class by its name."""
-    # Pyserini would start Java with a module that slim runtimes lack, so Java is started first.
     os.environ["JAVA_HOME"] = str(java_home())
     import jnius_config
 
@@ -94,6 +95,35 @@ def java_class() -> Callable[[str], Any]:
     return autoclass
 
 
+class Searcher:
+    """Lucene's search in an index that Anserini wrote of documents with these ids, ascending."""
+
+    def __init__(self, index: Path, document_ids: Sequence[str], similarity: Any) -> None:
+        java = java_class()
+        path = java("java.nio.file.Paths").get(str(index))
+        store = java("org.apache.lucene.store.FSDirectory").open(path)
+        self.reader = java("org.apache.lucene.index.DirectoryReader").open(store)
+        self._searcher = java("org.apache.lucene.search.IndexSearcher")(self.reader.getContext())
+        self._searcher.setSimilarity(similarity)
+        fields = java("org.apache.lucene.search.SortField")
+        by_id = fields(ID, java("org.apache.lucene.search.SortField$Type").STRING_VAL)
+        self._order = java("org.apache.lucene.search.Sort")(fields.FIELD_SCORE, by_id)
+        self._queries = java("io.anserini.search.query.BagOfWordsQueryGenerator")()
+        stored = self.reader.storedFields()
+        # The place among the ids of a document that has another number in Lucene.
+        self._number = functools.cache(
+            lambda document: place_of(stored.document(document).get(ID), document_ids)
+        )
+
+    def hits(self, k: int, *asked: Any) -> Ranked:
+        """The k best documents for Java's map of terms to weights, or an analyser and a text."""
+        query = self._queries.buildQuery(CONTENTS, *asked)
+        # Lucene breaks ties by id itself, so that none is cut off at the k-th place.
+        hits = self._searcher.search(query, k, self._order, True).scoreDocs
+        documents_M = np.array([self._number(hit.doc) for hit in hits], dtype=np.int64)
+        return documents_M, np.array([hit.score for hit in hits], dtype=np.float32)
+
+
 class LuceneIndex(Engine):
     """Base of the engines whose index Anserini writes to a folder, in place of one already there.
 
@@ -101,16 +131,12 @@ class LuceneIndex(Engine):
     is not available or indexing failed.
     """
 
-    @classmethod
-    def missing(cls) -> str:
-        """Java and Anserini."""
-        return missing()
+    missing = staticmethod(missing)
 
     @classmethod
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
     ) -> Self:
-        """In the folder."""
         return cls(document_ids, documents, where.folder / "lucene", **settings)  # type: ignore[call-arg]
 
 

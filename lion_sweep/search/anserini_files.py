@@ -8,17 +8,14 @@ topics.jsonl                dense: {"qid", "vector": [...]}
 Shapes: N documents, V vocabulary, D dimensions.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from scipy import sparse
 
-from lion_sweep.search.encoded import Encoded, as_json, from_json, weights_of
+from lion_sweep.search.encoded import Encoded, Row, as_json, weights_of
 from lion_sweep.search.encoding import Vectors
 
 DOCUMENTS, FILE = "documents", "documents.jsonl"
@@ -64,9 +61,8 @@ def write_documents(folder: Path, document_ids: Sequence[str], documents: Vector
     """Write a line per document, [N, V] CSR of levels or [N, D], to a file in `folder`."""
     head = '"id": %s, "content": ""' if sparse.issparse(documents) else '"docid": %s'
     with (folder / FILE).open("w", encoding="utf-8") as file:
-        for row, document_id in enumerate(document_ids):
-            known = head % json.dumps(document_id)
-            file.write(f'{{{known}, "vector": {as_json(documents, row)}}}\n')
+        for known, vector in as_json(document_ids, documents):
+            file.write(f'{{{head % known}, "vector": {vector}}}\n')
 
 
 def write(encoded: Encoded, folder: Path, depth: int) -> str:
@@ -77,34 +73,31 @@ def write(encoded: Encoded, folder: Path, depth: int) -> str:
     (folder / DOCUMENTS).mkdir()
     write_documents(folder / DOCUMENTS, encoded.document_ids, encoded.documents)
     with (folder / (TSV if encoded.is_sparse else JSONL)).open("w", encoding="utf-8") as file:
-        for row, query_id in enumerate(encoded.query_ids):
-            if encoded.is_sparse:
+        if encoded.is_sparse:
+            for row, query_id in enumerate(encoded.query_ids):
                 terms = Counter(weights_of(encoded.queries, row)).elements()
                 file.write(f"{query_id}\t{' '.join(terms)}\n")
-            else:
-                vector = as_json(encoded.queries, row)
-                file.write(f'{{"qid": {json.dumps(query_id)}, "vector": {vector}}}\n')
+        else:
+            for known, vector in as_json(encoded.query_ids, encoded.queries):
+                file.write(f'{{"qid": {known}, "vector": {vector}}}\n')
     return (_SPARSE if encoded.is_sparse else _DENSE).format(depth=depth)
 
 
-def read(folder: Path, terms: int | None) -> Encoded:
-    """Read what `write` wrote; `terms` is V of sparse vectors, None of dense ones."""
-    integers = terms is not None
+def read(folder: Path, is_sparse: bool) -> tuple[Iterator[Row], Iterator[Row]]:
+    """The documents and queries that `write` wrote."""
 
-    def rows(path: Path, key: str) -> Iterator[tuple[str, Any]]:
+    def rows(path: Path, key: str) -> Iterator[Row]:
         with path.open(encoding="utf-8") as lines:
             for line in map(json.loads, lines):
                 yield line[key], line["vector"]
 
-    def topics() -> Iterator[tuple[str, dict[str, int]]]:
+    def topics() -> Iterator[Row]:
         with (folder / TSV).open(encoding="utf-8") as lines:
             for line in lines:
                 query_id, _, text = line.partition("\t")
-                yield query_id, Counter(text.split())
+                yield query_id, dict(Counter(text.split()))
 
-    documents = rows(folder / DOCUMENTS / FILE, "id" if integers else "docid")
-    queries = topics() if integers else rows(folder / JSONL, "qid")
-    return Encoded(
-        *from_json(documents, terms, integers=integers),
-        *from_json(queries, terms, integers=integers),
-    )
+    documents = folder / DOCUMENTS / FILE
+    if is_sparse:
+        return rows(documents, "id"), topics()
+    return rows(documents, "docid"), rows(folder / JSONL, "qid")

@@ -3,8 +3,6 @@
 Shapes: N documents, M candidates.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 
@@ -12,9 +10,8 @@ import bm25s
 import numpy as np
 import Stemmer
 
-from lion_sweep.search.base import Engine
+from lion_sweep.search.base import Engine, best, check_queries, sorted_documents
 from lion_sweep.search.runs import Run
-from lion_sweep.search.topk import best, check_queries, sorted_documents
 
 # bm25s sets its logger to DEBUG when imported.
 logging.getLogger("bm25s").setLevel(logging.WARNING)
@@ -56,23 +53,13 @@ class BM25Index(Engine):
         """Return the k documents of highest BM25 score above 0 for each query text."""
         check_queries(query_ids, len(texts), k)
         rows = []
-        for tokens in self._tokens(texts):
-            scores_N = self._scores_N(tokens)
+        for scores_N in map(self._scores_N, self._tokens(texts)):
             documents_M = np.flatnonzero(scores_N)
             rows.append(best(documents_M, scores_N[documents_M], k))
         return Run.stacked(query_ids, self._ids, rows)
 
-    def scores(
-        self, texts: Sequence[str], document_ids: Sequence[Sequence[str]]
-    ) -> list[list[float]]:
-        """Return the BM25 scores of given pairs: for each query text, of its listed documents.
-
-        Raises `ValueError` where the two differ in length, `KeyError` for an unknown document id.
-        """
-        if len(texts) != len(document_ids):
-            raise ValueError(f"{len(texts)} query texts for {len(document_ids)} lists of documents")
-        scores = []
-        for tokens, listed in zip(self._tokens(texts), document_ids, strict=True):
-            numbers = np.array([self._numbers[document] for document in listed], dtype=np.int64)
-            scores.append(self._scores_N(tokens)[numbers].tolist())
-        return scores
+    def scores(self, texts: Sequence[str], document_ids: Sequence[str]) -> list[float]:
+        """Return the BM25 score of each query text and the document beside it."""
+        numbers = [self._numbers[document_id] for document_id in document_ids]
+        pairs = zip(self._tokens(texts), numbers, strict=True)
+        return [float(self._scores_N(tokens)[number]) for tokens, number in pairs]

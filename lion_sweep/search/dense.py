@@ -3,10 +3,8 @@
 Shapes: N documents, Q queries, B queries of one block, D dimensions, C candidates, K hits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,9 +12,8 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from lion_sweep.machine import threads
-from lion_sweep.search.base import Engine, Where
+from lion_sweep.search.base import Engine, Where, agreement, check_queries, sorted_documents
 from lion_sweep.search.runs import Run
-from lion_sweep.search.topk import agreement, check_queries, sorted_documents
 
 _QUERIES = 256  # of one block
 _DOCUMENTS = 2**16  # of one block: with the queries, 64 MiB of products
@@ -35,9 +32,7 @@ def _float32_rows(vectors: NDArray[np.floating], name: str) -> torch.Tensor:
 
 def _products(queries_BD: torch.Tensor, documents_ND: torch.Tensor) -> torch.Tensor:
     """Matrix product summed in float32, whatever the vectors are stored in."""
-    if documents_ND.dtype == torch.float32:
-        return queries_BD @ documents_ND.T
-    if documents_ND.device.type == "cuda":
+    if documents_ND.dtype == torch.float16 and documents_ND.device.type == "cuda":
         return torch.mm(queries_BD, documents_ND.T, out_dtype=torch.float32)
     return queries_BD.float() @ documents_ND.float().T
 
@@ -54,7 +49,8 @@ class DenseIndex(Engine):
     Vectors are finite float32, [N, D]; `device` holds them and searches. `half` stores and searches
     them rounded to float16, whose range they must not exceed, in half the memory of the device: the
     search is exact on the rounded vectors. The float32 vectors stay in main memory, to tell in
-    `stats` what rounding changed.
+    `stats` what rounding changed: agreement_10 and agreement with their hits, averaged over the
+    first 32 queries of the last search.
     """
 
     exact = True  # on the vectors as it holds them
@@ -62,7 +58,7 @@ class DenseIndex(Engine):
     @classmethod
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
-    ) -> DenseIndex:
+    ) -> Self:
         """On the device where vectors and a search have room, on the CPU otherwise."""
         half = bool(settings.get("half"))
         device, why_not = device_for(documents.shape, where.device, half)
@@ -84,7 +80,9 @@ class DenseIndex(Engine):
         self._stored_ND = self._rounded(rows_ND).to(device)
         self._full_ND = rows_ND if half else self._stored_ND
         self._largest_norm = _largest_norm(self._stored_ND)
-        self._agreement: dict[str, float] = {}
+        documents, dimensions = rows_ND.shape
+        index_bytes = self._stored_ND.nbytes  # on the device
+        self._stats = {"documents": documents, "dimensions": dimensions, "index_bytes": index_bytes}
 
     def _rounded(self, vectors: torch.Tensor) -> torch.Tensor:
         rounded = vectors.to(self._dtype)
@@ -106,22 +104,8 @@ class DenseIndex(Engine):
         if self._dtype == torch.float16 and len(rows_QD):
             sample_QD = rows_QD[:_AGREEMENT_QUERIES]
             exact = _search(self._full_ND, sample_QD, k, _largest_norm(self._full_ND))
-            self._agreement = agreement(run, Run(query_ids[: len(sample_QD)], self._ids, *exact))
+            self._stats |= agreement(run, Run(query_ids[: len(sample_QD)], self._ids, *exact))
         return run
-
-    def stats(self) -> dict[str, float]:
-        """Return documents, dimensions and index_bytes (bytes of the vectors on the device).
-
-        After a search with `half` also agreement_10 and agreement: the shares of the float32 top
-        10 and top k that were found, averaged over the first 32 queries of the last search.
-        """
-        documents, dimensions = self._stored_ND.shape
-        return {
-            "documents": documents,
-            "dimensions": dimensions,
-            "index_bytes": documents * dimensions * self._stored_ND.element_size(),
-            **self._agreement,
-        }
 
 
 def device_for(

@@ -70,7 +70,7 @@ def encode(
         ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
         with accelerator.autocast():
             vectors = encoder.rows(ids, mask, setting.kept_terms)
-        parts.add(batch, vectors, meter.micro_batch(lengths_N[batch], ids.shape[1]))
+        parts.added.append((batch, vectors, meter.micro_batch(lengths_N[batch], ids.shape[1])))
         on_batch(seen, texts)
         # Ranks take different numbers of batches, so they cannot agree on one to stop after.
         stopping = ranks == 1 and interruption.requested()
@@ -117,33 +117,27 @@ class _Parts:
         for file in folder.glob("*.npz"):
             with np.load(file) as part:
                 self.done_N[part["rows"]] = True
-        self._rows: list[NDArray[np.int64]] = []
-        self._vectors: list[Vectors] = []
-        self._spent, self.begun = Spending(), time.monotonic()
-
-    def add(self, rows: NDArray[np.int64], vectors: Vectors, spent: Spending) -> None:
-        """Remember until they are kept."""
-        self._rows.append(rows)
-        self._vectors.append(vectors)
-        self._spent += spent
+        self.added: list[tuple[NDArray[np.int64], Vectors, Spending]] = []
+        self.begun = time.monotonic()
 
     def keep(self) -> None:
         """Write what was added since."""
         self.begun = time.monotonic()
-        if not self._rows:
+        if not self.added:
             return
-        rows = np.concatenate(self._rows)
-        parts = {"rows": rows, "spent": np.array(astuple(self._spent), dtype=np.int64)}
-        if sparse.issparse(self._vectors[0]):
-            vectors = sparse.vstack(self._vectors, format="csr")
-            parts |= {name: getattr(vectors, name) for name in ("data", "indices", "indptr")}
-            parts["terms"] = np.array(vectors.shape[1])
+        batches, vectors, spent = zip(*self.added, strict=True)
+        rows, total = np.concatenate(batches), sum(spent, Spending())
+        parts = {"rows": rows, "spent": np.array(astuple(total), dtype=np.int64)}
+        if sparse.issparse(vectors[0]):
+            stacked = sparse.vstack(vectors, format="csr")
+            parts |= {name: getattr(stacked, name) for name in ("data", "indices", "indptr")}
+            parts["terms"] = np.array(stacked.shape[1])
         else:
-            parts["vectors"] = np.concatenate(self._vectors)
+            parts["vectors"] = np.concatenate(vectors)
         # No two parts begin with the same text.
         with written(self.folder / f"{rows[0]}.npz") as temporary, temporary.open("wb") as file:
             np.savez(file, **parts)  # type: ignore[arg-type]
-        self._rows, self._vectors, self._spent = [], [], Spending()
+        self.added = []
 
 
 def save(path: Path, vectors: Vectors) -> None:

@@ -1,41 +1,21 @@
-"""Impact search over quantised sparse vectors, with Lucene through Anserini and Pyserini.
+"""Impact search over quantised sparse vectors, with Lucene through Anserini.
 
-Shapes: N documents, Q queries, V vocabulary, M hits of one query.
+Shapes: N documents, Q queries, V vocabulary.
 """
 
-from __future__ import annotations
-
-import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from lion_sweep.search import anserini, anserini_files
+from lion_sweep.search.base import check_queries, sorted_documents
 from lion_sweep.search.encoded import weights_of
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import non_negative_csr, postings_stats
-from lion_sweep.search.topk import best, check_queries, sorted_documents
 
 _FLOAT32_INTEGERS = 2**24  # Lucene scores in float32, exact for integers below this
-
-
-@functools.cache
-def _searcher_class() -> Any:
-    anserini.java_class()
-    # Pyserini builds an OpenAI client when imported, which fails without a key.
-    without_key = "OPENAI_API_KEY" not in os.environ
-    os.environ.setdefault("OPENAI_API_KEY", "unused")
-    try:
-        from pyserini.search.lucene import LuceneImpactSearcher
-    finally:
-        if without_key:
-            del os.environ["OPENAI_API_KEY"]
-    return LuceneImpactSearcher
 
 
 def quantise(matrix: sparse.csr_matrix, bits: int) -> tuple[sparse.csr_matrix, float]:
@@ -56,40 +36,30 @@ def quantise(matrix: sparse.csr_matrix, bits: int) -> tuple[sparse.csr_matrix, f
 
 
 class ImpactSearcher:
-    """Search by levels in a Lucene index of the impacts that `anserini_files` writes.
+    """Search by levels in a Lucene index of the documents that `anserini_files` writes.
 
-    It takes the folder of the written documents, where the index goes, in place of one already
-    there, and [N] ids in ascending order. Raises `RuntimeError` where Lucene is not available, or
-    indexing failed.
+    Their ids are in ascending order. Raises `RuntimeError` where `anserini.index` does.
     """
 
     def __init__(self, documents: Path, index: Path, document_ids: Sequence[str]) -> None:
         anserini.index("JsonVectorCollection", documents, index, "-impact", "-pretokenized")
-        self._ids = document_ids
-        self._numbers = {document_id: number for number, document_id in enumerate(document_ids)}
-        encoder = SimpleNamespace(encode=lambda query: query)  # which is {term: weight} already
-        self._searcher = _searcher_class()(str(index), encoder, min_idf=-1)
+        similarity = anserini.java_class()("io.anserini.search.similarity.ImpactSimilarity")()
+        self._searcher, self._ids = anserini.Searcher(index, document_ids, similarity), document_ids
 
     def search(
         self, query_ids: Sequence[str], levels_QV: sparse.csr_matrix, k: int, scale: float = 1.0
     ) -> Run:
-        """Return the k documents of highest sum of products of levels, times `scale`.
-
-        Raises `ValueError` where k is below 1, an id occurs twice, or a sum is too large for Lucene
-        to be exact.
-        """
-        check_queries(query_ids, levels_QV.shape[0], k)
-        queries = [weights_of(levels_QV, row) for row in range(len(query_ids))]
-        found = self._searcher.batch_search(queries, list(query_ids), k=k, threads=1)
-        rows = []
-        for query_id in query_ids:
-            hits = found[query_id]
-            documents_M = np.array([self._numbers[hit.docid] for hit in hits], dtype=np.int64)
-            # Pyserini's scores of tied hits fall by 1e-6 per place: rounding restores the sum.
-            sums_M = np.rint(np.array([hit.score for hit in hits], dtype=np.float64))
+        """The best by sums of products, times `scale`; `ValueError` for a sum that is inexact."""
+        java, rows = anserini.java_class(), []
+        new_map, number = java("java.util.HashMap"), java("java.lang.Float")
+        for row, query_id in enumerate(query_ids):
+            weights = new_map()
+            for term, level in weights_of(levels_QV, row).items():
+                weights.put(term, number(level))
+            documents_M, sums_M = self._searcher.hits(k, weights)
             if sums_M.max(initial=0.0) >= _FLOAT32_INTEGERS:
                 raise ValueError(f"query {query_id}: {sums_M.max():.0f} is beyond exact float32")
-            rows.append(best(documents_M, sums_M * scale, k))
+            rows.append((documents_M, sums_M.astype(np.float64) * scale))
         return Run.stacked(query_ids, self._ids, rows)
 
 
@@ -125,15 +95,10 @@ class LuceneImpactIndex(anserini.LuceneIndex):
         """Return the k documents of highest impact score above 0 for each query.
 
         The queries are quantised together; a score is the exact sum of products of levels times
-        the scales of documents and queries. Raises `ValueError` where `Engine.search` does, and for
-        a score too large for Lucene to be exact (use fewer bits).
+        the scales of documents and queries. One too large for that is a `ValueError`.
         """
         check_queries(query_ids, vectors_QV.shape[0], k)
         if vectors_QV.shape[1] != self._terms:
             raise ValueError(f"queries have {vectors_QV.shape[1]} terms, the index {self._terms}")
         levels_QV, query_scale = quantise(vectors_QV, self._bits)
         return self._searcher.search(query_ids, levels_QV, k, self._scale * query_scale)
-
-    def stats(self) -> dict[str, float]:
-        """Return documents, terms (in use), postings, index_bytes (on disk), L0_documents."""
-        return dict(self._stats)

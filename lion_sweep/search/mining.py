@@ -16,33 +16,25 @@ def mine(collection: Collection, split: str, depth: int) -> Groups:
 
     Pairs whose query has no such hit are left out, for every cell alike.
     """
-    document_ids = collection.documents.ids
-    document_row = {identifier: row for row, identifier in enumerate(document_ids)}
-    qrels, asked = collection.qrels[split], collection.asked(split)
-    text_of = dict(zip(asked, collection.queries.of(asked), strict=True))
-    pairs = [
-        (query, document)
-        for query, grades in qrels.items()
-        for document, grade in grades.items()
-        if grade > 0
-    ]
-    index = BM25Index(document_ids, collection.documents.all())
-    run = index.search(asked, list(text_of.values()), depth)
-    positive_scores = index.scores(
-        [text_of[query] for query, _ in pairs], [[document] for _, document in pairs]
-    )
-    negative_PM = np.full((len(pairs), depth), MISSING, dtype=np.int32)
-    score_PM = np.zeros((len(pairs), depth), dtype=np.float32)
-    for row, (query, _) in enumerate(pairs):
-        hits = [(hit, score) for hit, score in run.hits(query) if qrels[query].get(hit, 0) <= 0]
-        for place, (document, score) in enumerate(hits):
-            negative_PM[row, place] = document_row[document]
-            score_PM[row, place] = score
+    documents, queries, qrels = collection.documents, collection.queries, collection.qrels[split]
+    row_of = {document_id: row for row, document_id in enumerate(documents.ids)}
+    index, asked = BM25Index(documents.ids, documents.all()), collection.asked(split)
+    run = index.search(asked, queries.of(asked), depth)
+    relevant = {query: [d for d, grade in qrels[query].items() if grade > 0] for query in asked}
+    query_ids = [query for query, positives in relevant.items() for _ in positives]
+    positive_ids = [document for positives in relevant.values() for document in positives]
+    positive_scores = index.scores(queries.of(query_ids), positive_ids)
+    negative_PM = np.full((len(query_ids), depth), MISSING, dtype=np.int32)
+    score_PM = np.zeros((len(query_ids), depth), dtype=np.float32)
+    for row, query in enumerate(query_ids):
+        hits = [hit for hit in run.hits(query) if qrels[query].get(hit[0], 0) <= 0]
+        negative_PM[row, : len(hits)] = [row_of[document] for document, _ in hits]
+        score_PM[row, : len(hits)] = [score for _, score in hits]
     groups = Groups(
-        query_P=collection.queries.rows([query for query, _ in pairs]).astype(np.int32),
-        positive_P=np.array([document_row[document] for _, document in pairs], dtype=np.int32),
+        query_P=queries.rows(query_ids).astype(np.int32),
+        positive_P=documents.rows(positive_ids).astype(np.int32),
         negative_PM=negative_PM,
-        positive_score_P=np.array([scores[0] for scores in positive_scores], dtype=np.float32),
+        positive_score_P=np.array(positive_scores, dtype=np.float32),
         negative_score_PM=score_PM,
     )
     usable_P = (negative_PM != MISSING).any(axis=1)

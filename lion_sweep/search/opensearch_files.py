@@ -8,8 +8,6 @@ query_ids.txt      ids of the queries, in the order of that file and of its resp
 Shapes: N documents, V vocabulary.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +19,7 @@ import numpy as np
 
 from lion_sweep.errors import UserError
 from lion_sweep.files import write_json
-from lion_sweep.search.encoded import Encoded, as_json, from_json
+from lion_sweep.search.encoded import Encoded, Row, as_json
 
 MAPPING, DOCUMENTS = "mapping.json", "documents.ndjson"
 QUERIES, QUERY_IDS = "queries.ndjson", "query_ids.txt"
@@ -70,17 +68,15 @@ def write(encoded: Encoded, folder: Path, depth: int) -> str:
         )
     write_json(folder / MAPPING, _mapping(encoded))
     with (folder / DOCUMENTS).open("w", encoding="utf-8") as file:
-        for row, document_id in enumerate(encoded.document_ids):
-            known = json.dumps(document_id)
-            file.write(f'{{"index": {{"_id": {known}}}}}\n')
-            file.write(f'{{"id": {known}, "vector": {as_json(encoded.documents, row)}}}\n')
+        for known, vector in as_json(encoded.document_ids, encoded.documents):
+            file.write(f'{{"index": {{"_id": {known}}}}}\n{{"id": {known}, "vector": {vector}}}\n')
     form = '"neural_sparse": {"vector": {"query_tokens": %s}}'
     if not encoded.is_sparse:
         form = f'"knn": {{"vector": {{"vector": %s, "k": {depth}}}}}'
     rest = f'"size": {depth}, "_source": false, "sort": ["_score", {{"id": "asc"}}]'
     with (folder / QUERIES).open("w", encoding="utf-8") as file:
-        for row in range(len(encoded.query_ids)):
-            file.write(f'{{}}\n{{"query": {{{form % as_json(encoded.queries, row)}}}, {rest}}}\n')
+        for _, vector in as_json(encoded.query_ids, encoded.queries):
+            file.write(f'{{}}\n{{"query": {{{form % vector}}}, {rest}}}\n')
     ids = "".join(f"{query_id}\n" for query_id in encoded.query_ids)
     (folder / QUERY_IDS).write_text(ids, encoding="utf-8")
     return _GUIDE + (_SPARSE if encoded.is_sparse else _DENSE)
@@ -99,23 +95,20 @@ def _mapping(encoded: Encoded) -> dict[str, Any]:
     return {"settings": {"index": settings}, "mappings": {"properties": properties}}
 
 
-def read(folder: Path, terms: int | None) -> Encoded:
-    """Read what `write` wrote; `terms` is V of sparse vectors, None of dense ones."""
+def read(folder: Path, is_sparse: bool) -> tuple[Iterator[Row], Iterator[Row]]:
+    """The documents and queries that `write` wrote."""
 
     def every_second(name: str) -> Iterator[dict[str, Any]]:
         with (folder / name).open(encoding="utf-8") as lines:
             yield from map(json.loads, islice(lines, 1, None, 2))
 
-    def queries() -> Iterator[tuple[str, Any]]:
+    def queries() -> Iterator[Row]:
         query_ids = (folder / QUERY_IDS).read_text(encoding="utf-8").splitlines()
         for query_id, line in zip(query_ids, every_second(QUERIES), strict=True):
             ((_, of_field),) = line["query"].items()
-            yield query_id, of_field["vector"]["vector" if terms is None else "query_tokens"]
+            yield query_id, of_field["vector"]["query_tokens" if is_sparse else "vector"]
 
-    documents = ((line["id"], line["vector"]) for line in every_second(DOCUMENTS))
-    return Encoded(
-        *from_json(documents, terms, integers=False), *from_json(queries(), terms, integers=False)
-    )
+    return ((line["id"], line["vector"]) for line in every_second(DOCUMENTS)), queries()
 
 
 def as_stored(encoded: Encoded) -> Encoded:

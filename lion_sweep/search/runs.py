@@ -6,15 +6,11 @@ compared as strings.
 Shapes: N documents, Q queries, K hits kept per query, M hits in a list.
 """
 
-from __future__ import annotations
-
 import json
-import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +19,8 @@ from numpy.typing import NDArray
 
 from lion_sweep.files import written
 
-Hits = list[tuple[str, float]]
-"""(document id, score) pairs, best first."""
-
+Hits = list[tuple[str, float]]  # (document id, score) pairs, best first
+Ranked = tuple[NDArray[np.integer], NDArray[np.floating]]  # documents' numbers and scores, [M] each
 NO_HIT = -1
 
 
@@ -44,12 +39,9 @@ class Run:
 
     @classmethod
     def stacked(
-        cls,
-        query_ids: Sequence[str],
-        document_ids: Sequence[str],
-        rows: Sequence[tuple[NDArray[np.integer[Any]], NDArray[np.floating[Any]]]],
-    ) -> Run:
-        """Build from (document numbers, scores) of every query, each best first."""
+        cls, query_ids: Sequence[str], document_ids: Sequence[str], rows: Sequence[Ranked]
+    ) -> "Run":
+        """Build from the hits of every query, each best first."""
         width = max((len(documents_M) for documents_M, _ in rows), default=0)
         dtype = np.result_type(np.float32, *(scores_M.dtype for _, scores_M in rows))
         documents_QK = np.full((len(rows), width), NO_HIT, dtype=np.int32)
@@ -58,31 +50,6 @@ class Run:
             documents_QK[row, : len(documents_M)] = documents_M
             scores_QK[row, : len(scores_M)] = scores_M
         return cls(list(query_ids), document_ids, documents_QK, scores_QK)
-
-    @classmethod
-    def of(cls, hits: Mapping[str, Iterable[tuple[str, float]]]) -> Run:
-        """Build from query id -> (document id, score) pairs in any order.
-
-        Raises `ValueError` where a document occurs twice for a query, or a score is not finite.
-        """
-        found: dict[str, dict[str, float]] = {}
-        for query_id, of_query in hits.items():
-            scores = found.setdefault(query_id, {})
-            for document_id, score in of_query:
-                if document_id in scores:
-                    raise ValueError(f"document {document_id} twice for query {query_id}")
-                if not math.isfinite(score):
-                    raise ValueError("a score is not finite")
-                scores[document_id] = score
-        document_ids = sorted(set(chain.from_iterable(found.values())))
-        number = {document_id: place for place, document_id in enumerate(document_ids)}
-        rows = []
-        for scores in found.values():
-            documents_M = np.array([number[document_id] for document_id in scores], dtype=np.int64)
-            scores_M = np.array(list(scores.values()), dtype=np.float64)
-            order_M = np.lexsort((documents_M, -scores_M))
-            rows.append((documents_M[order_M], scores_M[order_M]))
-        return cls.stacked(list(found), document_ids, rows)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -104,7 +71,7 @@ class Run:
         """Return query id -> hits."""
         return {query_id: self.hits(query_id) for query_id in self.query_ids}
 
-    def compacted(self) -> Run:
+    def compacted(self) -> "Run":
         """Return an equal run whose `document_ids` are its hits alone, without unused columns."""
         is_hit_N = np.zeros(len(self.document_ids) + 1, dtype=bool)
         is_hit_N[self.documents_QK] = True  # the place after the last document is that of NO_HIT
@@ -131,13 +98,8 @@ class Run:
             and np.array_equal(one.scores_QK, two.scores_QK)
         )
 
-    __hash__ = None  # type: ignore[assignment]
-
     def save(self, path: Path) -> None:
-        """Write numbers, scores and the ids of queries and hits to one .npz, whole or not at all.
-
-        `Run.load` reads an equal run with scores of the same type.
-        """
+        """Write numbers, scores and the ids of queries and hits to an .npz, whole or not at all."""
         run = self.compacted()
         with written(path, only_writer=True) as temporary, temporary.open("wb") as file:
             np.savez(
@@ -149,8 +111,8 @@ class Run:
             )
 
     @classmethod
-    def load(cls, path: Path) -> Run:
-        """Read what `save` wrote."""
+    def load(cls, path: Path) -> "Run":
+        """Read an equal run, with scores of the same type."""
         with np.load(path) as arrays:
             return cls(
                 query_ids=json.loads(arrays["query_ids"].tobytes()),
@@ -180,13 +142,12 @@ def drop_self_hits(run: Run) -> Run:
     """
     self_Q = np.array([place_of(query_id, run.document_ids) for query_id in run.query_ids], int)
     is_self_QK = (run.documents_QK == self_Q[:, None]) & (self_Q[:, None] != NO_HIT)
-    rows = np.flatnonzero(is_self_QK.any(axis=1))
-    documents_QK, scores_QK = run.documents_QK.copy(), run.scores_QK.copy()
-    documents_QK[is_self_QK], scores_QK[is_self_QK] = NO_HIT, -np.inf
     # The hit goes to the end of its row, all others keep their order.
-    order = np.argsort(is_self_QK[rows], axis=1, kind="stable")
-    documents_QK[rows] = np.take_along_axis(documents_QK[rows], order, axis=1)
-    scores_QK[rows] = np.take_along_axis(scores_QK[rows], order, axis=1)
+    order_QK = np.argsort(is_self_QK, axis=1, kind="stable")
+    documents_QK, scores_QK = (
+        np.take_along_axis(np.where(is_self_QK, nothing, of_hits_QK), order_QK, axis=1)
+        for nothing, of_hits_QK in ((NO_HIT, run.documents_QK), (-np.inf, run.scores_QK))
+    )
     return replace(run, documents_QK=documents_QK, scores_QK=scores_QK)
 
 
@@ -196,8 +157,7 @@ def write_trec(run: Run, path: Path, tag: str) -> None:
     The file appears whole or not at all, and its scores read back exactly. The format has no
     line for a query without hits, so such queries are absent when the file is read.
 
-    Raises `ValueError` where an id or the tag is empty or holds white space, or a score is not
-    finite.
+    Raises `ValueError` for an id or tag that is empty or holds white space, or an infinite score.
     """
     run = run.compacted()
     for column in (*run.query_ids, *run.document_ids, tag):

@@ -7,24 +7,21 @@ Shapes: N documents, Q queries, V vocabulary, U terms that a document has, M hit
 S queries of the sample.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
 
 from lion_sweep.config.section import require, share
-from lion_sweep.search.base import Engine, Where
+from lion_sweep.search.base import Engine, Where, agreement, best, check_queries, sorted_documents
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import SparseIndex, non_negative_csr, postings_stats
-from lion_sweep.search.topk import agreement, best, check_queries, sorted_documents
 
 _MAX_FRACTION = 6.0  # longest list over n_postings: what Seismic's guide takes for MS MARCO
 _SAMPLE = 100  # queries that exact search answers too
@@ -48,23 +45,21 @@ class SeismicIndex(Engine):
     """Clustered inverted index that skips what promises little: fast, and misses hits.
 
     The hits it finds get their exact inner products, as `SparseIndex` has them, and are ordered
-    by these. Of a sample of queries it is told how many of the exact hits were found. Vectors are
-    those of `SparseIndex`, with a term in one of them.
+    by these. `stats` tells which share of the exact hits was found, averaged over a hundred queries
+    of the last search. Vectors are those of `SparseIndex`, with a term in one of them.
 
     The settings are those of conf/engine/seismic.yaml; what a summary leaves out can only be found
-    with heap_factor 0. The index is written to `file` for its size to be known, and does not stay.
+    with heap_factor 0. The index is written to `folder` for its size, and does not stay.
     """
 
     @classmethod
     def missing(cls) -> str:
-        """Its package."""
         if find_spec("seismic") is None:
             return "its package is not installed: pip install 'pyseismic-lsr>=0.5.4'"
         return ""
 
     @classmethod
     def check(cls, key: str, settings: Mapping[str, Any]) -> None:
-        """Counts and shares."""
         for name in ("n_postings", "query_cut"):
             require(settings[name] > 0, f"{key}.{name}={settings[name]} must be greater than 0.")
         for name in ("summary_energy", "heap_factor"):
@@ -73,15 +68,14 @@ class SeismicIndex(Engine):
     @classmethod
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
-    ) -> SeismicIndex:
-        """Its size is that of a file in the folder."""
-        return cls(document_ids, documents, where.folder / "index", **settings)
+    ) -> Self:
+        return cls(document_ids, documents, where.folder, **settings)
 
     def __init__(
         self,
         document_ids: Sequence[str],
         vectors_NV: sparse.csr_matrix,
-        file: Path,
+        folder: Path,
         *,
         n_postings: int,
         summary_energy: float,
@@ -107,27 +101,19 @@ class SeismicIndex(Engine):
             self._vectors_NU.data,
             self._vectors_NU.indptr.astype(np.int64),
         )
-        with _silenced():
-            self._index: Any = seismic.SeismicIndexLV.build_from_dataset(
-                dataset,
-                n_postings=n_postings,
-                summary_energy=summary_energy,
-                max_fraction=_MAX_FRACTION,
-            )
-        documents, terms = self._vectors_NU.shape
-        stored, index_bytes = self._vectors_NU.nnz, self._bytes(file)
-        self._stats = postings_stats(documents, terms, stored, index_bytes)
-        self._agreement: dict[str, float] = {}
-
-    def _bytes(self, file: Path) -> int:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        written = file.with_name(f"{file.name}.index.seismic")
+        lists = {"n_postings": n_postings, "max_fraction": _MAX_FRACTION}
+        written = folder / "whole.index.seismic"
         try:
             with _silenced():
-                self._index.save(str(file))
-            return written.stat().st_size
+                self._index: Any = seismic.SeismicIndexLV.build_from_dataset(
+                    dataset, summary_energy=summary_energy, **lists
+                )
+                self._index.save(str(folder / "whole"))
+            index_bytes = written.stat().st_size
         finally:
             written.unlink(missing_ok=True)
+        documents, terms = self._vectors_NU.shape
+        self._stats = postings_stats(documents, terms, self._vectors_NU.nnz, index_bytes)
 
     def search(self, query_ids: Sequence[str], vectors_QV: sparse.csr_matrix, k: int) -> Run:
         """Return k documents of high inner product above 0 for each query."""
@@ -135,9 +121,8 @@ class SeismicIndex(Engine):
         if vectors_QV.shape[1] != self._terms:
             raise ValueError(f"queries have {vectors_QV.shape[1]} terms, the index {self._terms}")
         queries_QU = non_negative_csr(vectors_QV)[:, self._used_U].astype(np.float32)
-        found_Q = self._found(queries_QU, k)
         rows = []
-        for row, found in enumerate(found_Q):
+        for row, found in enumerate(self._found(queries_QU, k)):
             documents_M = np.array(found, dtype=np.int64)
             # Seismic's own scores are those of weights in half precision.
             scores_M = self._vectors_NU[documents_M] @ queries_QU[row].toarray()[0]
@@ -147,7 +132,7 @@ class SeismicIndex(Engine):
         exact = SparseIndex(self._ids, self._vectors_NU).search(
             [query_ids[row] for row in sample_S], queries_QU[sample_S], k
         )
-        self._agreement = agreement(run, exact)
+        self._stats |= agreement(run, exact)
         return run
 
     def _found(self, queries_QU: sparse.csr_matrix, k: int) -> list[list[int]]:
@@ -168,11 +153,3 @@ class SeismicIndex(Engine):
             for query, _, document in hits:
                 found_Q[int(query)].append(int(document))
         return found_Q
-
-    def stats(self) -> dict[str, float]:
-        """Return documents, terms (in use), postings, index_bytes (as a file), L0_documents.
-
-        After a search also agreement_10 and agreement: the shares of the exact top 10 and of the
-        exact top k that were found, averaged over a hundred queries of the last search, or all.
-        """
-        return self._stats | self._agreement

@@ -47,7 +47,7 @@ def test_negatives_are_the_hits_that_are_not_relevant() -> None:
     found = [row for row in groups.negative_PM[0].tolist() if row != MISSING]
     assert sorted(found) == [1, 3]
     index = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values()))
-    expected = index.scores(["parse date"], [["a", *(list(DOCUMENTS)[row] for row in found)]])[0]
+    expected = index.scores(["parse date"] * 3, ["a", *(list(DOCUMENTS)[row] for row in found)])
     scores = [groups.positive_score_P[0], *groups.negative_score_PM[0, : len(found)]]
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
@@ -59,7 +59,7 @@ def test_no_positive_of_a_query_is_its_negative() -> None:
     assert groups.query_P.tolist() == [0, 0]
     assert groups.positive_P.tolist() == [0, 1]
     assert groups.negative_PM.tolist() == [[3, MISSING, MISSING]] * 2
-    found = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values())).scores(["parse date"], ["abd"])[0]
+    found = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values())).scores(["parse date"] * 3, "abd")
     np.testing.assert_allclose(groups.positive_score_P, found[:2], rtol=1e-6)
     np.testing.assert_allclose(groups.negative_score_PM[:, 0], found[2], rtol=1e-6)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 import real_collections
+from trec import run_of
 
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.search.bm25 import BM25Index
@@ -70,7 +71,7 @@ def random_run_and_qrels(seed: int) -> tuple[Run, Qrels]:
     del run["q2"]
     run["unjudged"] = [("d1", 1.0)]
     qrels["q3"] |= {f"unknown to the run {number}": 1 for number in range(3)}
-    return Run.of(run), qrels
+    return run_of(run), qrels
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -82,7 +83,7 @@ def test_equal_to_trec_eval_per_query(seed: int) -> None:
 
 def test_ties_are_trec_evals_the_other_way_round() -> None:
     """Equal scores: ids ascend here and descend in trec_eval; nothing else differs."""
-    run = Run.of({"q": [("d9", 1.0), ("d10", 1.0), ("d7", 2.0)]})
+    run = run_of({"q": [("d9", 1.0), ("d10", 1.0), ("d7", 2.0)]})
     qrels = {"q": {"d10": 1, "d7": 0}}
     assert run.hits("q") == [("d7", 2.0), ("d10", 1.0), ("d9", 1.0)]
     assert evaluate(run, qrels, ["MRR@10"]) == {"MRR@10": {"q": 1 / 2}}
@@ -109,7 +110,7 @@ def test_equal_to_trec_eval_on_bm25_runs(name: str) -> None:
         query_id: [(name, round(2 * score) / 2) for name, score in hits]
         for query_id, hits in run.as_mapping().items()
     }
-    check_against_trec_eval(Run.of(tied), qrels)
+    check_against_trec_eval(run_of(tied), qrels)
 
 
 # nDCG@10 of published runs on the judgements of TREC DL 2019, in the order of their lines; stated
@@ -124,22 +125,22 @@ def test_published_runs_of_dl19() -> None:
     assert len(runs) == 6
     found = {}
     for system, hits in runs.items():
-        check_against_trec_eval(Run.of(hits), qrels)
+        check_against_trec_eval(run_of(hits), qrels)
         by_line = {
             query_id: [(name, -place) for place, (name, _) in enumerate(of_query)]
             for query_id, of_query in hits.items()
         }
-        found[system] = mean(check_against_trec_eval(Run.of(by_line), qrels))["nDCG@10"]
+        found[system] = mean(check_against_trec_eval(run_of(by_line), qrels))["nDCG@10"]
     assert {system: found[system] for system in DL19_NDCG} == pytest.approx(DL19_NDCG, abs=5e-5)
     # RepLLaMA's scores were written in so few digits that the rule of ties alone moves them.
     assert len({score for _, score in runs["REP_LLAMA"]["264014"][:15]}) < 15
-    by_score = mean(evaluate(Run.of(runs["REP_LLAMA"]), qrels, ["nDCG@10"]))["nDCG@10"]
+    by_score = mean(evaluate(run_of(runs["REP_LLAMA"]), qrels, ["nDCG@10"]))["nDCG@10"]
     assert abs(by_score - found["REP_LLAMA"]) > 5e-4
 
 
 def test_missing_query_counts_zero() -> None:
     values = evaluate(
-        Run.of({"a": [("x", 1.0)]}), {"a": {"x": 1}, "b": {"x": 1}}, ["nDCG@10", "MAP@10"]
+        run_of({"a": [("x", 1.0)]}), {"a": {"x": 1}, "b": {"x": 1}}, ["nDCG@10", "MAP@10"]
     )
     assert values == {"nDCG@10": {"a": 1.0, "b": 0.0}, "MAP@10": {"a": 1.0, "b": 0.0}}
     assert mean(values) == {"nDCG@10": 0.5, "MAP@10": 0.5}
@@ -147,7 +148,7 @@ def test_missing_query_counts_zero() -> None:
 
 def test_reciprocal_rank_by_hand() -> None:
     ranked = [(f"d{rank:02}", 20.0 - rank) for rank in range(1, 13)]
-    run = Run.of(dict.fromkeys(("first", "third", "tenth", "eleventh", "zero grade"), ranked))
+    run = run_of(dict.fromkeys(("first", "third", "tenth", "eleventh", "zero grade"), ranked))
     qrels = {
         "first": {"d01": 1, "d02": 1},
         "third": {"d03": 2, "d01": 0, "d09": 1},
@@ -160,14 +161,14 @@ def test_reciprocal_rank_by_hand() -> None:
 
 
 def test_grades_below_the_level_are_not_relevant() -> None:
-    run = Run.of({"q": [("a", 3.0), ("b", 2.0), ("c", 1.0)]})
+    run = run_of({"q": [("a", 3.0), ("b", 2.0), ("c", 1.0)]})
     qrels = {"q": {"a": 1, "b": 2, "d": 3}}
     measures = ["MRR@10(rel=2)", "Recall@10(rel=2)", "Recall@10(rel=3)", "MRR@1(rel=2)"]
     assert [values["q"] for values in evaluate(run, qrels, measures).values()] == [0.5, 0.5, 0, 0]
 
 
 def test_gain_is_linear() -> None:
-    run = Run.of({"q": [("a", 2.0), ("b", 1.0)]})
+    run = run_of({"q": [("a", 2.0), ("b", 1.0)]})
     value = evaluate(run, {"q": {"a": 1, "b": 3}}, ["nDCG@10"])["nDCG@10"]["q"]
     discount = 1 / np.log2(3)
     assert value == pytest.approx((1 + 3 * discount) / (3 + 1 * discount))
@@ -175,9 +176,9 @@ def test_gain_is_linear() -> None:
 
 def test_nothing_found() -> None:
     for hits in ({}, {"q": []}, {"other": [("d", 1.0)]}):
-        values = evaluate(Run.of(hits), {"q": {"d": 1}}, ["Recall@5"])
+        values = evaluate(run_of(hits), {"q": {"d": 1}}, ["Recall@5"])
         assert values == {"Recall@5": {"q": 0.0}}
-    values = evaluate(Run.of({"q": [("d", 1.0)]}), {"q": {}}, ["nDCG@5"])
+    values = evaluate(run_of({"q": [("d", 1.0)]}), {"q": {}}, ["nDCG@5"])
     assert values == {"nDCG@5": {"q": 0.0}}
 
 
@@ -187,7 +188,7 @@ def test_nothing_found() -> None:
 )
 def test_unknown_measure_lists_the_known(measure: str) -> None:
     with pytest.raises(ValueError, match="nDCG@K, MRR@K, Recall@K, MAP@K"):
-        evaluate(Run.of({}), {}, [measure])
+        evaluate(run_of({}), {}, [measure])
 
 
 def test_mean_of_no_queries() -> None:

@@ -13,13 +13,11 @@ from commands import run
 from scipy import sparse
 from support import TWIN_BUDGET, Shell, by_axes, results
 from transformers import AutoTokenizer
-from trec import read_trec
+from trec import read_trec, run_of
 
 from lion_sweep import vectors
 from lion_sweep.errors import UserError
 from lion_sweep.search import anserini, anserini_files
-from lion_sweep.search.encoded import Encoded
-from lion_sweep.search.runs import Run
 
 REASON = anserini.missing()
 needs_lucene = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
@@ -267,16 +265,17 @@ def test_files_that_hold_or_find_something_else_are_refused(
     cell, read = by_axes(twin)["1b-sparse-cl"]["id"], anserini_files.read
     words = [cell, str(tmp_path / "x"), "--root", str(twin), "--for", "lucene"]
 
-    def swapped(folder: Path, terms: int | None) -> Encoded:
-        found = read(folder, terms)
-        return Encoded(found.document_ids, found.documents[::-1], found.query_ids, found.queries)
+    def swapped(folder: Path, is_sparse: bool) -> tuple[Any, Any]:
+        documents, queries = read(folder, is_sparse)
+        ids, rows = zip(*documents, strict=True)
+        return zip(ids, rows[::-1], strict=True), queries
 
     with monkeypatch.context() as patch:
         patch.setattr(anserini_files, "read", swapped)
         with pytest.raises(UserError, match="the files hold other vectors"):
             vectors.main(words)
     with monkeypatch.context() as patch:
-        patch.setattr(vectors, "_of_queries", lambda run, ids: Run.of({}))
+        patch.setattr(vectors, "_of_queries", lambda run, ids: run_of({}))
         with pytest.raises(UserError, match="find other passages"):
             vectors.main([*words[:-1], "opensearch"])
     assert list(tmp_path.iterdir()) == []

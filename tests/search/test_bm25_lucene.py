@@ -7,6 +7,7 @@ import bm25s
 import numpy as np
 import pytest
 import real_collections
+from trec import run_of
 
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.search import anserini
@@ -84,11 +85,12 @@ def long_texts() -> dict[str, str]:
     }
 
 
-def test_hits_and_order_are_pyserinis(long_texts: dict[str, str], tmp_path: Path) -> None:
+def test_hits_and_order_are_pyserinis(
+    long_texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = LuceneBM25Index(list(long_texts), list(long_texts.values()), tmp_path)
-    from lion_sweep.search.lucene import _searcher_class
-
-    _searcher_class()  # imports Pyserini in a way that needs no key
+    # Pyserini builds an OpenAI client when imported, which fails without a key.
+    monkeypatch.setenv("OPENAI_API_KEY", "unused")
     from pyserini.search.lucene import LuceneSearcher
 
     searcher = LuceneSearcher(str(tmp_path / "index"))
@@ -116,7 +118,7 @@ def other_bm25(documents: dict[str, str], queries: dict[str, str]) -> Run:
         scores_N = index.get_scores_from_ids(index.get_tokens_ids(tokens(text)))
         top = np.argsort(-scores_N, kind="stable")[:1000]
         hits[query_id] = [(ids[row], float(scores_N[row])) for row in top if scores_N[row] > 0]
-    return Run.of(hits)
+    return run_of(hits)
 
 
 @real_collections.needed

@@ -16,10 +16,9 @@ from scipy import sparse
 from support import searched
 
 from lion_sweep.search import dense as dense_module
-from lion_sweep.search import postings
 from lion_sweep.search.dense import DenseIndex, device_for
 from lion_sweep.search.runs import Run
-from lion_sweep.search.sparse import SparseIndex
+from lion_sweep.search.sparse import BLOCK, SparseIndex
 
 Hits = dict[str, list[tuple[str, float]]]
 Data = tuple[list[str], np.ndarray, list[str], np.ndarray]
@@ -143,7 +142,7 @@ def zipf_weights(seed: int, rows: int, terms: int, nnz: int) -> sparse.csr_matri
 @pytest.mark.parametrize("kind", ["float", "levels", "large integers"])
 def test_sparse_equals_scipy_over_many_blocks(kind: str) -> None:
     """More documents than two blocks hold, and more queries than one pass takes."""
-    documents_NV = zipf_weights(0, 2 * postings.BLOCK + 777, 300, 20)
+    documents_NV = zipf_weights(0, 2 * BLOCK + 777, 300, 20)
     queries_QV = zipf_weights(1, 70, 300, 12)
     if kind != "float":
         highest = 7 if kind == "levels" else 5_000  # sums far above 2**24
@@ -173,9 +172,9 @@ def test_sparse_equals_scipy_over_many_blocks(kind: str) -> None:
 
 def test_hits_at_the_edges_of_blocks() -> None:
     """Few hits spread over blocks: the rest of each row says that there are none."""
-    rows = [0, postings.BLOCK - 1, postings.BLOCK, 2 * postings.BLOCK]
+    rows = [0, BLOCK - 1, BLOCK, 2 * BLOCK]
     documents_NV = sparse.csr_matrix(
-        (np.ones(4, np.float32), (rows, np.zeros(4, int))), (2 * postings.BLOCK + 1, 2)
+        (np.ones(4, np.float32), (rows, np.zeros(4, int))), (2 * BLOCK + 1, 2)
     )
     ids = [f"{number:06}" for number in range(documents_NV.shape[0])]
     queries_QV = sparse.csr_matrix([[2.0, 0.0], [0.0, 1.0]])

@@ -21,7 +21,7 @@ from scipy import sparse
 from support import searched
 
 from lion_sweep.cell.attempts import failure_class
-from lion_sweep.search import lucene
+from lion_sweep.search import anserini
 from lion_sweep.search.anserini import missing
 from lion_sweep.search.lucene import LuceneImpactIndex
 from lion_sweep.search.runs import Run
@@ -122,7 +122,7 @@ def between_index_and_search_of_lucene(root: Path) -> None:
 
 
 def amid_the_search_of_lucene(root: Path) -> None:
-    lucene.best = after_calls(20, lucene.best)  # type: ignore[assignment]
+    anserini.Searcher.hits = after_calls(20, anserini.Searcher.hits)  # type: ignore[method-assign]
 
 
 def with_the_index_of_seismic_on_disk(root: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 from support import searched
+from trec import run_of
 
-from lion_sweep.search.runs import Run
 from lion_sweep.search.seismic import SeismicIndex
 from lion_sweep.search.sparse import SparseIndex
 
@@ -43,18 +43,18 @@ def test_equal_to_exact_search_where_nothing_may_be_left_out(
     queries_QV[1, 5] = 1.0  # a term that no document has
     queries_QV = queries_QV.tocsr()
     document_ids, query_ids = ids("d", 650), ids("q", 30)
-    index = SeismicIndex(document_ids, documents_NV, tmp_path / "a" / "index", **SUREST)
+    index = SeismicIndex(document_ids, documents_NV, tmp_path, **SUREST)
     exact = SparseIndex(document_ids, documents_NV)
     for k in (1, 10, 1000):
         run = index.search(query_ids, queries_QV, k)
         assert run == exact.search(query_ids, queries_QV, k)  # scores to the last bit
         assert index.stats()["agreement_10"] == index.stats()["agreement"] == 1.0
-    assert index.search([], queries_QV[:0], 10) == Run.of({})
+    assert index.search([], queries_QV[:0], 10) == run_of({})
     stats, expected = index.stats(), exact.stats()
     for key in ("documents", "terms", "postings", "L0_documents"):
         assert stats[key] == expected[key]
     assert stats["index_bytes"] > 0
-    assert list((tmp_path / "a").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -62,7 +62,7 @@ def test_more_terms_than_16_bits_tell_apart(tmp_path: Path) -> None:
     terms = 2**16 + 10
     documents_NV = sparse.identity(terms, dtype=np.float32, format="csr")
     document_ids = [f"d{number:06}" for number in range(terms)]
-    index = SeismicIndex(document_ids, documents_NV, tmp_path / "index", **SUREST)
+    index = SeismicIndex(document_ids, documents_NV, tmp_path, **SUREST)
     run = index.search(["q", "r"], documents_NV[[7, 2**16 + 7]], 5)
     assert run.as_mapping() == {"q": [("d000007", 1.0)], "r": [("d065543", 1.0)]}
 
@@ -70,7 +70,7 @@ def test_more_terms_than_16_bits_tell_apart(tmp_path: Path) -> None:
 def test_what_is_missed_is_counted_and_what_is_found_has_its_exact_score(tmp_path: Path) -> None:
     documents_NV, queries_QV = weights(1, 3000, 400, 0.05), weights(2, 150, 400, 0.05)
     document_ids, query_ids = ids("d", 3000), ids("q", 150)
-    index = SeismicIndex(document_ids, documents_NV, tmp_path / "index", **LOSSY)
+    index = SeismicIndex(document_ids, documents_NV, tmp_path, **LOSSY)
     run = index.search(query_ids, queries_QV, 100)
     exact = SparseIndex(document_ids, documents_NV).search(query_ids, queries_QV, 3000)
     sums = {query: dict(exact.hits(query)) for query in query_ids}
@@ -88,13 +88,13 @@ def test_what_is_missed_is_counted_and_what_is_found_has_its_exact_score(tmp_pat
     assert stats["agreement_10"] == pytest.approx(np.mean([share(query, 10) for query in sample]))
     assert stats["agreement"] == pytest.approx(np.mean([share(query, 100) for query in sample]))
     assert 0.1 < stats["agreement"] < 0.99
-    again = SeismicIndex(document_ids, documents_NV, tmp_path / "index", **LOSSY)
+    again = SeismicIndex(document_ids, documents_NV, tmp_path, **LOSSY)
     assert again.search(query_ids, queries_QV, 100) == run
 
 
 def test_documents_without_terms_cannot_be_indexed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no document has a term"):
-        SeismicIndex(["a"], sparse.csr_matrix((1, 3), dtype=np.float32), tmp_path / "i", **SUREST)
+        SeismicIndex(["a"], sparse.csr_matrix((1, 3), dtype=np.float32), tmp_path, **SUREST)
 
 
 def test_a_search_stage_by_the_approximate_engine(tmp_path: Path) -> None:

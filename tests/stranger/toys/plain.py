@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from lion_sweep.config.section import require
-from lion_sweep.search.base import Engine
+from lion_sweep.search.base import Engine, best, sorted_documents
 from lion_sweep.search.runs import Run
-from lion_sweep.search.topk import best, sorted_documents
 
 
 class Plain(Engine):
