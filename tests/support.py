@@ -175,11 +175,9 @@ def searched(
     search = Search(*made, document_texts, asked, engine, depth, title="search mine")
     shop = Workshop(root, Progress("cell", None), Execution.of(config, SiteName.laptop))
     for stage in made:  # whose tokens nobody has
+        folder = root / "stages" / stage.name
         engine_module.run(
-            root,
-            stage.kind,
-            stage.specification,
-            lambda partial, one=stage: one.work(shop, partial),
+            folder, stage.specification, lambda partial, one=stage: one.work(shop, partial)
         )
     return shop.run(search)
 

@@ -15,7 +15,7 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import world_size
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.engine import Alone, Team
+from lion_sweep.stages.engine import Team
 from lion_sweep.stages.of_cell import stages_of
 from lion_sweep.stages.workshop import Workshop
 
@@ -34,7 +34,7 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
     `Superseded` are no failures.
     """
     # A stage may be given fewer devices than its cell: those that are here are what counts.
-    team, how = team or Alone(), replace(Execution.of(task.config, site), devices=world_size())
+    team, how = team or Team(), replace(Execution.of(task.config, site), devices=world_size())
     if not team.leads:
         _do(task, Workshop(task.root, Progress(task.label, None), how, team=team))
         return Progress(task.label, None)

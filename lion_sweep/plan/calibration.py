@@ -29,9 +29,8 @@ def calibrate(planner: Planner, config: Config) -> None:
     execution = training.fit.execution
     shop = Workshop(Path(config.paths.root), Progress(label(config), None), execution)
     shop.progress.begin(CALIBRATION)
-    specification = training.calibration()
     done = engine.run(
-        shop.root, CALIBRATION, specification, lambda folder: _steps(training, shop, folder)
+        training.folder, training.calibration(), lambda folder: _steps(training, shop, folder)
     )
     shop.progress.end(CALIBRATION, done.seconds, done.reused)
     training.__dict__.pop("measured", None)  # it was looked up before there was any

@@ -46,10 +46,16 @@ class TrainingPlan:
             "devices": self.fit.devices,
         }
 
+    @property
+    def folder(self) -> Path:
+        """Of the calibration."""
+        root = Path(self.config.paths.root)
+        return engine.folder_of(root, CALIBRATION, self.calibration())
+
     @cached_property
     def measured(self) -> Done | None:
         """The finished calibration, or None."""
-        return engine.find(Path(self.config.paths.root), CALIBRATION, self.calibration())
+        return engine.find(self.folder, self.calibration())
 
     @cached_property
     def rate(self) -> float | None:

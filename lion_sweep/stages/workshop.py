@@ -11,7 +11,7 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.engine import Alone, Crew, Done, Team
+from lion_sweep.stages.engine import Done, Team
 
 
 class Workshop:
@@ -31,11 +31,14 @@ class Workshop:
         team: Team | None = None,
     ) -> None:
         self.root, self.progress, self._execution = root, progress, execution
-        self.owner, self.team = owner, team or Alone()
+        self.owner, self.team = owner, team or Team()
         self.digests = Digests(root / "digests")
         self.on_step: Callable[[int, int, dict[str, float]], None] = progress.step
         self._done: dict[str, Done] = {}
         self._loaded: tuple[str, Any] | None = None
+
+    def _folder(self, stage: Stage) -> Path:
+        return self.root / "stages" / stage.name
 
     @property
     def execution(self) -> Execution:
@@ -61,11 +64,11 @@ class Workshop:
         threads.as_torch_has()  # also the kernels of the libraries that stages use
         try:
             done = engine.run(
-                self.root,
-                stage.kind,
+                self._folder(stage),
                 stage.specification,
                 lambda folder: stage.work(self, folder),
-                Crew(self.owner, self.team),
+                self.team,
+                owner=self.owner,
                 together=stage.together,
                 wait=wait,
             )
@@ -82,7 +85,7 @@ class Workshop:
 
     def find(self, stage: Stage) -> Done | None:
         """The stage where it is finished; nothing is done."""
-        return self._done.get(stage.name) or engine.find(self.root, stage.kind, stage.specification)
+        return self._done.get(stage.name) or engine.find(self._folder(stage), stage.specification)
 
     def finished(self, stage: Stage) -> bool:
         """Whether a stage is finished, the same to all ranks."""
@@ -93,7 +96,7 @@ class Workshop:
         """Delete a stage that nothing reads any more."""
         self._done.pop(stage.name, None)
         if self.team.leads:
-            engine.remove(self.root, stage.kind, stage.specification)
+            engine.remove(self._folder(stage))
 
     def keep_loaded(self, key: str, load: Callable[[], Any]) -> Any:
         """What `load` gives, kept until something else is loaded: weights that stages share."""

@@ -18,12 +18,12 @@ from lion_sweep.errors import Interrupted, NoProgress, OutOfMemory, Superseded, 
 from lion_sweep.machine.site import settle
 from lion_sweep.plan.planner import Planner
 from lion_sweep.stages import engine
-from lion_sweep.stages.engine import Alone
+from lion_sweep.stages.engine import Team
 
 Compose = Callable[..., Config]
 
 
-class Follower(Alone):
+class Follower(Team):
     """A rank that does not lead."""
 
     leads = False
