@@ -42,7 +42,7 @@ from lion_sweep.training import adapt
 VOCABULARY, PADDING, MASK = 97, 0, 1
 CUT = {"query": 4, "passage": 6, "adapt": 8}  # tokens that training and MNTP read of a text
 DEPTH = 2  # negatives read of a group
-PRELOADED = ["lion_sweep.cell.run", "lion_sweep.stages.ranks"]
+PRELOADED = ["lion_sweep.cell.work", "lion_sweep.stages.ranks"]
 
 
 @dataclass(frozen=True)

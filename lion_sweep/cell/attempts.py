@@ -24,32 +24,28 @@ def failure_class(error: BaseException) -> str:
     """What kind of failure an exception is, in the words of the status table."""
     import torch  # here, as who only reads records need not wait for it
 
-    if isinstance(error, errors.NotFinite):
-        return "NaN"
-    if isinstance(error, errors.NoProgress):
-        return "no progress"
-    if isinstance(error, MemoryError | errors.OutOfMemory | torch.OutOfMemoryError):
-        return "out of memory"
-    if isinstance(error, UserError):
-        return "configuration"
-    if isinstance(error, OSError) and error.errno in errors.FULL_DISK:
-        return "disk full"
-    if isinstance(error, KeyboardInterrupt):
-        return "cancelled"
-    return "code"
+    for kinds, words in (
+        (errors.NotFinite, "NaN"),
+        (errors.NoProgress, "no progress"),
+        (MemoryError | errors.OutOfMemory | torch.OutOfMemoryError, "out of memory"),
+        (UserError, "configuration"),
+        (KeyboardInterrupt, "cancelled"),
+    ):
+        if isinstance(error, kinds):
+            return words
+    full = isinstance(error, OSError) and error.errno in errors.FULL_DISK
+    return "disk full" if full else "code"
 
 
 def read_attempts(folder: Path) -> list[dict[str, Any]]:
     """Records of all attempts at the task in `folder`, the first one first."""
-    return [
-        json.loads(path.read_text(encoding="utf-8") or "{}")
-        for path in sorted((folder / "attempts").glob("*.json"))
-    ]
+    paths = sorted((folder / "attempts").glob("*.json"))
+    return [json.loads(path.read_text(encoding="utf-8") or "{}") for path in paths]
 
 
 @dataclass
 class Attempt:
-    """This process' attempt; its record tells who, where, how it began and how it ended."""
+    """This process' attempt."""
 
     path: Path  # of the record
     record: dict[str, Any]
@@ -82,11 +78,8 @@ class Attempt:
         }
         attempt = cls(path, record)
         write_json(path, record)
-
-        def in_vain(earlier: dict[str, Any]) -> bool:
-            return (earlier.get("mark"), earlier.get("job")) == (mark, job)
-
-        idle = len(list(takewhile(in_vain, reversed(before))))
+        earlier = ((one.get("mark"), one.get("job")) for one in reversed(before))
+        idle = len(list(takewhile(lambda one: one == (mark, job), earlier)))
         if job and idle >= limit:
             error = errors.NoProgress(
                 f"{idle} attempts in a row ended without anything new kept: look at the log, then "

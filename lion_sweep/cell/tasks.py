@@ -42,7 +42,6 @@ class Task:
 
     @property
     def root(self) -> Path:
-        """The folder of all outputs."""
         return Path(self.config.paths.root)
 
     @property
@@ -52,7 +51,6 @@ class Task:
 
     @property
     def label(self) -> str:
-        """What a person calls it."""
         config, cell = self.config, label(self.config)
         return {
             ADAPT: f"{ADAPT} {config.model.name}",
@@ -64,7 +62,6 @@ class Task:
 
     @property
     def complete(self) -> bool:
-        """Whether its result is there."""
         if self.kind == CELL:
             return (self.folder / RESULT).is_file()
         return (self.root / "stages" / self.name / DONE).is_file()
@@ -119,10 +116,7 @@ def full_names(tasks: Sequence[Task]) -> dict[str, str]:
 
 
 def all_tasks(root: Path) -> list[Task]:
-    """Every task that was ever frozen below `root`, in the order of `KINDS`.
-
-    Ones that cannot be read are named and left out.
-    """
+    """Every task that was ever frozen below `root`, in the order of `KINDS`."""
     found = []
     for room in ("shared", "cells"):
         for frozen in sorted((root / room).glob(f"*/{TASK}")):

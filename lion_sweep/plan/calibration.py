@@ -50,13 +50,12 @@ def _steps(training: TrainingPlan, shop: Workshop, folder: Path) -> dict[str, An
     start = train.start
     seed, blueprint, lora = train.draws.seed, start.blueprint, start.lora
     backbone = weights.load(blueprint, lora, execution, None, seed=seed, sharded=fit.sharded)
-    # Groups' own scores are as good as any teacher's here.
-    data = train.data(shop, fit, train.untaught, Spending(steps=WARM_UP + MEASURED))
     run = Run(execution.accelerator, folder, 1 << 30, on_step)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with weights.compiling(shop, "calibration", backbone):
-        train.steps(backbone, data, run)
+        # Groups' own scores are as good as any teacher's here.
+        train.steps(shop, backbone, fit, train.untaught, Spending(steps=WARM_UP + MEASURED), run)
     _, padded_SL = fit.counts.block(0)
     flops_S = padded_SL @ fit.meter.hardware_L
     # The median, because a step with shapes that are new to the libraries can take seconds.

@@ -48,7 +48,7 @@ class CellPlan:
     def obstacles(self) -> list[str]:
         """Why it cannot run on its site, with the nearest setting that can; empty where it can."""
         config, fit, found = self.training.config, self.training.fit, []
-        device, weights = fit.execution.device, fit.trained.weights
+        device, weights = fit.execution.device, fit.weights
         full = config.ladder is LadderName.full and config.model.backbone is None
         if full and not device.gpu:
             found.append("needs a GPU: site.device=h200, say, or ladder=proxy")

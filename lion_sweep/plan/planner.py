@@ -59,8 +59,7 @@ class Planner:
         """A cell's training."""
         stages = self.cell(config).stages
         if id(config) not in self._trainings:
-            train, execution = stages.train, Execution.of(config, self.site)
-            fit = train.fit(self.workshop(config), execution, train.untaught)
+            fit = stages.train.fit(self.workshop(config), Execution.of(config, self.site))
             self._trainings[id(config)] = TrainingPlan(config, stages, fit)
         return self._trainings[id(config)]
 

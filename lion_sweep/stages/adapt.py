@@ -10,11 +10,10 @@ from lion_sweep.cost.meter import Spending, planned_mntp
 from lion_sweep.machine.devices import enough_memory
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import Stage, beside
-from lion_sweep.stages.tokens import Cut
+from lion_sweep.stages.texts import Cut
 from lion_sweep.stages.workshop import Workshop
-from lion_sweep.training.fit import ChunkFit
-from lion_sweep.training.optimisation import Run
-from lion_sweep.training.settings import Optimisation
+from lion_sweep.training.fit import fit_chunks
+from lion_sweep.training.optimisation import Optimisation, Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,6 @@ class AdaptDecoder(Stage):
 
     @property
     def decoder(self) -> Decoder:
-        """What its memory depends on."""
         return Decoder(self.blueprint.shape, self.lora, self.precision is Precision.bf16)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
@@ -43,28 +41,21 @@ class AdaptDecoder(Stage):
         from lion_sweep.stages import weights  # which imports the models: seconds
         from lion_sweep.training.adapt import Chunks, adapt
 
-        how, blueprint, tokens = shop.execution, self.blueprint, self.passages.read(shop)
-        fit = ChunkFit.settled(self.decoder, blueprint.tied, self.settings, how)
-        backbone = weights.load(
-            blueprint, self.lora, how, None, seed=self.seed, sharded=fit.sharded
-        )
+        how, blueprint, settings, lora = shop.execution, self.blueprint, self.settings, self.lora
+        rows, sharded = fit_chunks(self.decoder, blueprint.tied, settings, how)
+        backbone = weights.load(blueprint, lora, how, None, seed=self.seed, sharded=sharded)
+        tokens, progress = self.passages.read(shop), shop.progress
         tokens.check_within(len(backbone.head_VD), blueprint.source)
         ids_T = tokens.joined(self.passages.length)
-        chunks = Chunks(ids_T, blueprint.tokenizer.load_tokenizer(), fit.rows)
-        tell, kept = shop.progress.step, shop.progress.kept
-        run = Run(how.accelerator, folder, how.checkpoint_every, tell, kept)
-
-        def remedy() -> str | None:
-            fewer = fit.rows // 2 * self.settings.chunk
-            return f"recipe.micro_batch_tokens={fewer}" if fewer else None
-
-        with enough_memory("adapt", remedy), weights.compiling(shop, "adapt", backbone) as more:
-            facts = adapt(
-                backbone, chunks, self.settings, self.optimisation, self.lora, self.seed, run
-            )
+        chunks = Chunks(ids_T, blueprint.tokenizer.load_tokenizer(), rows)
+        run = Run(how.accelerator, folder, how.checkpoint_every, progress.step, progress.kept)
+        fewer = rows // 2 * settings.chunk
+        remedy = f"recipe.micro_batch_tokens={fewer}" if fewer else None
+        memory = enough_memory("adapt", lambda: remedy)
+        with memory, weights.compiling(shop, "adapt", backbone) as more:
+            facts = adapt(backbone, chunks, settings, self.optimisation, lora, self.seed, run)
         weights.save(backbone, folder, how)
         return facts | more
 
     def planned(self) -> Spending:
-        """What it should cost."""
         return planned_mntp(self.blueprint.shape, self.settings, self.lora)

@@ -152,8 +152,7 @@ def run(
             return found
         if together:
             work(found)
-        stage: Done = team.tell(None)
-        return stage
+        return team.tell(None)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         finished = find(folder, specification)

@@ -18,7 +18,7 @@ from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.teacher import Encoder, encoder_source, mentioned
 from lion_sweep.errors import UserError
-from lion_sweep.stages.tokens import Tokenise
+from lion_sweep.stages.texts import Tokenise
 from lion_sweep.stages.workshop import Workshop
 
 Scores = tuple[NDArray[np.float32], NDArray[np.float32]]

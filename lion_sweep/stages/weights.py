@@ -62,10 +62,7 @@ def save(backbone: Backbone, folder: Path, execution: Execution) -> None:
 
 @contextmanager
 def compiling(shop: Workshop, work: str, backbone: Backbone) -> Iterator[dict[str, Any]]:
-    """Layers compiled while the context lasts, where the site asks for it.
-
-    Gives the facts of it, which are complete at the end: none, or graphs and seconds.
-    """
+    """Layers compiled while the context lasts, where the site asks; the facts, complete then."""
     facts: dict[str, Any] = {}
     if not shop.execution.compile:
         yield facts

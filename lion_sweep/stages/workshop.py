@@ -42,7 +42,6 @@ class Workshop:
 
     @property
     def execution(self) -> Execution:
-        """How the work is carried out."""
         assert self._execution is not None, "this workshop only reads and counts"
         return self._execution
 
@@ -89,8 +88,7 @@ class Workshop:
 
     def finished(self, stage: Stage) -> bool:
         """Whether a stage is finished, the same to all ranks."""
-        answer: bool = self.team.tell(self.find(stage) is not None if self.team.leads else None)
-        return answer
+        return self.team.tell(self.find(stage) is not None if self.team.leads else None)
 
     def remove(self, stage: Stage) -> None:
         """Delete a stage that nothing reads any more."""

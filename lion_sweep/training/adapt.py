@@ -21,9 +21,8 @@ from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Spending, mntp_spending, planned_mntp
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.training.optimisation import Run, Steps
+from lion_sweep.training.optimisation import Optimisation, Run, Steps
 from lion_sweep.training.parallel import mean_over_ranks
-from lion_sweep.training.settings import Optimisation
 
 IGNORED = -100
 # Of the chosen tokens: 80 % masked, 10 % replaced by a random one, 10 % kept (BERT's recipe).
@@ -112,9 +111,8 @@ def adapt(
     for number in range(steps.start, steps.total):
         rng = np.random.default_rng([seed, 2, number])
         rows = rng.integers(0, len(chunks_NL), settings.batch_size)
-        inputs, targets = corrupt(
-            chunks_NL[rows].astype(np.int64), settings.mask_probability, mask, vocabulary, rng
-        )
+        ids_BL = chunks_NL[rows].astype(np.int64)
+        inputs, targets = corrupt(ids_BL, settings.mask_probability, mask, vocabulary, rng)
         asked, loss = int((targets[:, 1:] != IGNORED).sum()), 0.0
         own_inputs, own_targets = inputs[own_B], targets[own_B]
         for first in range(0, size, chunks.rows_at_once):

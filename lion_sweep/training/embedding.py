@@ -28,7 +28,8 @@ from lion_sweep.training.parallel import most
 class Embedding:
     """Vectors of texts in their order, `vectors_ND`, for losses to be computed from.
 
-    Call `backward` after the losses' own backward pass.
+    Call `backward` after the losses' own backward pass. `tokens` bounds the padded tokens of a
+    micro-batch, `cached` says how gradients come.
     """
 
     def __init__(
@@ -40,7 +41,6 @@ class Embedding:
         *,
         cached: bool,
     ) -> None:
-        """`tokens` bounds the padded tokens of a micro-batch, `cached` says how gradients come."""
         self.encoder, self.texts, self.accelerator = encoder, texts, accelerator
         self.lengths_N = np.array([len(text) for text in texts])
         batches = list(micro_batches(self.lengths_N, tokens))

@@ -4,6 +4,7 @@ Shapes: B queries of this rank's part of a step, G = 1 + negatives, N texts, D d
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,33 @@ from accelerate import Accelerator
 from hydra.utils import instantiate
 from torch import Tensor
 
+from lion_sweep.config import Config
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.training.embedding import Embedding
-from lion_sweep.training.optimisation import Run, Steps
+from lion_sweep.training.optimisation import Optimisation, Run, Steps
 from lion_sweep.training.parallel import gather, mean_over_ranks, over_ranks
-from lion_sweep.training.settings import Optimisation, Supervision
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """The objective: named loss terms over scores, and the regulariser of vectors."""
+
+    sparse: bool  # vectors are over the vocabulary, 0 nearly everywhere
+    temperature: float  # divides every score
+    teacher_scale: float | None  # multiplies the teacher's; None where no term reads them
+    terms: Mapping[str, Any]
+    regulariser: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, config: Config) -> "Supervision":
+        paradigm, loss = config.paradigm, config.loss
+        sparse, temperature = paradigm.made_by.over_vocabulary, paradigm.temperature
+        scale = paradigm.teacher_scale if loss.needs_teacher else None
+        return cls(sparse, temperature, scale, loss.terms, paradigm.regulariser)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import settle
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.negatives import GROUPS, groups_of
-from lion_sweep.stages.teacher import teacher_of
+from lion_sweep.stages.groups import GROUPS, groups_of, teacher_of
 from lion_sweep.stages.texts import collection
 from lion_sweep.stages.workshop import Workshop
 

@@ -20,8 +20,7 @@ from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.adapt import IGNORED, Chunks, adapt, corrupt, mask_token, mntp_loss
-from lion_sweep.training.optimisation import Run
-from lion_sweep.training.settings import Optimisation
+from lion_sweep.training.optimisation import Optimisation, Run
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MASK = 1

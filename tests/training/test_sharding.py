@@ -34,8 +34,7 @@ from lion_sweep.models.backbone import Backbone
 from lion_sweep.training import embedding, loop
 from lion_sweep.training.adapt import Chunks, adapt
 from lion_sweep.training.fit import plan
-from lion_sweep.training.optimisation import CHECKPOINT, Run
-from lion_sweep.training.settings import Optimisation, Supervision
+from lion_sweep.training.optimisation import CHECKPOINT, Optimisation, Run
 from lion_sweep.training.sharding import shard
 
 RANKS, STEPS, PAIRS, PASSAGES = 2, 4, 12, 60
@@ -149,8 +148,8 @@ class Two:
         facts = loop.train(
             encoder,
             steps,
-            Supervision.of(config),
-            Optimisation.of(recipe, recipe.learning_rate, recipe.embedding_rate),
+            loop.Supervision.of(config),
+            Optimisation.of(recipe, recipe),
             config.seed,
             Run(self.accelerator, folder, recipe.checkpoint_every, on_step),
         )
@@ -175,7 +174,7 @@ class Two:
             backbone,
             chunks,
             recipe.adapt,
-            Optimisation.of(recipe, recipe.adapt.learning_rate, recipe.adapt.embedding_rate),
+            Optimisation.of(recipe, recipe.adapt),
             recipe.lora,
             3,
             Run(self.accelerator, folder, recipe.checkpoint_every, lambda *_: None),
