@@ -69,7 +69,7 @@ class Job:
         team = Team()
         if environment.num_tasks > 1:
             _join(environment)
-            from lion_sweep.stages.ranks import Ranks
+            from lion_sweep.stages.workshop import Ranks
 
             team = Ranks(cpu=work.machine() is not SiteName.gpu)
         if cores := os.environ.get("SLURM_CPUS_PER_TASK"):

@@ -35,14 +35,13 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import settle
 from lion_sweep.stages.engine import Team
 from lion_sweep.stages.of_cell import stages_of
-from lion_sweep.stages.ranks import Ranks
-from lion_sweep.stages.workshop import Workshop
+from lion_sweep.stages.workshop import Ranks, Workshop
 from lion_sweep.training import adapt
 
 VOCABULARY, PADDING, MASK = 97, 0, 1
 CUT = {"query": 4, "passage": 6, "adapt": 8}  # tokens that training and MNTP read of a text
 DEPTH = 2  # negatives read of a group
-PRELOADED = ["lion_sweep.cell.work", "lion_sweep.stages.ranks"]
+PRELOADED = ["lion_sweep.cell.work"]
 
 
 @dataclass(frozen=True)

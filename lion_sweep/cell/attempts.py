@@ -45,8 +45,6 @@ def read_attempts(folder: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Attempt:
-    """This process' attempt."""
-
     path: Path  # of the record
     record: dict[str, Any]
 
@@ -90,7 +88,6 @@ class Attempt:
         return attempt
 
     def end(self, error: BaseException | None) -> None:
-        """How it ended: finished, interrupted, superseded or failed."""
         self.record["ended"] = time.time()
         if error is None:
             self.record["outcome"] = "finished"

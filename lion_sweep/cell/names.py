@@ -25,7 +25,6 @@ UNSET = "null"
 
 
 def axes(config: Config) -> dict[str, str]:
-    """The three choices that every cell has."""
     return {axis: getattr(config, axis).name for axis in AXES}
 
 

@@ -48,7 +48,6 @@ PACKAGES = (
 
 
 def machine() -> SiteName:
-    """What this process computes on."""
     return SiteName.gpu if torch.cuda.is_available() else SiteName.laptop
 
 

@@ -47,9 +47,7 @@ def _steps(training: TrainingPlan, shop: Workshop, folder: Path) -> dict[str, An
         shop.progress.step(done, total, values)
 
     train, fit, execution = training.stages.train, training.fit, shop.execution
-    start = train.start
-    seed, blueprint, lora = train.draws.seed, start.blueprint, start.lora
-    backbone = weights.load(blueprint, lora, execution, None, seed=seed, sharded=fit.sharded)
+    backbone = weights.load(train.start, execution, None, sharded=fit.sharded)
     run = Run(execution.accelerator, folder, 1 << 30, on_step)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

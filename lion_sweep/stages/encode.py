@@ -25,11 +25,10 @@ from lion_sweep.errors import Busy
 from lion_sweep.machine.devices import enough_memory, halved
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.search import encoding
-from lion_sweep.stages.adapt import AdaptDecoder
 from lion_sweep.stages.base import Stage, beside, identity
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.texts import Asked, Cut
-from lion_sweep.stages.train import TrainCell
+from lion_sweep.stages.train import AdaptDecoder, TrainCell
 from lion_sweep.stages.workshop import Workshop
 
 PARTS = "parts"  # of vectors that are not whole yet
@@ -66,9 +65,8 @@ class CellWeights:
         """Adapters merged."""
         from lion_sweep.stages import weights  # imports the models, which a plan need not wait for
 
-        adapted, folder = self._adapted, shop.folder(self.stage)
-        backbone = weights.load(adapted.blueprint, adapted.lora, shop.execution, folder).merged()
-        return instantiate(self.encoder, backbone=backbone)
+        backbone = weights.load(self._adapted, shop.execution, shop.folder(self.stage))
+        return instantiate(self.encoder, backbone=backbone.merged())
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,39 +144,25 @@ def run(
     that says so, and `Busy` where another process is at it and this one is not to `wait`.
     """
     team, kind = team or Team(), folder.name.rpartition("-")[0]
-    if not team.leads:
-        found: Done | Path | Busy = team.tell(None)
-        if isinstance(found, Busy):
-            raise found
-        if isinstance(found, Done):
-            return found
-        if together:
-            work(found)
-        return team.tell(None)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
-        finished = find(folder, specification)
-        if not finished:
-            try:
-                held.enter_context(locked(_lock(folder), owner, wait))
-            except Busy as error:
-                team.tell(error)
-                raise
-            finished = find(folder, specification)  # another process may have just done it
-        if finished:
-            team.tell(finished)
-            return finished
-        partial = _claim(folder)
-        team.tell(partial)
+        begun = team.tell(_begin(folder, specification, held, owner, wait) if team.leads else None)
+        if isinstance(begun, Busy):
+            raise begun
+        if isinstance(begun, Done):
+            return begun
+        if not team.leads:
+            if together:
+                work(begun)
+            return team.tell(None)
         start = time.monotonic()
         try:
-            facts = work(partial)
+            facts = work(begun)
             seconds = round(time.monotonic() - start, 3)
             done = {"specification": specification, "facts": facts, "seconds": seconds}
-            write_json(partial / DONE, done)
-            partial.replace(folder)
+            write_json(begun / DONE, done)
+            begun.replace(folder)
         except OSError as error:
-            if not partial.is_dir():
+            if not begun.is_dir():
                 raise Superseded(f"{kind} goes on in another process.") from error
             if error.errno not in FULL_DISK:
                 raise
@@ -185,9 +171,21 @@ def run(
                 f"{error.strerror}, as {kind} wrote below {folder.parent.parent}: free some space "
                 "and give the same command again, which goes on from here",
             ) from error
-        stage = Done(folder, facts, seconds, reused=False)
-        team.tell(stage)
-        return stage
+        return team.tell(Done(folder, facts, seconds, reused=False))
+
+
+def _begin(
+    folder: Path, specification: dict[str, Any], held: ExitStack, owner: str, wait: bool
+) -> Done | Path | Busy:
+    """The finished stage, or a partial folder that is locked as long as `held` lasts."""
+    if finished := find(folder, specification):
+        return finished
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held.enter_context(locked(_lock(folder), owner, wait))
+    except Busy as error:
+        return error
+    return find(folder, specification) or _claim(folder)  # another may have just done it
 
 
 def remove(folder: Path) -> None:

@@ -65,7 +65,6 @@ class Given(Stage):
 
 
 def groups_of(config: Config, shop: Workshop, pairs: Collection) -> Mine | Given:
-    """The training groups of a cell's collection."""
     data, depth = config.data, config.recipe.negative_depth
     if data.groups:
         assert data.path is not None
@@ -116,7 +115,6 @@ class Teach(Stage):
         }
 
     def planned(self, shop: Workshop) -> Spending:
-        """What the scores should cost."""
         mined = Groups.load(shop.folder(self.groups) / GROUPS)
         return sum((one.scorer.planned(mined, shop) for one in self.scorers), Spending())
 

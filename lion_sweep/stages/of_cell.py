@@ -13,14 +13,13 @@ from lion_sweep.config import Config
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
-from lion_sweep.stages.adapt import AdaptDecoder
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
 from lion_sweep.stages.groups import Teach, groups_of, teacher_of
 from lion_sweep.stages.search import Score, Scored, Search, bm25, engine_of
 from lion_sweep.stages.texts import Asked, Chosen, Cut, EvaluationSets, Tokenise, evaluation_sets
-from lion_sweep.stages.train import Amount, Draws, TrainCell
+from lion_sweep.stages.train import AdaptDecoder, Amount, Draws, TrainCell
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.loop import Supervision
 from lion_sweep.training.optimisation import Optimisation
@@ -73,7 +72,6 @@ class Tokeniser:
         self.tokenizer, self.own = tokenizer, own or {}
 
     def cut(self, texts: Texts, length: int, title: str) -> Cut:
-        """The first `length` tokens of these texts."""
         own = self.own.get(texts.identity)
         if own and length <= own.length:
             return own.cut(length)
@@ -86,11 +84,11 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     own, split = sets[config.data.name]
     decoder = describe(config, shop, own)
     lengths, (query_length, passage_length) = recipe.lengths, evaluation.lengths_of(own.name)
-    mntp, read, seed = recipe.adapt, decoder.tokenizer, config.seed
+    mntp, tokenizer, seed = recipe.adapt, decoder.tokenizer, config.seed
     query_length = max(lengths.query, query_length)
     passage_length = max(lengths.passage, passage_length, mntp.length)
-    queries = Tokenise(own.queries, read, query_length, title="query tokens")
-    passages = Tokenise(own.documents, read, passage_length, title="passage tokens")
+    queries = Tokenise(own.queries, tokenizer, query_length, title="query tokens")
+    passages = Tokenise(own.documents, tokenizer, passage_length, title="passage tokens")
     rates, precision = Optimisation.of(recipe, mntp), recipe.precision
     chunks = passages.cut(mntp.length)
     adapt = AdaptDecoder(decoder, chunks, mntp, recipe.lora, rates, precision, seed)
@@ -116,7 +114,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         },
     )
     caches = {own.queries.identity: queries, own.documents.identity: passages}
-    tokeniser = Tokeniser(decoder.tokenizer, caches)
+    tokeniser = Tokeniser(tokenizer, caches)
     before, after = CellWeights(adapt, encoder), CellWeights(train, encoder)
     untrained = scored(config, tokeniser, before, (own, split), "untrained ")
     trained = {name: scored(config, tokeniser, after, chosen) for name, chosen in sets.items()}

@@ -39,7 +39,6 @@ class Scorer(ABC):
         return cls(**settings)
 
     def planned(self, groups: Groups, shop: Workshop) -> Spending:
-        """What the scores should cost."""
         return Spending()
 
     @abstractmethod

@@ -121,7 +121,6 @@ class Score(Stage):
         return mean(scores)
 
     def scores(self, shop: Workshop) -> Scores:
-        """By measure and query."""
         return read_json(shop.folder(self) / PER_QUERY)
 
 

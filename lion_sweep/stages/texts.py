@@ -124,16 +124,15 @@ def _collection(
     def imported(names: Sequence[str], title: str) -> Texts:
         files = tuple(File.of(shop, where, name) for name in names)
         done = shop.run(ImportTexts(files, title=title))
-        return _texts(done.folder, *(done.facts[key] for key in ("checksum", "empty", "repeated")))
+        told = {key: done.facts[key] for key in ("checksum", "empty", "repeated")}
+        return _texts(done.folder / TEXTS, **told)
 
     read = imported([layout.corpus], f"corpus {name}"), imported(list(queries), f"queries {name}")
     judged = [where.identity(layout.qrels.format(split=split), shop.digests) for split in splits]
     return Collection(name, *read, _qrels(path, layout.qrels, splits, *read, str(judged)))
 
 
-@lru_cache(maxsize=64)
-def _texts(folder: Path, checksum: str, empty: int, repeated: int) -> Texts:
-    return texts.read(folder / TEXTS, checksum, empty=empty, repeated=repeated)
+_texts = lru_cache(maxsize=64)(texts.read)
 
 
 @lru_cache(maxsize=64)
@@ -162,8 +161,6 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Tokenise(Stage):
-    """Tokens of texts, cut at `length`."""
-
     kind = "tokens"
 
     texts: Texts

@@ -1,4 +1,4 @@
-"""A cell's own training."""
+"""What cells start from, masked next-token prediction, and a cell's own training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 
-from lion_sweep.config import Budget, BudgetKind
-from lion_sweep.cost.meter import Spending
+from lion_sweep.config import Adapt, Budget, BudgetKind, Lora, Precision
+from lion_sweep.cost.memory import Decoder
+from lion_sweep.cost.meter import Spending, planned_mntp
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
@@ -17,17 +18,61 @@ from lion_sweep.data.tokens import read
 from lion_sweep.files import write_json
 from lion_sweep.machine.devices import enough_memory
 from lion_sweep.machine.execution import Execution
-from lion_sweep.stages.adapt import AdaptDecoder
+from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.groups import GROUPS, Given, Mine, Teach
 from lion_sweep.stages.texts import Cut
 from lion_sweep.stages.workshop import Workshop
-from lion_sweep.training.fit import Fit
+from lion_sweep.training.fit import Fit, fit_chunks
 from lion_sweep.training.loop import Supervision, TrainingData, train
 from lion_sweep.training.optimisation import Optimisation, Run
 
 if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptDecoder(Stage):
+    """MNTP on the passages of the collection; the cells of a size share it."""
+
+    kind = "adapt"
+    together = True
+
+    blueprint: Blueprint
+    passages: Cut
+    settings: Adapt
+    lora: Lora | None
+    optimisation: Optimisation
+    precision: Precision
+    seed: int
+    title: str = beside("adapt")
+
+    @property
+    def decoder(self) -> Decoder:
+        return Decoder(self.blueprint.shape, self.lora, self.precision is Precision.bf16)
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        from lion_sweep.stages import weights  # which imports the models: seconds
+        from lion_sweep.training.adapt import Chunks, adapt
+
+        how, blueprint, settings, lora = shop.execution, self.blueprint, self.settings, self.lora
+        rows, sharded = fit_chunks(self.decoder, blueprint.tied, settings, how)
+        backbone = weights.load(self, how, None, sharded=sharded)
+        tokens, progress = self.passages.read(shop), shop.progress
+        tokens.check_within(len(backbone.head_VD), blueprint.source)
+        ids_T = tokens.joined(self.passages.length)
+        chunks = Chunks(ids_T, blueprint.tokenizer.load_tokenizer(), rows)
+        run = Run(how.accelerator, folder, how.checkpoint_every, progress.step, progress.kept)
+        fewer = rows // 2 * settings.chunk
+        remedy = f"recipe.micro_batch_tokens={fewer}" if fewer else None
+        memory = enough_memory("adapt", lambda: remedy)
+        with memory, weights.compiling(shop, "adapt", backbone) as more:
+            facts = adapt(backbone, chunks, settings, self.optimisation, lora, self.seed, run)
+        weights.save(backbone, folder, how)
+        return facts | more
+
+    def planned(self) -> Spending:
+        return planned_mntp(self.blueprint.shape, self.settings, self.lora)
 
 
 @dataclass(frozen=True)
@@ -128,12 +173,10 @@ class TrainCell(Stage):
         return train(encoder, data, self.supervision, self.optimisation, draws.seed, run)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """Planned and spent, every loss, on how many devices."""
         from lion_sweep.stages import weights
 
-        how, start = shop.execution, self.start
-        fit, (blueprint, lora) = self.fit(shop, how), (start.blueprint, start.lora)
-        backbone = weights.load(blueprint, lora, how, shop.folder(start), sharded=fit.sharded)
+        how, start, fit = shop.execution, self.start, self.fit(shop, shop.execution)
+        backbone = weights.load(start, how, shop.folder(start), sharded=fit.sharded)
         run = Run(how.accelerator, folder, how.checkpoint_every, shop.on_step, shop.progress.kept)
         memory = enough_memory("train", fit.lighter)
         with memory, weights.compiling(shop, "train", backbone) as more:

@@ -5,48 +5,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.distributed.device_mesh import init_device_mesh
 
-from lion_sweep.config import Lora
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import duration
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.compiled import compiled
-from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.sharding import shard
+
+if TYPE_CHECKING:
+    from lion_sweep.stages.train import AdaptDecoder
 
 WEIGHTS = "weights"
 MEANT_FOR = "lion_sweep.json"  # beside the weights: what vectors they make
 
 
 def load(
-    blueprint: Blueprint,
-    lora: Lora | None,
-    execution: Execution,
-    weights: Path | None,
-    *,
-    seed: int = 0,
-    sharded: bool = False,
+    start: "AdaptDecoder", execution: Execution, weights: Path | None, *, sharded: bool = False
 ) -> Backbone:
-    """A decoder as a finished stage left it in its folder `weights` (None: as it came), on this
-    rank's device.
-
-    `seed` is that of new adapters. `sharded`: frozen layers over the devices of all ranks, for
-    training alone.
+    """The decoder of `start`, as a finished stage left it in its folder `weights` (None: as it
+    came), on this rank's device. `sharded`: frozen layers over those of all ranks, for training.
     """
     # FSDP2's hooks and modules hold each other; the weights of the last stage have to go first.
     gc.collect()
-    dtype, own = execution.frozen_dtype(lora is not None), weights and weights / WEIGHTS
+    blueprint, lora, own = start.blueprint, start.lora, weights and weights / WEIGHTS
+    dtype, device = execution.frozen_dtype(lora is not None), execution.accelerator.device
     if own and not lora:
         backbone = Backbone.load(own, dtype)
     else:
         backbone = Backbone.load(blueprint.source, dtype, blueprint.revision)
     if lora:
-        backbone = backbone.with_adapter(own) if own else backbone.with_lora(lora, seed)
-    device = execution.accelerator.device
+        backbone = backbone.with_adapter(own) if own else backbone.with_lora(lora, start.seed)
     if sharded:  # before the rest moves: the whole may not fit
         shard(backbone, init_device_mesh(device.type, (execution.accelerator.num_processes,)))
     backbone.to(device)
@@ -54,7 +46,6 @@ def load(
 
 
 def save(backbone: Backbone, folder: Path, execution: Execution) -> None:
-    """Write the weights into a stage's folder, in place of its checkpoint."""
     if execution.leads:
         backbone.save(folder / WEIGHTS)
         (folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -1,8 +1,12 @@
 """Where stages are done: below one folder, shown on one progress line, by one team of processes."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from lion_sweep.errors import Busy
 from lion_sweep.machine import interruption, threads
@@ -12,6 +16,21 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.engine import Done, Team
+
+# Ranks wait for their leader as long as it searches and scores.
+PATIENCE = timedelta(hours=24)
+
+
+class Ranks(Team):
+    """All processes of a job, started by whoever started them (srun, a test)."""
+
+    def __init__(self, cpu: bool) -> None:
+        self.leads = PartialState(cpu=cpu, timeout=PATIENCE).is_main_process
+
+    def tell(self, value: Any) -> Any:
+        said = [value]
+        broadcast_object_list(said)
+        return said[0]
 
 
 class Workshop:

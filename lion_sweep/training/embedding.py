@@ -83,7 +83,6 @@ class Embedding:
             self._encode(batch).backward(self.vectors_ND.grad[self._rows(batch)])
 
     def spending(self, meter: Meter) -> Spending:
-        """What the texts cost, forward and backward."""
         lengths_N, padded_N = self.lengths_N, self.padded_N
         parts = (meter.micro_batch(lengths_N[b], int(padded_N[b[0]])) for b in self.batches)
         return sum(parts, Spending())

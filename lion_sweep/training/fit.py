@@ -132,7 +132,6 @@ class Fit:
 
     @cached_property
     def meter(self) -> Meter:
-        """Prices of the texts of a step."""
         shape, lora, longest = self.decoder.shape, self.decoder.lora, self.counts.longest
         return Meter.of_training(shape, longest, sparse=self.sparse, lora=lora, cached=self.caches)
 

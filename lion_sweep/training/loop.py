@@ -44,8 +44,6 @@ class Supervision:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Everything a step reads."""
-
     sampler: Sampler
     queries: Tokens
     passages: Tokens
@@ -102,7 +100,6 @@ class Objective:
 
 
 def share(step: Step, accelerator: Accelerator) -> Step:
-    """This rank's part of a step."""
     return step.split(accelerator.num_processes)[accelerator.process_index]
 
 

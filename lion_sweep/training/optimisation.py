@@ -117,7 +117,6 @@ class Steps:
         backbone.train()
 
     def _load(self) -> tuple[int, dict[str, Any]]:
-        """Restore the state that was saved last; (steps done, facts)."""
         path, afresh = self.path, "delete it to start this stage afresh."
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)

@@ -16,7 +16,7 @@ from launch.records import Submission
 from lion_sweep.cell import work
 from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.errors import Interrupted, Superseded, UserError
-from lion_sweep.stages import ranks
+from lion_sweep.stages import workshop
 from lion_sweep.stages.engine import Team
 
 
@@ -160,7 +160,7 @@ def test_ranks_find_each_other(
     known = {"num_tasks": 4, "num_nodes": nodes, "global_rank": 3, "local_rank": 1}
     node = Node(monkeypatch, task, **known)
     monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.7")
-    monkeypatch.setattr(ranks, "Ranks", lambda cpu: ("ranks", cpu))
+    monkeypatch.setattr(workshop, "Ranks", lambda cpu: ("ranks", cpu))
     joined = ["MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE"]
     for name in joined:
         monkeypatch.setenv(name, "")
