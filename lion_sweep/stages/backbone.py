@@ -127,10 +127,7 @@ def _shape(described: PretrainedConfig) -> tuple[DecoderShape, bool]:
 
 
 def blueprint_offline(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
-    """The same from what is on this machine: nothing is downloaded.
-
-    Where a published decoder's tokenizer is not here, its stand-in's tokenizer counts the tokens.
-    """
+    """The same without downloads: where a tokenizer is not here, its stand-in's counts tokens."""
     source, published, estimate = config.model.full, config.model.full_shape, ""
     if config.ladder is LadderName.proxy or config.model.backbone:
         return blueprint(config, shop, texts)

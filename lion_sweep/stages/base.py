@@ -31,10 +31,7 @@ def beside(default: Any = MISSING) -> Any:
 
 
 def identity(value: Any) -> Any:
-    """What stands in a key for a value, as JSON has it.
-
-    Raises `TypeError` for an object that says nothing of its content.
-    """
+    """What stands in a key for a value, as JSON; `TypeError` where it tells nothing of itself."""
     if (own := getattr(value, "identity", None)) is not None:
         return identity(own)
     if isinstance(value, Enum):
@@ -55,10 +52,7 @@ def _keyed(value: Any) -> dict[str, Any]:
 
 
 class Stage(ABC):
-    """A piece of work; subclasses are frozen dataclasses with `eq=False`.
-
-    Two stages are the same where their names are.
-    """
+    """A piece of work, the same where its name is; a frozen dataclass with `eq=False`."""
 
     kind: ClassVar[str]  # how the names of its folders begin
     RULES: ClassVar[int] = 1  # raised when the code changes what comes out of the same fields

@@ -194,10 +194,7 @@ class Shard(Stage):
 
 @dataclass(frozen=True, eq=False)
 class EncodingJob(Stage):
-    """One of several jobs that take the shards of a cell's passages from each other.
-
-    It is finished when no shard is left that nobody is at.
-    """
+    """A job that takes shards of a cell's passages until there is none that nobody is at."""
 
     kind = "encoding"
     together = True

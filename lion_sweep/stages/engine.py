@@ -102,11 +102,7 @@ def folder_of(root: Path, kind: str, specification: dict[str, Any]) -> Path:
 
 
 def find(folder: Path, specification: dict[str, Any]) -> Done | None:
-    """The finished stage, or None.
-
-    Raises `UserError` for a folder that says it was made from something else than its name does,
-    or cannot be read: it is nobody's result.
-    """
+    """The finished stage, or None. Raises `UserError` where the folder cannot be taken for it."""
     if not (folder / DONE).is_file():
         return None
     try:

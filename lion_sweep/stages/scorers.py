@@ -26,10 +26,7 @@ Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Scorer(ABC):
-    """Base of every scorer: a frozen dataclass, whose fields are all that its scores depend on.
-
-    What a field stands for in a key: see base.py.
-    """
+    """A frozen dataclass whose fields are all that its scores depend on, keyed as in base.py."""
 
     RULES: ClassVar[int] = 1  # raised when other scores come out of the same fields
 

@@ -191,10 +191,7 @@ class Cut:
         return replace(self.cache, length=self.length).specification
 
     def read(self, shop: Workshop) -> Tokens:
-        """The cache, memory-mapped; its texts may be longer than `length`.
-
-        Raises `UserError` where it is not the texts' any more.
-        """
+        """The cache, whose texts may be longer. Raises `UserError` where it is of other texts."""
         folder = shop.folder(self.cache)
         found = tokens.read(folder)
         if len(found) != len(self.cache.texts):

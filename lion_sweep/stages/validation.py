@@ -91,12 +91,9 @@ def check_machine(config: Config, site: SiteName) -> None:
         from lion_sweep.models.compiled import check_compiler
 
         check_compiler(torch.device("cuda" if site is SiteName.gpu else "cpu"))
-    backbone = config.model.backbone
-    if backbone is None and config.ladder is LadderName.proxy:
-        return
-    source = backbone or config.model.full
-    assert source is not None
-    if source.startswith("package:"):
+    backbone, proxy = config.model.backbone, config.ladder is LadderName.proxy
+    source = backbone or ("" if proxy else config.model.full)
+    if not source or source.startswith("package:"):
         return
     if Path(source).is_dir():
         if not (Path(source) / "config.json").is_file():

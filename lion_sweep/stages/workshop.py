@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -49,7 +49,8 @@ class Workshop:
         owner: str = "",
         team: Team | None = None,
     ) -> None:
-        self.root, self.progress, self._execution = root, progress, execution
+        self.root, self.progress = root, progress
+        self.execution = cast(Execution, execution)  # None where it only reads and counts
         self.owner, self.team = owner, team or Team()
         self.digests = Digests(root / "digests")
         self.on_step: Callable[[int, int, dict[str, float]], None] = progress.step
@@ -58,11 +59,6 @@ class Workshop:
 
     def _folder(self, stage: Stage) -> Path:
         return self.root / "stages" / stage.name
-
-    @property
-    def execution(self) -> Execution:
-        assert self._execution is not None, "this workshop only reads and counts"
-        return self._execution
 
     def run(self, stage: Stage, *, wait: bool = True) -> Done:
         """One stage, after what it is made from.

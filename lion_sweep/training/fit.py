@@ -73,10 +73,7 @@ def _require_steps(budget: Budget, first: int) -> None:
 
 
 def _shardings(execution: Execution, lora: Lora | None) -> tuple[bool, ...]:
-    """Whether to spread frozen layers over the devices, where there are any: what to try.
-
-    Raises `UserError` where sharding is asked for on one device.
-    """
+    """What to try: to spread frozen layers over the devices, where there are both, or not to."""
     possible = lora is not None and execution.devices > 1
     if execution.shard is When.always and not possible:
         raise UserError(

@@ -111,10 +111,7 @@ def train(
     seed: int,
     run: Run,
 ) -> dict[str, Any]:
-    """Train in place for `data.plan.steps` optimiser steps; returns what was spent and the loss.
-
-    Raises `Interrupted` after a step that is kept.
-    """
+    """Train for `data.plan.steps` steps; what was spent, the losses. May raise `Interrupted`."""
     accelerator, objective = run.accelerator, Objective(supervision)
     steps = Steps(encoder.backbone, optimisation, data.plan.steps, seed, run)
     spent = Spending(**steps.facts.get("spent", {}))

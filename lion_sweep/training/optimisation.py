@@ -161,10 +161,7 @@ class Steps:
         self.run.accelerator.wait_for_everyone()
 
     def take(self, number: int, loss: float) -> None:
-        """Change the parameters by the mean of the ranks' gradients, and clear these.
-
-        Raises `NotFinite` where `loss`, the same on all ranks, is not a number.
-        """
+        """Go by the ranks' mean gradient, unless the `loss`, the same to all, is `NotFinite`."""
         check_finite(loss, number)
         parameters = list(self.parameters.values())
         average_gradients(parameters, self.run.accelerator)
