@@ -12,7 +12,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
                 }
                 for name, (collection, split) in stages.sets.items()
             },
-            versions=versions(),
+            versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             environment=environment(),
         )
         means = result["scores"].items()
@@ -205,15 +205,6 @@ def _stages(cell: Cell, shop: Workshop) -> dict[str, dict[str, Any]]:
     return found
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that compute; those that are not here are left out."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
 def environment() -> dict[str, Any]:
     """Processor, threads, system and code: what else could make two machines differ."""
     cuda = torch.cuda.is_available()
@@ -231,8 +222,7 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.is_file() else []
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
 

@@ -31,11 +31,11 @@ from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.stages.weights import shard
 from lion_sweep.training import embedding, loop
 from lion_sweep.training.adapt import Chunks, adapt
 from lion_sweep.training.fit import plan
 from lion_sweep.training.optimisation import CHECKPOINT, Optimisation, Run
-from lion_sweep.training.sharding import shard
 
 RANKS, STEPS, PAIRS, PASSAGES = 2, 4, 12, 60
 TOKENS = 24  # of a micro-batch
