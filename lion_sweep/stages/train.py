@@ -55,19 +55,19 @@ class AdaptDecoder(Stage):
         from lion_sweep.stages import weights  # which imports the models: seconds
         from lion_sweep.training.adapt import Chunks, adapt
 
-        how, blueprint, settings, lora = shop.execution, self.blueprint, self.settings, self.lora
+        how, blueprint, settings = shop.execution, self.blueprint, self.settings
         rows, sharded = fit_chunks(self.decoder, blueprint.tied, settings, how)
         backbone = weights.load(self, how, None, sharded=sharded)
         tokens, progress = self.passages.read(shop), shop.progress
         tokens.check_within(len(backbone.head_VD), blueprint.source)
-        ids_T = tokens.joined(self.passages.length)
-        chunks = Chunks(ids_T, blueprint.tokenizer.load_tokenizer(), rows)
+        ids_T, tokenizer = tokens.joined(self.passages.length), blueprint.tokenizer.load_tokenizer()
+        chunks = Chunks(ids_T, tokenizer, rows, settings, self.lora)
         run = Run(how.accelerator, folder, how.checkpoint_every, progress.step, progress.kept)
         fewer = rows // 2 * settings.chunk
         remedy = f"recipe.micro_batch_tokens={fewer}" if fewer else None
         memory = enough_memory("adapt", lambda: remedy)
         with memory, weights.compiling(shop, "adapt", backbone) as more:
-            facts = adapt(backbone, chunks, settings, self.optimisation, lora, self.seed, run)
+            facts = adapt(backbone, chunks, self.optimisation, self.seed, run)
         weights.save(backbone, folder, how)
         return facts | more
 
@@ -163,14 +163,13 @@ class TrainCell(Stage):
     ) -> dict[str, Any]:
         """Train `backbone` in place for the steps of `plan`; what `loop.train` tells of it."""
         queries, passages = self.queries.read(shop), self.passages.read(shop)
-        for texts in (queries, passages):
-            texts.check_within(len(backbone.head_VD), self.start.blueprint.source)
-        lengths, tokens = (self.queries.length, self.passages.length), fit.counts.tokens
-        data = TrainingData(
-            draws.sampler(shop), queries, passages, lengths, fit.meter, plan, tokens, fit.caches
-        )
+        for tokens in (queries, passages):
+            tokens.check_within(len(backbone.head_VD), self.start.blueprint.source)
+        texts = queries, passages, (self.queries.length, self.passages.length)
+        sampler, at_once = draws.sampler(shop), fit.counts.tokens
+        data = TrainingData(sampler, *texts, fit.meter, plan, at_once, fit.caches, self.supervision)
         encoder = instantiate(self.encoder, backbone=backbone)
-        return train(encoder, data, self.supervision, self.optimisation, draws.seed, run)
+        return train(encoder, data, self.optimisation, draws.seed, run)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         from lion_sweep.stages import weights

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,10 +82,8 @@ def save(backbone: Backbone, folder: Path, execution: Execution) -> None:
 def compiling(shop: Workshop, work: str, backbone: Backbone) -> Iterator[dict[str, Any]]:
     """Layers compiled while the context lasts, where the site asks; the facts, complete then."""
     facts: dict[str, Any] = {}
-    if not shop.execution.compile:
+    with compiled(backbone) if shop.execution.compile else nullcontext() as taken:
         yield facts
-        return
-    with compiled(backbone) as taken:
-        yield facts
-    facts["compile"] = asdict(taken)
-    shop.progress.say(f"{work}: compiled {taken.graphs} graphs in {duration(taken.seconds)}")
+    if taken:
+        facts["compile"] = asdict(taken)
+        shop.progress.say(f"{work}: compiled {taken.graphs} graphs in {duration(taken.seconds)}")

@@ -68,21 +68,17 @@ def mntp_loss(backbone: Backbone, input_BL: Tensor, target_BL: Tensor) -> Tensor
 
 @dataclass(frozen=True)
 class Chunks:
-    """What MNTP reads: the tokens of all texts, one after the other, and who made them."""
+    """What MNTP reads: the tokens of all texts, one after the other, who made them, and how."""
 
     ids_T: NDArray[np.int32]
     tokenizer: PreTrainedTokenizerBase
     rows_at_once: int  # chunks of a micro-batch
+    settings: Adapt
+    lora: Lora | None
 
 
 def adapt(
-    backbone: Backbone,
-    chunks: Chunks,
-    settings: Adapt,
-    optimisation: Optimisation,
-    lora: Lora | None,
-    seed: int,
-    run: Run,
+    backbone: Backbone, chunks: Chunks, optimisation: Optimisation, seed: int, run: Run
 ) -> dict[str, Any]:
     """Train `backbone` in place on all texts of the collection, concatenated; returns facts.
 
@@ -90,12 +86,11 @@ def adapt(
     takes an equal part, so that the number of ranks changes nothing but rounding (and dropout,
     which every rank draws for its own part). Raises `Interrupted` after a step that is kept.
     """
-    accelerator = run.accelerator
+    accelerator, settings, lora, ids_T = run.accelerator, chunks.settings, chunks.lora, chunks.ids_T
     shape = DecoderShape.of(backbone.language_model.config)
     planned = {"planned": planned_mntp(shape, settings, lora).as_dict()}
     if settings.steps == 0:
         return planned | {"spent": Spending().as_dict()}
-    ids_T = chunks.ids_T
     chunks_NL = ids_T[: len(ids_T) // settings.chunk * settings.chunk].reshape(-1, settings.chunk)
     if len(chunks_NL) == 0:
         raise UserError(
@@ -114,15 +109,12 @@ def adapt(
         ids_BL = chunks_NL[rows].astype(np.int64)
         inputs, targets = corrupt(ids_BL, settings.mask_probability, mask, vocabulary, rng)
         asked, loss = int((targets[:, 1:] != IGNORED).sum()), 0.0
-        own_inputs, own_targets = inputs[own_B], targets[own_B]
+        input_BL = torch.from_numpy(inputs[own_B]).to(accelerator.device)
+        target_BL = torch.from_numpy(targets[own_B]).to(accelerator.device)
         for first in range(0, size, chunks.rows_at_once):
             part_BL = slice(first, first + chunks.rows_at_once)
             with accelerator.autocast():
-                part = mntp_loss(
-                    backbone,
-                    torch.from_numpy(own_inputs[part_BL]).to(accelerator.device),
-                    torch.from_numpy(own_targets[part_BL]).to(accelerator.device),
-                )
+                part = mntp_loss(backbone, input_BL[part_BL], target_BL[part_BL])
             # Of the mean over all ranks' tokens; averaging gradients divides by the ranks.
             part = part * ranks / max(1, asked)
             accelerator.backward(part)

@@ -134,14 +134,10 @@ class Fit:
 
     def _largest_step(self, steps: int) -> int:
         """Of so many, that with the most padded tokens, which needs the most memory."""
-        length_L, largest, found, first = np.arange(self.counts.longest + 1), -1, 0, 0
-        for block in range(-(-steps // self.counts.sampler.steps_per_block)):
-            padded_S = self.counts.block(block)[1] @ length_L
-            padded_S = padded_S[: steps - first]
-            if padded_S.max() > largest:
-                largest, found = int(padded_S.max()), first + int(padded_S.argmax())
-            first += len(padded_S)
-        return found
+        length_L = np.arange(self.counts.longest + 1)
+        blocks = range(-(-steps // self.counts.sampler.steps_per_block))
+        padded_S = np.concatenate([self.counts.block(block)[1] @ length_L for block in blocks])
+        return int(padded_S[:steps].argmax())
 
     @cached_property
     def memory(self) -> Memory:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lion_sweep.config import Adapt
@@ -51,10 +50,9 @@ def optimizer(backbone: "Backbone", settings: Optimisation) -> torch.optim.AdamW
     """AdamW over what trains; embedding and head rows take `embedding_rate`, None freezes them."""
     model = backbone.language_model
     tables = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings())}
-    rows: list[nn.Parameter] = []
-    layers: list[nn.Parameter] = []
-    for parameter in backbone.trainable().values():
-        (rows if id(parameter) in tables else layers).append(parameter)
+    trainable = backbone.trainable().values()
+    rows = [parameter for parameter in trainable if id(parameter) in tables]
+    layers = [parameter for parameter in trainable if id(parameter) not in tables]
     groups: list[dict[str, Any]] = [{"params": layers, "lr": settings.learning_rate}]
     if rows and settings.embedding_rate:
         groups.append({"params": rows, "lr": settings.embedding_rate})

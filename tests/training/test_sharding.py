@@ -142,13 +142,14 @@ class Two:
             (folder / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         kept = config.recipe.lengths.query, config.recipe.lengths.passage
-        steps = loop.TrainingData(sampler, queries, passages, kept, meter, planned, TOKENS, cached)
+        texts, supervision = (queries, passages, kept), loop.Supervision.of(config)
+        how = meter, planned, TOKENS, cached, supervision
+        steps = loop.TrainingData(sampler, *texts, *how)
         encoder = instantiate(config.paradigm.encoder, backbone=backbone)
         recipe = config.recipe
         facts = loop.train(
             encoder,
             steps,
-            loop.Supervision.of(config),
             Optimisation.of(recipe, recipe),
             config.seed,
             Run(self.accelerator, folder, recipe.checkpoint_every, on_step),
@@ -167,15 +168,14 @@ class Two:
         backbone = self.backbone(config, sharded=sharded)
         tokenizer: Any = SimpleNamespace(mask_token_id=1)
         recipe = config.recipe
-        chunks = Chunks(data(config)[2].ids_T, tokenizer, TOKENS // recipe.adapt.chunk)
+        rows, mntp = TOKENS // recipe.adapt.chunk, recipe.adapt
+        chunks = Chunks(data(config)[2].ids_T, tokenizer, rows, mntp, recipe.lora)
         folder = self.folder / f"adapt-{sharded}"
         folder.mkdir(exist_ok=True)
         facts = adapt(
             backbone,
             chunks,
-            recipe.adapt,
             Optimisation.of(recipe, recipe.adapt),
-            recipe.lora,
             3,
             Run(self.accelerator, folder, recipe.checkpoint_every, lambda *_: None),
         )
