@@ -180,7 +180,6 @@ def run(cell: Cell, shop: Workshop) -> Result:
 
 
 def _gain(cell: Cell, after: Scores, before: Scores) -> dict[str, float | None]:
-    """What training changed in the first measure, and how likely chance alone would."""
     measure, config = next(iter(after)), cell.config
     chance = config.evaluation.permutations, config.seed
     p = paired_randomisation(after[measure], before[measure], *chance)
@@ -188,7 +187,6 @@ def _gain(cell: Cell, after: Scores, before: Scores) -> dict[str, float | None]:
 
 
 def _spent(done: Collection[Done]) -> dict[str, Any]:
-    """Planned and spent on finished stages."""
     return {
         kind: sum((Spending(**one.facts[kind]) for one in done), Spending()).as_dict()
         for kind in ("planned", "spent")

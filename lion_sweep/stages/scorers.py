@@ -79,7 +79,6 @@ class BiEncoder(Scorer):
         return cls(Pretrained.weights(source, shop.digests), queries, passages)
 
     def _ready(self, shop: Workshop) -> Encoder:
-        """With its tokens read and its prices known; no weights are loaded."""
         weights, caches, length = self.weights, (self.queries, self.passages), self.queries.length
         queries, passages = (cache.cut(length).read(shop) for cache in caches)
         meter = Meter.of_teacher(weights.config(), length)

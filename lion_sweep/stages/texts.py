@@ -94,25 +94,18 @@ def package_version(package: str) -> str:
     return " ".join(map(version, packages_distributions().get(name, [])))
 
 
-def collection(config: Config, shop: Workshop) -> Collection:
-    """The collection that the cell trains on, derived first where it is the embedded one."""
+def evaluation_sets(config: Config, shop: Workshop) -> EvaluationSets:
+    """(collection, split) of everything that is scored, by name; the cell's own comes first."""
     data, path = config.data, config.data.path
     if data.kind is DataKind.pydoc:
         versions = {package: package_version(package) for package in data.packages}
         path = str(shop.folder(DeriveCollection(versions)))
     assert path is not None  # validation.py
-    splits = dict.fromkeys([data.train_split, data.test_split])
-    return _collection(shop, data.name, data, path, tuple(splits))
-
-
-def evaluation_sets(config: Config, shop: Workshop) -> EvaluationSets:
-    """(collection, split) of everything that is scored, by name; the cell's own comes first."""
-    data, sets = config.data, config.evaluation.sets
-    others = {
-        name: (_collection(shop, name, chosen, chosen.path, (chosen.split,)), chosen.split)
-        for name, chosen in sets.items()
-    }
-    return {data.name: (collection(config, shop), data.test_split)} | others
+    splits = tuple(dict.fromkeys([data.train_split, data.test_split]))
+    sets = {data.name: (_collection(shop, data.name, data, path, splits), data.test_split)}
+    for name, chosen in config.evaluation.sets.items():
+        sets[name] = _collection(shop, name, chosen, chosen.path, (chosen.split,)), chosen.split
+    return sets
 
 
 def _collection(

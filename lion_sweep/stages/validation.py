@@ -54,7 +54,6 @@ def validate(config: Config) -> None:
 
 
 def _check_room(config: Config) -> None:
-    """A part of a step, or of texts to encode, holds the longest text."""
     recipe, evaluation = config.recipe, config.evaluation
     collections = (config.data.name, *evaluation.sets)
     evaluated = max(max(evaluation.lengths_of(name)) for name in collections)

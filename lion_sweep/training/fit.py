@@ -57,7 +57,6 @@ def plan(budget: Budget, counts: LengthCounts, meter: Meter) -> Spending:
 
 
 def _require_steps(budget: Budget, first: int) -> None:
-    """Refuse less than the first step, or so many that a model of another size was meant."""
     assert budget.flops is not None
     if first > budget.flops:
         raise UserError(

@@ -158,7 +158,8 @@ def test_a_full_disk_while_importing(tmp_path: Path, compose_cell: Callable[...,
     def imported_to(root: str) -> Collection:
         words = ["data=beir", f"data.path={tmp_path / 'beir'}", f"paths.root={tmp_path / root}"]
         shop = Workshop(tmp_path / root, Progress("cell", None))
-        return stages.collection(compose_cell(*words), shop)
+        config = compose_cell(*words)
+        return stages.evaluation_sets(config, shop)[config.data.name][0]
 
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, unlimited[1]))
