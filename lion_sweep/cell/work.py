@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 
-from lion_sweep.cell.attempts import WHEREABOUTS, Attempt
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.result import FORMAT, Result
-from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task
+from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, WHEREABOUTS, Attempt, Task
 from lion_sweep.config.section import plain
 from lion_sweep.config.site import SiteName
 from lion_sweep.cost.meter import Spending

@@ -10,8 +10,7 @@ import pytest
 from support import TINY, results
 
 from lion_sweep.cell import work
-from lion_sweep.cell.attempts import read_attempts
-from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task, tasks_of
+from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task, read_attempts, tasks_of
 from lion_sweep.config import Config
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import Interrupted, NoProgress, OutOfMemory, Superseded, UserError

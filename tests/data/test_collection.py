@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lion_sweep.cell.attempts import failure_class
+from lion_sweep.cell.tasks import failure_class
 from lion_sweep.config import Config
 from lion_sweep.data import collection, texts
 from lion_sweep.data.collection import Collection, read_qrels

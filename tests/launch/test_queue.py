@@ -9,8 +9,7 @@ from launch import slurm
 from launch.queue import JobState, SlurmError, _hours, job_states
 from launch.records import Submission
 from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED, QUEUED, RUNNING
-from lion_sweep.cell.attempts import Attempt
-from lion_sweep.cell.tasks import CELL, Task
+from lion_sweep.cell.tasks import CELL, Attempt, Task
 from lion_sweep.errors import Interrupted
 
 

@@ -20,7 +20,7 @@ import pytest
 from scipy import sparse
 from support import searched
 
-from lion_sweep.cell.attempts import failure_class
+from lion_sweep.cell.tasks import failure_class
 from lion_sweep.search import lucene
 from lion_sweep.search.anserini import missing
 from lion_sweep.search.lucene import LuceneImpactIndex
