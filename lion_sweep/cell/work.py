@@ -22,6 +22,7 @@ from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.result import FORMAT, Result
 from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, WHEREABOUTS, Attempt, Task
+from lion_sweep.config import Config
 from lion_sweep.config.section import plain
 from lion_sweep.config.site import SiteName
 from lion_sweep.cost.meter import Spending
@@ -156,7 +157,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
             teacher=plain(config.teacher) if stages.teacher else None,
             scores={name: mean(values) for name, values in scores.items()},
             untrained={own: mean(before)},
-            gain={own: _gain(cell, scores[own], before)},
+            gain={own: _gain(config, scores[own], before)},
             bm25={name: mean(values) for name, values in references.items()},
             efficiency={name: found.efficiency(shop) for name, found in stages.trained.items()},
             ledger={n: _spent([d]) for n, d in done.items()} | {"encode": _spent(once.values())},
@@ -173,14 +174,13 @@ def run(cell: Cell, shop: Workshop) -> Result:
             versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             environment=environment(),
         )
-        means = result["scores"].items()
-        track.summary({f"{name}/{key}": mean for name, of in means for key, mean in of.items()})
+        for name, means in result["scores"].items():
+            track.summary({f"{name}/{measure}": value for measure, value in means.items()})
     return result
 
 
-def _gain(cell: Cell, after: Scores, before: Scores) -> dict[str, float | None]:
-    measure, config = next(iter(after)), cell.config
-    chance = config.evaluation.permutations, config.seed
+def _gain(config: Config, after: Scores, before: Scores) -> dict[str, float | None]:
+    measure, chance = next(iter(after)), (config.evaluation.permutations, config.seed)
     p = paired_randomisation(after[measure], before[measure], *chance)
     return {measure: mean(after)[measure] - mean(before)[measure], "p": p}
 
@@ -221,7 +221,7 @@ def environment() -> dict[str, Any]:
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    return next(names, "") or platform.processor()
 
 
 @cache
