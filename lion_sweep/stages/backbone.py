@@ -13,7 +13,7 @@ from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 from lion_sweep.models import proxy
-from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.base import Stage
 from lion_sweep.stages.texts import Asked, package_version
 from lion_sweep.stages.workshop import Workshop
 
@@ -32,7 +32,6 @@ class BuildProxy(Stage):
     train: Asked
     seed: int
     wordllama: str  # the version whose table it starts from
-    title: str = beside("backbone")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         queries = self.train.queries.of(self.train.ids)
@@ -48,7 +47,6 @@ class UnpackPackage(Stage):
 
     package: str
     version: str
-    title: str = beside("backbone")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         from lion_sweep.models import package_weights  # imports models, which takes seconds

@@ -13,7 +13,7 @@ work is carried out (execution.py).
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -51,13 +51,19 @@ def _keyed(value: Any) -> dict[str, Any]:
     return {entry.name: getattr(value, entry.name) for entry in fields(value) if entry.compare}
 
 
+@dataclass(frozen=True, eq=False)
 class Stage(ABC):
     """A piece of work, the same where its name is; a frozen dataclass with `eq=False`."""
 
     kind: ClassVar[str]  # how the names of its folders begin
     RULES: ClassVar[int] = 1  # raised when the code changes what comes out of the same fields
     together: ClassVar[bool] = False  # whether all ranks do the work, or the leader alone
-    title: str  # on the progress line and in results, beside every key
+    # On the progress line and in results, beside every key; the kind where nothing else is said.
+    title: str = field(default="", kw_only=True, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.kind)
 
     @cached_property
     def specification(self) -> dict[str, Any]:
@@ -82,7 +88,7 @@ class Stage(ABC):
     @cached_property
     def inputs(self) -> tuple["Stage", ...]:
         """The stages that it reads, in the order of its fields."""
-        return tuple(_stages([getattr(self, entry.name) for entry in fields(self)]))  # type: ignore[arg-type]
+        return tuple(_stages([getattr(self, entry.name) for entry in fields(self)]))
 
     @abstractmethod
     def work(self, shop: "Workshop", folder: Path) -> dict[str, Any]:

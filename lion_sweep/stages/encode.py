@@ -25,7 +25,7 @@ from lion_sweep.errors import Busy
 from lion_sweep.machine.devices import enough_memory, halved
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.search import encoding
-from lion_sweep.stages.base import Stage, beside, identity
+from lion_sweep.stages.base import Stage, identity
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.texts import Asked, Cut
 from lion_sweep.stages.train import AdaptDecoder, TrainCell
@@ -82,7 +82,6 @@ class Encode(Stage):
     sparse: bool
     kept_terms: int | None  # largest weights of a sparse vector; None: all
     precision: Precision
-    title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """Planned and spent, parameters and, of sparse vectors, entries per text."""
@@ -180,7 +179,6 @@ class Shard(Stage):
     of: Encode
     number: int
     shards: int
-    title: str = beside()
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
@@ -202,7 +200,6 @@ class EncodingJob(Stage):
     passages: list[Encode]
     number: int  # from 1 on
     jobs: int
-    title: str = beside("encoding")
 
     @property
     def inputs(self) -> tuple[Stage, ...]:

@@ -34,7 +34,6 @@ class Mine(Stage):
     judged: Judgements
     depth: int
     split: str = beside()  # as messages name it
-    title: str = beside("negatives")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         collection = Collection("", self.documents, self.queries, {self.split: self.judged.qrels})
@@ -55,7 +54,6 @@ class Given(Stage):
     documents: Texts
     queries: Texts
     depth: int
-    title: str = beside("negatives")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         collection = Collection("", self.documents, self.queries, {})
@@ -92,7 +90,6 @@ class Teach(Stage):
 
     groups: Mine | Given
     scorers: tuple[Weighted, ...]
-    title: str = beside("teacher")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """How often a negative is scored above its positive, and what the scores cost."""

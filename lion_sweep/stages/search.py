@@ -18,7 +18,7 @@ from lion_sweep.files import read_json, write_json
 from lion_sweep.search import encoding
 from lion_sweep.search.base import WORDS, Engine, Where
 from lion_sweep.search.runs import Run, drop_self_hits, write_trec
-from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.base import Stage
 from lion_sweep.stages.encode import VECTORS, Encode
 from lion_sweep.stages.texts import Asked
 from lion_sweep.stages.workshop import Workshop
@@ -36,8 +36,8 @@ def engine_of(config: Config, kind: str) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Searching(Stage):
-    """The `depth` best documents of every query."""
+class SearchWords(Stage):
+    """The `depth` best documents of every query by their words, which BM25 finds as a rule."""
 
     kind = "search"
 
@@ -45,6 +45,12 @@ class _Searching(Stage):
     asked: Asked
     engine: Mapping[str, Any]
     depth: int
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        where = Where(folder, torch.device("cpu"), shop.progress.say)  # a plan has no other
+        queries = self.asked.queries.of(self.asked.ids)
+        self.searched(where, self.documents.all(), queries, "bm25")
+        return {}
 
     def searched(self, where: Where, documents: Any, queries: Any, tag: str) -> Engine:
         """The index of documents' vectors, or texts, with the run written to its folder."""
@@ -56,25 +62,11 @@ class _Searching(Stage):
 
 
 @dataclass(frozen=True, eq=False)
-class SearchWords(_Searching):
-    """By their words, with BM25 as a rule."""
-
-    title: str = beside()
-
-    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        where = Where(folder, torch.device("cpu"), shop.progress.say)  # a plan has no other
-        queries = self.asked.queries.of(self.asked.ids)
-        self.searched(where, self.documents.all(), queries, "bm25")
-        return {}
-
-
-@dataclass(frozen=True, eq=False)
-class Search(_Searching):
-    """By an encoder's vectors."""
+class Search(SearchWords):
+    """The same by an encoder's vectors of both."""
 
     passages: Encode
     queries: Encode
-    title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """The index's figures; of sparse vectors also what exhaustive scoring multiplies."""
@@ -109,10 +101,9 @@ class Score(Stage):
 
     kind = "score"
 
-    searched: Search | SearchWords
+    searched: SearchWords
     judged: Judgements
     measures: list[str]
-    title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         run = Run.load(shop.folder(self.searched) / RUN)

@@ -27,7 +27,7 @@ from lion_sweep.data.texts import Texts
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
 from lion_sweep.files import key_of
-from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.base import Stage
 from lion_sweep.stages.workshop import Workshop
 
 Chosen = tuple[Collection, str]  # and a split of it
@@ -57,7 +57,6 @@ class ImportTexts(Stage):
     kind = "texts"
 
     files: tuple[File, ...]
-    title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         pairs = chain.from_iterable(file.place.texts(file.name) for file in self.files)
@@ -73,7 +72,6 @@ class DeriveCollection(Stage):
     RULES = pydoc.RULES
 
     versions: dict[str, str]  # by package
-    title: str = beside("collection")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         by_split: dict[str, list[tuple[str, str]]] = {"train": [], "dev": [], "test": []}
@@ -159,7 +157,6 @@ class Tokenise(Stage):
     texts: Texts
     tokenizer: Pretrained
     length: int
-    title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         tokenizer = self.tokenizer.load_tokenizer()

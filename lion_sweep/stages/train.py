@@ -45,7 +45,6 @@ class AdaptDecoder(Stage):
     optimisation: Optimisation
     precision: Precision
     seed: int
-    title: str = beside("adapt")
 
     @property
     def decoder(self) -> Decoder:
@@ -137,7 +136,6 @@ class TrainCell(Stage):
     amount: Amount
     budget: Budget = beside(None)  # what `amount` is taken from, with its limits
     meant_for: Mapping[str, Any] = beside()  # what the weights alone do not tell who finds them
-    title: str = beside("train")
 
     def fit(self, shop: Workshop, execution: Execution) -> Fit:
         """How it fits its devices; nothing is loaded, and no teacher has to score anything."""
