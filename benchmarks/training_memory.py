@@ -33,8 +33,8 @@ from lion_sweep.losses.representations import Representations
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
+from lion_sweep.stages.weights import shard
 from lion_sweep.training.embedding import Embedding
-from lion_sweep.training.sharding import shard
 
 MICRO_BATCH_TOKENS = 16384
 GIB = 1 << 30

@@ -20,7 +20,7 @@ from lion_sweep.cell.tasks import Task
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import Interrupted, Superseded
 from lion_sweep.machine import interruption
-from lion_sweep.stages.engine import Alone, Team
+from lion_sweep.stages.engine import Team
 
 # What asks a job to stop.
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
@@ -67,10 +67,10 @@ class Job:
 
         from lion_sweep.cell import work
 
-        team: Team = Alone()
+        team = Team()
         if environment.num_tasks > 1:
             _join(environment)
-            from lion_sweep.training.ranks import Ranks
+            from lion_sweep.stages.workshop import Ranks
 
             team = Ranks(cpu=work.machine() is not SiteName.gpu)
         if cores := os.environ.get("SLURM_CPUS_PER_TASK"):

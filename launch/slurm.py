@@ -22,8 +22,7 @@ from launch.job import DEAF_PYTHON, Job
 from launch.queue import SlurmError
 from launch.requests import OUT_OF_MEMORY, Request, request
 from launch.status import SUBMISSION, Standing, Status, Submission, job_log, job_of, read_submission
-from lion_sweep.cell.attempts import read_attempts
-from lion_sweep.cell.tasks import KINDS, Task
+from lion_sweep.cell.tasks import KINDS, Task, read_attempts
 from lion_sweep.config.site import Retry
 from lion_sweep.stages.engine import locked
 

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.cell.attempts import WHEREABOUTS, read_attempts
 from lion_sweep.cell.names import axes
-from lion_sweep.cell.tasks import ADAPT, TEACHER, Task, full_names
+from lion_sweep.cell.tasks import ADAPT, TEACHER, WHEREABOUTS, Task, full_names, read_attempts
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json, write_json
 from lion_sweep.machine.progress import duration

@@ -28,9 +28,9 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.stages.of_cell import Tokeniser, scored
-from lion_sweep.stages.ready import check_engines
-from lion_sweep.stages.score import bm25, keep
+from lion_sweep.stages.search import bm25, keep
 from lion_sweep.stages.texts import evaluation_sets
+from lion_sweep.stages.validation import check_engines
 from lion_sweep.stages.workshop import Workshop
 
 OWN = ("checkpoint", "base", "format")

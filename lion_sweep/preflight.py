@@ -16,10 +16,9 @@ from lion_sweep.evaluation.measures import mean
 from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.plan.cells import CellPlan, GridPlan, spread
 from lion_sweep.plan.planner import Planner
-from lion_sweep.stages import ready
-from lion_sweep.stages.score import bm25
+from lion_sweep.stages.search import bm25
 from lion_sweep.stages.texts import evaluation_sets
-from lion_sweep.stages.validation import validate
+from lion_sweep.stages.validation import check_machine, validate
 
 PROXY_WARNING = (
     "PROXY ladder: shrunken stand-ins. Their numbers say nothing about models of the real sizes."
@@ -29,10 +28,7 @@ KEYS = 4  # that two cells are said to differ in
 
 
 def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
-    """Refuse impossible values and what this machine cannot do.
-
-    Returns the site that `auto` is, and the configurations as they are settled there.
-    """
+    """The site that `auto` is and the configurations settled there, unless one is impossible."""
     root = Path(configs[0].paths.root)
     check_output(root)
     name_older(root)
@@ -42,7 +38,7 @@ def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
     for config in configs:
         validate(config)
         settled.append(settle(config, chosen))
-        ready.check(settled[-1], chosen)
+        check_machine(settled[-1], chosen)
     if any(config.ladder is LadderName.proxy for config in configs):
         print(PROXY_WARNING, flush=True)
     return chosen, settled
@@ -77,10 +73,10 @@ def name_alike(cells: list[Cell]) -> None:
         if cell.folder.exists():
             continue
         mine, others = settings(cell.config), there[label(cell.config), cell.config.ladder.name]
-        apart = {number: differing([mine, other]) for number, other in enumerate(others)}
+        apart = [(differing([mine, other]), other) for other in others]
         if apart:
-            nearest = min(apart, key=lambda number: len(apart[number]))
-            found[_apart(mine, others[nearest], apart[nearest])] += 1
+            keys, other = min(apart, key=lambda pair: len(pair[0]))
+            found[_apart(mine, other, keys)] += 1
     for words, count in found.items():
         many = "a cell that is" if count == 1 else f"{count} cells that are"
         print(f"{root}: beside {many} there already, but for {words}.", flush=True)
@@ -105,10 +101,8 @@ def introduce(planner: Planner, config: Config) -> None:
         print(f"collection: {', '.join(words)}, checksum {texts.checksum}", flush=True)
         for what, found in (("passages", texts.documents), ("queries", texts.queries)):
             if found.empty or found.repeated:
-                print(
-                    f"  of its {what}, {found.empty} are empty and {found.repeated} repeat another",
-                    flush=True,
-                )
+                said = f"{found.empty} are empty and {found.repeated} repeat another"
+                print(f"  of its {what}, {said}", flush=True)
 
 
 def approve(planner: Planner, configs: list[Config]) -> None:
@@ -121,12 +115,11 @@ def approve(planner: Planner, configs: list[Config]) -> None:
         cell, budget = planner.cell(config), config.budget
         if budget.tolerance is None:
             continue
-        planned = (
-            int(cell.read_result()["ledger"]["train"]["planned"]["useful_flops"])
-            if cell.complete
-            else planner.training(config).fit.spending.useful_flops
-        )
-        equal[budget.flops, budget.tolerance][cell.id] = planned
+        if cell.complete:
+            flops = int(cell.read_result()["ledger"]["train"]["planned"]["useful_flops"])
+        else:
+            flops = planner.training(config).fit.spending.useful_flops
+        equal[budget.flops, budget.tolerance][cell.id] = flops
     for (_, tolerance), cells in equal.items():
         refuse_spread(cells, tolerance)
     full = [cell for cell in grid.cells if cell.config.ladder is LadderName.full]
@@ -135,12 +128,10 @@ def approve(planner: Planner, configs: list[Config]) -> None:
 
 
 def refuse_misfits(cells: list[CellPlan]) -> None:
-    """Refuse cells that their site cannot run."""
-    misfits = [
-        f"{label(cell.config)} {'; '.join(cell.obstacles)}." for cell in cells if cell.obstacles
-    ]
+    misfits = [cell for cell in cells if cell.obstacles]
+    words = (f"{label(cell.config)} {'; '.join(cell.obstacles)}." for cell in misfits)
     if misfits:
-        raise UserError("\n".join(misfits))
+        raise UserError("\n".join(words))
 
 
 def refuse_spread(planned: dict[str, int], tolerance: float) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy import sparse
 
-from lion_sweep.cell import run
+from lion_sweep.cell import work
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.config.site import SiteName
@@ -24,7 +24,7 @@ def done(cell: Cell) -> Cell:
         Path(cell.config.paths.root), progress, Execution.of(cell.config, SiteName.laptop)
     )
     Task(CELL, cell.id, cell.config).freeze()
-    cell.write_result(run.run(cell, shop))
+    cell.write_result(work.run(cell, shop))
     return cell
 
 

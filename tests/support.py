@@ -25,12 +25,11 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.search import encoding
 from lion_sweep.stages import engine as engine_module
-from lion_sweep.stages.backbone import Asked
 from lion_sweep.stages.base import beside
 from lion_sweep.stages.encode import VECTORS, Encode
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.search import Search, engine_of
-from lion_sweep.stages.tokens import Tokenise
+from lion_sweep.stages.texts import Asked, Tokenise
 from lion_sweep.stages.workshop import Workshop
 
 GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
@@ -147,14 +146,12 @@ def searched(
     ]
     asked = Asked(query_texts, query_texts.ids)
     engine, depth = engine_of(config, "sparse" if is_sparse else "dense"), config.evaluation.depth
-    search = Search(*made, document_texts, asked, engine, depth, title="search mine")
+    search = Search(document_texts, asked, engine, depth, *made, title="search mine")
     shop = Workshop(root, Progress("cell", None), Execution.of(config, SiteName.laptop))
     for stage in made:  # whose tokens nobody has
+        folder = root / "stages" / stage.name
         engine_module.run(
-            root,
-            stage.kind,
-            stage.specification,
-            lambda partial, one=stage: one.work(shop, partial),
+            folder, stage.specification, lambda partial, one=stage: one.work(shop, partial)
         )
     return shop.run(search)
 

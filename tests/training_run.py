@@ -33,11 +33,10 @@ from lion_sweep.config.composing import compose
 from lion_sweep.config.site import SiteName
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import settle
-from lion_sweep.stages.engine import Alone
+from lion_sweep.stages.engine import Team
 from lion_sweep.stages.of_cell import stages_of
-from lion_sweep.stages.workshop import Workshop
+from lion_sweep.stages.workshop import Ranks, Workshop
 from lion_sweep.training import adapt
-from lion_sweep.training.ranks import Ranks
 
 VOCABULARY, PADDING, MASK = 97, 0, 1
 CUT = {"query": 4, "passage": 6, "adapt": 8}  # tokens that training and MNTP read of a text
@@ -215,7 +214,7 @@ def rates(section: str, optimiser: Optimiser) -> list[str]:
 def do(folder: Path, seen: Seen, team: Any = None) -> None:
     """Do the task, as a job or a command does."""
     with watched(seen):
-        work.do(Task.thaw(folder), SiteName.laptop, team=team or Alone())
+        work.do(Task.thaw(folder), SiteName.laptop, team=team or Team())
 
 
 def take_steps(

@@ -44,7 +44,6 @@ class Cell:
 
     @property
     def complete(self) -> bool:
-        """Whether the cell has its result."""
         return self.result_path.is_file()
 
     def read_result(self) -> Result:
@@ -52,5 +51,4 @@ class Cell:
         return read_result(self.result_path)
 
     def write_result(self, result: Result) -> None:
-        """Atomically."""
         write_json(self.result_path, result)

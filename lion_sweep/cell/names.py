@@ -25,7 +25,6 @@ UNSET = "null"
 
 
 def axes(config: Config) -> dict[str, str]:
-    """The three choices that every cell has."""
     return {axis: getattr(config, axis).name for axis in AXES}
 
 
@@ -64,10 +63,9 @@ def differing(cells: Sequence[Settings]) -> list[str]:
     Left out is what says nothing of its own: what an option that differs by its name brings along,
     and what it takes from the recipe.
     """
-    keys = list(dict.fromkeys(key for cell in cells for key in cell))
+    keys, named = dict.fromkeys(key for cell in cells for key in cell), [f"{a}.name" for a in AXES]
     columns = {key: [cell.get(key, UNSET) for cell in cells] for key in keys}
-    several = [key for key in keys if len(set(columns[key])) > 1]
-    several = [key for key in several if key not in [f"{axis}.name" for axis in AXES]]
+    several = [key for key in keys if len(set(columns[key])) > 1 and key not in named]
     kept = [key for key in several if key.endswith(".name")]
     for of_recipe in (True, False):
         for key in several:
@@ -118,14 +116,11 @@ def full_names(cells: Sequence[tuple[str, str, Settings]]) -> list[str]:
         groups[name].append(number)
     names = [name for name, _, _ in cells]
     for name, group in groups.items():
-        if len(group) == 1:
-            continue
         keys = short(differing([cells[number][2] for number in group]))
         for number in group:
             told = cells[number][2]
-            names[number] = " ".join(
-                [name, *(f"{s}={told.get(k, UNSET)}" for k, s in keys.items())]
-            )
+            values = (f"{word}={told.get(key, UNSET)}" for key, word in keys.items())
+            names[number] = " ".join([name, *values])
         equal = Counter(names[number] for number in group)
         for number in group:
             if equal[names[number]] > 1:

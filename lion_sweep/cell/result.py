@@ -38,7 +38,7 @@ class Result(TypedDict):
     stages: dict[str, dict[str, Any]]  # folder and seconds, by what the stage is to the cell
     collections: dict[str, dict[str, Any]]
     versions: dict[str, str]
-    environment: dict[str, Any]  # what else could make two machines differ, see environment.py
+    environment: dict[str, Any]  # what else could make two machines differ, see work.py
 
 
 # What a result cannot be without, and what reads as empty where it is missing.

@@ -1,19 +1,28 @@
-"""Tasks: what a job does. A cell, or what cells wait for.
+"""Tasks: what a job does. A cell, or what cells wait for. And the attempts at them.
 
 The stages that several cells share are tasks of their own. With `site.encode_jobs` of more than 1,
 so are the training of a cell and its encoding jobs, each of which takes the shards of its passages
 that nobody else is at; the cell's own task then puts them together, searches and scores.
 
 Everything a job reads of what was asked for lies in its task's folder, frozen when the command was
-given: editing conf/ afterwards changes nothing.
+given: editing conf/ afterwards changes nothing. Each attempt leaves a record there of who, where,
+how it began and how it ended. They are numbered by creating their files, which only one process can
+do.
 """
 
+import json
+import os
+import socket
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lion_sweep import errors
 from lion_sweep.cell import names
 from lion_sweep.cell.names import axes, label, settings
 from lion_sweep.cell.result import RESULT
@@ -25,7 +34,7 @@ from lion_sweep.stages.engine import DONE
 if TYPE_CHECKING:  # whoever reads tasks need not wait for torch
     from lion_sweep.cell.cell import Cell
 
-TASK = "task.json"
+TASK, WHEREABOUTS = "task.json", "progress.json"
 CELL, ADAPT, TEACHER, TRAIN, ENCODE = "cell", "adapt", "teacher", "train", "encode"
 KINDS = (ADAPT, TEACHER, TRAIN, ENCODE, CELL)  # each needs only such as stand before it
 
@@ -42,7 +51,6 @@ class Task:
 
     @property
     def root(self) -> Path:
-        """The folder of all outputs."""
         return Path(self.config.paths.root)
 
     @property
@@ -52,7 +60,6 @@ class Task:
 
     @property
     def label(self) -> str:
-        """What a person calls it."""
         config, cell = self.config, label(self.config)
         return {
             ADAPT: f"{ADAPT} {config.model.name}",
@@ -64,7 +71,6 @@ class Task:
 
     @property
     def complete(self) -> bool:
-        """Whether its result is there."""
         if self.kind == CELL:
             return (self.folder / RESULT).is_file()
         return (self.root / "stages" / self.name / DONE).is_file()
@@ -119,10 +125,7 @@ def full_names(tasks: Sequence[Task]) -> dict[str, str]:
 
 
 def all_tasks(root: Path) -> list[Task]:
-    """Every task that was ever frozen below `root`, in the order of `KINDS`.
-
-    Ones that cannot be read are named and left out.
-    """
+    """Every task that was ever frozen below `root`, in the order of `KINDS`."""
     found = []
     for room in ("shared", "cells"):
         for frozen in sorted((root / room).glob(f"*/{TASK}")):
@@ -131,3 +134,84 @@ def all_tasks(root: Path) -> list[Task]:
             except UserError as error:  # one that cannot be read must not hide the others
                 print(f"left out: {error}", file=sys.stderr)
     return sorted(found, key=lambda task: (KINDS.index(task.kind), label(task.config), task.number))
+
+
+def failure_class(error: BaseException) -> str:
+    """What kind of failure an exception is, in the words of the status table."""
+    import torch  # here, as who only reads records need not wait for it
+
+    for kinds, words in (
+        (errors.NotFinite, "NaN"),
+        (errors.NoProgress, "no progress"),
+        (MemoryError | errors.OutOfMemory | torch.OutOfMemoryError, "out of memory"),
+        (UserError, "configuration"),
+        (KeyboardInterrupt, "cancelled"),
+    ):
+        if isinstance(error, kinds):
+            return words
+    full = isinstance(error, OSError) and error.errno in errors.FULL_DISK
+    return "disk full" if full else "code"
+
+
+def read_attempts(folder: Path) -> list[dict[str, Any]]:
+    """Records of all attempts at the task in `folder`, the first one first."""
+    paths = sorted((folder / "attempts").glob("*.json"))
+    return [json.loads(path.read_text(encoding="utf-8") or "{}") for path in paths]
+
+
+@dataclass
+class Attempt:
+    path: Path  # of the record
+    record: dict[str, Any]
+
+    @classmethod
+    def begin(cls, folder: Path, job: str, limit: int) -> "Attempt":
+        """Take the next number.
+
+        `job` is the scheduler's name for the job, empty where somebody gave the command. Raises
+        `NoProgress` after `limit` attempts of one job that kept nothing new.
+        """
+        (folder / "attempts").mkdir(parents=True, exist_ok=True)
+        before, whereabouts = read_attempts(folder), folder / WHEREABOUTS
+        mark = read_json(whereabouts)["mark"] if whereabouts.is_file() else []
+        for number in count(len(before) + 1):
+            path = folder / "attempts" / f"{number:04d}.json"
+            with suppress(FileExistsError):
+                path.touch(exist_ok=False)
+                break
+        record = {
+            "number": number,
+            "job": job,
+            "node": os.environ.get("SLURMD_NODENAME", socket.gethostname()),
+            "pid": os.getpid(),
+            "started": time.time(),
+            "mark": mark,
+            "ended": None,
+            "outcome": "running",
+            "failure": None,
+        }
+        attempt = cls(path, record)
+        write_json(path, record)
+        earlier = ((one.get("mark"), one.get("job")) for one in reversed(before))
+        idle = len(list(takewhile(lambda one: one == (mark, job), earlier)))
+        if job and idle >= limit:
+            error = errors.NoProgress(
+                f"{idle} attempts in a row ended without anything new kept: look at the log, then "
+                "lower recipe.checkpoint_every, or raise site.time_limit or site.attempts."
+            )
+            attempt.end(error)
+            raise error
+        return attempt
+
+    def end(self, error: BaseException | None) -> None:
+        self.record["ended"] = time.time()
+        if error is None:
+            self.record["outcome"] = "finished"
+        elif isinstance(error, errors.Interrupted | errors.Superseded):
+            self.record["outcome"] = type(error).__name__.lower()
+        else:
+            plainly = isinstance(error, UserError | OSError)
+            message = str(error) if plainly else f"{type(error).__name__}: {error}"
+            self.record["outcome"] = "failed"
+            self.record["failure"] = {"class": failure_class(error), "message": message}
+        write_json(self.path, self.record)

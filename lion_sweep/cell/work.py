@@ -1,27 +1,53 @@
-"""Doing a task in this process: what every launcher comes down to, on a laptop or in a job."""
+"""Doing a task in this process: what every launcher comes down to, on a laptop or in a job.
 
+A cell is adapted, trained, encoded, searched and scored. On a cluster its training and a share of
+its encoding may be jobs of their own; the cell's job finds what they have done, and does the rest.
+"""
+
+import os
+import platform
+import subprocess
 import traceback
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from lion_sweep.cell.attempts import WHEREABOUTS, Attempt
 from lion_sweep.cell.cell import Cell
-from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task
+from lion_sweep.cell.names import axes
+from lion_sweep.cell.result import FORMAT, Result
+from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, WHEREABOUTS, Attempt, Task
+from lion_sweep.config import Config
+from lion_sweep.config.section import plain
 from lion_sweep.config.site import SiteName
+from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import UserError
+from lion_sweep.evaluation.measures import mean
+from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import world_size
+from lion_sweep.machine.tracking import Tracker, tracker
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.engine import Alone, Team
+from lion_sweep.stages.engine import Done, Team
 from lion_sweep.stages.of_cell import stages_of
+from lion_sweep.stages.search import Scores, keep
 from lion_sweep.stages.workshop import Workshop
+
+# Packages that compute: their versions, and the environment, stand in no key.
+PACKAGES = (
+    "torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "scipy", "numba", "bm25s",
+    "ranx", "wordllama",
+)  # fmt: skip
 
 
 def machine() -> SiteName:
-    """What this process computes on."""
     return SiteName.gpu if torch.cuda.is_available() else SiteName.laptop
 
 
@@ -34,7 +60,7 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
     `Superseded` are no failures.
     """
     # A stage may be given fewer devices than its cell: those that are here are what counts.
-    team, how = team or Alone(), replace(Execution.of(task.config, site), devices=world_size())
+    team, how = team or Team(), replace(Execution.of(task.config, site), devices=world_size())
     if not team.leads:
         _do(task, Workshop(task.root, Progress(task.label, None), how, team=team))
         return Progress(task.label, None)
@@ -55,15 +81,10 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
 
 
 def _do(task: Task, shop: Workshop) -> None:
-    from lion_sweep.cell import run  # here, as it imports the models, which takes seconds
-
     stages = stages_of(task.config, shop)
     cell = Cell(task.config, stages)
-    todo: dict[str, Stage | None] = {
-        ADAPT: stages.adapt,
-        TEACHER: stages.teacher,
-        TRAIN: stages.train,
-    }
+    todo: dict[str, Stage | None] = {ADAPT: stages.adapt, TEACHER: stages.teacher}
+    todo[TRAIN] = stages.train
     if task.kind == ENCODE:
         todo[ENCODE] = stages.encoding_jobs(task.config.site.encode_jobs)[task.number - 1]
     stage = todo.get(task.kind)
@@ -74,10 +95,146 @@ def _do(task: Task, shop: Workshop) -> None:
             "are there now: give the command again, which makes a new cell of them."
         )
     if task.kind == TRAIN:
-        run.train(cell, shop)
+        with _tracked(cell, shop):
+            shop.run(stages.train)
     elif stage:
         shop.run(stage)
     else:
-        result = run.run(cell, shop)
+        result = run(cell, shop)
         if shop.team.leads:
             cell.write_result(result)
+
+
+def _tracked(cell: Cell, shop: Workshop) -> Tracker:
+    """The tracker, which hears of every step from now on."""
+    settings = axes(cell.config) | {"ladder": cell.config.ladder.name}
+    track = tracker(cell.config, cell.id, settings) if shop.execution.leads else Tracker()
+
+    def on_step(done: int, total: int, values: dict[str, float]) -> None:
+        shop.progress.step(done, total, values)
+        track.log(values, done)
+
+    shop.on_step = on_step
+    return track
+
+
+def run(cell: Cell, shop: Workshop) -> Result:
+    """All stages of a cell; writes its runs and per-query values, returns its result."""
+    config, stages, own, how = cell.config, cell.stages, cell.config.data.name, shop.execution
+    with _tracked(cell, shop) as track:
+        done = {"adapt": shop.run(stages.adapt), "train": shop.run(stages.train)}
+        trained = done["train"].facts
+        before = stages.untrained.run(shop)
+        scores = {name: scored.run(shop) for name, scored in stages.trained.items()}
+        references = {name: score.scores(shop) for name, score in stages.bm25.items()}
+        if how.leads:
+            keep(shop, cell.folder, stages.trained, stages.bm25)
+        if stages.teacher:
+            done["teacher"] = shop.run(stages.teacher)
+        encoded = [e for found in stages.trained.values() for e in (found.passages, found.queries)]
+        once = {encode.name: shop.run(encode) for encode in encoded}
+        result = Result(
+            format=FORMAT,
+            id=cell.id,
+            axes=axes(config),
+            config=plain(config),
+            ladder=config.ladder.name,
+            seed=config.seed,
+            data=own,
+            site=how.site.name,
+            precision=config.recipe.precision.name,
+            device={
+                "name": how.device.name,
+                "peak_flops": how.device.peak_flops,
+                "count": trained["devices"],  # those that trained
+                "train_seconds": trained["seconds"],
+            },
+            backbone={
+                "name": stages.blueprint.name,
+                "start": stages.blueprint.start,
+                "parameters": shop.run(stages.trained[own].passages).facts["parameters"],
+            },
+            teacher=plain(config.teacher) if stages.teacher else None,
+            scores={name: mean(values) for name, values in scores.items()},
+            untrained={own: mean(before)},
+            gain={own: _gain(config, scores[own], before)},
+            bm25={name: mean(values) for name, values in references.items()},
+            efficiency={name: found.efficiency(shop) for name, found in stages.trained.items()},
+            ledger={n: _spent([d]) for n, d in done.items()} | {"encode": _spent(once.values())},
+            stages=_stages(cell, shop),
+            collections={
+                name: {
+                    "checksum": collection.checksum,
+                    "group": config.evaluation.own(name).group,
+                    "documents": len(collection.documents),
+                    "queries": len(collection.asked(split)),
+                }
+                for name, (collection, split) in stages.sets.items()
+            },
+            versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+            environment=environment(),
+        )
+        for name, means in result["scores"].items():
+            track.summary({f"{name}/{measure}": value for measure, value in means.items()})
+    return result
+
+
+def _gain(config: Config, after: Scores, before: Scores) -> dict[str, float | None]:
+    measure, chance = next(iter(after)), (config.evaluation.permutations, config.seed)
+    p = paired_randomisation(after[measure], before[measure], *chance)
+    return {measure: mean(after)[measure] - mean(before)[measure], "p": p}
+
+
+def _spent(done: Collection[Done]) -> dict[str, Any]:
+    return {
+        kind: sum((Spending(**one.facts[kind]) for one in done), Spending()).as_dict()
+        for kind in ("planned", "spent")
+    }
+
+
+def _stages(cell: Cell, shop: Workshop) -> dict[str, dict[str, Any]]:
+    """Folder, seconds and whether it was there before; null where a folder is gone since."""
+    found = {}
+    for title, stage in cell.stages.roles.items():
+        done = shop.find(stage)
+        seconds, reused = (done.seconds, done.reused) if done else (None, None)
+        found[title] = {"folder": stage.name, "seconds": seconds, "reused": reused}
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Processor, threads, system and code: what else could make two machines differ."""
+    cuda = torch.cuda.is_available()
+    return {
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "blas_kernel": os.environ.get("OPENBLAS_CORETYPE"),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "cuda": torch.version.cuda if cuda else None,
+        "system": platform.platform(),
+        **_code(),
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor()
+
+
+@cache
+def _code() -> dict[str, Any]:
+    """The commit of the code and whether its tree was changed since; None outside a checkout."""
+    root = Path(__file__).parent.parent.parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    if (root / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            changes = git("status", "--porcelain", "--", "lion_sweep")
+            return {"commit": git("rev-parse", "HEAD"), "changed": bool(changes)}
+    return {"commit": None, "changed": None}

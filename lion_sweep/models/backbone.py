@@ -58,7 +58,7 @@ class Backbone(nn.Module):
 
     def merged(self) -> "Backbone":
         """With adapters folded into the weights. Raises `ValueError` for a sharded decoder."""
-        if isinstance(self.decoder, FSDPModule):  # see training/sharding.py
+        if isinstance(self.decoder, FSDPModule):  # see stages/weights.py
             raise ValueError("a sharded decoder cannot be merged: save it, and load it whole")
         if isinstance(self.model, PeftModel):
             return Backbone(self.model.merge_and_unload())

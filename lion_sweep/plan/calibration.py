@@ -27,12 +27,10 @@ def calibrate(planner: Planner, config: Config) -> None:
     cell = planner.training(config)
     if cell.measured:
         return
-    root, progress = Path(config.paths.root), Progress(label(config), None)
-    shop = Workshop(root, progress, cell.fit.execution)
-    progress.begin(CALIBRATION)
-    work = partial(_steps, cell, shop)
-    done = engine.run(root, CALIBRATION, cell.calibration(), work)
-    progress.end(CALIBRATION, done.seconds, done.reused)
+    shop = Workshop(Path(config.paths.root), Progress(label(config), None), cell.fit.execution)
+    shop.progress.begin(CALIBRATION)
+    done = engine.run(cell.folder, cell.calibration(), partial(_steps, cell, shop))
+    shop.progress.end(CALIBRATION, done.seconds, done.reused)
     cell.__dict__.pop("measured", None)  # it was looked up before there was any
 
 
@@ -47,16 +45,13 @@ def _steps(cell: CellPlan, shop: Workshop, folder: Path) -> dict[str, Any]:
         shop.progress.step(done, total, values)
 
     train, fit, execution = cell.stages.train, cell.fit, shop.execution
-    start = train.start
-    seed, blueprint, lora = train.draws.seed, start.blueprint, start.lora
-    backbone = weights.load(blueprint, lora, execution, None, seed=seed, sharded=fit.sharded)
-    # Groups' own scores are as good as any teacher's here.
-    data = train.data(shop, fit, train.untaught, Spending(steps=WARM_UP + MEASURED))
+    backbone = weights.load(train.start, execution, None, sharded=fit.sharded)
     run = Run(execution.accelerator, folder, 1 << 30, on_step)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with weights.compiling(shop, "calibration", backbone):
-        train.steps(backbone, data, run)
+        # Groups' own scores are as good as any teacher's here.
+        train.steps(shop, backbone, fit, train.untaught, Spending(steps=WARM_UP + MEASURED), run)
     _, padded_SL = fit.counts.block(0)
     flops_S = padded_SL @ fit.meter.hardware_L
     # The median, because a step with shapes that are new to the libraries can take seconds.

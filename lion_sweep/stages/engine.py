@@ -14,9 +14,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lion_sweep.errors import FULL_DISK, Busy, Superseded, UserError
 from lion_sweep.files import key_of, read_json, write_json
@@ -35,22 +35,13 @@ class Done:
     reused: bool
 
 
-class Team(Protocol):
-    """The processes that do a stage together; one of them leads."""
-
-    leads: bool
-
-    def tell(self, value: Any) -> Any:
-        """What the leader says, to everyone; blocks until all ask for it."""
-
-
-class Alone:
-    """A team of one."""
+class Team:
+    """The processes that do a stage together, one of which leads. Here: this one alone."""
 
     leads = True
 
     def tell(self, value: Any) -> Any:
-        """Nobody else to tell."""
+        """What the leader says, to everyone; blocks until all ask for it."""
         return value
 
 
@@ -105,21 +96,13 @@ def _held_by(path: Path, owner: str) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Crew:
-    """Who does a stage: an owner that can be fenced off, and the processes that work together."""
-
-    owner: str = ""
-    team: Team = field(default_factory=Alone)
+def folder_of(root: Path, kind: str, specification: dict[str, Any]) -> Path:
+    """Where a stage is when it is done."""
+    return root / "stages" / f"{kind}-{key_of(specification)}"
 
 
-def find(root: Path, name: str, specification: dict[str, Any]) -> Done | None:
-    """The finished stage, or None.
-
-    Raises `UserError` for a folder that says it was made from something else than its name does,
-    or cannot be read: it is nobody's result.
-    """
-    folder = root / "stages" / name_of(name, specification)
+def find(folder: Path, specification: dict[str, Any]) -> Done | None:
+    """The finished stage, or None. Raises `UserError` where the folder cannot be taken for it."""
     if not (folder / DONE).is_file():
         return None
     try:
@@ -139,81 +122,70 @@ def find(root: Path, name: str, specification: dict[str, Any]) -> Done | None:
     return found
 
 
-def name_of(name: str, specification: dict[str, Any]) -> str:
-    """The stage's folder in `<root>/stages`, done or not."""
-    return f"{name}-{key_of(specification)}"
-
-
 def run(
-    root: Path,
-    name: str,
+    folder: Path,
     specification: dict[str, Any],
     work: Callable[[Path], dict[str, Any]],
-    crew: Crew | None = None,
+    team: Team | None = None,
+    *,
+    owner: str = "",
     together: bool = False,
     wait: bool = True,
 ) -> Done:
-    """Do `work(partial folder)` unless a stage of this specification is finished already.
+    """Do `work(partial folder)` unless the stage is finished already.
 
-    `work` returns facts to remember, as JSON. `seconds` sums over interrupted attempts only as far
-    as the last one: it is the wall-clock time of the attempt that finished. The leader of the
-    `crew` does the work, the others too where it is done `together`.
-    Raises `Superseded`, whatever `work` raises, for a full disk an `OSError` that says so, and
-    `Busy` where another process is at it and this one is not to `wait`.
+    `work` returns facts to remember, as JSON. The leader of the `team` does it, the others too
+    where it is done `together`; `owner` is whose lock can be fenced off. `seconds` are those of the
+    attempt that finished. Raises `Superseded`, whatever `work` raises, for a full disk an `OSError`
+    that says so, and `Busy` where another process is at it and this one is not to `wait`.
     """
-    crew = crew or Crew()
-    team = crew.team
-    if not team.leads:
-        found: Done | Path | Busy = team.tell(None)
-        if isinstance(found, Busy):
-            raise found
-        if isinstance(found, Done):
-            return found
-        if together:
-            work(found)
-        stage: Done = team.tell(None)
-        return stage
-    folder = root / "stages" / name_of(name, specification)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    team, kind = team or Team(), folder.name.rpartition("-")[0]
     with ExitStack() as held:
-        finished = find(root, name, specification)
-        if not finished:
-            try:
-                held.enter_context(locked(_lock(folder), crew.owner, wait))
-            except Busy as error:
-                team.tell(error)
-                raise
-            finished = find(root, name, specification)  # another process may have just done it
-        if finished:
-            team.tell(finished)
-            return finished
-        partial = _claim(folder)
-        team.tell(partial)
+        begun = team.tell(_begin(folder, specification, held, owner, wait) if team.leads else None)
+        if isinstance(begun, Busy):
+            raise begun
+        if isinstance(begun, Done):
+            return begun
+        if not team.leads:
+            if together:
+                work(begun)
+            return team.tell(None)
         start = time.monotonic()
         try:
-            facts = work(partial)
+            facts = work(begun)
             seconds = round(time.monotonic() - start, 3)
             done = {"specification": specification, "facts": facts, "seconds": seconds}
-            write_json(partial / DONE, done)
-            partial.replace(folder)
+            write_json(begun / DONE, done)
+            begun.replace(folder)
         except OSError as error:
-            if not partial.is_dir():
-                raise Superseded(f"{name} goes on in another process.") from error
+            if not begun.is_dir():
+                raise Superseded(f"{kind} goes on in another process.") from error
             if error.errno not in FULL_DISK:
                 raise
             raise OSError(
                 error.errno,
-                f"{error.strerror}, as {name} wrote below {root}: free some space and give the "
-                "same command again, which goes on from here",
+                f"{error.strerror}, as {kind} wrote below {folder.parent.parent}: free some space "
+                "and give the same command again, which goes on from here",
             ) from error
-        stage = Done(folder, facts, seconds, reused=False)
-        team.tell(stage)
-        return stage
+        return team.tell(Done(folder, facts, seconds, reused=False))
 
 
-def remove(root: Path, name: str, specification: dict[str, Any]) -> None:
+def _begin(
+    folder: Path, specification: dict[str, Any], held: ExitStack, owner: str, wait: bool
+) -> Done | Path | Busy:
+    """The finished stage, or a partial folder that is locked as long as `held` lasts."""
+    if finished := find(folder, specification):
+        return finished
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held.enter_context(locked(_lock(folder), owner, wait))
+    except Busy as error:
+        return error
+    return find(folder, specification) or _claim(folder)  # another may have just done it
+
+
+def remove(folder: Path) -> None:
     """Delete a stage, or what a killed process has left of it, unless somebody is at it."""
-    folder = root / "stages" / name_of(name, specification)
     lock = _lock(folder)
     if not lock.exists():  # it was never begun
         return

@@ -13,19 +13,16 @@ from lion_sweep.config import Config
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
-from lion_sweep.stages.adapt import AdaptDecoder
-from lion_sweep.stages.backbone import Asked, Blueprint, blueprint
+from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
-from lion_sweep.stages.negatives import Given, Mine, groups_of
-from lion_sweep.stages.score import Score, Scored, bm25
-from lion_sweep.stages.search import Search, engine_of
-from lion_sweep.stages.teacher import Teach, teacher_of
-from lion_sweep.stages.texts import EvaluationSets, evaluation_sets
-from lion_sweep.stages.tokens import Cut, Tokenise
-from lion_sweep.stages.train import Amount, Draws, TrainCell
+from lion_sweep.stages.groups import Teach, groups_of, teacher_of
+from lion_sweep.stages.search import Score, Scored, Search, bm25, engine_of
+from lion_sweep.stages.texts import Asked, Chosen, Cut, EvaluationSets, Tokenise, evaluation_sets
+from lion_sweep.stages.train import AdaptDecoder, Amount, Draws, TrainCell
 from lion_sweep.stages.workshop import Workshop
-from lion_sweep.training.settings import Optimisation, Supervision
+from lion_sweep.training.loop import Supervision
+from lion_sweep.training.optimisation import Optimisation
 
 Describe = Callable[[Config, Workshop, Collection], Blueprint]
 
@@ -35,7 +32,6 @@ class CellStages:
     """All that a cell comes to; nothing heavy is done yet."""
 
     sets: EvaluationSets
-    negatives: Mine | Given
     teacher: Teach | None  # None: no loss reads its scores
     adapt: AdaptDecoder
     train: TrainCell
@@ -45,7 +41,6 @@ class CellStages:
 
     @property
     def blueprint(self) -> Blueprint:
-        """Of the decoder."""
         return self.adapt.blueprint
 
     @cached_property
@@ -59,11 +54,6 @@ class CellStages:
         encoders = (*self.trained.values(), self.untrained)
         passages = [found.passages for found in encoders]
         return [EncodingJob(passages, number, jobs) for number in range(1, jobs + 1)]
-
-    @property
-    def checksums(self) -> dict[str, str]:
-        """Of everything that is scored, by name."""
-        return {name: tested.checksum for name, (tested, _) in self.sets.items()}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -82,7 +72,6 @@ class Tokeniser:
         self.tokenizer, self.own = tokenizer, own or {}
 
     def cut(self, texts: Texts, length: int, title: str) -> Cut:
-        """The first `length` tokens of these texts."""
         own = self.own.get(texts.identity)
         if own and length <= own.length:
             return own.cut(length)
@@ -95,76 +84,62 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     own, split = sets[config.data.name]
     decoder = describe(config, shop, own)
     lengths, (query_length, passage_length) = recipe.lengths, evaluation.lengths_of(own.name)
-    longest = max(lengths.passage, passage_length, recipe.adapt.length)
-    queries = Tokenise(
-        own.queries, decoder.tokenizer, max(lengths.query, query_length), title="query tokens"
-    )
-    passages = Tokenise(own.documents, decoder.tokenizer, longest, title="passage tokens")
-    caches = {own.queries.identity: queries, own.documents.identity: passages}
-    chunks = passages.cut(recipe.adapt.length)
-    rates = Optimisation.of(recipe, recipe.adapt.learning_rate, recipe.adapt.embedding_rate)
-    adapt = AdaptDecoder(
-        decoder, chunks, recipe.adapt, recipe.lora, rates, recipe.precision, config.seed
-    )
+    mntp, tokenizer, seed = recipe.adapt, decoder.tokenizer, config.seed
+    query_length = max(lengths.query, query_length)
+    passage_length = max(lengths.passage, passage_length, mntp.length)
+    queries = Tokenise(own.queries, tokenizer, query_length, title="query tokens")
+    passages = Tokenise(own.documents, tokenizer, passage_length, title="passage tokens")
+    rates, precision = Optimisation.of(recipe, mntp), recipe.precision
+    chunks = passages.cut(mntp.length)
+    adapt = AdaptDecoder(decoder, chunks, mntp, recipe.lora, rates, precision, seed)
     negatives = groups_of(config, shop, own)
     teacher = teacher_of(config, shop, own, negatives) if config.loss.needs_teacher else None
     encoder = config.paradigm.encoder
     train = TrainCell(
         adapt,
-        Draws(teacher or negatives, config.loss.batch_size, config.loss.negatives, config.seed),
+        Draws(teacher or negatives, config.loss.batch_size, config.loss.negatives, seed),
         queries.cut(lengths.query),
         passages.cut(lengths.passage),
         encoder,
         Supervision.of(config),
-        Optimisation.of(recipe, recipe.learning_rate, recipe.embedding_rate),
+        Optimisation.of(recipe, recipe),
         Amount.of(config.budget),
         budget=config.budget,
-        meant_for=meant_for(config, decoder.key),
+        meant_for={
+            "paradigm": config.paradigm.name,
+            "encoder": identity(encoder),
+            "base": decoder.key,
+            "query_length": evaluation.query_length,
+            "passage_length": evaluation.passage_length,
+        },
     )
-    tokeniser = Tokeniser(decoder.tokenizer, caches)
+    caches = {own.queries.identity: queries, own.documents.identity: passages}
+    tokeniser = Tokeniser(tokenizer, caches)
     before, after = CellWeights(adapt, encoder), CellWeights(train, encoder)
     untrained = scored(config, tokeniser, before, (own, split), "untrained ")
     trained = {name: scored(config, tokeniser, after, chosen) for name, chosen in sets.items()}
     references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
-    return CellStages(sets, negatives, teacher, adapt, train, untrained, trained, references)
-
-
-def meant_for(config: Config, base: str) -> dict[str, Any]:
-    """What the weights alone do not tell whoever finds them."""
-    return {
-        "paradigm": config.paradigm.name,
-        "encoder": identity(config.paradigm.encoder),
-        "base": base,
-        "query_length": config.evaluation.query_length,
-        "passage_length": config.evaluation.passage_length,
-    }
+    return CellStages(sets, teacher, adapt, train, untrained, trained, references)
 
 
 def scored(
-    config: Config,
-    tokeniser: Tokeniser,
-    weights: Weights,
-    chosen: tuple[Collection, str],
-    title: str = "",
+    config: Config, tokeniser: Tokeniser, weights: Weights, chosen: Chosen, title: str = ""
 ) -> Scored:
     """An encoder's stages on a split of a collection; `title` leads their titles."""
-    evaluation, (collection, split) = config.evaluation, chosen
-    name, encoder, precision = collection.name, config.paradigm.made_by, config.recipe.precision
-    terms = encoder.over_vocabulary
+    (collection, split), evaluation, made_by = chosen, config.evaluation, config.paradigm.made_by
+    name, sparse, precision = collection.name, made_by.over_vocabulary, config.recipe.precision
+    kept = evaluation.kept_terms if sparse else None
     query_length, passage_length = evaluation.lengths_of(name)
-    judged = collection.judgements(split)
-    asked = Asked(collection.queries, collection.asked(split))
+    asked, documents = Asked(collection.queries, collection.asked(split)), collection.documents
 
     def encode(texts: Texts, ids: Asked | None, length: int, what: str) -> Encode:
         tokens, called = tokeniser.cut(texts, length, f"{what} {name}"), f"{title}{what} {name}"
-        kept = evaluation.kept_terms if terms else None
-        return Encode(weights, tokens, ids, terms, kept, precision, title=f"encode {called}")
+        return Encode(weights, tokens, ids, sparse, kept, precision, title=f"encode {called}")
 
-    passages = encode(collection.documents, None, passage_length, "passages")
+    passages = encode(documents, None, passage_length, "passages")
     queries = encode(collection.queries, asked, query_length, "queries")
-    documents, engine, called = collection.documents, engine_of(config, encoder.kind), title + name
-    searched = Search(
-        passages, queries, documents, asked, engine, evaluation.depth, title=f"search {called}"
-    )
-    score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")
+    how, called = (engine_of(config, made_by.kind), evaluation.depth), title + name
+    searched = Search(documents, asked, *how, passages, queries, title=f"search {called}")
+    judged, measures = collection.judgements(split), evaluation.measures_of(name)
+    score = Score(searched, judged, measures, title=f"score {called}")
     return Scored(passages, queries, searched, score)

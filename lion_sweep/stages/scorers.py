@@ -19,7 +19,7 @@ from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.teacher import BATCH_TOKENS, Mentioned, embed, encoder_source, mentioned
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
-from lion_sweep.stages.tokens import Tokenise
+from lion_sweep.stages.texts import Tokenise
 from lion_sweep.stages.workshop import Workshop
 
 Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -27,10 +27,7 @@ Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Scorer(ABC):
-    """Base of every scorer: a frozen dataclass, whose fields are all that its scores depend on.
-
-    What a field stands for in a key: see base.py.
-    """
+    """A frozen dataclass whose fields are all that its scores depend on, keyed as in base.py."""
 
     RULES: ClassVar[int] = 1  # raised when other scores come out of the same fields
 
@@ -40,7 +37,6 @@ class Scorer(ABC):
         return cls(**settings)
 
     def planned(self, groups: Groups, shop: Workshop) -> Spending:
-        """What the scores should cost."""
         return Spending()
 
     @abstractmethod

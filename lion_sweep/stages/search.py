@@ -1,6 +1,7 @@
-"""Searching vectors, or words by BM25: a stage leaves a run, as arrays and as a TREC file."""
+"""From vectors, or words, to a run and its values per query; all stages of an encoder on texts."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,21 @@ from hydra.utils import get_class
 from scipy import sparse
 
 from lion_sweep.config import Config
+from lion_sweep.data.collection import Collection, Judgements
 from lion_sweep.data.texts import Texts
-from lion_sweep.search.base import Engine, Where
+from lion_sweep.evaluation.measures import evaluate, mean
+from lion_sweep.files import read_json, write_json
+from lion_sweep.search import encoding
+from lion_sweep.search.base import WORDS, Engine, Where
 from lion_sweep.search.runs import Run, drop_self_hits, write_trec
-from lion_sweep.stages.backbone import Asked
-from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.base import Stage
 from lion_sweep.stages.encode import VECTORS, Encode
+from lion_sweep.stages.texts import Asked
 from lion_sweep.stages.workshop import Workshop
 
-RUN, TREC = "run.npz", "run.trec"
+RUN, TREC, PER_QUERY = "run.npz", "run.trec", "per_query.json"
 RULES = "rules"
+Scores = dict[str, dict[str, float]]
 
 
 def engine_of(config: Config, kind: str) -> Mapping[str, Any]:
@@ -29,61 +35,47 @@ def engine_of(config: Config, kind: str) -> Mapping[str, Any]:
     return {**chosen, RULES: engine.RULES}
 
 
-def index(engine: Mapping[str, Any], ids: Sequence[str], documents: Any, where: Where) -> Engine:
-    """Documents' vectors, or texts, ready to be searched."""
-    settings = {key: value for key, value in engine.items() if key not in (RULES, "_target_")}
-    made: type[Engine] = get_class(engine["_target_"])
-    return made.over(ids, documents, where, **settings)
+@dataclass(frozen=True, eq=False)
+class SearchWords(Stage):
+    """The `depth` best documents of every query by their words, which BM25 finds as a rule."""
+
+    kind = "search"
+
+    documents: Texts
+    asked: Asked
+    engine: Mapping[str, Any]
+    depth: int
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        where = Where(folder, torch.device("cpu"), shop.progress.say)  # a plan has no other
+        queries = self.asked.queries.of(self.asked.ids)
+        self.searched(where, self.documents.all(), queries, "bm25")
+        return {}
+
+    def searched(self, where: Where, documents: Any, queries: Any, tag: str) -> Engine:
+        """The index of documents' vectors, or texts, with the run written to its folder."""
+        settings = {k: value for k, value in self.engine.items() if k not in (RULES, "_target_")}
+        made: type[Engine] = get_class(self.engine["_target_"])
+        built = made.over(self.documents.ids, documents, where, **settings)
+        write_run(built.search(self.asked.ids, queries, self.depth), where.folder, tag)
+        return built
 
 
 @dataclass(frozen=True, eq=False)
-class Search(Stage):
-    """The `depth` best documents of every query."""
-
-    kind = "search"
+class Search(SearchWords):
+    """The same by an encoder's vectors of both."""
 
     passages: Encode
     queries: Encode
-    documents: Texts
-    asked: Asked
-    engine: Mapping[str, Any]
-    depth: int
-    title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """The index's figures; of sparse vectors also what exhaustive scoring multiplies."""
-        from lion_sweep.search import encoding
-
-        documents_N, queries_Q = (
-            encoding.load(shop.folder(encode) / VECTORS) for encode in (self.passages, self.queries)
-        )
+        documents_N = encoding.load(shop.folder(self.passages) / VECTORS)
+        queries_Q = encoding.load(shop.folder(self.queries) / VECTORS)
         where = Where(folder, shop.execution.accelerator.device, shop.progress.say)
-        built = index(self.engine, self.documents.ids, documents_N, where)
-        run = built.search(self.asked.ids, queries_Q, self.depth)
-        write_run(run, folder, f"lion_sweep-{self.passages.name.removeprefix('encode-')}")
-        stats: dict[str, Any] = built.stats()
+        tag = f"lion_sweep-{self.passages.name.removeprefix('encode-')}"
+        stats = self.searched(where, documents_N, queries_Q, tag).stats()
         return stats | ({"flops": flops(queries_Q, documents_N)} if self.passages.sparse else {})
-
-
-@dataclass(frozen=True, eq=False)
-class SearchWords(Stage):
-    """The same over words, by BM25 as a rule."""
-
-    kind = "search"
-
-    documents: Texts
-    asked: Asked
-    engine: Mapping[str, Any]
-    depth: int
-    title: str = beside()
-
-    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """Nothing to tell."""
-        where = Where(folder, torch.device("cpu"), shop.progress.say)  # a plan has no other
-        built = index(self.engine, self.documents.ids, self.documents.all(), where)
-        queries = self.asked.queries.of(self.asked.ids)
-        write_run(built.search(self.asked.ids, queries, self.depth), folder, "bm25")
-        return {}
 
 
 def write_run(run: Run, folder: Path, tag: str) -> None:
@@ -98,7 +90,74 @@ def flops(queries_QV: sparse.csr_matrix, documents_NV: sparse.csr_matrix) -> flo
 
     Source: Paria et al., Minimizing FLOPs to Learn Efficient Sparse Representations, ICLR 2020.
     """
-    share_of_queries_V, share_of_documents_V = (
-        matrix.getnnz(axis=0) / matrix.shape[0] for matrix in (queries_QV, documents_NV)
-    )
+    share_of_queries_V = queries_QV.getnnz(axis=0) / queries_QV.shape[0]
+    share_of_documents_V = documents_NV.getnnz(axis=0) / documents_NV.shape[0]
     return float(share_of_queries_V @ share_of_documents_V)
+
+
+@dataclass(frozen=True, eq=False)
+class Score(Stage):
+    """Values per query of a run."""
+
+    kind = "score"
+
+    searched: SearchWords
+    judged: Judgements
+    measures: list[str]
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        run = Run.load(shop.folder(self.searched) / RUN)
+        scores = evaluate(run, self.judged.qrels, self.measures)
+        write_json(folder / PER_QUERY, scores)
+        return mean(scores)
+
+    def scores(self, shop: Workshop) -> Scores:
+        return read_json(shop.folder(self) / PER_QUERY)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One encoder on one collection: encode, search, score."""
+
+    passages: Encode
+    queries: Encode
+    searched: Search
+    score: Score
+
+    def run(self, shop: Workshop) -> Scores:
+        for encode in (self.passages, self.queries):
+            encode.whole(shop)
+        return self.score.scores(shop)
+
+    def efficiency(self, shop: Workshop) -> dict[str, float]:
+        """What search needs: the index's figures, and seconds of encoding and of search.
+
+        Those of encoding are the wall-clock time of one job; of several, of all added up.
+        """
+        passages, queries, searched = map(shop.run, (self.passages, self.queries, self.searched))
+        found: dict[str, float] = dict(searched.facts)
+        if "L0" in passages.facts:
+            found |= {"L0_documents": passages.facts["L0"], "L0_queries": queries.facts["L0"]}
+        encoded = (done.facts.get("seconds", done.seconds) for done in (passages, queries))
+        return found | {"encode_seconds": sum(encoded), "search_seconds": searched.seconds}
+
+
+def bm25(config: Config, collection: Collection, split: str) -> Score:
+    """The reference row: BM25 over the same texts."""
+    evaluation, called = config.evaluation, f"bm25 {collection.name}"
+    texts = collection.documents, Asked(collection.queries, collection.asked(split))
+    engine, measures = engine_of(config, WORDS), evaluation.measures_of(collection.name)
+    searched = SearchWords(*texts, engine, evaluation.depth, title=f"search {called}")
+    return Score(searched, collection.judgements(split), measures, title=f"score {called}")
+
+
+def keep(
+    shop: Workshop, folder: Path, tested: Mapping[str, Scored], references: Mapping[str, Score]
+) -> None:
+    """Runs and values per query, BM25's too, by the name of the collection."""
+    for part in ("runs", "per_query"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for name, found in tested.items():
+        shutil.copyfile(shop.folder(found.searched) / TREC, folder / "runs" / f"{name}.trec")
+        write_json(folder / "per_query" / f"{name}.json", found.score.scores(shop))
+        write_json(folder / "per_query" / f"{name}.bm25.json", references[name].scores(shop))

@@ -1,25 +1,37 @@
-"""Texts and judgements: imported once into memory-mapped files, known by what they hold."""
+"""Texts, judgements and tokens: made once, memory-mapped, known by what they hold.
+
+A token cache is cut at the longest that anybody asks for; what reads it is known by the length that
+it reads itself (`Cut`), so that a longer cache changes nothing.
+"""
 
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lion_sweep.config import Config
 from lion_sweep.config.data import Data, DataKind, EvaluationSet
-from lion_sweep.data import pydoc, texts
+from lion_sweep.data import pydoc, texts, tokens
 from lion_sweep.data.collection import Collection, Qrels, read_qrels, write
 from lion_sweep.data.places import Place, place
+from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
-from lion_sweep.stages.base import Stage, beside
+from lion_sweep.data.tokens import Tokens
+from lion_sweep.errors import UserError
+from lion_sweep.files import key_of
+from lion_sweep.stages.base import Stage
 from lion_sweep.stages.workshop import Workshop
 
-EvaluationSets = dict[str, tuple[Collection, str]]
+Chosen = tuple[Collection, str]  # and a split of it
+EvaluationSets = dict[str, Chosen]
 
 TEXTS = "texts.arrow"
 
@@ -45,10 +57,8 @@ class ImportTexts(Stage):
     kind = "texts"
 
     files: tuple[File, ...]
-    title: str = beside()
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """Counts of texts, and their checksum."""
         pairs = chain.from_iterable(file.place.texts(file.name) for file in self.files)
         source = ", ".join(file.place.where(file.name) for file in self.files)
         return texts.write(pairs, folder / TEXTS, source)
@@ -62,10 +72,8 @@ class DeriveCollection(Stage):
     RULES = pydoc.RULES
 
     versions: dict[str, str]  # by package
-    title: str = beside("collection")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """Pairs of each split."""
         by_split: dict[str, list[tuple[str, str]]] = {"train": [], "dev": [], "test": []}
         for query, passage in pydoc.collect(list(self.versions)):
             by_split[pydoc.split_of(query)].append((query, passage))
@@ -84,26 +92,18 @@ def package_version(package: str) -> str:
     return " ".join(map(version, packages_distributions().get(name, [])))
 
 
-def collection(config: Config, shop: Workshop) -> Collection:
-    """The collection that the cell trains on, derived first where it is the embedded one."""
-    data = config.data
-    path = data.path
+def evaluation_sets(config: Config, shop: Workshop) -> EvaluationSets:
+    """(collection, split) of everything that is scored, by name; the cell's own comes first."""
+    data, path = config.data, config.data.path
     if data.kind is DataKind.pydoc:
         versions = {package: package_version(package) for package in data.packages}
         path = str(shop.folder(DeriveCollection(versions)))
     assert path is not None  # validation.py
-    splits = dict.fromkeys([data.train_split, data.test_split])
-    return _collection(shop, data.name, data, path, tuple(splits))
-
-
-def evaluation_sets(config: Config, shop: Workshop) -> EvaluationSets:
-    """(collection, split) of everything that is scored, by name; the cell's own comes first."""
-    data, sets = config.data, config.evaluation.sets
-    others = {
-        name: (_collection(shop, name, chosen, chosen.path, (chosen.split,)), chosen.split)
-        for name, chosen in sets.items()
-    }
-    return {data.name: (collection(config, shop), data.test_split)} | others
+    splits = tuple(dict.fromkeys([data.train_split, data.test_split]))
+    sets = {data.name: (_collection(shop, data.name, data, path, splits), data.test_split)}
+    for name, chosen in config.evaluation.sets.items():
+        sets[name] = _collection(shop, name, chosen, chosen.path, (chosen.split,)), chosen.split
+    return sets
 
 
 def _collection(
@@ -115,17 +115,15 @@ def _collection(
     def imported(names: Sequence[str], title: str) -> Texts:
         files = tuple(File.of(shop, where, name) for name in names)
         done = shop.run(ImportTexts(files, title=title))
-        told = done.facts
-        return _texts(done.folder, told["checksum"], told["empty"], told["repeated"])
+        told = {key: done.facts[key] for key in ("checksum", "empty", "repeated")}
+        return _texts(done.folder / TEXTS, **told)
 
     read = imported([layout.corpus], f"corpus {name}"), imported(list(queries), f"queries {name}")
     judged = [where.identity(layout.qrels.format(split=split), shop.digests) for split in splits]
     return Collection(name, *read, _qrels(path, layout.qrels, splits, *read, str(judged)))
 
 
-@lru_cache(maxsize=64)
-def _texts(folder: Path, checksum: str, empty: int, repeated: int) -> Texts:
-    return texts.read(folder / TEXTS, checksum, empty=empty, repeated=repeated)
+_texts = lru_cache(maxsize=64)(texts.read)
 
 
 @lru_cache(maxsize=64)
@@ -134,3 +132,65 @@ def _qrels(
 ) -> dict[str, Qrels]:
     """`known_by` tells the judgements that are there now from those that were."""
     return read_qrels(place(path), name, splits, documents, queries)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Some of the queries, in an order."""
+
+    queries: Texts
+    ids: list[str]
+
+    @property
+    def identity(self) -> list[str]:
+        return [self.queries.identity, key_of(self.ids)]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        return self.queries.rows(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenise(Stage):
+    kind = "tokens"
+
+    texts: Texts
+    tokenizer: Pretrained
+    length: int
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        tokenizer = self.tokenizer.load_tokenizer()
+        return {"tokens": tokens.write(folder, self.texts.batches(), tokenizer, self.length)}
+
+    def cut(self, length: int) -> "Cut":
+        """These tokens to somebody who reads `length` of each text at most."""
+        assert length <= self.length
+        return Cut(self, length)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The first `length` tokens of every text."""
+
+    cache: Tokenise
+    length: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As that of a cache that is cut there."""
+        return replace(self.cache, length=self.length).specification
+
+    def read(self, shop: Workshop) -> Tokens:
+        """The cache, whose texts may be longer. Raises `UserError` where it is of other texts."""
+        folder = shop.folder(self.cache)
+        found = tokens.read(folder)
+        if len(found) != len(self.cache.texts):
+            raise UserError(
+                f"{folder} holds the tokens of {len(found)} texts, but there are "
+                f"{len(self.cache.texts)}: delete the folder."
+            )
+        return found
+
+    def lengths(self, shop: Workshop) -> NDArray[np.int64]:
+        """Tokens of every text, [N]."""
+        return self.read(shop).lengths(self.length)

@@ -1,4 +1,4 @@
-"""A cell's own training."""
+"""What cells start from, masked next-token prediction, and a cell's own training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,28 +8,70 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 
-from lion_sweep.config import Budget, BudgetKind
-from lion_sweep.cost.meter import Spending
-from lion_sweep.data import tokens
+from lion_sweep.config import Adapt, Budget, BudgetKind, Lora, Precision
+from lion_sweep.cost.memory import Decoder
+from lion_sweep.cost.meter import Spending, planned_mntp
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
+from lion_sweep.data.tokens import read
 from lion_sweep.files import write_json
 from lion_sweep.machine.devices import enough_memory
 from lion_sweep.machine.execution import Execution
-from lion_sweep.stages.adapt import AdaptDecoder
+from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import Stage, beside
-from lion_sweep.stages.negatives import GROUPS, Given, Mine
-from lion_sweep.stages.teacher import Teach
-from lion_sweep.stages.tokens import Cut
+from lion_sweep.stages.groups import GROUPS, Given, Mine, Teach
+from lion_sweep.stages.texts import Cut
 from lion_sweep.stages.workshop import Workshop
-from lion_sweep.training.fit import Fit, Trained
-from lion_sweep.training.optimisation import Run
-from lion_sweep.training.settings import Optimisation, Supervision
+from lion_sweep.training.fit import Fit, fit_chunks
+from lion_sweep.training.loop import Supervision, TrainingData, train
+from lion_sweep.training.optimisation import Optimisation, Run
 
 if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
-    from lion_sweep.training.loop import TrainingData
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptDecoder(Stage):
+    """MNTP on the passages of the collection; the cells of a size share it."""
+
+    kind = "adapt"
+    together = True
+
+    blueprint: Blueprint
+    passages: Cut
+    settings: Adapt
+    lora: Lora | None
+    optimisation: Optimisation
+    precision: Precision
+    seed: int
+
+    @property
+    def decoder(self) -> Decoder:
+        return Decoder(self.blueprint.shape, self.lora, self.precision is Precision.bf16)
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        from lion_sweep.stages import weights  # which imports the models: seconds
+        from lion_sweep.training.adapt import Chunks, adapt
+
+        how, blueprint, settings = shop.execution, self.blueprint, self.settings
+        rows, sharded = fit_chunks(self.decoder, blueprint.tied, settings, how)
+        backbone = weights.load(self, how, None, sharded=sharded)
+        tokens, progress = self.passages.read(shop), shop.progress
+        tokens.check_within(len(backbone.head_VD), blueprint.source)
+        ids_T, tokenizer = tokens.joined(self.passages.length), blueprint.tokenizer.load_tokenizer()
+        chunks = Chunks(ids_T, tokenizer, rows, settings, self.lora)
+        run = Run(how.accelerator, folder, how.checkpoint_every, progress.step, progress.kept)
+        fewer = rows // 2 * settings.chunk
+        remedy = f"recipe.micro_batch_tokens={fewer}" if fewer else None
+        memory = enough_memory("adapt", lambda: remedy)
+        with memory, weights.compiling(shop, "adapt", backbone) as more:
+            facts = adapt(backbone, chunks, self.optimisation, self.seed, run)
+        weights.save(backbone, folder, how)
+        return facts | more
+
+    def planned(self) -> Spending:
+        return planned_mntp(self.blueprint.shape, self.settings, self.lora)
 
 
 @dataclass(frozen=True)
@@ -42,7 +84,6 @@ class Draws:
     seed: int
 
     def sampler(self, shop: Workshop) -> Sampler:
-        """The sequence of steps."""
         path = shop.folder(self.groups) / GROUPS
         return _sampler(path, self.batch_size, self.negatives, self.seed)
 
@@ -57,18 +98,10 @@ _groups = lru_cache(maxsize=4)(Groups.load)
 
 @lru_cache(maxsize=32)  # the cells of a grid share their steps
 def _length_counts(
-    folders: tuple[Path, Path],
-    sampler: Sampler,
-    lengths: tuple[int, int],
-    micro_batch_tokens: int,
-    parts: int,
+    sampler: Sampler, texts: tuple[tuple[Path, int], ...], tokens: int, parts: int
 ) -> LengthCounts:
-    query_N, passage_N = (
-        tokens.read(folder).lengths(length) for folder, length in zip(folders, lengths, strict=True)
-    )
-    return LengthCounts(
-        sampler, query_N, passage_N, micro_batch_tokens=micro_batch_tokens, parts=parts
-    )
+    query_N, passage_N = (read(folder).lengths(length) for folder, length in texts)
+    return LengthCounts(sampler, query_N, passage_N, micro_batch_tokens=tokens, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -103,24 +136,19 @@ class TrainCell(Stage):
     amount: Amount
     budget: Budget = beside(None)  # what `amount` is taken from, with its limits
     meant_for: Mapping[str, Any] = beside()  # what the weights alone do not tell who finds them
-    title: str = beside("train")
 
-    def fit(self, shop: Workshop, execution: Execution, draws: Draws | None = None) -> Fit:
-        """How it fits its devices; nothing is loaded.
+    def fit(self, shop: Workshop, execution: Execution) -> Fit:
+        """How it fits its devices; nothing is loaded, and no teacher has to score anything."""
+        cuts, sampler = (self.queries, self.passages), self.untaught.sampler(shop)
+        texts = tuple((shop.folder(cut.cache), cut.length) for cut in cuts)
 
-        `draws` with other groups of the same pairs will do: a teacher changes no length.
-        """
-        sampler = (draws or self.draws).sampler(shop)
-        folders = shop.folder(self.queries.cache), shop.folder(self.passages.cache)
-        lengths = self.queries.length, self.passages.length
-
-        def counts(micro_batch_tokens: int) -> LengthCounts:
-            return _length_counts(folders, sampler, lengths, micro_batch_tokens, execution.devices)
+        def counts(tokens: int) -> LengthCounts:
+            return _length_counts(sampler, texts, tokens, execution.devices)
 
         start, sparse = self.start, self.supervision.sparse
         chunk = start.settings.chunk if start.settings.steps else 0
-        trained = Trained(start.decoder, start.blueprint.tied, sparse, self.budget, chunk)
-        return Fit.settled(trained, execution, counts)
+        costs = start.decoder, start.blueprint.tied, sparse, self.budget, chunk
+        return Fit(*costs, execution, counts(execution.micro_batch_tokens)).settled(counts)
 
     @property
     def untaught(self) -> Draws:
@@ -128,39 +156,28 @@ class TrainCell(Stage):
         groups = self.draws.groups
         return replace(self.draws, groups=groups.groups if isinstance(groups, Teach) else groups)
 
-    def data(self, shop: Workshop, fit: Fit, draws: Draws, plan: Spending) -> "TrainingData":
-        """What `plan` steps read."""
-        from lion_sweep.training.loop import TrainingData
-
-        sampler, tokens = draws.sampler(shop), fit.counts.tokens
+    def steps(
+        self, shop: Workshop, backbone: "Backbone", fit: Fit, draws: Draws, plan: Spending, run: Run
+    ) -> dict[str, Any]:
+        """Train `backbone` in place for the steps of `plan`; what `loop.train` tells of it."""
         queries, passages = self.queries.read(shop), self.passages.read(shop)
-        lengths = self.queries.length, self.passages.length
-        return TrainingData(
-            sampler, queries, passages, lengths, fit.meter, plan, tokens, fit.caches
-        )
-
-    def steps(self, backbone: "Backbone", data: "TrainingData", run: Run) -> dict[str, Any]:
-        """Train `backbone` in place; what `loop.train` tells of it."""
-        from lion_sweep.training.loop import train
-
+        for tokens in (queries, passages):
+            tokens.check_within(len(backbone.head_VD), self.start.blueprint.source)
+        texts = queries, passages, (self.queries.length, self.passages.length)
+        sampler, at_once = draws.sampler(shop), fit.counts.tokens
+        data = TrainingData(sampler, *texts, fit.meter, plan, at_once, fit.caches, self.supervision)
         encoder = instantiate(self.encoder, backbone=backbone)
-        return train(encoder, data, self.supervision, self.optimisation, self.draws.seed, run)
+        return train(encoder, data, self.optimisation, draws.seed, run)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """Planned and spent, every loss, on how many devices."""
         from lion_sweep.stages import weights
 
-        how, start, blueprint = shop.execution, self.start, self.start.blueprint
-        fit = self.fit(shop, how, self.untaught)
-        backbone = weights.load(blueprint, start.lora, how, shop.folder(start), sharded=fit.sharded)
-        data = self.data(shop, fit, self.draws, fit.spending)
-        for texts in (data.queries, data.passages):
-            texts.check_within(len(backbone.head_VD), blueprint.source)
-        tell, kept = shop.on_step, shop.progress.kept
-        run = Run(how.accelerator, folder, how.checkpoint_every, tell, kept)
+        how, start, fit = shop.execution, self.start, self.fit(shop, shop.execution)
+        backbone = weights.load(start, how, shop.folder(start), sharded=fit.sharded)
+        run = Run(how.accelerator, folder, how.checkpoint_every, shop.on_step, shop.progress.kept)
         memory = enough_memory("train", fit.lighter)
         with memory, weights.compiling(shop, "train", backbone) as more:
-            facts = self.steps(backbone, data, run)
+            facts = self.steps(shop, backbone, fit, self.draws, fit.spending, run)
         weights.save(backbone, folder, how)
         if how.leads:
             write_json(folder / weights.WEIGHTS / weights.MEANT_FOR, dict(self.meant_for))

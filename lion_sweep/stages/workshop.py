@@ -1,8 +1,12 @@
 """Where stages are done: below one folder, shown on one progress line, by one team of processes."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from lion_sweep.errors import Busy
 from lion_sweep.machine import interruption, threads
@@ -11,7 +15,22 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.engine import Alone, Crew, Done, Team
+from lion_sweep.stages.engine import Done, Team
+
+# Ranks wait for their leader as long as it searches and scores.
+PATIENCE = timedelta(hours=24)
+
+
+class Ranks(Team):
+    """All processes of a job, started by whoever started them (srun, a test)."""
+
+    def __init__(self, cpu: bool) -> None:
+        self.leads = PartialState(cpu=cpu, timeout=PATIENCE).is_main_process
+
+    def tell(self, value: Any) -> Any:
+        said = [value]
+        broadcast_object_list(said)
+        return said[0]
 
 
 class Workshop:
@@ -30,18 +49,16 @@ class Workshop:
         owner: str = "",
         team: Team | None = None,
     ) -> None:
-        self.root, self.progress, self._execution = root, progress, execution
-        self.owner, self.team = owner, team or Alone()
+        self.root, self.progress = root, progress
+        self.execution = cast(Execution, execution)  # None where it only reads and counts
+        self.owner, self.team = owner, team or Team()
         self.digests = Digests(root / "digests")
         self.on_step: Callable[[int, int, dict[str, float]], None] = progress.step
         self._done: dict[str, Done] = {}
         self._loaded: tuple[str, Any] | None = None
 
-    @property
-    def execution(self) -> Execution:
-        """How the work is carried out."""
-        assert self._execution is not None, "this workshop only reads and counts"
-        return self._execution
+    def _folder(self, stage: Stage) -> Path:
+        return self.root / "stages" / stage.name
 
     def run(self, stage: Stage, *, wait: bool = True) -> Done:
         """One stage, after what it is made from.
@@ -61,11 +78,11 @@ class Workshop:
         threads.as_torch_has()  # also the kernels of the libraries that stages use
         try:
             done = engine.run(
-                self.root,
-                stage.kind,
+                self._folder(stage),
                 stage.specification,
                 lambda folder: stage.work(self, folder),
-                Crew(self.owner, self.team),
+                self.team,
+                owner=self.owner,
                 together=stage.together,
                 wait=wait,
             )
@@ -82,18 +99,17 @@ class Workshop:
 
     def find(self, stage: Stage) -> Done | None:
         """The stage where it is finished; nothing is done."""
-        return self._done.get(stage.name) or engine.find(self.root, stage.kind, stage.specification)
+        return self._done.get(stage.name) or engine.find(self._folder(stage), stage.specification)
 
     def finished(self, stage: Stage) -> bool:
         """Whether a stage is finished, the same to all ranks."""
-        answer: bool = self.team.tell(self.find(stage) is not None if self.team.leads else None)
-        return answer
+        return self.team.tell(self.find(stage) is not None if self.team.leads else None)
 
     def remove(self, stage: Stage) -> None:
         """Delete a stage that nothing reads any more."""
         self._done.pop(stage.name, None)
         if self.team.leads:
-            engine.remove(self.root, stage.kind, stage.specification)
+            engine.remove(self._folder(stage))
 
     def keep_loaded(self, key: str, load: Callable[[], Any]) -> Any:
         """What `load` gives, kept until something else is loaded: weights that stages share."""

@@ -21,9 +21,8 @@ from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Spending, mntp_spending, planned_mntp
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.training.optimisation import Run, Steps
+from lion_sweep.training.optimisation import Optimisation, Run, Steps
 from lion_sweep.training.parallel import mean_over_ranks
-from lion_sweep.training.settings import Optimisation
 
 IGNORED = -100
 # Of the chosen tokens: 80 % masked, 10 % replaced by a random one, 10 % kept (BERT's recipe).
@@ -69,21 +68,17 @@ def mntp_loss(backbone: Backbone, input_BL: Tensor, target_BL: Tensor) -> Tensor
 
 @dataclass(frozen=True)
 class Chunks:
-    """What MNTP reads: the tokens of all texts, one after the other, and who made them."""
+    """What MNTP reads: the tokens of all texts, one after the other, who made them, and how."""
 
     ids_T: NDArray[np.int32]
     tokenizer: PreTrainedTokenizerBase
     rows_at_once: int  # chunks of a micro-batch
+    settings: Adapt
+    lora: Lora | None
 
 
 def adapt(
-    backbone: Backbone,
-    chunks: Chunks,
-    settings: Adapt,
-    optimisation: Optimisation,
-    lora: Lora | None,
-    seed: int,
-    run: Run,
+    backbone: Backbone, chunks: Chunks, optimisation: Optimisation, seed: int, run: Run
 ) -> dict[str, Any]:
     """Train `backbone` in place on all texts of the collection, concatenated; returns facts.
 
@@ -91,12 +86,11 @@ def adapt(
     takes an equal part, so that the number of ranks changes nothing but rounding (and dropout,
     which every rank draws for its own part). Raises `Interrupted` after a step that is kept.
     """
-    accelerator = run.accelerator
+    accelerator, settings, lora, ids_T = run.accelerator, chunks.settings, chunks.lora, chunks.ids_T
     shape = DecoderShape.of(backbone.language_model.config)
     planned = {"planned": planned_mntp(shape, settings, lora).as_dict()}
     if settings.steps == 0:
         return planned | {"spent": Spending().as_dict()}
-    ids_T = chunks.ids_T
     chunks_NL = ids_T[: len(ids_T) // settings.chunk * settings.chunk].reshape(-1, settings.chunk)
     if len(chunks_NL) == 0:
         raise UserError(
@@ -112,19 +106,15 @@ def adapt(
     for number in range(steps.start, steps.total):
         rng = np.random.default_rng([seed, 2, number])
         rows = rng.integers(0, len(chunks_NL), settings.batch_size)
-        inputs, targets = corrupt(
-            chunks_NL[rows].astype(np.int64), settings.mask_probability, mask, vocabulary, rng
-        )
+        ids_BL = chunks_NL[rows].astype(np.int64)
+        inputs, targets = corrupt(ids_BL, settings.mask_probability, mask, vocabulary, rng)
         asked, loss = int((targets[:, 1:] != IGNORED).sum()), 0.0
-        own_inputs, own_targets = inputs[own_B], targets[own_B]
+        input_BL = torch.from_numpy(inputs[own_B]).to(accelerator.device)
+        target_BL = torch.from_numpy(targets[own_B]).to(accelerator.device)
         for first in range(0, size, chunks.rows_at_once):
             part_BL = slice(first, first + chunks.rows_at_once)
             with accelerator.autocast():
-                part = mntp_loss(
-                    backbone,
-                    torch.from_numpy(own_inputs[part_BL]).to(accelerator.device),
-                    torch.from_numpy(own_targets[part_BL]).to(accelerator.device),
-                )
+                part = mntp_loss(backbone, input_BL[part_BL], target_BL[part_BL])
             # Of the mean over all ranks' tokens; averaging gradients divides by the ranks.
             part = part * ranks / max(1, asked)
             accelerator.backward(part)

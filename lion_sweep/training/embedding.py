@@ -28,7 +28,8 @@ from lion_sweep.training.parallel import most
 class Embedding:
     """Vectors of texts in their order, `vectors_ND`, for losses to be computed from.
 
-    Call `backward` after the losses' own backward pass.
+    Call `backward` after the losses' own backward pass. `tokens` bounds the padded tokens of a
+    micro-batch, `cached` says how gradients come.
     """
 
     def __init__(
@@ -40,7 +41,6 @@ class Embedding:
         *,
         cached: bool,
     ) -> None:
-        """`tokens` bounds the padded tokens of a micro-batch, `cached` says how gradients come."""
         self.encoder, self.texts, self.accelerator = encoder, texts, accelerator
         self.lengths_N = np.array([len(text) for text in texts])
         batches = list(micro_batches(self.lengths_N, tokens))
@@ -83,7 +83,6 @@ class Embedding:
             self._encode(batch).backward(self.vectors_ND.grad[self._rows(batch)])
 
     def spending(self, meter: Meter) -> Spending:
-        """What the texts cost, forward and backward."""
         lengths_N, padded_N = self.lengths_N, self.padded_N
         parts = (meter.micro_batch(lengths_N[b], int(padded_N[b[0]])) for b in self.batches)
         return sum(parts, Spending())

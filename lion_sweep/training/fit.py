@@ -57,10 +57,7 @@ def plan(budget: Budget, counts: LengthCounts, meter: Meter) -> Spending:
 
 
 def _require_steps(budget: Budget, first: int) -> None:
-    """Refuse a budget of less than the first step, or of so many that it was meant for a model of
-    another size."""
-    if budget.flops is None:
-        return
+    assert budget.flops is not None
     if first > budget.flops:
         raise UserError(
             f"budget.flops={budget.flops:.3g} is less than one step of {first:.3g} FLOPs: "
@@ -74,94 +71,72 @@ def _require_steps(budget: Budget, first: int) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What of a training its cost depends on, besides the lengths of its texts."""
-
-    decoder: Decoder
-    tied: bool
-    sparse: bool
-    budget: Budget
-    least_tokens: int = 0  # that have to fit at once besides a text: a chunk of MNTP
-
-    @property
-    def weights(self) -> int:
-        """Bytes of the whole weights, which encoding loads on every device."""
-        return weight_bytes(self.decoder, tied=self.tied)
-
-
-def _shardable(execution: Execution, lora: Lora | None) -> bool:
-    """Whether there are frozen layers, and devices to spread them over.
-
-    Raises `UserError` where sharding is asked for on one device.
-    """
+def _shardings(execution: Execution, lora: Lora | None) -> tuple[bool, ...]:
+    """What to try: to spread frozen layers over the devices, where there are both, or not to."""
     possible = lora is not None and execution.devices > 1
     if execution.shard is When.always and not possible:
         raise UserError(
             "site.shard=always spreads layers over the devices of a cell, which has one: "
             "set site.devices=2 or more, or site.shard=auto."
         )
-    return possible
+    return CHOICES[execution.shard] if possible else CHOICES[When.never]
 
 
 @dataclass(frozen=True)
 class Fit:
     """A training on its devices: what is decided, what it costs, what it needs."""
 
-    trained: Trained
+    decoder: Decoder
+    tied: bool
+    sparse: bool
+    budget: Budget
+    least_tokens: int  # that have to fit at once besides a text: a chunk of MNTP
     execution: Execution
     counts: LengthCounts  # of micro-batches that fit
-    caches: bool  # gradients, rather than keep the graphs of a whole step
+    caches: bool = False  # gradients, rather than keep the graphs of a whole step
     sharded: bool = False  # whether frozen layers are spread over the devices
 
-    @classmethod
-    def settled(
-        cls, trained: Trained, execution: Execution, counts: Callable[[int], LengthCounts]
-    ) -> "Fit":
+    def settled(self, counts: Callable[[int], LengthCounts]) -> "Fit":
         """Decide what the device has memory for; `counts` of micro-batches of so many tokens.
 
         Graphs of a whole step are kept where they fit; with cached gradients, micro-batches are
         halved until one does. Where none does, layers are sharded. If nothing fits it is the last
         of these. Raises `UserError` where sharding is asked for on one device.
         """
-        tokens, usable = execution.micro_batch_tokens, execution.device.usable_bytes
-        fit = cls(trained, execution, counts(tokens), caches=False)
-        shard = execution.shard if _shardable(execution, trained.decoder.lora) else When.never
-        for sharded, caches in product(CHOICES[shard], CHOICES[execution.gradient_cache]):
-            fit = replace(fit, sharded=sharded, caches=caches)
-            fitting = tokens if usable is None else fit.fitting(usable)
+        execution, usable, fit = self.execution, self.execution.device.usable_bytes, self
+        shardings = _shardings(execution, self.decoder.lora)
+        for sharded, caches in product(shardings, CHOICES[execution.gradient_cache]):
+            fit = replace(self, sharded=sharded, caches=caches)
+            fitting = self.counts.tokens if usable is None else fit.fitting(usable)
             if fitting is not None:
                 return replace(fit, counts=counts(fitting))
         return fit
 
     @property
     def devices(self) -> int:
-        """Over which a step is shared."""
         return self.execution.devices
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the whole weights, which encoding loads on every device."""
+        return weight_bytes(self.decoder, tied=self.tied)
 
     @cached_property
     def spending(self) -> Spending:
         """Steps, FLOPs and tokens that the budget buys."""
-        return plan(self.trained.budget, self.counts, self.meter)
+        return plan(self.budget, self.counts, self.meter)
 
     @cached_property
     def meter(self) -> Meter:
-        """Prices of the texts of a step."""
-        decoder, sparse, longest = self.trained.decoder, self.trained.sparse, self.counts.longest
-        return Meter.of_training(
-            decoder.shape, longest, sparse=sparse, lora=decoder.lora, cached=self.caches
-        )
+        shape, lora, longest = self.decoder.shape, self.decoder.lora, self.counts.longest
+        return Meter.of_training(shape, longest, sparse=self.sparse, lora=lora, cached=self.caches)
 
     def _largest_step(self, steps: int) -> int:
         """Of so many, that with the most padded tokens, which needs the most memory."""
-        length_L, largest, found, first = np.arange(self.counts.longest + 1), -1, 0, 0
-        for block in range(-(-steps // self.counts.sampler.steps_per_block)):
-            padded_S = self.counts.block(block)[1] @ length_L
-            padded_S = padded_S[: steps - first]
-            if padded_S.max() > largest:
-                largest, found = int(padded_S.max()), first + int(padded_S.argmax())
-            first += len(padded_S)
-        return found
+        length_L = np.arange(self.counts.longest + 1)
+        blocks = range(-(-steps // self.counts.sampler.steps_per_block))
+        padded_S = np.concatenate([self.counts.block(block)[1] @ length_L for block in blocks])
+        return int(padded_S[:steps].argmax())
 
     @cached_property
     def memory(self) -> Memory:
@@ -176,7 +151,7 @@ class Fit:
         """
         # Of the first block: what is decided by it holds before the number of steps is known.
         tokens, steps = self.counts.tokens, self.counts.sampler.steps_per_block
-        while tokens >= max(self.counts.longest, self.trained.least_tokens):
+        while tokens >= max(self.counts.longest, self.least_tokens):
             if self._memory(steps, tokens).total <= limit:
                 return tokens
             if not self.caches:
@@ -190,55 +165,43 @@ class Fit:
             return "recipe.gradient_cache=always"
         if tokens := self.fitting(0.8 * self.memory.total):
             return f"recipe.micro_batch_tokens={tokens}"
-        shardable = _shardable(self.execution, self.trained.decoder.lora)
+        shardable = self.decoder.lora is not None and self.devices > 1
         return "site.shard=always" if shardable and not self.sharded else None
 
     def _memory(self, steps: int, tokens: int) -> Memory:
-        step, trained = self.counts.sampler.step(self._largest_step(steps)), self.trained
-        tied, sparse, shards = trained.tied, trained.sparse, self.devices if self.sharded else 1
+        step = self.counts.sampler.step(self._largest_step(steps))
+        tied, sparse, shards = self.tied, self.sparse, self.devices if self.sharded else 1
 
         def needed(part: Step) -> Memory:
             length_N = self.counts.lengths(part)
             parts = [(len(r), int(length_N[r].max())) for r in micro_batches(length_N, tokens)]
             return training_memory(
-                trained.decoder, parts, tied=tied, sparse=sparse, cached=self.caches, shards=shards
+                self.decoder, parts, tied=tied, sparse=sparse, cached=self.caches, shards=shards
             )
 
         return max(map(needed, step.split(self.devices)), key=lambda memory: memory.total)
 
 
-@dataclass(frozen=True)
-class ChunkFit:
-    """MNTP on its devices: chunks in work at once on each, and whether layers are sharded."""
+def fit_chunks(decoder: Decoder, tied: bool, settings: Adapt, how: Execution) -> tuple[int, bool]:
+    """(chunks of MNTP in work at once on a device, whether layers are sharded), as `Fit.settled`.
 
-    rows: int
-    sharded: bool
-
-    @classmethod
-    def settled(
-        cls, decoder: Decoder, tied: bool, settings: Adapt, execution: Execution
-    ) -> "ChunkFit":
-        """As `Fit.settled`: micro-batches are halved until one fits, then layers are sharded.
-
-        Raises `UserError` where the chunks of a step do not divide over the devices.
-        """
-        if settings.batch_size % execution.devices:
-            raise UserError(
-                f"recipe.adapt.batch_size={settings.batch_size} does not divide into "
-                f"{execution.devices} parts (one per device): choose a multiple."
+    Raises `UserError` where the chunks of a step do not divide over the devices.
+    """
+    if settings.batch_size % how.devices:
+        raise UserError(
+            f"recipe.adapt.batch_size={settings.batch_size} does not divide into "
+            f"{how.devices} parts (one per device): choose a multiple."
+        )
+    chunk, usable = settings.chunk, how.device.usable_bytes
+    for sharded in _shardings(how, decoder.lora):
+        shards = how.devices if sharded else 1
+        rows = max(1, how.micro_batch_tokens // chunk)
+        while rows:
+            predicted = round(rows * chunk * settings.mask_probability)
+            memory = mntp_memory(
+                decoder, (rows, chunk), predicted=predicted, tied=tied, shards=shards
             )
-        usable, fit = execution.device.usable_bytes, cls(1, False)
-        shard = execution.shard if _shardable(execution, decoder.lora) else When.never
-        for sharded in CHOICES[shard]:
-            shards = execution.devices if sharded else 1
-            rows = max(1, execution.micro_batch_tokens // settings.chunk)
-            while rows:
-                fit = cls(rows, sharded)
-                predicted = round(rows * settings.chunk * settings.mask_probability)
-                memory = mntp_memory(
-                    decoder, (rows, settings.chunk), predicted=predicted, tied=tied, shards=shards
-                )
-                if usable is None or memory.total <= usable:
-                    return fit
-                rows //= 2
-        return fit
+            if usable is None or memory.total <= usable:
+                return rows, sharded
+            rows //= 2
+    return 1, sharded

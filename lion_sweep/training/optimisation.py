@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
+from lion_sweep.config import Adapt
+from lion_sweep.config.recipe import Recipe
 from lion_sweep.errors import NotFinite, UserError
 from lion_sweep.files import written
 from lion_sweep.machine import interruption
 from lion_sweep.training.parallel import average_gradients
-from lion_sweep.training.settings import Optimisation
 
 if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
@@ -25,17 +26,33 @@ CHECKPOINT = "checkpoint.pt"
 FORMAT = 2
 
 
+@dataclass(frozen=True)
+class Optimisation:
+    """AdamW and its schedule."""
+
+    learning_rate: float
+    embedding_rate: float | None  # of embedding and head rows; None: they are frozen
+    warmup: float  # share of the steps
+    weight_decay: float
+    clip: float  # largest norm of the gradient
+    betas: tuple[float, float]
+    epsilon: float
+
+    @classmethod
+    def of(cls, recipe: Recipe, of_work: Recipe | Adapt) -> "Optimisation":
+        """The recipe's, at the rates of the training itself or of MNTP."""
+        rates, (first, second) = (of_work.learning_rate, of_work.embedding_rate), recipe.betas
+        shape = recipe.warmup, recipe.weight_decay, recipe.clip
+        return cls(*rates, *shape, (first, second), recipe.epsilon)
+
+
 def optimizer(backbone: "Backbone", settings: Optimisation) -> torch.optim.AdamW:
     """AdamW over what trains; embedding and head rows take `embedding_rate`, None freezes them."""
     model = backbone.language_model
-    tables = {
-        id(module.weight)
-        for module in (model.get_input_embeddings(), model.get_output_embeddings())
-    }
-    rows: list[nn.Parameter] = []
-    layers: list[nn.Parameter] = []
-    for parameter in backbone.trainable().values():
-        (rows if id(parameter) in tables else layers).append(parameter)
+    tables = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    trainable = backbone.trainable().values()
+    rows = [parameter for parameter in trainable if id(parameter) in tables]
+    layers = [parameter for parameter in trainable if id(parameter) not in tables]
     groups: list[dict[str, Any]] = [{"params": layers, "lr": settings.learning_rate}]
     if rows and settings.embedding_rate:
         groups.append({"params": rows, "lr": settings.embedding_rate})
@@ -47,16 +64,14 @@ def optimizer(backbone: "Backbone", settings: Optimisation) -> torch.optim.AdamW
     )
 
 
-def linear_schedule(
-    optimiser: torch.optim.Optimizer, steps: int, warmup: float
-) -> torch.optim.lr_scheduler.LambdaLR:
+def linear_schedule(optimiser: torch.optim.Optimizer, steps: int, warmup: float) -> LambdaLR:
     """Up from 0 over the `warmup` share of `steps`, then down to 0."""
     rising = max(1, round(warmup * steps))
 
     def factor(step: int) -> float:
         return min((step + 1) / rising, (steps - step) / max(1, steps - rising + 1))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    return LambdaLR(optimiser, factor)
 
 
 def check_finite(loss: float, step: int) -> None:
@@ -100,23 +115,16 @@ class Steps:
         backbone.train()
 
     def _load(self) -> tuple[int, dict[str, Any]]:
-        """Restore the state that was saved last; (steps done, facts)."""
+        path, afresh = self.path, "delete it to start this stage afresh."
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise UserError(
-                f"{self.path} cannot be read ({error}): delete it to start this stage afresh."
-            ) from None
+            raise UserError(f"{path} cannot be read ({error}): {afresh}") from None
         if state.get("format") != FORMAT:
-            raise UserError(
-                f"{self.path} was written by another version of lion_sweep: delete it to start "
-                "this stage afresh."
-            )
+            raise UserError(f"{path} was written by another version of lion_sweep: {afresh}")
         if self.run.accelerator.process_index >= len(state["rng"]):
-            raise UserError(
-                f"{self.path} is of {len(state['rng'])} processes: go on with as many "
-                "(site.devices), or delete it to start this stage afresh."
-            )
+            advice = f"go on with as many (site.devices), or {afresh}"
+            raise UserError(f"{path} is of {len(state['rng'])} processes: {advice}")
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(state["parameters"][name])
@@ -151,10 +159,7 @@ class Steps:
         self.run.accelerator.wait_for_everyone()
 
     def take(self, number: int, loss: float) -> None:
-        """Change the parameters by the mean of the ranks' gradients, and clear these.
-
-        Raises `NotFinite` where `loss`, the same on all ranks, is not a number.
-        """
+        """Go by the ranks' mean gradient, unless the `loss`, the same to all, is `NotFinite`."""
         check_finite(loss, number)
         parameters = list(self.parameters.values())
         average_gradients(parameters, self.run.accelerator)

@@ -74,10 +74,8 @@ def gather(rows_ND: Tensor, accelerator: Accelerator, *, sparse: bool = False) -
         entries = rows_ND.detach().count_nonzero()
         dist.all_reduce(entries, dist.ReduceOp.MAX)
         if int(entries) < rows_ND.numel() * TRAVELS_AS_ENTRIES:
-            gathered: Tensor = _GatherSparse.apply(rows_ND, max(1, int(entries)))
-            return gathered
-    whole: Tensor = _Gather.apply(rows_ND)
-    return whole
+            return _GatherSparse.apply(rows_ND, max(1, int(entries)))
+    return _Gather.apply(rows_ND)
 
 
 def average_gradients(parameters: list[torch.nn.Parameter], accelerator: Accelerator) -> None:
@@ -95,7 +93,6 @@ def average_gradients(parameters: list[torch.nn.Parameter], accelerator: Acceler
 
 
 def most(count: int, accelerator: Accelerator) -> int:
-    """The largest of the ranks' counts."""
     if accelerator.num_processes == 1:
         return count
     largest = torch.tensor(count, device=accelerator.device)
@@ -104,7 +101,6 @@ def most(count: int, accelerator: Accelerator) -> int:
 
 
 def over_ranks(spent: Spending, accelerator: Accelerator) -> Spending:
-    """What all ranks together spent."""
     if accelerator.num_processes == 1:
         return spent
     counts = torch.tensor(astuple(spent), dtype=torch.int64, device=accelerator.device)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lion_sweep.cell.attempts import WHEREABOUTS, Attempt, failure_class, read_attempts
+from lion_sweep.cell.tasks import WHEREABOUTS, Attempt, failure_class, read_attempts
 from lion_sweep.errors import Interrupted, NoProgress, NotFinite, OutOfMemory, UserError
 from lion_sweep.files import write_json
 from lion_sweep.machine.progress import Progress

@@ -10,20 +10,19 @@ import pytest
 from support import TINY, results
 
 from lion_sweep.cell import work
-from lion_sweep.cell.attempts import read_attempts
-from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task, tasks_of
+from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task, read_attempts, tasks_of
 from lion_sweep.config import Config
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import Interrupted, NoProgress, OutOfMemory, Superseded, UserError
 from lion_sweep.machine.site import settle
 from lion_sweep.plan.planner import Planner
 from lion_sweep.stages import engine
-from lion_sweep.stages.engine import Alone
+from lion_sweep.stages.engine import Team
 
 Compose = Callable[..., Config]
 
 
-class Follower(Alone):
+class Follower(Team):
     """A rank that does not lead."""
 
     leads = False

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lion_sweep.cell.attempts import failure_class
+from lion_sweep.cell.tasks import failure_class
 from lion_sweep.config import Config
 from lion_sweep.data import collection, texts
 from lion_sweep.data.collection import Collection, read_qrels
@@ -158,7 +158,8 @@ def test_a_full_disk_while_importing(tmp_path: Path, compose_cell: Callable[...,
     def imported_to(root: str) -> Collection:
         words = ["data=beir", f"data.path={tmp_path / 'beir'}", f"paths.root={tmp_path / root}"]
         shop = Workshop(tmp_path / root, Progress("cell", None))
-        return stages.collection(compose_cell(*words), shop)
+        config = compose_cell(*words)
+        return stages.evaluation_sets(config, shop)[config.data.name][0]
 
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, unlimited[1]))

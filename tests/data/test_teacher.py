@@ -21,9 +21,8 @@ from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import settle
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.negatives import GROUPS, groups_of
-from lion_sweep.stages.teacher import teacher_of
-from lion_sweep.stages.texts import collection
+from lion_sweep.stages.groups import GROUPS, groups_of, teacher_of
+from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop
 
 Compose = Callable[..., Config]
@@ -76,7 +75,7 @@ def groups_of_a_cell(config: Config) -> Groups:
     """What the cell's training reads."""
     shop = Workshop(Path(config.paths.root), Progress("cell", None))
     config = settle(config, SiteName.laptop)
-    pairs = collection(config, shop)
+    pairs, _ = evaluation_sets(config, shop)[config.data.name]
     groups: Stage = groups_of(config, shop, pairs)
     if config.loss.needs_teacher:
         groups = teacher_of(config, shop, pairs, groups_of(config, shop, pairs))

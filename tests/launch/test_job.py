@@ -16,8 +16,8 @@ from launch.status import Submission
 from lion_sweep.cell import work
 from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.errors import Interrupted, Superseded, UserError
-from lion_sweep.stages.engine import Alone
-from lion_sweep.training import ranks
+from lion_sweep.stages import workshop
+from lion_sweep.stages.engine import Team
 
 
 def test_a_folder_that_shows_late_is_waited_for(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_job_does_its_task_and_listens_first(task: Task, monkeypatch: pytest.M
     node.run()
     listened, (done, name, team) = node.done
     assert set(listened) == {signal.SIGUSR2, signal.SIGTERM}
-    assert (done, name, type(team)) == (task, "7_2", Alone)
+    assert (done, name, type(team)) == (task, "7_2", Team)
     assert node.watched == [("7_2", pytest.approx(70))]  # of 100 s before the limit
 
 
@@ -160,7 +160,7 @@ def test_ranks_find_each_other(
     known = {"num_tasks": 4, "num_nodes": nodes, "global_rank": 3, "local_rank": 1}
     node = Node(monkeypatch, task, **known)
     monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.7")
-    monkeypatch.setattr(ranks, "Ranks", lambda cpu: ("ranks", cpu))
+    monkeypatch.setattr(workshop, "Ranks", lambda cpu: ("ranks", cpu))
     joined = ["MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE"]
     for name in joined:
         monkeypatch.setenv(name, "")

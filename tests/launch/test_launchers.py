@@ -14,9 +14,8 @@ from launch import local, slurm, status
 from launch.job import Job
 from launch.queue import SlurmError, standing
 from launch.status import Submission, read_submission
-from lion_sweep.cell.attempts import Attempt
 from lion_sweep.cell.cell import Cell
-from lion_sweep.cell.tasks import Task, tasks_of
+from lion_sweep.cell.tasks import Attempt, Task, tasks_of
 from lion_sweep.config import Config, changed
 from lion_sweep.files import write_json
 from lion_sweep.stages import engine

@@ -8,8 +8,7 @@ import pytest
 from launch import slurm
 from launch.queue import SlurmError, _hours, job_states, standing
 from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Submission
-from lion_sweep.cell.attempts import Attempt
-from lion_sweep.cell.tasks import CELL, Task
+from lion_sweep.cell.tasks import CELL, Attempt, Task
 from lion_sweep.errors import Interrupted
 
 

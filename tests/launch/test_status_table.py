@@ -16,8 +16,7 @@ from launch import commands, local, slurm, status
 from launch.queue import standing
 from launch.status import Submission, job_log
 from lion_sweep import config as configuration
-from lion_sweep.cell.attempts import Attempt
-from lion_sweep.cell.tasks import ADAPT, CELL, Task
+from lion_sweep.cell.tasks import ADAPT, CELL, Attempt, Task
 from lion_sweep.config.composing import compose
 from lion_sweep.config.schema import Config, StatusFormat
 from lion_sweep.errors import Interrupted, NotFinite, UserError

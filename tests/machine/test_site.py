@@ -17,7 +17,7 @@ from lion_sweep.evaluate import evaluate
 from lion_sweep.machine import site
 from lion_sweep.machine.site import LEAST_FREE_BYTES, check_output, choose
 from lion_sweep.search import anserini, seismic
-from lion_sweep.stages.ready import check
+from lion_sweep.stages.validation import check_machine
 
 Compose = Callable[..., Config]
 
@@ -55,9 +55,9 @@ def test_a_sparse_engine_that_is_not_here_is_refused(
     monkeypatch.setattr(anserini, "find_spec", lambda name: None)
     monkeypatch.setattr(seismic, "find_spec", lambda name: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    check(compose_cell("site.devices=1"), SiteName.laptop)
+    check_machine(compose_cell("site.devices=1"), SiteName.laptop)
     with pytest.raises(UserError, match=re.escape(f"engine={engine}: ")) as said:
-        check(compose_cell("site.devices=1", f"engine={engine}"), SiteName.laptop)
+        check_machine(compose_cell("site.devices=1", f"engine={engine}"), SiteName.laptop)
     assert fix in str(said.value)
 
 
@@ -70,7 +70,7 @@ def test_a_backbone_that_the_hub_does_not_hand_out_is_refused(
     monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
     config = compose_cell("site.devices=1", "model.backbone=nobody/nothing")
     with pytest.raises(UserError, match=r"nobody/nothing cannot be loaded .*couldn't connect"):
-        check(config, SiteName.laptop)
+        check_machine(config, SiteName.laptop)
 
 
 def command(folder: Path, name: str, body: str) -> None:

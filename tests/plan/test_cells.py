@@ -29,7 +29,7 @@ from lion_sweep.machine.site import settle
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork, steps_of_hours
 from lion_sweep.plan.show import as_table
 from lion_sweep.stages.backbone import Blueprint
-from lion_sweep.training.fit import Fit, Trained
+from lion_sweep.training.fit import Fit
 
 Compose = Callable[..., Config]
 LLAMA_1B = DecoderShape(2048, 8192, 16, 32, 8, 64, 128256)
@@ -65,11 +65,12 @@ def training(config: Config, machine: Device) -> CellPlan:
     bf16, recipe = config.recipe.precision is Precision.bf16, config.recipe
     least = recipe.adapt.chunk if recipe.adapt.steps else 0
     decoder = Decoder(shape, recipe.lora, bf16)
-    trained = Trained(decoder, tied, config.paradigm.name == "sparse", config.budget, least)
+    sparse, tokens = config.paradigm.name == "sparse", execution.micro_batch_tokens
+    fit = Fit(decoder, tied, sparse, config.budget, least, execution, counts(tokens))
     return CellPlan(
         config,
-        Stages(blueprint),
-        Fit.settled(trained, execution, counts),  # type: ignore[arg-type]
+        Stages(blueprint),  # type: ignore[arg-type]
+        fit.settled(counts),
     )
 
 
@@ -226,7 +227,7 @@ def test_layers_are_sharded_where_whole_ones_leave_no_room(full: Compose) -> Non
     assert lora is not None
     adapters = 4 * LLAMA_8B.lora_parameters(lora)
     assert small.fit.memory.weights == 2 * base + adapters
-    assert large.fit.memory.weights == large.fit.trained.weights
+    assert large.fit.memory.weights == large.fit.weights
     assert small.fit.spending.useful_flops == large.fit.spending.useful_flops
     assert [plan.calibration()["sharded"] for plan in (small, large)] == [True, False]
     assert eight(80, "site.shard=always").fit.sharded

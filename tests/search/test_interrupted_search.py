@@ -20,7 +20,7 @@ from commands import FORKS, serve
 from scipy import sparse
 from support import searched
 
-from lion_sweep.cell.attempts import failure_class
+from lion_sweep.cell.tasks import failure_class
 from lion_sweep.search import anserini
 from lion_sweep.search.anserini import missing
 from lion_sweep.search.lucene import LuceneImpactIndex

@@ -11,8 +11,7 @@ from lion_sweep.search.anserini import missing
 from lion_sweep.search.bm25 import BM25Index
 from lion_sweep.search.bm25_lucene import LuceneBM25Index
 from lion_sweep.search.runs import Run
-from lion_sweep.stages.score import bm25
-from lion_sweep.stages.search import RUN
+from lion_sweep.stages.search import RUN, bm25
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop
 

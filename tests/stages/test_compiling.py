@@ -11,7 +11,8 @@ from lion_sweep.errors import UserError
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.stages import ready, weights
+from lion_sweep.stages import weights
+from lion_sweep.stages.validation import check_machine
 from lion_sweep.stages.workshop import Workshop
 
 
@@ -23,7 +24,7 @@ def test_a_machine_without_a_compiler_is_refused(compose_cell: Callable[..., Con
         inductor.patch({"cpp.cxx": ("/nowhere/g++",)}),
         pytest.raises(UserError, match=r"site\.compile=true needs a C\+\+ compiler"),
     ):
-        ready.check(config, SiteName.laptop)
+        check_machine(config, SiteName.laptop)
 
 
 @pytest.mark.parametrize("asked", [False, True])

@@ -25,7 +25,7 @@ from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.encode import Encode
 from lion_sweep.stages.engine import Done
-from lion_sweep.stages.tokens import Tokenise
+from lion_sweep.stages.texts import Tokenise
 from lion_sweep.stages.workshop import Workshop
 
 Compose = Callable[..., Config]

@@ -12,9 +12,24 @@ from commands import FORKS, serve
 from lion_sweep.errors import Busy, Superseded
 from lion_sweep.files import key_of, write_json
 from lion_sweep.stages import engine as stage
-from lion_sweep.stages.engine import Crew
+from lion_sweep.stages.engine import Done
 
 SPECIFICATION = {"steps": 3, "of": ["a", "b"]}
+
+
+def run(root: Path, kind: str, specification: Any, work: Any, *team: Any, **how: Any) -> Done:
+    """The stage of a specification, below `root`."""
+    return stage.run(stage.folder_of(root, kind, specification), specification, work, *team, **how)
+
+
+def find(root: Path, specification: Any) -> Done | None:
+    """The stage that all tests do, where it is finished."""
+    return stage.find(stage.folder_of(root, "train", specification), specification)
+
+
+def remove(root: Path, specification: Any) -> None:
+    """Delete it."""
+    stage.remove(stage.folder_of(root, "train", specification))
 
 
 class Work:
@@ -31,16 +46,16 @@ class Work:
 
 def test_work_is_done_once_and_reused(tmp_path: Path) -> None:
     work = Work()
-    assert stage.find(tmp_path, "train", SPECIFICATION) is None
-    first = stage.run(tmp_path, "train", SPECIFICATION, work)
-    again = stage.run(tmp_path, "train", SPECIFICATION, work)
+    assert find(tmp_path, SPECIFICATION) is None
+    first = run(tmp_path, "train", SPECIFICATION, work)
+    again = run(tmp_path, "train", SPECIFICATION, work)
     assert work.calls == 1
     assert (first.reused, again.reused) == (False, True)
     assert (first.folder, first.facts) == (again.folder, again.facts)
     assert first.facts == {"lines": 1}
     assert (first.folder / "result.txt").read_text() == "call 1"
     assert first.seconds == again.seconds
-    assert stage.find(tmp_path, "train", SPECIFICATION) == again
+    assert find(tmp_path, SPECIFICATION) == again
     done = json.loads((first.folder / stage.DONE).read_text())
     assert done["specification"] == SPECIFICATION
     assert not list(tmp_path.rglob("*.partial"))
@@ -58,15 +73,15 @@ def test_the_key_depends_on_the_specification_alone(tmp_path: Path) -> None:
         {"steps": "3", "of": ["a", "b"]},
     ]
     assert len({key, *map(key_of, changed)}) == 5
-    one = stage.run(tmp_path / "one", "train", SPECIFICATION, Work())
-    other = stage.run(tmp_path / "other", "train", SPECIFICATION, Work())
+    one = run(tmp_path / "one", "train", SPECIFICATION, Work())
+    other = run(tmp_path / "other", "train", SPECIFICATION, Work())
     assert one.folder.name == other.folder.name == f"train-{key}"
 
 
 def test_other_names_and_specifications_are_other_work(tmp_path: Path) -> None:
     work = Work()
     for name, specification in (("a", {"x": 1}), ("b", {"x": 1}), ("a", {"x": 2})):
-        assert not stage.run(tmp_path, name, specification, work).reused
+        assert not run(tmp_path, name, specification, work).reused
     assert work.calls == 3
 
 
@@ -79,11 +94,11 @@ def test_a_failure_leaves_its_work_to_go_on_from(tmp_path: Path) -> None:
         return {"found": (folder / "checkpoint").read_text()}
 
     with pytest.raises(RuntimeError, match="killed"):
-        stage.run(tmp_path, "train", SPECIFICATION, fail)
-    assert stage.find(tmp_path, "train", SPECIFICATION) is None
+        run(tmp_path, "train", SPECIFICATION, fail)
+    assert find(tmp_path, SPECIFICATION) is None
     (partial,) = tmp_path.rglob("*.partial")
     assert (partial / "checkpoint").read_text() == "half"
-    finished = stage.run(tmp_path, "train", SPECIFICATION, finish)
+    finished = run(tmp_path, "train", SPECIFICATION, finish)
     assert finished.facts == {"found": "half"}
     assert not finished.reused
     assert not partial.exists()
@@ -101,7 +116,7 @@ def test_two_processes_do_the_work_once(tmp_path: Path) -> None:
 
     def process() -> None:
         barrier.wait(20)
-        done = stage.run(tmp_path, "train", SPECIFICATION, work)
+        done = run(tmp_path, "train", SPECIFICATION, work)
         results.put((done.facts, done.reused))
 
     processes = [context.Process(target=process) for _ in range(2)]
@@ -145,7 +160,7 @@ def hold(root: Path, started: Any, go_on: Any, ended: Any) -> None:
         return {"by": "old"}
 
     try:
-        stage.run(root, "train", SPECIFICATION, work, crew=Crew("cell"))
+        run(root, "train", SPECIFICATION, work, owner="cell")
     except Superseded:
         ended.set()
 
@@ -166,12 +181,10 @@ def test_a_process_given_up_for_dead_can_neither_write_nor_finish(tmp_path: Path
         assert not (folder / "late.json").exists()
         return {"by": "new"}
 
-    assert stage.run(tmp_path, "train", SPECIFICATION, work, crew=Crew("cell")).facts == {
-        "by": "new"
-    }
+    assert run(tmp_path, "train", SPECIFICATION, work, owner="cell").facts == {"by": "new"}
     assert ended.is_set()
     assert old.exitcode == 0
-    found = stage.find(tmp_path, "train", SPECIFICATION)
+    found = find(tmp_path, SPECIFICATION)
     assert found is not None and found.facts == {"by": "new"}
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -216,74 +229,67 @@ class Leader:
 @pytest.mark.parametrize("together", [True, False])
 def test_ranks_share_a_stage(tmp_path: Path, together: bool) -> None:
     leader, work, other = Leader(), Work(), Work()
-    led = stage.run(
-        tmp_path, "train", SPECIFICATION, work, crew=Crew(team=leader), together=together
-    )
+    led = run(tmp_path, "train", SPECIFICATION, work, team=leader, together=together)
     claimed, said = leader.said
     claimed.mkdir()  # the leader is done with it; the listener only wants a place
-    heard = stage.run(
+    heard = run(
         tmp_path,
         "train",
         SPECIFICATION,
         other,
-        crew=Crew(team=Listener([claimed, said])),
+        team=Listener([claimed, said]),
         together=together,
     )
     assert heard == led
     assert (work.calls, other.calls) == (1, int(together))
     again = Leader()
-    reused = stage.run(
-        tmp_path, "train", SPECIFICATION, work, crew=Crew(team=again), together=together
-    )
+    reused = run(tmp_path, "train", SPECIFICATION, work, team=again, together=together)
     assert again.said == [reused]
-    assert (
-        stage.run(tmp_path, "train", SPECIFICATION, other, crew=Crew(team=Listener([reused])))
-        == reused
-    )
+    assert run(tmp_path, "train", SPECIFICATION, other, team=Listener([reused])) == reused
 
 
 def lock_of(root: Path) -> Path:
     """The lock of the stage that all tests do."""
     (root / "stages").mkdir(exist_ok=True)
-    return root / "stages" / f".{stage.name_of('train', SPECIFICATION)}.lock"
+    return root / "stages" / f".{stage.folder_of(root, 'train', SPECIFICATION).name}.lock"
 
 
 def test_who_does_not_wait_hears_that_somebody_is_at_it(tmp_path: Path) -> None:
     leader, work = Leader(), Work()
     with stage.locked(lock_of(tmp_path), "another"), pytest.raises(Busy):
-        stage.run(tmp_path, "train", SPECIFICATION, work, crew=Crew(team=leader), wait=False)
+        run(tmp_path, "train", SPECIFICATION, work, team=leader, wait=False)
     (said,) = leader.said
     with pytest.raises(Busy):  # and so do the other ranks
-        stage.run(
+        run(
             tmp_path,
             "train",
             SPECIFICATION,
             work,
-            crew=Crew(team=Listener([said])),
+            team=Listener([said]),
             wait=False,
         )
     assert work.calls == 0
     assert lock_of(tmp_path).read_text() == "another"
-    stage.run(tmp_path, "train", SPECIFICATION, work, wait=False)
+    run(tmp_path, "train", SPECIFICATION, work, wait=False)
     with stage.locked(lock_of(tmp_path), "another"):  # what is finished needs no lock
-        assert stage.run(tmp_path, "train", SPECIFICATION, work, wait=False).reused
+        assert run(tmp_path, "train", SPECIFICATION, work, wait=False).reused
 
 
 def test_a_removed_stage_leaves_nothing_and_one_in_work_is_left_alone(tmp_path: Path) -> None:
     def fail(folder: Path) -> dict[str, Any]:
         (folder / "checkpoint").touch()
-        stage.remove(tmp_path, "train", SPECIFICATION)  # somebody is at it
+        remove(tmp_path, SPECIFICATION)  # somebody is at it
         assert (folder / "checkpoint").exists()
         raise RuntimeError("killed")
 
-    stage.remove(tmp_path, "train", SPECIFICATION)  # never begun
+    remove(tmp_path, SPECIFICATION)  # never begun
     with pytest.raises(RuntimeError, match="killed"):
-        stage.run(tmp_path, "train", SPECIFICATION, fail)
-    stage.remove(tmp_path, "train", SPECIFICATION)
+        run(tmp_path, "train", SPECIFICATION, fail)
+    remove(tmp_path, SPECIFICATION)
     assert list((tmp_path / "stages").iterdir()) == []
-    stage.run(tmp_path, "train", SPECIFICATION, Work())
-    other = stage.run(tmp_path, "train", {"steps": 4}, Work())
-    stage.remove(tmp_path, "train", SPECIFICATION)
+    run(tmp_path, "train", SPECIFICATION, Work())
+    other = run(tmp_path, "train", {"steps": 4}, Work())
+    remove(tmp_path, SPECIFICATION)
     assert {path.name for path in (tmp_path / "stages").iterdir()} == {
         other.folder.name,
         f".{other.folder.name}.lock",

@@ -20,8 +20,7 @@ from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.adapt import IGNORED, Chunks, adapt, corrupt, mask_token, mntp_loss
-from lion_sweep.training.optimisation import Run
-from lion_sweep.training.settings import Optimisation
+from lion_sweep.training.optimisation import Optimisation, Run
 
 MakeModel = Callable[..., LlamaForCausalLM]
 MASK = 1
@@ -110,9 +109,9 @@ def run(
     ids_T = (2 + np.arange(200) % 12).astype(np.int32)
     tokenizer: Any = SimpleNamespace(mask_token_id=MASK)
     optimisation = Optimisation(settings.learning_rate, None, 0.3, 0.0, 1.0, (0.9, 0.98), 1e-5)
-    chunks = Chunks(ids_T, tokenizer, 4096 // settings.chunk)
+    chunks = Chunks(ids_T, tokenizer, 4096 // settings.chunk, settings, lora)
     where = Run(accelerator, folder, 4, on_step)
-    return adapt(backbone, chunks, settings, optimisation, lora, 3, where)
+    return adapt(backbone, chunks, optimisation, 3, where)
 
 
 def test_adapting_reduces_the_loss(

@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from torch import Tensor
 from training_run import Seen, as_rank, do, freeze, spread
 
 from lion_sweep.errors import NotFinite
-from lion_sweep.training import loop
+from lion_sweep.losses.contrastive import Contrastive
+from lion_sweep.losses.representations import Representations
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 WORDS = [
@@ -54,14 +54,14 @@ def test_in_adaptation(collection: Path, backbones: dict[bool, Path], tmp_path: 
 
 def poisoned(rank: int, ranks: int, port: int, folder: Path) -> None:
     """A rank of which the second one's loss is not a number."""
-    plain = loop.Objective.__call__
+    plain = Contrastive.__call__
 
-    def objective(self: loop.Objective, step: Any, progress: float) -> dict[str, Tensor]:
-        return {name: rank * float("nan") * v for name, v in plain(self, step, progress).items()}
+    def loss(self: Contrastive, step: Representations) -> Tensor:
+        return rank * float("nan") * plain(self, step)
 
     with pytest.MonkeyPatch.context() as planted:
         if rank:
-            planted.setattr(loop.Objective, "__call__", objective)
+            planted.setattr(Contrastive, "__call__", loss)
         try:
             as_rank(rank, ranks, port, folder)
         except NotFinite as error:

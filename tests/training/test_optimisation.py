@@ -15,13 +15,13 @@ from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import (
     CHECKPOINT,
+    Optimisation,
     Run,
     Steps,
     check_finite,
     linear_schedule,
     optimizer,
 )
-from lion_sweep.training.settings import Optimisation
 
 MakeModel = Callable[..., LlamaForCausalLM]
 Compose = Callable[..., Config]
@@ -35,7 +35,7 @@ def recipe(compose_cell: Compose) -> Recipe:
 def settings(recipe: Recipe, *embedding_rate: None, rate: float = 1e-4) -> Optimisation:
     """The recipe's, with its embedding rate or another one."""
     (rows,) = embedding_rate or (recipe.embedding_rate,)
-    return Optimisation.of(recipe, rate, rows)
+    return replace(Optimisation.of(recipe, recipe), learning_rate=rate, embedding_rate=rows)
 
 
 @pytest.mark.parametrize(

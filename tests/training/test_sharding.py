@@ -31,12 +31,11 @@ from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.stages.weights import shard
 from lion_sweep.training import embedding, loop
 from lion_sweep.training.adapt import Chunks, adapt
 from lion_sweep.training.fit import plan
-from lion_sweep.training.optimisation import CHECKPOINT, Run
-from lion_sweep.training.settings import Optimisation, Supervision
-from lion_sweep.training.sharding import shard
+from lion_sweep.training.optimisation import CHECKPOINT, Optimisation, Run
 
 RANKS, STEPS, PAIRS, PASSAGES = 2, 4, 12, 60
 TOKENS = 24  # of a micro-batch
@@ -143,14 +142,15 @@ class Two:
             (folder / CHECKPOINT).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         kept = config.recipe.lengths.query, config.recipe.lengths.passage
-        steps = loop.TrainingData(sampler, queries, passages, kept, meter, planned, TOKENS, cached)
+        texts, supervision = (queries, passages, kept), loop.Supervision.of(config)
+        how = meter, planned, TOKENS, cached, supervision
+        steps = loop.TrainingData(sampler, *texts, *how)
         encoder = instantiate(config.paradigm.encoder, backbone=backbone)
         recipe = config.recipe
         facts = loop.train(
             encoder,
             steps,
-            Supervision.of(config),
-            Optimisation.of(recipe, recipe.learning_rate, recipe.embedding_rate),
+            Optimisation.of(recipe, recipe),
             config.seed,
             Run(self.accelerator, folder, recipe.checkpoint_every, on_step),
         )
@@ -168,15 +168,14 @@ class Two:
         backbone = self.backbone(config, sharded=sharded)
         tokenizer: Any = SimpleNamespace(mask_token_id=1)
         recipe = config.recipe
-        chunks = Chunks(data(config)[2].ids_T, tokenizer, TOKENS // recipe.adapt.chunk)
+        rows, mntp = TOKENS // recipe.adapt.chunk, recipe.adapt
+        chunks = Chunks(data(config)[2].ids_T, tokenizer, rows, mntp, recipe.lora)
         folder = self.folder / f"adapt-{sharded}"
         folder.mkdir(exist_ok=True)
         facts = adapt(
             backbone,
             chunks,
-            recipe.adapt,
-            Optimisation.of(recipe, recipe.adapt.learning_rate, recipe.adapt.embedding_rate),
-            recipe.lora,
+            Optimisation.of(recipe, recipe.adapt),
             3,
             Run(self.accelerator, folder, recipe.checkpoint_every, lambda *_: None),
         )

@@ -1,4 +1,4 @@
-"""The teacher's scores of the training groups."""
+"""Training groups: mined by BM25, or given with the data, and scored by a teacher."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,14 +7,69 @@ from typing import Any
 import numpy as np
 from hydra.utils import get_class
 
-from lion_sweep.config.schema import Config
+from lion_sweep.config import Config
 from lion_sweep.cost.meter import Spending
-from lion_sweep.data.collection import Collection
+from lion_sweep.data import given
+from lion_sweep.data.collection import Collection, Judgements
 from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.data.places import place
+from lion_sweep.data.texts import Texts
+from lion_sweep.search.mining import mine
 from lion_sweep.stages.base import Stage, beside
-from lion_sweep.stages.negatives import GROUPS, Given, Mine
 from lion_sweep.stages.scorers import Scorer
+from lion_sweep.stages.texts import File
 from lion_sweep.stages.workshop import Workshop
+
+GROUPS = "groups.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Mine(Stage):
+    """BM25's first hits that are not relevant, and BM25's scores."""
+
+    kind = "negatives"
+
+    documents: Texts
+    queries: Texts
+    judged: Judgements
+    depth: int
+    split: str = beside()  # as messages name it
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        collection = Collection("", self.documents, self.queries, {self.split: self.judged.qrels})
+        mined = mine(collection, self.split, self.depth)
+        mined.save(folder / GROUPS)
+        grades = [grade for of_query in self.judged.qrels.values() for grade in of_query.values()]
+        positives = sum(grade > 0 for grade in grades)
+        return {"pairs": len(mined), "pairs_without_negatives": positives - len(mined)}
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Stage):
+    """Groups out of a file, with or without scores."""
+
+    kind = "negatives"
+
+    file: File
+    documents: Texts
+    queries: Texts
+    depth: int
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        collection = Collection("", self.documents, self.queries, {})
+        found = given.read(self.file.place.lines(self.file.name), collection, self.depth)
+        found.save(folder / GROUPS)
+        return {"pairs": len(found)}
+
+
+def groups_of(config: Config, shop: Workshop, pairs: Collection) -> Mine | Given:
+    data, depth = config.data, config.recipe.negative_depth
+    if data.groups:
+        assert data.path is not None
+        file = File.of(shop, place(data.path), data.groups)
+        return Given(file, pairs.documents, pairs.queries, depth)
+    judged = pairs.judgements(data.train_split)
+    return Mine(pairs.documents, pairs.queries, judged, depth, split=data.train_split)
 
 
 @dataclass(frozen=True)
@@ -35,14 +90,12 @@ class Teach(Stage):
 
     groups: Mine | Given
     scorers: tuple[Weighted, ...]
-    title: str = beside("teacher")
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """How often a negative is scored above its positive, and what the scores cost."""
         mined = Groups.load(shop.folder(self.groups) / GROUPS)
-        positive_P, negative_PM = (
-            np.zeros_like(scores) for scores in (mined.positive_score_P, mined.negative_score_PM)
-        )
+        positive_P = np.zeros_like(mined.positive_score_P)
+        negative_PM = np.zeros_like(mined.negative_score_PM)
         spent = Spending()
         for one in self.scorers:
             scores, cost = one.scorer.scores(mined, shop)
@@ -59,7 +112,6 @@ class Teach(Stage):
         }
 
     def planned(self, shop: Workshop) -> Spending:
-        """What the scores should cost."""
         mined = Groups.load(shop.folder(self.groups) / GROUPS)
         return sum((one.scorer.planned(mined, shop) for one in self.scorers), Spending())
 
