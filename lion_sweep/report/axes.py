@@ -145,11 +145,16 @@ def place(asked: Asked, keys: Sequence[str]) -> Cell:
 
 
 def full_key(word: str, asked: Sequence[Asked]) -> str:
-    """The key that a user means by its last words. Raises ValueError where it is not just one."""
+    """The key that a user means by its last words: of several, the one that cells differ in.
+
+    Raises ValueError where that is not just one.
+    """
     known = [*AXES, *dict.fromkeys(key for cell in asked for key in cell.settings)]
+    several = differing([cell.settings for cell in asked])
     found = [key for key in known if key == word] or [k for k in known if k.endswith(f".{word}")]
+    if len(found) > 1 and len(told := [key for key in found if key in several]) == 1:
+        found = told
     if len(found) != 1:
-        several = differing([cell.settings for cell in asked])
         said = f"is {' and '.join(found)}" if found else "is no key of the configuration"
         raise ValueError(f"'{word}' {said}; cells here differ in {', '.join([*AXES, *several])}")
     return found[0]

@@ -123,11 +123,13 @@ def sections(
         common = Counter((axis, title) for (axis, _), title in titles.items())
         titles = {k: title for k, title in titles.items() if common[k[0], title] == 1}
         axes = Axes(MODEL, tuple(found), titles, {})
-        by_table: dict[str, dict[Cell, list[CellResult]]] = defaultdict(dict)
+        by_table: dict[tuple[str, ...], dict[Cell, list[CellResult]]] = defaultdict(dict)
         for cell, of_cell in found.items():
-            told = [name, *(axes.said(key, cell[key]) for key in tables)]
-            by_table[", ".join(told)][cell] = of_cell
-        for table, cells in sorted(by_table.items()):
+            by_table[tuple(cell[key] for key in tables)][cell] = of_cell
+        for values in itertools.product(*(axes.values(key) for key in tables)):
+            if not (cells := by_table.get(values)):
+                continue
+            table = ", ".join([name, *map(axes.said, tables, values)])
             built.append(_settled(Section(ladder, collection, table, axes, cells), columns))
     return built
 

@@ -160,8 +160,16 @@ def test_a_key_may_be_said_by_its_last_words(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for rank in (4, 16):
-        write("1b", "dense", "cl", 0.1, recipe__lora__rank=rank)
+        more = {"recipe__lora__rank": rank, "model__rank": 3}  # which they do not differ in
+        write("1b", "dense", "cl", 0.1, **more)
     assert main(["--root", str(tmp_path), "--columns", "rank", "--name", "ranks"]) == 0
     assert "| rank=4" in capsys.readouterr().out.replace("|          |   ", "| ")
     heads = (tmp_path / "reports/ranks/scaling.csv").read_text().splitlines()[0]
     assert heads == "ladder,collection,model,paradigm,loss,recipe.lora.rank,seed,id,measure,value"
+
+
+def test_tables_by_a_number_ascend(write: Write, tmp_path: Path) -> None:
+    for flops in (1e11, 5e10):
+        write("1b", "dense", "cl", 0.1, budget__flops=flops)
+    parts = sections(collect(tmp_path), unfinished(tmp_path), tables=["budget.flops"])
+    assert [part.name for part in parts] == ["pydoc, flops=5e+10", "pydoc, flops=1e+11"]
