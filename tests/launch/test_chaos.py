@@ -11,8 +11,8 @@ from support import Shell
 
 pytestmark = pytest.mark.slurm
 
-GRID = ["-m", "paradigm=dense,sparse", "loss=drawn_out", "budget=steps", "budget.steps=60"]
-KILLS = 4
+GRID = ["-m", "paradigm=dense,sparse", "loss=drawn_out", "budget=steps", "budget.steps=40"]
+KILLS = 3
 
 
 def test_a_slice_of_chaos(
@@ -32,7 +32,7 @@ def test_a_slice_of_chaos(
     chaos = Chaos(cluster, stormy, random.Random(3))
     more = ["site=slurm", "site.retry=failed", "site.attempts=1000", f"paths.root={stormy}"]
     try:
-        unleash(chaos, [sys.executable, "-m", "lion_sweep", *grid, *more], KILLS, pause=5)
+        unleash(chaos, [sys.executable, "-m", "lion_sweep", *grid, *more], KILLS, pause=3)
     finally:
         chaos.calm()
     assert len(chaos.strikes) == KILLS

@@ -36,8 +36,9 @@ import json, os
 
 class Run:
     summary = property(lambda self: self)
-    def __setitem__(self, name, value):
-        tell("summary", name, value)
+    def update(self, values):
+        for name, value in values.items():
+            tell("summary", name, value)
     def __getattr__(self, name):
         return lambda *args, **named: tell(name, *args, **named)
 
