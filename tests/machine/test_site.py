@@ -133,7 +133,7 @@ def test_lucene_without_java_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
     paradigm: str,
 ) -> None:
-    monkeypatch.setattr(anserini, "missing", lambda: "no Java")
+    monkeypatch.setattr(anserini.LuceneIndex, "missing", lambda: "no Java")
     words = ["engine=lucene", f"paradigm={paradigm}", "site=laptop", f"paths.root={tmp_path}"]
     with pytest.raises(UserError, match=NO_JAVA):
         preflight.check([compose_cell(*words)])
@@ -142,6 +142,6 @@ def test_lucene_without_java_is_refused_before_anything_runs(
 def test_so_it_is_where_a_checkpoint_is_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(anserini, "missing", lambda: "no Java")
+    monkeypatch.setattr(anserini.LuceneIndex, "missing", lambda: "no Java")
     with pytest.raises(UserError, match=NO_JAVA):
         evaluate("anything", None, ["engine=lucene", f"paths.root={tmp_path}"])
