@@ -9,10 +9,14 @@ if TYPE_CHECKING:  # a job, or the private cluster, need not wait for all that a
 
 
 def launcher_for(config: "Config", site: "SiteName") -> "Launcher | None":
-    """Who runs the cells of a command: SLURM, processes of this machine, or (None) the caller."""
-    if site.name == "slurm":
-        from launch import slurm
+    """Who runs the cells of a command: SLURM, processes of this machine, or (None) the caller.
 
+    Raises `SlurmError` for a partition that is not there.
+    """
+    if site.name == "slurm":
+        from launch import queue, slurm
+
+        queue.partition_of(config.site.slurm.partition)  # before anything is made for it
         return slurm.launch
     if (config.site.parallel or 1) > 1:
         from launch import local

@@ -96,9 +96,16 @@ def _called(name: str, tasks: list[Task], told: dict[str, str]) -> list[Task]:
     return found
 
 
+def _survey(config: Config, names: list[str]) -> list[Status]:
+    """Of the tasks called so; what they need is looked at too, as it may be why they wait."""
+    chosen = {task.name for task in _tasks(config, names)}
+    found = survey(all_tasks(Path(config.paths.root)))
+    return [one for one in found if one.task.name in chosen]
+
+
 def _status(config: Config, names: list[str], *, watch: bool) -> int:
     while True:
-        statuses = survey(_tasks(config, names))
+        statuses = _survey(config, names)
         if config.status.format is StatusFormat.json:
             text = json.dumps([found.as_dict() for found in statuses], indent=2)
         else:

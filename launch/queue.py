@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 
 from launch import status
 from launch.requests import OUT_OF_MEMORY, TIME_LIMIT
@@ -23,9 +24,12 @@ FAILURES = {
     "PREEMPTED": "preempted",
 }
 # A pending job with one of these reasons waits for something that will not come by itself.
+HELD = "is held, until somebody says scontrol release {job}"
 HOPELESS = {
     "PartitionTimeLimit": "asks for more time than its partition allows: lower site.time_limit",
     "DependencyNeverSatisfied": "what it needs has failed",
+    "JobHeldUser": HELD,
+    "JobHeldAdmin": HELD,
 }
 
 
@@ -62,7 +66,7 @@ def standing(name: str, reason: str = "", nodes: str = "") -> Standing:
     if name == "COMPLETED":
         return Standing(status.FINISHED, "the job ended, but left no result")
     if name == "CANCELLED":
-        return Standing(status.CANCELLED, why)
+        return Standing(status.CANCELLED)  # the reason is why it waited before
     said = f"SLURM says {name} {reason}".rstrip()
     return Standing(status.FAILED, said, FAILURES.get(name, ""))
 
@@ -75,7 +79,8 @@ def job_states(jobs: Iterable[str]) -> dict[str, Standing]:
     rows: dict[str, Standing] = {}
     for line in ask("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r|%N").splitlines():
         job, state, reason, nodes = line.split("|")
-        rows[job] = standing(state, reason, nodes)
+        told = standing(state, reason, nodes)
+        rows[job] = replace(told, reason=told.reason.replace("{job}", job))
     found = _chosen(wanted, rows)
     missing = wanted - set(found)
     return found | _accounted(missing) if missing else found
@@ -111,23 +116,44 @@ def _accounted(jobs: set[str]) -> dict[str, Standing]:
     return _chosen(jobs, rows)
 
 
-def jobs_named(name: str) -> list[str]:
-    """Ids of the jobs and arrays of that name which have not ended."""
-    return sorted(set(ask("squeue", "--me", "-h", "--name", name, "-o", "%F").splitlines()))
+def jobs_with(token: str) -> list[str]:
+    """Ids of the jobs and arrays which have not ended and whose comment begins with the token."""
+    rows = (row.split("|", 1) for row in ask("squeue", "--me", "-h", "-o", "%F|%k").splitlines())
+    return sorted({job for job, comment in rows if comment.startswith(token)})
 
 
-def longest_hours(partition: str | None) -> float | None:
-    """The longest time limit that a partition (None: the default one) grants; None: any.
+def partitions() -> dict[str, dict[str, str]]:
+    """What scontrol says of each partition, by name."""
+    lines = ask("scontrol", "-o", "show", "partition").splitlines()
+    rows = (dict(w.split("=", 1) for w in line.split() if "=" in w) for line in lines)
+    return {row["PartitionName"]: row for row in rows}
+
+
+def partition_of(name: str | None) -> dict[str, str]:
+    """Of this partition, or of the default one. Raises `SlurmError` where there is no such one.
+
+    Of several, which SLURM chooses from, nothing.
+    """
+    known = partitions()
+    if name is None:
+        return next((row for row in known.values() if row.get("Default") == "YES"), {})
+    for part in name.split(","):
+        if part not in known:
+            raise SlurmError(
+                f"site.slurm.partition={name}: SLURM has no partition {part}; it has "
+                f"{', '.join(sorted(known))}."
+            )
+    return known.get(name, {})
+
+
+def limits(partition: dict[str, str]) -> tuple[float | None, float | None]:
+    """Hours that a job gets which asks for none, and the most that it may ask for; None: any.
 
     SLURM itself takes jobs that ask for more, and leaves them pending for ever.
     """
-    for line in ask("scontrol", "-o", "show", "partition").splitlines():
-        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        if partition == values["PartitionName"] or (
-            partition is None and values.get("Default") == "YES"
-        ):
-            return _hours(values["MaxTime"])
-    return None
+    longest = _hours(partition.get("MaxTime", "UNLIMITED"))
+    usual = partition.get("DefaultTime", "NONE")
+    return longest if usual == "NONE" else _hours(usual), longest
 
 
 def _hours(text: str) -> float | None:

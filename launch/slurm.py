@@ -41,7 +41,9 @@ LOG_TAIL_BYTES = 4096
 def survey(tasks: list[Task]) -> list[Status]:
     """Where the tasks are. Raises `SlurmError` where SLURM does not say."""
     jobs = [job_of(task.folder, NAME) for task in tasks]
-    found = queue.job_states(filter(None, jobs))
+    # Of finished tasks nobody need be asked, so that outputs can be looked at anywhere.
+    left = {job for task, job in zip(tasks, jobs, strict=True) if job and not task.complete}
+    found = queue.job_states(left)
     statuses: dict[str, Status] = {}
     for task, job in zip(tasks, jobs, strict=True):
         told = found.get(job)
@@ -78,6 +80,7 @@ def launch(tasks: list[Task]) -> int:
         wanted = [task for task in tasks if wants(before[task.name], retry)]
         if wanted:
             _submit(wanted, before)
+        _name_unheard(tasks, before)
     if not wanted:
         return status.follow(lambda: survey(tasks))
     print(status.as_table(survey(tasks)))
@@ -85,7 +88,29 @@ def launch(tasks: list[Task]) -> int:
         "\nsubmitted; this shell may go. python -m lion_sweep.status shows where the cells "
         "are; this command given again follows them."
     )
-    return status.ALL_FINISHED
+    left = [found for found in before.values() if found.task not in wanted]
+    failed = any(found.state in (status.FAILED, status.BLOCKED) for found in left)
+    return status.SOME_FAILED if failed else status.ALL_FINISHED
+
+
+def _name_unheard(tasks: list[Task], before: dict[str, Status]) -> None:
+    """Say which jobs were submitted with other resources than the command asks for now."""
+    for task in tasks:
+        record, found = read_submission(task.folder), before[task.name]
+        if found.state not in (status.QUEUED, status.RUNNING) or not record or not record.request:
+            continue
+        asked, had = _recorded(request(task, _failures(found)), task), record.request
+        other = [key for key in asked if key in had and asked[key] != had[key]]
+        if other:
+            now = ", ".join(f"{key}={asked[key]} (submitted: {had[key]})" for key in other)
+            print(
+                f"{task.label} is {found.state} as it was submitted, {now} is not heard: cancel it "
+                f"(python -m lion_sweep.cancel {task.name}), and give the command again."
+            )
+
+
+def _recorded(asked: Request, task: Task) -> dict[str, object]:
+    return asdict(asked) | {"partition": task.config.site.slurm.partition}
 
 
 def wants(found: Status, retry: Retry) -> bool:
@@ -105,8 +130,8 @@ def _withdraw_lost(tasks: list[Task]) -> None:
         if record and record.launcher == NAME and not record.job:
             lost[record.token].append(task.folder)
     for token, folders in lost.items():
-        queue.cancel(queue.jobs_named(_name(token)))
-        while queue.jobs_named(_name(token)):
+        queue.cancel(queue.jobs_with(token))
+        while queue.jobs_with(token):
             time.sleep(0.5)
         for folder in folders:
             (folder / SUBMISSION).unlink()
@@ -133,9 +158,9 @@ def _submit_array(tasks: list[Task], asked: Request, needed: tuple[str, ...]) ->
     for task in tasks:
         Submission(token, NAME).write(task.folder)
     parameters = asked.parameters(config) | {
-        "name": _name(token),
+        "name": labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more",
         "array_parallelism": config.site.parallel or ALL_AT_ONCE,
-        "comment": ",".join(labels),
+        "comment": ",".join([token, *labels]),  # by which it is found
         "dependency": "afterok:" + ":".join(needed) if needed else None,
     }
     executor = _executor(tasks[0].root, parameters)
@@ -147,15 +172,16 @@ def _submit_array(tasks: list[Task], asked: Request, needed: tuple[str, ...]) ->
             break
         except FailedJobError as error:
             # It may have been accepted although sbatch could not say so.
-            queue.cancel(queue.jobs_named(_name(token)))
+            queue.cancel(queue.jobs_with(token))
             if attempt + 1 == SUBMIT_TRIES:
                 raise SlurmError(
-                    f"sbatch refused {', '.join(labels)}: {error}. What was submitted before "
+                    f"sbatch refused {', '.join(labels)}: {error}\nWhat was submitted before "
                     "stays; give the command again to submit the rest."
                 ) from None
             time.sleep(2**attempt)
     for task, job in zip(tasks, jobs, strict=True):
-        Submission(token, NAME, job.job_id, time.time(), asdict(asked)).write(task.folder)
+        record = Submission(token, NAME, job.job_id, time.time(), _recorded(asked, task))
+        record.write(task.folder)
 
 
 def _jobs_before(task: Task) -> tuple[str, ...]:
@@ -173,10 +199,6 @@ def _failures(before: Status) -> list[str]:
     return recorded if last is None or last in recorded else [*recorded, last]
 
 
-def _name(token: str) -> str:
-    return f"lion_sweep-{token}"
-
-
 def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecutor:
     executor = submitit.SlurmExecutor(folder=root / "jobs" / "%j", python=DEAF_PYTHON)
     given = {key: value for key, value in parameters.items() if value is not None}
@@ -188,7 +210,7 @@ def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecut
 def rehearse(asked: Request, task: Task) -> None:
     """Ask SLURM whether it would run such a job. Raises `SlurmError` with what to change."""
     partition, hours = task.config.site.slurm.partition, asked.time_limit
-    longest = queue.longest_hours(partition)
+    usual, longest = queue.limits(queue.partition_of(partition))
     if longest is not None and hours is not None and hours > longest:
         raise SlurmError(
             f"{task.label} asks for {hours:g} h, but {partition or 'the default'} partition grants "
@@ -199,11 +221,13 @@ def rehearse(asked: Request, task: Task) -> None:
     script = _make_sbatch_string(command="true", folder=task.root, **{"time": None, **parameters})
     done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
     if done.returncode:
-        limit = "no time limit" if hours is None else f"{hours:g} h"
+        limits = f"{usual:g} h, as none is asked for" if usual else "no time limit"
+        there = ", ".join(sorted(queue.partitions()))
+        limit = limits if hours is None else f"{hours:g} h"
         raise SlurmError(
             f"SLURM would not take {task.label} ({asked.nodes} node{'s'[: asked.nodes > 1]}, "
             f"{asked.gpus} GPUs, {asked.cpus} CPUs, {asked.memory:g} GiB, {limit}, "
-            f"{partition or 'the default partition'}): {' '.join(done.stderr.split())} Change "
-            "site.slurm.partition, account, qos or sbatch, or what the cell asks for: site.gpus, "
-            "site.cpus, site.memory, site.time_limit, or site.resources."
+            f"{partition or 'the default partition'}). It says: {' '.join(done.stderr.split())}\n"
+            f"Change site.slurm.partition (there are {there}), account, qos, constraint or sbatch, "
+            "or what the cell asks for: site.gpus, cpus, memory, time_limit, or resources."
         )

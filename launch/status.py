@@ -146,7 +146,9 @@ def as_table(statuses: list[Status]) -> str:
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     counts = Counter(status.state for status in statuses)
     total = ", ".join(f"{number} {state}" for state, number in counts.items())
-    return "\n".join([*lines, *_failures(statuses, names), "", total])
+    again = "what has failed is done again by the grid's command with site.retry=failed"
+    more = ["", again] if counts[FAILED] + counts[BLOCKED] else []
+    return "\n".join([*lines, *_failures(statuses, names), *more, "", total])
 
 
 def _remark(status: Status) -> str:

@@ -70,6 +70,7 @@ class Session:
         """
         anchors = [reference for reference in references if reference]
         site, settled = preflight.check([*configs, *anchors])
+        launcher = self.launcher_for(configs[0], site)
         planner, settled_cells = Planner(site), settled[: len(configs)]
         for config in {config.data.name: config for config in settled_cells}.values():
             preflight.introduce(planner, config)
@@ -81,7 +82,6 @@ class Session:
         preflight.approve(planner, configs)
         cells = [planner.cell(config) for config in configs]
         preflight.name_alike(cells)
-        launcher = self.launcher_for(configs[0], site)
         if launcher and not all(cell.complete for cell in cells):
             return launcher(tasks_of(cells))
         for cell in cells:  # a report names those that were asked for and never ran

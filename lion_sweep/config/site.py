@@ -1,5 +1,6 @@
 """The schema of the group `site`: where cells run, and what they ask for there."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from lion_sweep.config.section import Section, positive, require
+
+EARLY, START = 60, 30  # seconds that SLURM may signal too early, that a job takes to begin
 
 SiteName = StrEnum("SiteName", ["auto", "laptop", "gpu", "slurm"])
 # Where something is done that costs time and saves memory; auto: where nothing else fits.
@@ -89,6 +92,15 @@ class Site(Section):
     def check(self, key: str) -> None:
         positive(self, key, "attempts", "encode_jobs", "efficiency", "devices", "cpus", "memory")
         positive(self, key, "parallel", "peak_tflops", "memory_gib", "price", "time_limit")
+        if self.time_limit is not None:
+            seconds, least = round(3600 * self.time_limit), self.slurm.signal + EARLY + START
+            require(
+                seconds > least,
+                f"{key}.time_limit={self.time_limit:g} is {seconds} s, and SLURM may signal "
+                f"{self.slurm.signal} + {EARLY} s before its end ({key}.slurm.signal, and a minute "
+                f"early): a job that takes {START} s to start would get nowhere. Set "
+                f"{key}.time_limit={math.ceil(least / 36 + 0.1) / 100:g} or more.",
+            )
         require((self.gpus or 0) >= 0, f"{key}.gpus={self.gpus} must be 0 or more.")
         require(
             self.efficiency <= 1,

@@ -281,3 +281,10 @@ def test_options_that_tables_could_not_tell_apart_are_refused(own: Path) -> None
         compose_beside(own, ["loss=kd"], ["loss=mine"])
     named = [["loss=kd"], ["loss=mine", "loss.name=mine"], ["loss=kd"]]
     assert [config.loss.name for config in compose_beside(own, *named)] == ["kd", "mine", "kd"]
+
+
+def test_a_time_limit_that_leaves_no_time_is_refused(compose_cell: Compose) -> None:
+    short = compose_cell("site.time_limit=0.05", "site.slurm.signal=120")
+    with pytest.raises(UserError, match=r"is 180 s, and SLURM may signal 120 \+ 60 s .*limit=0.06"):
+        validate(short)
+    validate(compose_cell("site.time_limit=0.06", "site.slurm.signal=120"))

@@ -42,7 +42,7 @@ class Scheduler:
         monkeypatch.setattr(slurm, "rehearse", self.rehearse)
         monkeypatch.setattr(slurm.time, "sleep", lambda _: None)
         monkeypatch.setattr(slurm.queue, "job_states", lambda jobs: self.states)
-        monkeypatch.setattr(slurm.queue, "jobs_named", lambda name: [])
+        monkeypatch.setattr(slurm.queue, "jobs_with", lambda token: [])
         monkeypatch.setattr(slurm.queue, "cancel", self.cancelled.append)
         monkeypatch.setattr(slurm.status, "follow", lambda survey: 77)
 
@@ -101,13 +101,15 @@ def test_every_task_is_submitted_once_after_what_it_needs(
             record = read_submission(task.folder)
             assert record is not None
             assert (record.token, record.launcher, record.job) == (job.token, "slurm", name)
-            assert parameters["name"] == f"lion_sweep-{job.token}"
+            assert parameters["comment"].startswith(f"{job.token},")
             assert record.request is not None and record.request["memory"] == 4
             needed = [job_of[need] for need in task.needs if need != tasks[0].name]
             after = "afterok:" + ":".join(needed) if needed else None
             assert parameters["dependency"] == after
             assert Task.thaw(job.folder) == task
-        assert parameters["comment"] == ",".join(labels)
+        assert parameters["comment"].split(",")[1:] == labels
+        more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        assert parameters["name"] == labels[0] + more
         assert parameters["array_parallelism"] == 3
     assert set(job_of) == {task.name for task in tasks[1:]}
     # Both encoding jobs of a cell are one array.
@@ -145,7 +147,7 @@ def test_what_a_command_given_again_submits(
     write_json(tasks["done"].folder / "result.json", {})
     Attempt.begin(tasks["broken"].folder, "9_5", 9).end(MemoryError())
     Attempt.begin(tasks["large"].folder, "9_4", 9).end(MemoryError())
-    assert slurm.launch([*tasks.values()]) == 0
+    assert slurm.launch([*tasks.values()]) == (4 if retry == "none" else 0)  # failed and left alone
     asked = {
         job.folder.name: parameters
         for parameters, jobs in scheduler.arrays
@@ -160,6 +162,30 @@ def test_what_a_command_given_again_submits(
     if retry == "failed":  # more memory for whom it was too little, counted once
         assert asked["large"]["mem"] == asked["broken"]["mem"] == "6144M"
         assert asked["late"]["mem"] == usual
+
+
+def test_what_a_queued_job_does_not_hear_of_is_said(
+    scheduler: Scheduler,
+    compose_cell: Compose,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["site=slurm", "site.time_limit=1", f"paths.root={tmp_path}"]
+    first = Task("cell", "a", compose_cell(*words))
+    assert slurm.launch([first]) == 0
+    scheduler.states = {"0_0": standing("PENDING")}
+    assert slurm.launch([first]) == 77
+    assert "is not heard" not in capsys.readouterr().out
+    more = ["site.time_limit=2", "site.memory=9", "site.slurm.partition=long"]
+    assert slurm.launch([Task("cell", "a", compose_cell(*words, *more))]) == 77
+    said = capsys.readouterr().out
+    for other in (
+        "time_limit=2.0 (submitted: 1.0)",
+        "memory=9.0",
+        "partition=long (submitted: None)",
+    ):
+        assert other in said
+    assert "python -m lion_sweep.cancel a" in said
 
 
 def test_sbatch_that_fails_is_asked_again_and_what_it_took_withdrawn(
@@ -181,9 +207,9 @@ def test_a_submission_that_was_cut_off_is_withdrawn_and_made_again(
     Submission("cut", "slurm").write(make_folder(tasks[0]))
     left = [["5"], ["5"], []]
     asked: list[str] = []
-    monkeypatch.setattr(slurm.queue, "jobs_named", lambda name: asked.append(name) or left.pop(0))
+    monkeypatch.setattr(slurm.queue, "jobs_with", lambda name: asked.append(name) or left.pop(0))
     assert slurm.launch(tasks[:1]) == 0
-    assert set(asked) == {"lion_sweep-cut"} and left == []  # it waited until they were gone
+    assert set(asked) == {"cut"} and left == []  # it waited until they were gone
     assert scheduler.cancelled == [["5"]]
     record = read_submission(tasks[0].folder)
     assert record is not None and record.job == "0_0"

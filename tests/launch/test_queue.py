@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from launch import slurm
-from launch.queue import SlurmError, _hours, job_states, standing
+from launch.queue import (
+    SlurmError,
+    _hours,
+    job_states,
+    jobs_with,
+    limits,
+    partition_of,
+    standing,
+)
 from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Submission
 from lion_sweep.cell.tasks import CELL, Attempt, Task
 from lion_sweep.errors import Interrupted
@@ -76,8 +84,36 @@ def test_elements_that_ended_before_they_began(
     commands(tmp_path, monkeypatch, **({"squeue": "true", "sacct": "true"} | {asked: told[asked]}))
     found = job_states(["7_0", "7_1", "7_2", "8"])
     assert found.keys() == {"7_0", "7_1", "7_2"}
-    assert {state.state for state in found.values()} == {CANCELLED}
-    assert found["7_0"] == found["7_1"] != found["7_2"]
+    assert set(found.values()) == {standing("CANCELLED")}  # why it waited says nothing any more
+
+
+def test_a_held_job_says_what_lets_it_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands(tmp_path, monkeypatch, squeue="echo '7_0|PENDING|JobHeldUser|'")
+    (held,) = job_states(["7_0"]).values()
+    assert (held.state, held.reason) == (
+        QUEUED,
+        "is held, until somebody says scontrol release 7_0",
+    )
+
+
+PARTITIONS = """echo 'PartitionName=debug Default=YES DefaultTime=00:10:00 MaxTime=1-00:00:00'
+echo 'PartitionName=gpu Default=NO DefaultTime=NONE MaxTime=UNLIMITED'"""
+
+
+def test_limits_of_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands(tmp_path, monkeypatch, scontrol=PARTITIONS)
+    assert limits(partition_of(None)) == (pytest.approx(1 / 6), 24)
+    assert limits(partition_of("gpu")) == (None, None)
+    assert limits(partition_of("gpu,debug")) == (None, None)
+    with pytest.raises(SlurmError, match="has no partition fast; it has debug, gpu"):
+        partition_of("gpu,fast")
+
+
+def test_jobs_are_found_by_their_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands(
+        tmp_path, monkeypatch, squeue="echo '7|cafe,1b-dense-cl'; echo '8|(null)'; echo '7|cafe,x'"
+    )
+    assert jobs_with("cafe") == ["7"]
 
 
 def test_accounting_that_fails_is_not_taken_for_jobs_that_are_gone(

@@ -21,8 +21,8 @@ LONG += ["recipe.checkpoint_every=10"]
 ALONE = ["+site.slurm.sbatch.exclusive=true"]
 HITS = ("limit", "preempted", "node")
 WORDS = {
-    # Two minutes, signalled one minute earlier or up to 30 s before: SLURM looks twice a minute.
-    "limit": ["site.time_limit=0.034", "site.slurm.signal=60"],
+    # Two minutes, signalled 25 s earlier or up to a minute before: SLURM looks twice a minute.
+    "limit": ["site.time_limit=0.034", "site.slurm.signal=25"],
     "preempted": ["site.slurm.partition=preempt"],
     "node": [],
 }

@@ -85,7 +85,7 @@ CASES = {
     "outgrew its memory": Case(
         "slurm", "OUT_OF_MEMORY|0:9", [], False, ("failed", "out of memory", "out of memory", 4)
     ),
-    "was cancelled": Case("slurm", "CANCELLED|0:15", [], False, ("cancelled", "0:15", None, 3)),
+    "was cancelled": Case("slurm", "CANCELLED|0:15", [], False, ("cancelled", "", None, 3)),
     "was forgotten": Case("slurm", None, [], False, ("failed", "lost", "lost", 4)),
     "was forgotten after a failure": Case(
         "slurm", None, [CODE], False, ("failed", "code", "code", 4)
@@ -137,7 +137,7 @@ def ended(task: Task, job: str, *errors: BaseException | None) -> None:
 def told(monkeypatch: pytest.MonkeyPatch, **states: str) -> None:
     """SLURM's answer, as STATE|REASON by job."""
     rows = {job: standing(*state.split("|"), nodes="n1") for job, state in states.items()}
-    monkeypatch.setattr(slurm.queue, "job_states", lambda jobs: {*jobs} and rows)
+    monkeypatch.setattr(slurm.queue, "job_states", lambda jobs: rows if {*jobs} else {})
 
 
 def run(
@@ -184,6 +184,7 @@ def test_where_a_task_is(
     columns = ["1b-sparse-cl", state, str(len(case.attempts)), row["job"] or "-"]
     assert line.split(maxsplit=4) == [*columns, *([remark] if remark else [])]
     assert below[-1] == f"1 {state}"
+    assert any("site.retry=failed" in line for line in below) == (state == "failed")
     if failure:
         assert f"{failure} (1): 1b-sparse-cl" in below
         assert f"  {row['failure']['message']}" in below
