@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,16 +30,23 @@ MakeModel = Callable[..., LlamaForCausalLM]
 Compose = Callable[..., Config]
 Once = Callable[[str, Callable[[Path], object]], Path]
 SLOWEST = ("launch", "system")  # folders
-# Folders and files that take clusters, whole grids, several processes or compilers.
+# Folders and files that take clusters, whole grids, several processes, compilers or Java.
 SLOW = (
     "interop",
+    "test_anserini",
     "test_benchmarks",
+    "test_bm25_lucene",
+    "test_bm25_row",
     "test_compiled",
+    "test_encode",
     "test_gpu_rehearsal",
     "test_identity_of_files",
     "test_identity_walk",
     "test_interrupted_search",
+    "test_lucene",
+    "test_memory",
     "test_mntp_steps",
+    "test_seismic",
     "test_sharding",
     "test_sparse_head_compiles",
     "test_sparse_head_triton",
@@ -152,13 +160,19 @@ def small_cell(compose_cell: Compose, small_beir: Path, small_root: Path) -> Cal
     return made
 
 
+@cache
+def composed(*overrides: str) -> Config:
+    """Composed once: a settled configuration never changes."""
+    return compose(overrides)
+
+
 @pytest.fixture
 def compose_cell() -> Iterator[Compose]:
     """A cell's configuration from overrides, as the command line would give it."""
     configuration.register()
     folder = str(configuration.config_folder())
     with initialize_config_dir(config_dir=folder, version_base="1.3"):
-        yield lambda *overrides: compose(overrides)
+        yield composed
 
 
 @pytest.fixture(scope="session")
