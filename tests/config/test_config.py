@@ -209,8 +209,6 @@ def test_a_rank_alone_gives_a_stand_in_adapters(compose_cell: Compose) -> None:
 
 
 def test_an_interpolation_in_an_override_is_the_cells(compose_cell: Compose) -> None:
-    words = ["seed=${loss.batch_size}"]
-    assert grid._words(OmegaConf.create({"hydra": {"overrides": {"task": words}}})) == words
     assert compose_cell("seed=${loss.batch_size}", "loss.batch_size=12").seed == 12
     # What it brings into a section without types is what a file would have there.
     assert compose_cell("paradigm=dense").paradigm.encoder["normalize"] == "mean"
