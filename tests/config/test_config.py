@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
 from lion_sweep import config as configuration
-from lion_sweep import grid
 from lion_sweep.config import (
     BudgetKind,
     Config,

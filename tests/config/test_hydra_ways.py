@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lion_sweep import grid
-from lion_sweep.config import Config
+from lion_sweep.config import Config, composing
 
 FILES = {
     "mine.yaml": "defaults: [config, _self_]\nseed: 9\nrecipe: {learning_rate: 1.0e-3}\n",
@@ -180,3 +180,30 @@ def test_what_is_shown(
     shown = start(*words)
     assert shown.status == 0 and not shown.configs
     assert said in capsys.readouterr().out
+
+
+def test_an_interruption_while_cells_are_composed_is_a_line(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(composing.hydra, "compose", interrupted)
+    assert start("-m", "seed=1,2").status == 130
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("lion_sweep: interrupted: ") and said.count("\n") == 0
+
+
+def test_a_surprise_is_a_sentence_and_a_traceback_for_who_asks(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def surprised(*_: object, **__: object) -> None:
+        raise RuntimeError("what nobody thought of\nand more of it")
+
+    monkeypatch.setattr(composing.hydra, "compose", surprised)
+    said = "lion_sweep: RuntimeError: what nobody thought of (LION_SWEEP_TRACEBACK=1 shows where)\n"
+    assert start().status == 2 and capsys.readouterr().err == said
+    monkeypatch.setenv("LION_SWEEP_TRACEBACK", "1")
+    assert start().status == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback") and shown.endswith(f"and more of it\n{said}")
