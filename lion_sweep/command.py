@@ -87,7 +87,8 @@ def parser(name: str, doc: str | None) -> Parser:
 
 
 def _folder(word: str) -> Path:
-    return Path(word).expanduser()  # which a shell does not do after an equals sign
+    """As Hydra reads it: in quotes or not, and with a ~, which no shell sees behind a `=`."""
+    return Path(word.strip("'\"")).expanduser()
 
 
 def parse(made: Parser, words: Sequence[str]) -> argparse.Namespace:

@@ -18,6 +18,8 @@ FOREIGN = (
     "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE",
 )  # fmt: skip
+# What libraries write on their way, below the user's folder unless told otherwise.
+OF_THE_HOME = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "IR_DATASETS_HOME", "WANDB_CACHE_DIR")
 
 
 def settle() -> None:
@@ -29,18 +31,16 @@ def settle() -> None:
         said = "not read, as configuration alone decides what cells are:"
         print(f"lion_sweep: {said} {', '.join(found)}", file=sys.stderr, flush=True)
     os.environ["MPLBACKEND"] = "agg"
-    if not os.environ.get("NUMBA_CACHE_DIR") and not _writable(_user_cache()):
-        os.environ["NUMBA_CACHE_DIR"] = _own_folder()
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111, as Path's own raises where there is none
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    if not (_writable(home) and _writable(cache)):
+        own = _own_folder()
+        for name in OF_THE_HOME:
+            os.environ.setdefault(name, own)
 
 
 def _is_foreign(name: str) -> bool:
     return any(name.startswith(own) if own.endswith("_") else name == own for own in FOREIGN)
-
-
-def _user_cache() -> Path:
-    """Where numba keeps kernels of packages whose own folder cannot be written."""
-    home = os.path.expanduser("~")  # noqa: PTH111, as Path's own raises where there is none
-    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "numba"
 
 
 def _writable(folder: Path) -> bool:

@@ -57,7 +57,9 @@ def test_no_variable_changes_a_number(laptop: Shell, cell: Path, tmp_path: Path)
     assert weights(tmp_path) == weights(cell) != {}
     one, other = by_axes(cell)["1b-dense-cl"], by_axes(tmp_path)["1b-dense-cl"]
     assert other["id"] == one["id"] and other["scores"] == one["scores"]
-    reported = run("lion_sweep.report", "--root", str(tmp_path), env=STRANGE)
+    home = {"HOME": str(tmp_path.parent)}
+    words = f'paths.root="~/{tmp_path.name}"'  # as Hydra's words are quoted
+    reported = run("lion_sweep.report", words, env=STRANGE | home)
     assert reported.returncode == 0, reported.stderr
     assert list(tmp_path.glob("reports/scaling/figures/*.png"))
 
@@ -80,11 +82,13 @@ def test_kernels_are_kept_where_this_user_may_write(
     monkeypatch.setattr(environment.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path / "home")})
     environment.settle()
-    assert "NUMBA_CACHE_DIR" not in os.environ  # the home's will do
+    assert not set(environment.OF_THE_HOME) & set(os.environ)  # the home's will do
     os.environ["HOME"] = "/proc/nothing"
     environment.settle()
     own = tmp_path / f"lion_sweep-{os.getuid()}"
-    assert os.environ.pop("NUMBA_CACHE_DIR") == str(own) and own.stat().st_mode & 0o777 == 0o700
+    assert {os.environ[name] for name in environment.OF_THE_HOME} == {str(own)}
+    del os.environ["NUMBA_CACHE_DIR"]
+    assert own.stat().st_mode & 0o777 == 0o700
     own.chmod(0o777)  # somebody else could have put kernels there
     monkeypatch.setattr(environment.tempfile, "mkdtemp", lambda prefix: f"{prefix}new")
     environment.settle()
