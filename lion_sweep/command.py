@@ -59,7 +59,7 @@ def refuse_words(words: Sequence[str], made: argparse.ArgumentParser) -> None:
         if not word.startswith("-"):
             raise UserError(f"{word} is one word too many: --help shows what is asked for.")
         name = word.partition("=")[0]
-        near = difflib.get_close_matches(name, made._option_string_actions, 1, 0.5)
+        near = difflib.get_close_matches(name, made._option_string_actions, 1)
         raise UserError(f"{name} is no option: say {near[0] if near else '--help for those'}.")
 
 

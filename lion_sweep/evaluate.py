@@ -62,6 +62,7 @@ def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any
     """Score a checkpoint on everything that the overrides name; returns and writes its result."""
     config, paradigm = command.composed(overrides), _said(overrides, "paradigm")
     check_output(Path(config.paths.root))
+    config.check("")
     check_engines(config)
     machine, _ = choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
     found = checkpoints.find(name, base, config, paradigm)

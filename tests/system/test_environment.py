@@ -184,3 +184,21 @@ def test_commands_have_help_and_name_the_nearest_option(module: str, tmp_path: P
     assert refused.returncode == 2 and refused.stdout == ""
     said = f"lion_sweep: {wrong.partition('=')[0]} is no option: say {right}.\n"
     assert refused.stderr == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "lion_sweep: checkpoint= is missing: say checkpoint=FOLDER"),
+        (["checkpoint=x", "data.name=a/b"], "lion_sweep: data.name=a/b: folders and files"),
+        (
+            ["checkpoint=x", "--format", "json"],
+            "lion_sweep: --format is no option: say --help for those.",
+        ),
+    ],
+)
+def test_what_evaluate_refuses_at_once(tmp_path: Path, words: list[str], said: str) -> None:
+    refused = run("lion_sweep.evaluate", *words, f"paths.root={tmp_path}")
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert refused.stderr.startswith(said) and refused.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
