@@ -1,8 +1,13 @@
 """Errors that are shown as a plain sentence, without a traceback, and what else ends a cell."""
 
 import errno
+import os
 import sys
+import traceback
 from typing import NoReturn
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 IMPOSSIBLE = 2  # exit status of a command that was refused
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,7 +41,26 @@ class Superseded(Exception):
     """Another attempt has taken over; this one must not write any more."""
 
 
-def refuse(error: Exception) -> NoReturn:
+# What says in plain words what was wrong.
+PLAIN = (UserError, HydraException, OmegaConfBaseException, OSError)
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong: plain words as they are, the first of others after the error's kind."""
+    if isinstance(error, PLAIN):
+        return str(error).strip()
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
+def trace(error: BaseException) -> None:
+    """Show where it happened, to whoever has asked for it."""
+    if os.environ.get("LION_SWEEP_TRACEBACK"):
+        traceback.print_exception(error)
+
+
+def refuse(error: BaseException) -> NoReturn:
     """Say in plain words what was wrong, and stop."""
-    print(f"lion_sweep: {str(error).strip()}", file=sys.stderr, flush=True)
+    trace(error)
+    more = "" if isinstance(error, PLAIN) else " (LION_SWEEP_TRACEBACK=1 shows where)"
+    print(f"lion_sweep: {sentence(error)}{more}", file=sys.stderr, flush=True)
     raise SystemExit(IMPOSSIBLE)

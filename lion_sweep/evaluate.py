@@ -41,11 +41,15 @@ STUDY = "ladder=full"
 
 
 def main(words: list[str]) -> int:
-    """The exit status. Raises one of `command.REFUSED` where nothing can be scored."""
+    """The exit status. Raises `UserError` where nothing can be scored."""
+    made = command.parser("evaluate", __doc__)
+    made.add_argument("words", nargs="*", metavar="KEY=VALUE", help="see above")
+    asked = command.parse(made, words)
+    words = [f"paths.root={asked.root}", *asked.words]
     own = {key: value for key, equals, value in (w.partition("=") for w in words) if key in OWN}
     overrides = [word for word in words if word.partition("=")[0] not in OWN]
     if "checkpoint" not in own:
-        raise UserError(f"checkpoint= is missing.\n\n{__doc__}")
+        raise UserError("checkpoint= is missing: say checkpoint=FOLDER, a cell's id or a model's.")
     if (form := own.get("format", "table")) not in FORMATS:
         raise UserError(f"format={form} is not one of {', '.join(FORMATS)}.")
     with contextlib.redirect_stdout(sys.stderr):  # stdout is the result's alone
@@ -58,6 +62,7 @@ def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any
     """Score a checkpoint on everything that the overrides name; returns and writes its result."""
     config, paradigm = command.composed(overrides), _said(overrides, "paradigm")
     check_output(Path(config.paths.root))
+    config.check("")
     check_engines(config)
     machine, _ = choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
     found = checkpoints.find(name, base, config, paradigm)

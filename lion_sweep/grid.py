@@ -8,18 +8,14 @@ import gc
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra._internal.utils import get_args_parser
 from hydra.experimental.callback import Callback
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from lion_sweep import command, preflight
 from lion_sweep import config as configuration
@@ -27,14 +23,36 @@ from lion_sweep.cell.cell import Cell, cell_names
 from lion_sweep.cell.result import Result
 from lion_sweep.cell.tasks import CELL, Task, tasks_of
 from lion_sweep.config import Config
-from lion_sweep.config.composing import NULL_SECTION, compose_cells, inside_null, refuse_moved
+from lion_sweep.config.composing import (
+    NULL_SECTION,
+    PRIMARY,
+    compose_cells,
+    inside_null,
+    refuse_moved,
+    swept,
+)
 from lion_sweep.config.site import SiteName
-from lion_sweep.errors import IMPOSSIBLE, UserError, refuse
+from lion_sweep.errors import UserError, sentence, trace
 from lion_sweep.machine.progress import duration
 from lion_sweep.plan.planner import Planner
 
 COMPLETE, HOLES = 0, 3
-
+# What Hydra would do around a cell, which cells here do without: what it is where nobody asks for
+# it, and what to say instead.
+UNREAD: dict[str, tuple[Any, str]] = {
+    "run.dir": ("${paths.root}/hydra", "paths.root=FOLDER is where everything is written"),
+    "sweep.dir": ("${paths.root}/hydra", "paths.root=FOLDER is where everything is written"),
+    "job.chdir": (None, "paths that do not begin with / are below the folder you are in"),
+    "job.env_set": ({}, "set variables in your shell, or with site.slurm.setup"),
+    "launcher._target_": (
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+        "site= says where cells run, site.parallel= how many at once",
+    ),
+    "sweeper._target_": (
+        "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+        "the cells of a grid are listed, as in -m seed=1,2,3",
+    ),
+}
 
 Launcher = Callable[[list[Task]], int]
 """Has what is left to do of some tasks done elsewhere; returns the command's exit status."""
@@ -52,8 +70,7 @@ class Outcome:
     @property
     def failure(self) -> str:
         """What went wrong, in plain words where there are any."""
-        plainly = isinstance(self.error, UserError | OSError)
-        return str(self.error) if plainly else repr(self.error)
+        return sentence(self.error) if self.error else ""
 
 
 class Session:
@@ -87,17 +104,13 @@ class Session:
         for cell in cells:  # a report names those that were asked for and never ran
             if not cell.complete:
                 Task(CELL, cell.id, cell.config).freeze()
-        outcomes = []
-        for cell in cells:
-            outcomes.append(_outcome(cell, site))
-            if isinstance(outcomes[-1].error, KeyboardInterrupt):
-                break
+        outcomes = [_outcome(cell, site) for cell in cells]
         print(summary(outcomes, time.monotonic() - self.start))
         return COMPLETE if all(outcome.result for outcome in outcomes) else HOLES
 
 
 def _outcome(cell: Cell, site: SiteName) -> Outcome:
-    """Of doing a cell: whatever goes wrong is recorded and leaves the other cells alone."""
+    """Of doing a cell: whatever goes wrong with it is recorded and leaves the others alone."""
     start = time.monotonic()
     if cell.complete:
         return Outcome(cell, cell.read_result(), 0.0)
@@ -106,7 +119,10 @@ def _outcome(cell: Cell, site: SiteName) -> Outcome:
         from lion_sweep.cell import work  # here, so that planning need not wait for it
 
         progress = work.do(task, site)
-    except (Exception, KeyboardInterrupt) as error:
+    except BrokenPipeError:
+        raise  # nobody reads what is said of any cell
+    except Exception as error:
+        trace(error)
         outcome = Outcome(cell, None, time.monotonic() - start, error)
         log = task.folder / "log.txt"
         print(f"{task.label}: FAILED: {outcome.failure} (log: {log})", flush=True)
@@ -154,32 +170,48 @@ def start(run: Callable[[list[Config], list[Config | None]], int]) -> None:
     What Hydra refuses before the grid is known is said in plain words too.
     """
     GridCallback.run = staticmethod(run)
-    configuration.register()
-    command.quiet()
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # have it raise, where it would print and leave
-    folder = str(configuration.config_folder())
-    try:
-        refuse_moved(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=folder, config_name="config")(_unreached)()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        refuse(error)
-    except NULL_SECTION as error:
-        told = inside_null(error, sys.argv[1:])
-        if told is error:
-            raise
-        refuse(told)
+    with command.plainly():
+        configuration.register()
+        command.quiet()
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # have it raise, where it would print and leave
+        overrides = _in_order()
+        refuse_moved(overrides)
+        folder = str(configuration.config_folder())
+        try:
+            hydra.main(version_base="1.3", config_path=folder, config_name=PRIMARY)(_unreached)()
+        except NULL_SECTION as error:
+            raise inside_null(error, overrides) from None
+
+
+def _in_order() -> list[str]:
+    """The overrides of the command line, put side by side there, as Hydra wants them.
+
+    Raises `UserError` for an option that is unknown, or that would leave the options here out.
+    """
+    parser = get_args_parser()
+    asked, more = parser.parse_known_args()
+    command.refuse_words([word for word in more if word.startswith("-")], parser)
+    if asked.config_path:
+        raise UserError(
+            f"--config-path={asked.config_path} would take the place of all options there are: "
+            "--config-dir=FOLDER adds yours to them."
+        )
+    if asked.experimental_rerun:
+        raise UserError("--experimental-rerun reads what Hydra has written, which is nothing here.")
+    overrides: list[str] = [*asked.overrides, *more]
+    options = [word for word in sys.argv[1:] if word not in overrides]
+    swept = "hydra.sweeper.params"  # a section that is empty, which Hydra would not have filled
+    overrides = [f"++{word}" if word.startswith(swept) else word for word in overrides]
+    sys.argv[1:] = [*overrides, *options]
+    return overrides
 
 
 def _unreached(_: DictConfig) -> None:
-    """Not reached, as the grid's callback leaves, unless it failed: Hydra only warns of that."""
-    raise SystemExit(IMPOSSIBLE)
-
-
-def _words(config: DictConfig) -> list[str]:
-    """The overrides as they were given: interpolations in them are the cell's."""
-    words = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    assert isinstance(words, list)
-    return words
+    """Not reached where the grid's callback is: it leaves."""
+    raise UserError(
+        "The configuration that was named is not one of lion_sweep's: begin it with "
+        f"`defaults: [{PRIMARY}, _self_]`."
+    )
 
 
 class GridCallback(Callback):
@@ -187,23 +219,30 @@ class GridCallback(Callback):
 
     run: Callable[[list[Config], list[Config | None]], int]
 
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """One cell was asked for."""
-        self._start([_words(config)])
+    def on_run_start(self, config: DictConfig, **named: Any) -> None:
+        """One cell was asked for, or what a configuration says is to be swept."""
+        self._start(config.hydra, named["config_name"])
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """A grid was asked for."""
-        overrides = OverridesParser.create().parse_overrides(_words(config))
-        sweeper = get_class(config.hydra.sweeper["_target_"])
-        (cells,) = sweeper.split_arguments(overrides, max_batch_size=None)  # type: ignore[attr-defined]
-        self._start(cells)
+    on_multirun_start = on_run_start
 
-    def _start(self, cells: list[list[str]]) -> NoReturn:
+    def _start(self, told: DictConfig, primary: str) -> NoReturn:
         gc.freeze()  # modules never become garbage: looking takes a second at the exit alone
-        try:
-            raise SystemExit(self.run(*compose_cells(cells)))
-        except command.REFUSED as error:
-            refuse(error)
-        except Exception:  # Hydra would only warn of it, and go on
-            traceback.print_exc()
-            raise SystemExit(IMPOSSIBLE) from None
+        with command.plainly():  # Hydra would only warn of an error, and go on
+            raise SystemExit(self.run(*compose_cells(_cells(told), primary)))
+
+
+def _cells(told: DictConfig) -> list[list[str]]:
+    """The words of every cell, of what Hydra was told.
+
+    Words stand as they were given: interpolations in them are the cell's. Raises `UserError` where
+    something was asked for that is not read.
+    """
+    given: dict[str, Any] = OmegaConf.to_container(told, resolve=False)  # type: ignore[assignment]
+    for key, (left, instead) in UNREAD.items():
+        section, _, name = key.partition(".")
+        if given[section].get(name) not in (left, None):
+            raise UserError(f"hydra.{key}={given[section][name]} is not read: {instead}.")
+    params = dict(told.sweeper.params or {})
+    places = [word for word in told.overrides.hydra if word.startswith("hydra.searchpath")]
+    words = [*(f"{key}={value}" for key, value in params.items()), *given["overrides"]["task"]]
+    return [[*places, *cell] for cell in swept(words)]

@@ -145,7 +145,6 @@ def failure_class(error: BaseException) -> str:
         (errors.NoProgress, "no progress"),
         (MemoryError | errors.OutOfMemory | torch.OutOfMemoryError, "out of memory"),
         (UserError, "configuration"),
-        (KeyboardInterrupt, "cancelled"),
     ):
         if isinstance(error, kinds):
             return words
@@ -207,11 +206,11 @@ class Attempt:
         self.record["ended"] = time.time()
         if error is None:
             self.record["outcome"] = "finished"
-        elif isinstance(error, errors.Interrupted | errors.Superseded):
-            self.record["outcome"] = type(error).__name__.lower()
+        elif isinstance(error, errors.Superseded):
+            self.record["outcome"] = "superseded"
+        elif isinstance(error, errors.Interrupted | KeyboardInterrupt | BrokenPipeError):
+            self.record["outcome"] = "interrupted"
         else:
-            plainly = isinstance(error, UserError | OSError)
-            message = str(error) if plainly else f"{type(error).__name__}: {error}"
-            self.record["outcome"] = "failed"
-            self.record["failure"] = {"class": failure_class(error), "message": message}
+            told = {"class": failure_class(error), "message": errors.sentence(error)}
+            self.record["outcome"], self.record["failure"] = "failed", told
         write_json(self.path, self.record)

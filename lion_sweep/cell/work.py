@@ -108,7 +108,8 @@ def _do(task: Task, shop: Workshop) -> None:
 def _tracked(cell: Cell, shop: Workshop) -> Tracker:
     """The tracker, which hears of every step from now on."""
     settings = axes(cell.config) | {"ladder": cell.config.ladder.name}
-    track = tracker(cell.config, cell.id, settings) if shop.execution.leads else Tracker()
+    asked = cell.config, cell.id, settings, shop.progress.say
+    track = tracker(*asked) if shop.execution.leads else Tracker()
 
     def on_step(done: int, total: int, values: dict[str, float]) -> None:
         shop.progress.step(done, total, values)

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
@@ -28,6 +30,7 @@ from lion_sweep.errors import UserError
 from lion_sweep.files import write_text
 
 CONFIG = "config.yaml"
+PRIMARY = "config"  # of conf/, which every other one starts from
 NULL_SECTION = (AssertionError, AttributeError)  # what OmegaConf raises there
 
 
@@ -52,10 +55,34 @@ class _ReadOnce(CachingConfigRepository):
         return pickle.loads(self._pickled[config_path])
 
 
-def compose_cells(cells: Sequence[Sequence[str]]) -> tuple[list[Config], list[Config | None]]:
+def swept(words: Sequence[str]) -> list[list[str]]:
+    """The words of every cell: those given, with one value of each that names several.
+
+    As Hydra's own sweeper, which cannot take a key away (`~key`). Raises `UserError` for an
+    interval, of whose values there is no end.
+    """
+    options: dict[str, list[str]] = {}
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    for word, override in zip(words, parser.parse_overrides(list(words)), strict=True):
+        key, values = override.get_key_element(), [word]
+        if override.is_interval_sweep():
+            raise UserError(f"{word} has no end of values: list those to try, as in {key}=1,2,3.")
+        if override.is_sweep_override():
+            values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        if not values:
+            raise UserError(f"{word} fits no option of {key}.")
+        options.pop(key, None)  # the last one counts, where it stands
+        options[key] = values
+    return [list(cell) for cell in product(*options.values())]
+
+
+def compose_cells(
+    cells: Sequence[Sequence[str]], primary: str = PRIMARY
+) -> tuple[list[Config], list[Config | None]]:
     """(configurations, the cells that their budgets are anchored to) of lists of overrides.
 
-    Raises `UserError` where two options have one name.
+    `primary` is the file that the overrides change. Raises `UserError` where two options have one
+    name.
     """
     loader = GlobalHydra.instance().config_loader()
     assert isinstance(loader, ConfigLoaderImpl)
@@ -63,9 +90,10 @@ def compose_cells(cells: Sequence[Sequence[str]]) -> tuple[list[Config], list[Co
     loader.repository = _ReadOnce(as_it_was)  # type: ignore[assignment]
     refuse_hidden(loader)
     try:
-        configs = [compose(cell) for cell in cells]
+        configs = [compose(cell, primary) for cell in cells]
         refuse_namesakes(configs, cells)
-        return configs, [reference(*pair) for pair in zip(configs, cells, strict=True)]
+        told = zip(configs, cells, strict=True)
+        return configs, [reference(config, cell, primary) for config, cell in told]
     finally:
         loader.repository = as_it_was
 
@@ -124,11 +152,11 @@ def refuse_moved(overrides: Sequence[str]) -> None:
                 raise UserError(f"{word}: {old} is no more, say {new}.")
 
 
-def compose(overrides: Sequence[str]) -> Config:
+def compose(overrides: Sequence[str], primary: str = PRIMARY) -> Config:
     """The configuration of one cell."""
     refuse_moved(overrides)
     try:
-        composed = hydra.compose("config", overrides=list(overrides))
+        composed = hydra.compose(primary, overrides=list(overrides))
     except NULL_SECTION as error:
         raise inside_null(error, overrides) from None
     return resolve(composed)
@@ -146,7 +174,7 @@ def inside_null(error: Exception, words: Sequence[str]) -> Exception:
     )
 
 
-def reference(config: Config, overrides: Sequence[str]) -> Config | None:
+def reference(config: Config, overrides: Sequence[str], primary: str) -> Config | None:
     """The cell that a budget is anchored to: the same command line with other axes and budget."""
     anchor = config.budget.anchor
     if anchor is None:
@@ -158,7 +186,8 @@ def reference(config: Config, overrides: Sequence[str]) -> Config | None:
         if key not in AXES and key.split(".")[0] != "budget"
     ]
     axes = [f"{axis}={getattr(anchor, axis)}" for axis in AXES]
-    return compose([*kept, *axes, "budget=epochs", f"budget.epochs={anchor.epochs}"])
+    budget = ["budget=epochs", f"budget.epochs={anchor.epochs}"]
+    return compose([*kept, *axes, *budget], primary)
 
 
 def register() -> None:
@@ -194,10 +223,19 @@ def resolve(composed: DictConfig) -> Config:
                 key = f"{path}.{name}" if path else name
                 raise UserError(f"{key} is no setting: leave +{key} out, or correct its name.")
             if isinstance(value, dict):  # which interpolations bring enumerations into
-                setattr(section, name, plain(value, keep_sections=True))
+                value = plain(value, keep_sections=True)
+            setattr(section, name, _at_home(value))
     if config.recipe.lora and config.recipe.lora.rank == 0:
         config.recipe.lora = None
     return frozen(config)
+
+
+def _at_home(value: Any) -> Any:
+    """With the folder of the user in place of the ~ that a path begins with."""
+    if isinstance(value, dict):
+        return {key: _at_home(item) for key, item in value.items()}
+    at_home = isinstance(value, str) and value.startswith("~/")
+    return str(Path(value).expanduser()) if at_home else value
 
 
 def write_config(config: Config, folder: Path, on_top: dict[str, Any]) -> None:

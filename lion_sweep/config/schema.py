@@ -4,6 +4,7 @@ Hydra merges every chosen option into these classes, so an unknown key or a wron
 while composing. What no single key shows to be wrong is refused in validation.py.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -280,6 +281,16 @@ class Config(Section):
     ladder: LadderName = MISSING
     seed: int = MISSING
     confirm: bool = MISSING
+
+    def check(self, key: str) -> None:
+        """Folders and files are called by these names."""
+        named = [(f"{group}.name", getattr(self, group).name) for group in (*AXES, "data")]
+        for name, value in [*named, *(("evaluation.sets", name) for name in self.evaluation.sets)]:
+            require(
+                re.fullmatch(r"\w[^/\x00-\x1f]*", str(value)) is not None,
+                f"{name}={value}: folders and files are called so: begin it with a letter or digit "
+                "and leave out '/', as in " + re.sub(r"\W+", "-", str(value)).strip("-") + ".",
+            )
 
     def resources(self) -> Resources:
         """What a job of the cell asks of a cluster, by its ladder and model."""

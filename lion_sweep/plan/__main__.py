@@ -5,7 +5,6 @@
 
 import contextlib
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -53,9 +52,6 @@ def plan(configs: list[Config], references: list[Config | None]) -> int:
 if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
     if "--calibrate" in sys.argv:
-        words = [word for word in sys.argv if word != "--calibrate"]
-        # Hydra wants all overrides side by side.
-        overrides = (at for at, word in enumerate(words) if re.match(r"[\w.+~]+=", word))
-        place = next(overrides, len(words))
-        sys.argv = [*words[:place], "plan.calibrate=true", *words[place:]]
+        sys.argv.remove("--calibrate")
+        sys.argv.append("plan.calibrate=true")
     grid.start(plan)

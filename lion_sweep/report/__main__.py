@@ -4,7 +4,6 @@ A row per paradigm, loss and whatever else cells differ in; sizes are across, or
 cells of one size differ in. Seeds are averaged.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -62,7 +61,7 @@ def parse_grid(words: Sequence[str], cells: Sequence[Asked]) -> dict[str, list[s
     return chosen
 
 
-def _options() -> argparse.ArgumentParser:
+def _options() -> command.Parser:
     made = command.parser("report", __doc__)
     made.add_argument("--name", default="scaling", help="folder under ROOT/reports (%(default)s)")
     said = "only these cells, and all combinations of them, where missing ones are holes; "
@@ -79,7 +78,10 @@ def _options() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str]) -> int:
-    """Write and print the report; 0 where every asked-for cell is complete, 2 error, 3 holes."""
+    """Write and print the report; 0 where every asked-for cell is complete, 3 where holes are.
+
+    Raises `UserError` where nothing can be shown.
+    """
     made = _options()
     options = command.parse(made, words)
     if not re.fullmatch(r"\w[\w.-]*", options.name):
@@ -132,4 +134,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.run(main)

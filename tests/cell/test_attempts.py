@@ -76,7 +76,6 @@ def test_whereabouts(tmp_path: Path) -> None:
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),
         (MemoryError(), "out of memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk full"),
-        (KeyboardInterrupt(), "cancelled"),
         (OSError(errno.ENOENT, "No such file"), "code"),
         (RuntimeError("shape"), "code"),
     ],

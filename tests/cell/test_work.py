@@ -56,7 +56,8 @@ def doing(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> list[
         (None, "finished", None),
         (Interrupted("stopped by SIGTERM"), "interrupted", None),
         (Superseded("train goes on"), "superseded", None),
-        (KeyboardInterrupt(), "failed", {"class": "cancelled", "message": "KeyboardInterrupt: "}),
+        (KeyboardInterrupt(), "interrupted", None),
+        (BrokenPipeError(32, "Broken pipe"), "interrupted", None),
         (OutOfMemory("lower it"), "failed", {"class": "out of memory", "message": "lower it"}),
         (
             RuntimeError("shape"),

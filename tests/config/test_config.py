@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
 from lion_sweep import config as configuration
-from lion_sweep import grid
 from lion_sweep.config import (
     BudgetKind,
     Config,
@@ -190,6 +188,12 @@ def test_a_missing_value_is_asked_for(compose_cell: Compose) -> None:
         (["+paradigm.encoder.nonsense=1"], "paradigm.encoder.nonsense"),
         (["+paradigm.regulariser.nonsense=1"], "paradigm.regulariser.nonsense"),
         (["loss=kd", "loss.negatives=0"], "loss.negatives=1"),
+        (["data.name=beir/my set"], "data.name=beir/my set: folders and files"),
+        (["data.name=beir/my set"], "leave out '/', as in beir-my-set."),
+        (["data.name=../out"], "as in out."),
+        (["model.name=mine/1b"], "model.name=mine/1b"),
+        (["loss.name=.mine"], "loss.name=.mine"),
+        (["+evaluation.sets={a/b: {path: x}}"], "evaluation.sets=a/b: "),
     ],
 )
 def test_an_impossible_value_is_named(
@@ -198,6 +202,26 @@ def test_an_impossible_value_is_named(
     config = compose_cell(*overrides)
     with pytest.raises(UserError, match=re.escape(named)):
         validate(config)
+
+
+def test_names_that_files_can_have_are_allowed(compose_cell: Compose) -> None:
+    for name in ("my set", "2020", "wörter_2", "a=b (c)", "x.y-z"):
+        validate(compose_cell(f"data.name='{name}'", f"model.name='{name}'"))
+
+
+def test_a_path_may_begin_with_the_users_folder(
+    compose_cell: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    homely = ("data.groups=~/g", "paths.root=~/x", "paths.beir=~/b", "model.backbone=~/llama")
+    homely += ("teacher.scorers.encoder.model=~/m", "tracking.group=~mine")
+    quoted = [word.replace("=", "='") + "'" for word in homely]
+    config = compose_cell("data=beir", "data.path=${paths.root}/set", *quoted)
+    assert (config.paths.root, config.paths.beir) == ("/home/me/x", "/home/me/b")
+    assert (config.data.path, config.data.groups) == ("/home/me/x/set", "/home/me/g")
+    assert config.model.backbone == "/home/me/llama"
+    assert config.teacher.scorers["encoder"]["model"] == "/home/me/m"
+    assert config.tracking.group == "~mine"
 
 
 def test_a_rank_alone_gives_a_stand_in_adapters(compose_cell: Compose) -> None:
@@ -209,8 +233,6 @@ def test_a_rank_alone_gives_a_stand_in_adapters(compose_cell: Compose) -> None:
 
 
 def test_an_interpolation_in_an_override_is_the_cells(compose_cell: Compose) -> None:
-    words = ["seed=${loss.batch_size}"]
-    assert grid._words(OmegaConf.create({"hydra": {"overrides": {"task": words}}})) == words
     assert compose_cell("seed=${loss.batch_size}", "loss.batch_size=12").seed == 12
     # What it brings into a section without types is what a file would have there.
     assert compose_cell("paradigm=dense").paradigm.encoder["normalize"] == "mean"

@@ -45,8 +45,8 @@ CASES = {
     "stopped in a shell": Case(NOBODY, None, [STOPPED], False, ("new", "", None, 3)),
     "failed in a shell": Case(NOBODY, None, [CODE], False, ("failed", "code", "code", 4)),
     "failed, then stopped": Case(NOBODY, None, [CODE, STOPPED], False, ("new", "", None, 3)),
-    "cancelled in a shell": Case(
-        NOBODY, None, [KeyboardInterrupt()], False, ("failed", "cancelled", "cancelled", 4)
+    "interrupted in a shell": Case(
+        NOBODY, None, [KeyboardInterrupt()], False, ("new", "", None, 3)
     ),
     "finished in a shell": Case(
         NOBODY, None, [None], True, ("finished", "nDCG@10 0.2500 on twin", None, 0)
