@@ -27,7 +27,7 @@ FORMS = Path(os.environ.get("LION_SWEEP_TEST_DATA", "nowhere")) / "training-form
 def read(*records: Any, depth: int = 2) -> Groups:
     """The groups of these lines."""
     lines = [(f"file:{number}", json.dumps(record)) for number, record in enumerate(records, 1)]
-    return given.read(lines, COLLECTION, depth)
+    return given.read(lines, COLLECTION, depth)[0]
 
 
 WITH_SCORES = [
@@ -104,7 +104,7 @@ def test_every_line_names_its_query_in_its_own_way() -> None:
         {"question": " who ", "pos_pid": 12, "neg_pids": [10]},
     ]
     lines = [(f"file:{number}", json.dumps(record)) for number, record in enumerate(records)]
-    assert given.read(lines, confusing, 1).query_P.tolist() == [1, 0, 0, 2]
+    assert given.read(lines, confusing, 1)[0].query_P.tolist() == [1, 0, 0, 2]
     with pytest.raises(UserError, match=r"1 of 2 times a query .* such as 'who'"):
         read({"qid": "who", "pos": [12], "neg": {"bm25": [10]}}, WITHOUT[0])
     with pytest.raises(UserError, match=r"1 of 2 times a query .* such as '7'"):
@@ -132,7 +132,7 @@ def test_one_group_per_positive_and_places_left_over(tmp_path: Path) -> None:
         ({"question": "who", "pos_pid": "12"}, "file:1 cannot be read"),
         ({"query": "who", "docids": ["12", "10"], "scores": [1]}, "1 scores of 2 documents"),
         ({"query": "who", "docids": ["12"], "scores": [1]}, "no group with a negative"),
-        (["who"], "file:1 is not a JSON object"),
+        (["who"], "file:1: the line is a list, and has to be a JSON object"),
     ],
 )
 def test_what_cannot_be_used_is_said_so(record: Any, says: str) -> None:
@@ -162,7 +162,7 @@ def test_published_forms_on_real_passages(name: str) -> None:
     documents = texts(dict(where.texts("msmarco_collection.tsv")))
     queries = texts(dict(where.texts("msmarco_queries.tsv")))
     collection = Collection("msmarco", documents, queries, {})
-    groups = given.read(where.lines(name), collection, 8)
+    groups, _ = given.read(where.lines(name), collection, 8)
     lines = list(where.lines(name))
     assert len(set(groups.query_P.tolist())) == len(lines)
     assert (groups.negative_PM[:, 0] != MISSING).all()
