@@ -29,6 +29,7 @@ LARGEST = float(np.finfo(np.float32).max)
 class Group(NamedTuple):
     """A query by id or by text, its positive, its negatives with their scores; NaN: not given."""
 
+    at: str  # file:line
     query: str
     by_text: bool
     positive: str
@@ -60,18 +61,19 @@ def read(lines: Iterable[Line], collection: Collection, depth: int) -> tuple[Gro
     negative_PM = np.full((len(found), depth), MISSING, dtype=np.int32)
     score_PM = np.zeros((len(found), depth), dtype=np.float32)
     place_PM = np.arange(depth) < np.array([len(group.negatives) for group in found])[:, None]
-    named = [negative for group in found for negative in group.negatives]
-    negative_PM[place_PM] = _documents(collection, [document for document, _ in named])
-    score_PM[place_PM] = [score for _, score in named]
+    named = [(group.at, *negative) for group in found for negative in group.negatives]
+    negative_PM[place_PM] = _documents(collection, [(at, document) for at, document, _ in named])
+    score_PM[place_PM] = [score for _, _, score in named]
     positive_score_P = np.array([group.positive_score for group in found], dtype=np.float32)
     scored_P = np.isfinite(positive_score_P)
     if scored_P.any() != scored_P.all():
         raise UserError(
-            f"data.groups: {int(scored_P.sum())} of {len(found)} groups have scores: all or none."
+            f"{found[int(np.argmin(scored_P))].at} has no scores, and {int(scored_P.sum())} of "
+            f"{len(found)} groups have: all or none."
         )
     groups = Groups(
         query_P=np.array(query_P, dtype=np.int32),
-        positive_P=_documents(collection, [group.positive for group in found]),
+        positive_P=_documents(collection, [(group.at, group.positive) for group in found]),
         negative_PM=negative_PM,
         positive_score_P=positive_score_P,
         negative_score_PM=score_PM,
@@ -128,7 +130,7 @@ def _group(query: tuple[Any, bool], listed: Any, scores: Any, at: str) -> Group:
     numbers = [math.nan] * len(listed) if scores is None else [_score(s, at) for s in scores]
     positive, *negatives = (identifier(i, at, "a document's id") for i in listed)
     pairs = list(zip(negatives, numbers[1:], strict=True))
-    return Group(asked, by_text, positive, numbers[0], pairs)
+    return Group(at, asked, by_text, positive, numbers[0], pairs)
 
 
 def _score(value: Any, at: str) -> float:
@@ -148,18 +150,21 @@ def _queries(collection: Collection, groups: list[Group]) -> list[int]:
         row.get(group.query, -1) if group.by_text else by_id
         for group, by_id in zip(groups, by_id_P, strict=True)
     ]
-    return _checked(np.array(row_P, dtype=np.int64), "query", named).tolist()
+    told = [(group.at, group.query) for group in groups]
+    return _checked(np.array(row_P, dtype=np.int64), "query", told).tolist()
 
 
-def _documents(collection: Collection, ids: list[str]) -> NDArray[np.int32]:
-    return _checked(collection.documents.rows(ids), "document", ids)
+def _documents(collection: Collection, named: list[Line]) -> NDArray[np.int32]:
+    rows = collection.documents.rows([document for _, document in named])
+    return _checked(rows, "document", named)
 
 
-def _checked(rows: NDArray[np.int64], what: str, named: list[str]) -> NDArray[np.int32]:
+def _checked(rows: NDArray[np.int64], what: str, named: list[Line]) -> NDArray[np.int32]:
     nowhere = np.flatnonzero(rows < 0)
     if nowhere.size:
+        at, name = named[nowhere[0]]
         raise UserError(
-            f"data.groups: {nowhere.size} of {len(named)} times a {what} is named that is not in "
-            f"the collection, such as {named[nowhere[0]]!r}: take the files that belong together."
+            f"{at} names a {what} that is not in the collection, {name!r}, as happens "
+            f"{nowhere.size} of {len(named)} times: take the files that belong together."
         )
     return rows.astype(np.int32)

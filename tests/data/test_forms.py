@@ -1,4 +1,4 @@
-"""Every form of texts and judgements: what people bring is read, or refused by file, line and field."""
+"""Forms of texts and judgements: what people bring is read, or refused by line and field."""
 
 import json
 from pathlib import Path
@@ -162,7 +162,7 @@ SOUND = '{"_id": 1, "text": "a"}\n'
         ("corpus.jsonl", '{"_id": "a b", "text": ""}', f":1: \"_id\" is 'a b': {NO_ID}"),
         ("corpus.jsonl", '{"_id": "", "text": ""}', f":1: \"_id\" is '': {NO_ID}"),
         ("corpus.jsonl", '{"_id": "x\\ud83d", "text": ""}', f":1: \"_id\" is 'x\\ud83d': {NO_ID}"),
-        ("queries.tsv", b"1\ttext\n2\tcaf\xe9\n", ":2 is not UTF-8 (byte 5 of the line): convert it."),
+        ("queries.tsv", b"1\tb\n2\tcaf\xe9\n", ":2 is not UTF-8 (byte 5 of the line): convert it."),
         ("corpus.jsonl", b'\n\n{"\xe9": 1}', ":3 is not UTF-8 (byte 2 of the line): convert it."),
         ("corpus.tsv", "1\ttext\n2 text\n", ":2 is not id TAB text: it has 1 columns."),
         ("corpus.tsv", "1\ttext\tmore\n", ":1 is not id TAB text: it has 3 columns."),
@@ -230,7 +230,8 @@ def test_what_is_refused(tmp_path: Path, name: str, content: bytes | str, says: 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     assert refusal(tmp_path, "corpus.jsonl", SOUND.encode(encoding)) == (
-        ":1 is not UTF-8 but, by its first bytes, UTF-16: convert it, as in iconv -f UTF-16 -t UTF-8."
+        ":1 is not UTF-8 but, by its first bytes, UTF-16: convert it, as in iconv -f UTF-16 -t "
+        "UTF-8."
     )
 
 

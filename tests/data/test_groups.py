@@ -64,6 +64,21 @@ def test_no_positive_of_a_query_is_its_negative() -> None:
     np.testing.assert_allclose(groups.negative_score_PM[:, 0], found[2], rtol=1e-6)
 
 
+def test_what_mining_leaves_out_is_counted() -> None:
+    """Positives that are not there, and pairs without a hit; the query itself is no hit."""
+    qrels = {"train": {"q1": {"a": 1, "gone": 1, "lost": 0}, "q2": {"c": 1}, "q3": {"gone": 2}}}
+    groups, flaws = mine(collection(qrels), "train", 3)
+    assert flaws == {"missing_positives": 2, "without_negatives": 1}
+    assert (groups.query_P.tolist(), groups.positive_P.tolist()) == ([0], [0])
+    own = {"b" if name == "q1" else name: text for name, text in QUERIES.items()}
+    itself = Collection("tiny", texts(DOCUMENTS), texts(own), {"train": {"b": {"a": 1}}})
+    (groups, _), (other, _) = mine(itself, "train", 3), mine(collection(QRELS), "train", 3)
+    row = list(DOCUMENTS).index("b")
+    assert row in other.negative_PM[0]
+    left = [negative for negative in other.negative_PM[0] if negative not in (row, MISSING)]
+    assert groups.negative_PM.tolist() == [[*left, *[MISSING] * (3 - len(left))]]
+
+
 def test_a_split_without_any_negative_is_refused() -> None:
     with pytest.raises(UserError, match="besides its positives"):
         mine(collection({"train": {"q3": {"b": 1}}}), "train", 3)
