@@ -140,9 +140,7 @@ def test_every_positive_of_a_query_leaves_its_negatives() -> None:
 
 def test_scores_stay_with_the_negatives_that_are_left() -> None:
     lion = {"question": "who", "pos_pid": 13, "neg_pids": [14, 11, 10], "pos_score": 5}
-    groups = read(
-        lion | {"neg_scores": [4, 3, 2]}, lion | {"pos_pid": 11, "neg_scores": [1, 2, 3]}
-    )
+    groups = read(lion | {"neg_scores": [4, 3, 2]}, lion | {"pos_pid": 11, "neg_scores": [1, 2, 3]})
     assert groups.negative_PM.tolist() == [[4, 0], [4, 0]]
     assert groups.negative_score_PM.tolist() == [[4, 2], [1, 3]]
 
