@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 from lion_sweep.data.forms import Judgement
@@ -118,7 +119,7 @@ def _checked(
         if ids and not found:
             raise UserError(
                 f"{name}: none of its {len(ids)} judgements names a {what} that is there, the "
-                f"first one {ids[0]!r}: take the {what} texts that belong to the file."
+                f"first one {shortened(ids[0])}: take the {what} texts that belong to the file."
             )
         return found
 

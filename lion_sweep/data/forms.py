@@ -15,6 +15,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from reprlib import repr as shortened
 from typing import Any, NoReturn
 
 from lion_sweep.errors import UserError
@@ -93,8 +95,8 @@ def identifier(value: Any, at: str, what: str) -> str:
     found = str(value)
     if found.split() != [found] or SURROGATE.search(found):
         raise UserError(
-            f"{at}: {what} is {found!r}: empty, with white space or half a character, which run "
-            "files cannot hold: rename it."
+            f"{at}: {what} is {shortened(found)}: empty, with white space or half a character, "
+            "which run files cannot hold: rename it."
         )
     return found
 
@@ -125,8 +127,13 @@ def judgement_of(record: Mapping[str, Any], at: str) -> Judgement:
 def _has(record: Mapping[str, Any], keys: Iterable[str], at: str, example: str) -> None:
     for key in keys:
         if key not in record:
-            there = ", ".join(map(ascii, record)) or "nothing"
+            there = shown(record) or "nothing"
             raise UserError(f'{at} has no "{key}", only {there}: it has to be as in {example}.')
+
+
+def shown(words: Iterable[str]) -> str:
+    """The first of some words, as a message can show them."""
+    return ", ".join(map(shortened, islice(words, 9)))
 
 
 def _grade(value: Any, at: str) -> int:
@@ -166,7 +173,7 @@ class Table:
             if header and len(fields) != len(header):
                 raise UserError(
                     f"{at} has {len(fields)} columns, and the header of the file {len(header)} "
-                    f"({', '.join(map(ascii, header))})."
+                    f"({shown(header)})."
                 )
             yield at, {name: fields[place] for name, place in (columns or places).items()}
 
@@ -232,9 +239,9 @@ def _nested(text: str, where: str) -> Iterator[Judgement]:
     if not isinstance(qrels, tuple):
         raise UserError(f"{where} is not {{query-id: {{document-id: grade}}}}.")
     for query, grades in qrels:
-        at = f"{where}, query {query!r}"
+        at = f"{where}, query {shortened(query)}"
         if not isinstance(grades, tuple):
             raise UserError(f"{at} has no {{document-id: grade}}.")
         for document, grade in grades:
             record = {"query-id": query, "corpus-id": document, "score": grade}
-            yield judgement_of(record, f"{at}, document {document!r}")
+            yield judgement_of(record, f"{at}, document {shortened(document)}")

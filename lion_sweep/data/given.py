@@ -13,13 +13,14 @@ Shapes: P training pairs, M negatives.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from reprlib import repr as shortened
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.data.collection import Collection, Flaws
-from lion_sweep.data.forms import Line, identifier, record_of, whole, wrong
+from lion_sweep.data.forms import Line, identifier, record_of, shown, whole, wrong
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.errors import UserError
 
@@ -105,7 +106,7 @@ def _groups(record: dict[str, Any], at: str) -> Iterator[Group]:
                 yield _group((record["qid"], False), [positive, *negatives], None, at)
         else:
             raise UserError(
-                f"{at} has the keys {', '.join(map(ascii, record))}, which are those of no known "
+                f"{at} has the keys {shown(record)}, which are those of no known "
                 "form of training groups: see lion_sweep/data/given.py."
             )
     except KeyError as key:
@@ -164,7 +165,7 @@ def _checked(rows: NDArray[np.int64], what: str, named: list[Line]) -> NDArray[n
     if nowhere.size:
         at, name = named[nowhere[0]]
         raise UserError(
-            f"{at} names a {what} that is not in the collection, {name!r}, as happens "
+            f"{at} names a {what} that is not in the collection, {shortened(name)}, as happens "
             f"{nowhere.size} of {len(named)} times: take the files that belong together."
         )
     return rows.astype(np.int32)

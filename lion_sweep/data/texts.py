@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def write(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> dict[str
         while rows := list(islice(left, BATCH)):
             for number, (identifier, text) in enumerate(rows):
                 if identifier in seen:
-                    raise UserError(f"{source} repeats the id {identifier!r}: ids must be unique.")
+                    said = shortened(identifier)
+                    raise UserError(f"{source} repeats the id {said}: ids must be unique.")
                 seen.add(identifier)
                 mended = whole(text)
                 if mended != text:
