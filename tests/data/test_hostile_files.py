@@ -281,7 +281,8 @@ ZIP, GZ = archived(), gzip.compress(TEXTS["corpus.jsonl"])
 def test_packed_files(tmp_path: Path, steps: list[Change], packed: str) -> None:
     """A checksum tells what is damaged, wherever it is."""
     path = tmp_path / packed
-    path.write_bytes(damaged(ZIP if packed == "mine.zip" else GZ, steps))
+    raw = damaged(ZIP if packed == "mine.zip" else GZ, steps)
+    path.write_bytes(raw)
     where = path if packed == "mine.zip" else tmp_path
     try:
         found = list(place(str(where)).texts("corpus.jsonl"))
@@ -290,4 +291,6 @@ def test_packed_files(tmp_path: Path, steps: list[Change], packed: str) -> None:
         said.encode()
         assert said.startswith(str(where)), said
         return
-    assert found == [(i, f"a {text}") for i, text in PASSAGES.items()]
+    # A .gz may be several one after the other, or none: importing refuses empty files and repeats.
+    expected = [(i, f"a {text}") for i, text in PASSAGES.items()]
+    assert found == expected * (len(found) // len(expected)) and bool(found) == bool(raw)
