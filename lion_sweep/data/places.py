@@ -22,6 +22,7 @@ from lion_sweep.data.forms import Judgement, Line, Text
 from lion_sweep.errors import UserError
 from lion_sweep.machine.digests import Digests
 
+FORMS = "tsv", "jsonl", "txt", "json"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 LAYOUT = (
     "a folder in BEIR format holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv; other names "
@@ -30,7 +31,11 @@ LAYOUT = (
 
 
 class Files(ABC):
-    """Lines of the named files of a folder or archive, which may be packed."""
+    """Lines of the named files of a folder or archive.
+
+    A file that is not there by its name is found packed, or in another form: repositories hold
+    qrels/test.jsonl or qrels/test.tsv.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,37 +46,39 @@ class Files(ABC):
 
     @abstractmethod
     def _find(self, name: str) -> str:
-        """The file's own name, packed or not. Raises `UserError` where there is none."""
+        """The file's own name. Raises `UserError` where there is none."""
 
     @abstractmethod
     def _open(self, found: str) -> IO[bytes]:
         """What `_find` found, as it lies there."""
 
-    def read(self, name: str) -> Iterator[bytes]:
+    def _read(self, found: str) -> Iterator[bytes]:
         """The lines of a file, unpacked."""
-        found = self._find(name)
-        with _whole(self.where(name)), self._open(found) as packed:
+        with _whole(self.where(found)), self._open(found) as packed:
             yield from gzip.GzipFile(fileobj=packed) if found.endswith(".gz") else packed
 
     def texts(self, name: str) -> Iterator[Text]:
         """(id, text) pairs; a title leads the text."""
-        form = _form(name)
-        if form not in ("jsonl", "tsv"):
-            raise UserError(f"{self.where(name)}: texts are read from .jsonl and .tsv files.")
+        form = self._form(name, "texts", "jsonl", "tsv")
         yield from forms.texts(form, self.lines(name))
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
         """(query id, document id, grade) triples."""
-        form = _form(name)
-        if form not in ("tsv", "txt", "json", "jsonl"):
-            raise UserError(
-                f"{self.where(name)}: qrels are read from .tsv, .txt, .json and .jsonl files."
-            )
-        yield from forms.judgements(form, self.lines(name), self.where(name))
+        form = self._form(name, "qrels", *FORMS)
+        yield from forms.judgements(form, self.lines(name), self.where(self._find(name)))
 
     def lines(self, name: str) -> Iterator[Line]:
         """(file:line, text) of the lines that hold something."""
-        return forms.decoded(self.read(name), self.where(name))
+        found = self._find(name)
+        return forms.decoded(self._read(found), self.where(found))
+
+    def _form(self, name: str, what: str, *known: str) -> str:
+        """One of the known forms. Raises `UserError` for another."""
+        found = self._find(name)
+        if _form(found) not in known:
+            endings = ", ".join(f".{form}" for form in known)
+            raise UserError(f"{self.where(found)}: {what} are read from files in {endings}.")
+        return _form(found)
 
 
 class Folder(Files):
@@ -80,20 +87,20 @@ class Folder(Files):
     def identity(self, name: str, digests: Digests) -> Any:
         """The digest of its content, and the form that its name says it has."""
         found = self._find(name)
-        with _whole(self.where(name)):
-            return {"form": _form(found), "digest": digests.of_file(Path(found))}
+        with _whole(self.where(found)):
+            return {"form": _form(found), "digest": digests.of_file(self.path / found)}
 
     def _find(self, name: str) -> str:
         plain = self.path / name
         with _whole(str(plain)):
-            for candidate in (plain, self.path / f"{name}.gz"):
-                if candidate.is_file():
-                    return str(candidate)
+            for candidate in _names(name):
+                if (self.path / candidate).is_file():
+                    return candidate
             kind = "is a folder, not a file" if plain.is_dir() else "is missing"
         raise UserError(f"{plain} {kind}: {LAYOUT}.")
 
     def _open(self, found: str) -> IO[bytes]:
-        return Path(found).open("rb")
+        return (self.path / found).open("rb")
 
 
 class Zip(Files):
@@ -110,7 +117,7 @@ class Zip(Files):
         with _whole(str(self.path)), zipfile.ZipFile(self.path) as archive:
             # Programs that do not know better write the backslashes of Windows.
             entries = {entry.replace("\\", "/"): entry for entry in archive.namelist()}
-        for wanted in (name, f"{name}.gz"):
+        for wanted in _names(name):
             found = [e for e in entries if e == wanted or e.endswith(f"/{wanted}")]
             least = min((e.count("/") for e in found), default=0)
             nearest = [e for e in found if e.count("/") == least]
@@ -198,6 +205,13 @@ def _whole(where: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             raise UserError(f"{where} cannot be read: {error.strerror}.") from None
         raise UserError(f"{where} is damaged ({error}): fetch it again.") from None
+
+
+def _names(name: str) -> list[str]:
+    """What a file may be called, the name that was given first."""
+    stem = name.removesuffix(".gz").rpartition(".")[0]
+    names = dict.fromkeys([name, *(f"{stem}.{form}" for form in FORMS)])
+    return [found for one in names for found in (one, f"{one}.gz")]
 
 
 def _form(name: str) -> str:

@@ -71,15 +71,17 @@ def test_packed_files_are_found_by_their_plain_names(tmp_path: Path) -> None:
     whole = (folder / "corpus.jsonl.gz").read_bytes()
     (folder / "corpus.jsonl.gz").write_bytes(whole[:-9])
     assert refusal(folder) == (
-        f"{plain} is damaged (Compressed file ended before the end-of-stream marker was reached): "
-        "fetch it again."
+        f"{plain}.gz is damaged (Compressed file ended before the end-of-stream marker was reached)"
+        ": fetch it again."
     )
     broken = bytearray(whole)
     broken[40:60] = bytes(20)
     (folder / "corpus.jsonl.gz").write_bytes(broken)
-    assert refusal(folder).startswith(f"{plain} is damaged (")
+    assert refusal(folder).startswith(f"{plain}.gz is damaged (")
     (folder / "corpus.jsonl.gz").write_bytes(b"{}")
-    assert refusal(folder) == f"{plain} is damaged (Not a gzipped file (b'{{}}')): fetch it again."
+    assert refusal(folder) == (
+        f"{plain}.gz is damaged (Not a gzipped file (b'{{}}')): fetch it again."
+    )
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +118,22 @@ def test_an_archive_of_windows_and_one_of_packed_files(tmp_path: Path) -> None:
     plain.unlink()
     inner = packed(folder, tmp_path / "gz.zip", str)
     assert read(inner, "corpus.jsonl", "qrels/test.tsv") == (TEXTS, JUDGED)
+
+
+def test_a_file_is_found_in_another_form(tmp_path: Path) -> None:
+    """One of a repository's splits is .tsv, another one .jsonl; a file of the name comes first."""
+    folder = beir(tmp_path)
+    table = folder / "qrels" / "test.tsv"
+    rows = [{"query-id": q, "corpus-id": d, "score": grade} for q, d, grade in JUDGED]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "qrels" / "test.jsonl").write_text(lines)
+    table.write_text("q1\td1\t1\n")
+    assert read(folder, "corpus.tsv", "qrels/test.tsv") == (TEXTS, [("q1", "d1", 1)])
+    table.unlink()
+    assert read(folder, "corpus.tsv.gz", "qrels/test.tsv") == (TEXTS, JUDGED)
+    (folder / "qrels" / "test.jsonl").write_text(lines + "{}\n")
+    with pytest.raises(UserError, match=r"qrels/test\.jsonl:4 has no \"query-id\""):
+        read(folder, "corpus.jsonl", "qrels/test.tsv")
 
 
 def test_an_archive_of_several_collections(tmp_path: Path) -> None:
