@@ -62,7 +62,7 @@ class Given(Stage):
 def _kept(shop: Workshop, folder: Path, groups: Groups, flaws: Flaws) -> dict[str, Any]:
     groups.save(folder / GROUPS)
     if words := said(flaws):
-        shop.progress.say(f"of {len(groups)} training groups and those left out, {words}")
+        shop.progress.say(f"{len(groups):,} training groups; {words}")
     return {"pairs": len(groups)} | flaws
 
 
