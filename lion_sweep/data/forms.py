@@ -85,7 +85,7 @@ def wrong(at: str, what: str, value: Any, wanted: str) -> NoReturn:
     names: dict[type, str] = {dict: "an object", tuple: "an object", list: "a list"}
     short = value[:40] if isinstance(value, str) else value
     found = names.get(type(value)) or json.dumps(short, default=repr)  # NaN, null, true
-    raise UserError(f"{at}: {what} is {found}, and has to be {wanted}.")
+    raise UserError(f"{at}: {what} is {found[:60]}, and has to be {wanted}.")
 
 
 def identifier(value: Any, at: str, what: str) -> str:

@@ -126,6 +126,11 @@ SOUND = '{"_id": 1, "text": "a"}\n'
         ("corpus.jsonl", '["a list"]', ":1: the line is a list, and has to be a JSON object."),
         (
             "corpus.jsonl",
+            "9" * 4000,
+            f":1: the line is {'9' * 60}, and has to be a JSON object.",
+        ),
+        (
+            "corpus.jsonl",
             SOUND * 2 + '{"_id": null, "text": "a"}\n',
             ':3: "_id" is null, and has to be text or a whole number.',
         ),
