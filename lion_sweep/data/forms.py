@@ -190,12 +190,12 @@ class Table:
         return found if len(found) > 1 or 0 in found.values() else {}
 
 
-_DOCUMENT = "corpus-id corpus_id docid doc_id doc-id docno did pid passage_id document_id"
-_QUERY = "query-id query_id qid topic_id topic-id"
+_DOCUMENT = "corpus-id corpus_id docid doc_id doc-id docno did pid passage_id passageid document_id"
+_QUERY = "query-id query_id queryid qid topic_id topic-id"
 TEXTS = Table(
     {
         "_id": f"_id id {_DOCUMENT} {_QUERY}",
-        "text": "text passage query question contents content body document",
+        "text": "text passage_text query_text passage query question contents content body document",
         "title": "title",
     },
     {2: (0, 1)},
