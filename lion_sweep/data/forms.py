@@ -195,7 +195,7 @@ _QUERY = "query-id query_id queryid qid topic_id topic-id"
 TEXTS = Table(
     {
         "_id": f"_id id {_DOCUMENT} {_QUERY}",
-        "text": "text passage_text query_text passage query question contents content body document",
+        "text": "text passage_text query_text passage query question contents body document",
         "title": "title",
     },
     {2: (0, 1)},
