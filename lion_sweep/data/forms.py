@@ -186,8 +186,8 @@ class Table:
             for known in reversed(listed.split())
             if known in words
         }
-        # A first field that can only be the name of an id is enough, so that none is an id.
-        return found if len(found) > 1 or 0 in found.values() else {}
+        # One that begins with the name of an id is a header, whatever else it calls its columns.
+        return found if len(found) > 1 or found.get(next(iter(self.names))) == 0 else {}
 
 
 _DOCUMENT = "corpus-id corpus_id docid doc_id doc-id docno did pid passage_id passageid document_id"

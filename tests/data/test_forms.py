@@ -98,6 +98,7 @@ def test_what_is_judged_twice_is_handed_on(tmp_path: Path) -> None:
         ("queries.tsv", "qid\tquery\n7\tzwei \u96ea\n", TEXTS[1:2]),
         # Published questions that hold such words are no headers.
         ("queries.tsv", "7\ttext\n8\ttitle\n", [("7", "text"), ("8", "title")]),
+        ("queries.tsv", "query\twhat it is\n", [("query", "what it is")]),
     ],
 )
 @pytest.mark.parametrize("mark", [b"", MARK])
