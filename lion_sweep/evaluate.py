@@ -61,6 +61,8 @@ def main(words: list[str]) -> int:
 def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any]:
     """Score a checkpoint on everything that the overrides name; returns and writes its result."""
     config, paradigm = command.composed(overrides), _said(overrides, "paradigm")
+    config.data.check("data")
+    config.evaluation.check("evaluation")
     check_output(Path(config.paths.root))
     config.check("")
     check_engines(config)
@@ -97,6 +99,9 @@ def _said(overrides: list[str], *keys: str) -> str | None:
 
 def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]:
     sets = evaluation_sets(config, shop)
+    for name, (texts, _) in sets.items():
+        for line in texts.told():
+            shop.progress.say(f"{name}:{line}")
     tokeniser = Tokeniser(Pretrained.tokenizer(found.source, shop.digests))
     tested = {name: scored(config, tokeniser, found, chosen) for name, chosen in sets.items()}
     references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
@@ -113,14 +118,7 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
         "scores": {name: mean(values) for name, values in scores.items()},
         "bm25": {name: mean(score.scores(shop)) for name, score in references.items()},
         "efficiency": {name: of_set.efficiency(shop) for name, of_set in tested.items()},
-        "collections": {
-            name: {
-                "checksum": collection.checksum,
-                "documents": len(collection.documents),
-                "queries": len(collection.asked(split)),
-            }
-            for name, (collection, split) in sets.items()
-        },
+        "collections": {name: texts.facts(split) for name, (texts, split) in sets.items()},
     }
     write_json(folder / "result.json", result)
     return result

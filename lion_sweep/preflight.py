@@ -99,10 +99,8 @@ def introduce(planner: Planner, config: Config) -> None:
             measure, value = next(iter(means.items()))
             words.append(f"BM25 {measure} {value:.4f}")
         print(f"collection: {', '.join(words)}, checksum {texts.checksum}", flush=True)
-        for what, found in (("passages", texts.documents), ("queries", texts.queries)):
-            if found.empty or found.repeated:
-                said = f"{found.empty} are empty and {found.repeated} repeat another"
-                print(f"  of its {what}, {said}", flush=True)
+        for line in texts.told():
+            print(line, flush=True)
 
 
 def approve(planner: Planner, configs: list[Config]) -> None:

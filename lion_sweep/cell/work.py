@@ -164,14 +164,10 @@ def run(cell: Cell, shop: Workshop) -> Result:
             ledger={n: _spent([d]) for n, d in done.items()} | {"encode": _spent(once.values())},
             stages=_stages(cell, shop),
             collections={
-                name: {
-                    "checksum": collection.checksum,
-                    "group": config.evaluation.own(name).group,
-                    "documents": len(collection.documents),
-                    "queries": len(collection.asked(split)),
-                }
+                name: {"group": config.evaluation.own(name).group} | collection.facts(split)
                 for name, (collection, split) in stages.sets.items()
             },
+            groups=shop.run(stages.groups).facts,
             versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             environment=environment(),
         )

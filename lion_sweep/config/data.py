@@ -1,5 +1,6 @@
 """Typed schemas of what cells train on and are scored on, see schema.py."""
 
+import re
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -10,7 +11,20 @@ from omegaconf.errors import OmegaConfBaseException
 from lion_sweep.config.section import Section, positive, require
 from lion_sweep.errors import UserError
 
+NAME = re.compile(r"[\w+-]([\w .+-]*[\w+-])?")
+LONGEST = 100
+BM25 = ".bm25"  # ends the names of the reference's files
 DataKind = StrEnum("DataKind", ["pydoc", "files"])  # where a collection comes from
+
+
+def _check_name(key: str, name: str) -> None:
+    """A collection's runs and values lie in files of its name, beside BM25's."""
+    fitting = re.sub(r"[^\w.+-]+", "-", name.removesuffix(BM25)).strip("-.")[:LONGEST] or "mine"
+    require(
+        bool(NAME.fullmatch(name)) and len(name) <= LONGEST and not name.endswith(BM25),
+        f"{key} is {name!r}, and files have to be called after it: take letters, digits, spaces "
+        f"and . _ + - inside, {LONGEST} at most, and no {BM25} at the end, such as {fitting}.",
+    )
 
 
 @dataclass
@@ -29,6 +43,7 @@ class Data(Section):
     test_split: str = MISSING
 
     def check(self, key: str) -> None:
+        _check_name(f"{key}.name", self.name)
         if self.kind is DataKind.files:
             require(
                 self.path is not None,
@@ -84,6 +99,7 @@ class Evaluation(Section):
         lengths = "query_length", "passage_length"
         positive(self, key, "depth", *lengths, "batch_tokens", "kept_terms")
         for name, chosen in self.sets.items():
+            _check_name(f"a name in {key}.sets", name)
             for length in lengths:
                 value = getattr(chosen, length)
                 require(

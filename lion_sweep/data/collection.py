@@ -2,16 +2,38 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as shortened
+from typing import Any
 
-from lion_sweep.data.places import Judgement, Place
+from lion_sweep.data.forms import Judgement
+from lion_sweep.data.places import Place
 from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
+Flaws = dict[str, int]  # how many of what; SAID puts it in words
+
+SAID = {
+    "empty": "are empty",
+    "repeated": "repeat another",
+    "mended": "held half a character, which is U+FFFD now",
+    "judged_twice": "judge a pair again, of which the highest grade counts",
+    "missing_passages": "name a passage that is not there, which is never found",
+    "missing_queries": "name a query that is not there, and are left out",
+    "nothing_relevant": "are of queries without a relevant passage, and are left out",
+    "positives_among_negatives": "negatives are positives of their query, and leave its negatives",
+    "missing_positives": "have a positive that is not there, and are left out",
+    "without_negatives": "have no negative, and are left out",
+}
+
+
+def said(flaws: Flaws) -> str:
+    """Those that there are, in words."""
+    return ", ".join(f"{count:,} {SAID[flaw]}" for flaw, count in flaws.items() if count)
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,28 @@ class Collection:
     documents: Texts
     queries: Texts
     qrels: dict[str, Qrels]
+    judged: dict[str, Flaws] = field(default_factory=dict)  # by split, where files had any
+
+    @property
+    def flaws(self) -> dict[str, Flaws]:
+        """What is odd in each part, counted."""
+        parts = {"passages": self.documents.flaws, "queries": self.queries.flaws}
+        return parts | {f"{split} judgements": flaws for split, flaws in self.judged.items()}
+
+    def told(self) -> Iterator[str]:
+        """The same in words, a line for each part that is not flawless."""
+        for part, flaws in self.flaws.items():
+            if words := said(flaws):
+                yield f"  of its {part}, {words}"
+
+    def facts(self, split: str) -> dict[str, Any]:
+        """What a result says of it."""
+        return {
+            "checksum": self.checksum,
+            "documents": len(self.documents),
+            "queries": len(self.asked(split)),
+            "flaws": self.flaws,
+        }
 
     @property
     def checksum(self) -> str:
@@ -50,38 +94,59 @@ class Collection:
 
 def read_qrels(
     place: Place, name: str, splits: Iterable[str], documents: Texts, queries: Texts
-) -> dict[str, Qrels]:
-    """Judgements of the splits, every id of them checked; `name` may hold {split}.
+) -> tuple[dict[str, Qrels], dict[str, Flaws]]:
+    """Judgements of the splits, and what is odd in them; `name` may hold {split}.
 
-    Queries without a relevant document are left out: they cannot be scored. Raises `UserError`
-    for a judgement of a query or document that is not there, or where nothing is relevant.
+    What published collections do is counted. A passage that is not there stays judged: it is
+    relevant and never found, as in trec_eval. Left out are judgements of queries that are not
+    there, and queries without a relevant passage, which cannot be scored. Of a pair that is judged
+    twice the highest grade counts. Raises `UserError` where no judgement can be used.
     """
-    files = {split: name.format(split=split) for split in splits}
-    return {
-        split: _checked(list(place.judgements(file, split)), place.where(file), documents, queries)
-        for split, file in files.items()
-    }
+    qrels, flaws = {}, {}
+    for split in splits:
+        file = name.format(split=split)
+        judged = list(place.judgements(file, split))
+        qrels[split], flaws[split] = _checked(judged, place.where(file), documents, queries)
+    return qrels, flaws
 
 
-def _checked(judged: list[Judgement], name: str, documents: Texts, queries: Texts) -> Qrels:
-    for what, texts, ids in (
-        ("query", queries, [query for query, _, _ in judged]),
-        ("document", documents, [document for _, document, _ in judged]),
-    ):
-        nowhere = [i for i, row in zip(ids, texts.rows(ids), strict=True) if row < 0]
-        if nowhere:
+def _checked(
+    judged: list[Judgement], name: str, documents: Texts, queries: Texts
+) -> tuple[Qrels, Flaws]:
+    def there(what: str, texts: Texts, ids: list[str]) -> set[str]:
+        """Those of the ids that have a text."""
+        found = {i for i, row in zip(ids, texts.rows(ids), strict=True) if row >= 0}
+        if ids and not found:
             raise UserError(
-                f"{name}: {len(nowhere)} of {len(ids)} judgements name a {what} that is not there, "
-                f"such as {nowhere[0]!r}: mend the file, or take the {what} texts that belong to "
-                "it."
+                f"{name}: none of its {len(ids)} judgements names a {what} that is there, the "
+                f"first one {shortened(ids[0])}: take the {what} texts that belong to the file."
             )
+        return found
+
+    known_queries = there("query", queries, [query for query, _, _ in judged])
+    passages = there("document", documents, [document for _, document, _ in judged])
     qrels: Qrels = {}
+    flaws = dict.fromkeys(("judged_twice", "missing_passages", "missing_queries"), 0)
     for query, document, grade in judged:
-        qrels.setdefault(query, {})[document] = grade
+        if query not in known_queries:
+            flaws["missing_queries"] += 1
+            continue
+        grades = qrels.setdefault(query, {})
+        if document in grades:
+            flaws["judged_twice"] += 1
+        elif document not in passages:
+            flaws["missing_passages"] += 1
+        grades[document] = max(grade, grades.get(document, grade))
     relevant = {query: grades for query, grades in qrels.items() if max(grades.values()) > 0}
     if not relevant:
         raise UserError(f"{name} holds no relevant document: every grade is 0 or less.")
-    return relevant
+    if not any(g > 0 and d in passages for grades in relevant.values() for d, g in grades.items()):
+        raise UserError(
+            f"{name}: none of the documents that it calls relevant is there: take the document "
+            "texts that belong to the file."
+        )
+    lost = (len(grades) for query, grades in qrels.items() if query not in relevant)
+    return relevant, flaws | {"nothing_relevant": sum(lost)}
 
 
 def write(folder: Path, pairs: dict[str, list[tuple[str, str]]]) -> None:

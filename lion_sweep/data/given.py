@@ -10,126 +10,162 @@ Queries are named by their id or by their text, documents by their ids, as strin
 Shapes: P training pairs, M negatives.
 """
 
-import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from reprlib import repr as shortened
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lion_sweep.data.collection import Collection
+from lion_sweep.data.collection import Collection, Flaws
+from lion_sweep.data.forms import Line, identifier, record_of, shown, whole, wrong
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.errors import UserError
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class Group(NamedTuple):
-    """A query by id or by text, its positive, its negatives; scores not given are NaN."""
+    """A query by id or by text, its positive, its negatives with their scores; NaN: not given."""
 
+    at: str  # file:line
     query: str
     by_text: bool
     positive: str
-    negatives: list[str]
     positive_score: float
-    negative_scores: list[float]
+    negatives: list[tuple[str, float]]
 
 
-def read(lines: Iterable[tuple[str, str]], collection: Collection, depth: int) -> Groups:
-    """Groups of (file:line, JSON) pairs, with the first `depth` negatives of each.
+def read(lines: Iterable[Line], collection: Collection, depth: int) -> tuple[Groups, Flaws]:
+    """Groups of (file:line, JSON) pairs, with the first `depth` negatives of each, and the flaws.
 
-    Raises `UserError` for a line of no known form, for queries or documents that are not in the
-    collection, and where some groups have scores and others none.
+    No positive of a query, in whatever line it stands, is a negative of it; groups without a
+    negative are left out. Raises `UserError` for a line of no known form, for queries or documents
+    that are not in the collection, and where some groups have scores and others none.
     """
-    groups = (group for at, line in lines for group in _groups(line, at))
-    found = [group for group in groups if group.negatives]
+    told = [group for at, line in lines for group in _groups(record_of(line, at), at)]
+    asked, positives = _queries(collection, told), defaultdict[int, set[str]](set)
+    for query, group in zip(asked, told, strict=True):
+        positives[query].add(group.positive)
+    query_P, found, flaws = [], [], {"positives_among_negatives": 0, "without_negatives": 0}
+    for query, group in zip(asked, told, strict=True):
+        left = [negative for negative in group.negatives if negative[0] not in positives[query]]
+        flaws["positives_among_negatives"] += len(group.negatives) - len(left)
+        flaws["without_negatives"] += not left
+        if left:
+            query_P.append(query)
+            found.append(group._replace(negatives=left[:depth]))
     if not found:
         raise UserError("data.groups holds no group with a negative: there is nothing to train on.")
     negative_PM = np.full((len(found), depth), MISSING, dtype=np.int32)
     score_PM = np.zeros((len(found), depth), dtype=np.float32)
-    cut = [group.negatives[:depth] for group in found]
-    place_PM = np.arange(depth) < np.array([len(listed) for listed in cut])[:, None]
-    negative_PM[place_PM] = _documents(collection, [i for listed in cut for i in listed])
-    score_PM[place_PM] = [s for group in found for s in group.negative_scores[:depth]]
+    place_PM = np.arange(depth) < np.array([len(group.negatives) for group in found])[:, None]
+    named = [(group.at, *negative) for group in found for negative in group.negatives]
+    negative_PM[place_PM] = _documents(collection, [(at, document) for at, document, _ in named])
+    score_PM[place_PM] = [score for _, _, score in named]
     positive_score_P = np.array([group.positive_score for group in found], dtype=np.float32)
     scored_P = np.isfinite(positive_score_P)
     if scored_P.any() != scored_P.all():
         raise UserError(
-            f"data.groups: {int(scored_P.sum())} of {len(found)} groups have scores: all or none."
+            f"{found[int(np.argmin(scored_P))].at} has no scores, and {int(scored_P.sum())} of "
+            f"{len(found)} groups have: all or none."
         )
-    return Groups(
-        query_P=_queries(collection, found),
-        positive_P=_documents(collection, [group.positive for group in found]),
+    groups = Groups(
+        query_P=np.array(query_P, dtype=np.int32),
+        positive_P=_documents(collection, [(group.at, group.positive) for group in found]),
         negative_PM=negative_PM,
         positive_score_P=positive_score_P,
         negative_score_PM=score_PM,
     )
+    return groups, flaws
 
 
-def _groups(line: str, at: str) -> Iterator[Group]:
+def _groups(record: dict[str, Any], at: str) -> Iterator[Group]:
     """The groups of a line, one per positive."""
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{at} is not JSON: {error.msg}.") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{at} is not a JSON object.")
     try:
         if "pos_pid" in record:
             listed = [record["pos_pid"], *record["neg_pids"]]
             scores = [record["pos_score"], *record["neg_scores"]] if "pos_score" in record else None
-            yield _group(record["question"], True, listed, scores)
+            yield _group((record["question"], True), listed, scores, at)
         elif "docids" in record:
-            yield _group(record["query"], True, record["docids"], record["scores"])
+            yield _group((record["query"], True), record["docids"], record["scores"], at)
         elif "document_ids" in record:
-            yield _group(record["query_id"], False, record["document_ids"], record["scores"])
+            yield _group((record["query_id"], False), record["document_ids"], record["scores"], at)
         elif "positive_passages" in record:
             negatives = record["negative_passages"]
             for positive in record["positive_passages"]:
                 passages = [positive, *negatives]
                 scores = [p["score"] for p in passages] if "score" in positive else None
-                yield _group(record["query_id"], False, [p["docid"] for p in passages], scores)
+                listed = [p["docid"] for p in passages]
+                yield _group((record["query_id"], False), listed, scores, at)
         elif "pos" in record and isinstance(record.get("neg"), dict):
             negatives = list(dict.fromkeys(i for ids in record["neg"].values() for i in ids))
             for positive in record["pos"]:
-                yield _group(record["qid"], False, [positive, *negatives], None)
+                yield _group((record["qid"], False), [positive, *negatives], None, at)
         else:
             raise UserError(
-                f"{at} has the keys {', '.join(record)}, which are those of no known form of "
-                "training groups: see lion_sweep/data/given.py."
+                f"{at} has the keys {shown(record)}, which are those of no known "
+                "form of training groups: see lion_sweep/data/given.py."
             )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{at} cannot be read as a training group ({error!r}).") from None
+    except KeyError as key:
+        raise UserError(f"{at} cannot be read as a training group: it has no {key}.") from None
+    except (TypeError, AttributeError) as error:  # a list where an object is meant, or so
+        raise UserError(f"{at} cannot be read as a training group ({error}).") from None
 
 
-def _group(query: Any, by_text: bool, listed: list[Any], scores: list[Any] | None) -> Group:
-    """The first of `listed` is the positive."""
-    numbers = [math.nan] * len(listed) if scores is None else [float(score) for score in scores]
-    if len(numbers) != len(listed):
-        raise ValueError(f"{len(numbers)} scores of {len(listed)} documents")
-    positive, *negatives = map(str, listed)
-    return Group(str(query), by_text, positive, negatives, numbers[0], numbers[1:])
+def _group(query: tuple[Any, bool], listed: Any, scores: Any, at: str) -> Group:
+    """Of a query with whether it is named by its text; the first of `listed` is the positive."""
+    named, by_text = query
+    for value, what in ((listed, "documents"), ([] if scores is None else scores, "scores")):
+        if not isinstance(value, list):
+            wrong(at, f"what should list {what}", value, "a list")
+    if scores is not None and len(scores) != len(listed):
+        raise UserError(f"{at} has {len(scores)} scores of {len(listed)} documents.")
+    if not listed:
+        raise UserError(f"{at} names no document, and the first has to be the relevant one.")
+    if by_text and not isinstance(named, str):
+        wrong(at, "the query", named, "text")
+    asked = whole(named).strip() if by_text else identifier(named, at, "the query's id")
+    numbers = [math.nan] * len(listed) if scores is None else [_score(s, at) for s in scores]
+    positive, *negatives = (identifier(i, at, "a document's id") for i in listed)
+    pairs = list(zip(negatives, numbers[1:], strict=True))
+    return Group(at, asked, by_text, positive, numbers[0], pairs)
 
 
-def _queries(collection: Collection, groups: list[Group]) -> NDArray[np.int32]:
+def _score(value: Any, at: str) -> float:
+    """A number that float32 can hold, so that no step finds out that it cannot."""
+    if type(value) not in (int, float) or not abs(value) <= LARGEST:
+        wrong(at, "a score", value, "a finite number")
+    return float(value)
+
+
+def _queries(collection: Collection, groups: list[Group]) -> list[int]:
+    """Their rows, each by its id or its text as its line says: lines of several forms may mix."""
+    by_text = any(group.by_text for group in groups)
+    row = {text: n for n, text in enumerate(collection.queries.all() if by_text else ())}
     named = [group.query for group in groups]
-    by_text_P = np.array([group.by_text for group in groups])
-    row_P = collection.queries.rows(named)
-    if by_text_P.any():  # each as its line says: files of several forms may be joined
-        row = {text: number for number, text in enumerate(collection.queries.all())}
-        of_text_P = np.array([row.get(text.strip(), -1) for text in named])
-        row_P = np.where(by_text_P, of_text_P, row_P)
-    return _checked(row_P, "query", named)
+    by_id_P = collection.queries.rows(named).tolist()
+    row_P = [
+        row.get(group.query, -1) if group.by_text else by_id
+        for group, by_id in zip(groups, by_id_P, strict=True)
+    ]
+    told = [(group.at, group.query) for group in groups]
+    return _checked(np.array(row_P, dtype=np.int64), "query", told).tolist()
 
 
-def _documents(collection: Collection, ids: list[str]) -> NDArray[np.int32]:
-    return _checked(collection.documents.rows(ids), "document", ids)
+def _documents(collection: Collection, named: list[Line]) -> NDArray[np.int32]:
+    rows = collection.documents.rows([document for _, document in named])
+    return _checked(rows, "document", named)
 
 
-def _checked(rows: NDArray[np.int64], what: str, named: list[str]) -> NDArray[np.int32]:
+def _checked(rows: NDArray[np.int64], what: str, named: list[Line]) -> NDArray[np.int32]:
     nowhere = np.flatnonzero(rows < 0)
     if nowhere.size:
+        at, name = named[nowhere[0]]
         raise UserError(
-            f"data.groups: {nowhere.size} of {len(named)} times a {what} is named that is not in "
-            f"the collection, such as {named[nowhere[0]]!r}: take the files that belong together."
+            f"{at} names a {what} that is not in the collection, {shortened(name)}, as happens "
+            f"{nowhere.size} of {len(named)} times: take the files that belong together."
         )
     return rows.astype(np.int32)

@@ -1,18 +1,11 @@
 """Where collections lie: a folder, a .zip of one, or a data set of the Hugging Face Hub.
 
 Every place gives texts as (id, text) and judgements as (query id, document id, grade). Files say
-by their names how they are written, with or without .gz at the end:
-
-    *.jsonl   {"_id": str, "title": str, "text": str} per line, the title may be missing
-    *.tsv     id TAB text per line, or query-id TAB corpus-id TAB grade with or without a header
-    *.txt     a TREC qrels file: query-id, a column that is ignored, document-id, grade
-    *.json    {query-id: {document-id: grade}}
-
-All errors name file and line.
+by their names how they are written (forms.py), with or without .gz at the end. All errors name file
+and line, or row.
 """
 
 import gzip
-import json
 import re
 import zipfile
 from abc import ABC, abstractmethod
@@ -20,17 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from huggingface_hub import HfApi
 
+from lion_sweep.data import forms
+from lion_sweep.data.forms import Judgement, Line, Text
 from lion_sweep.errors import UserError
 from lion_sweep.machine.digests import Digests
 
-Text = tuple[str, str]  # id, text
-Judgement = tuple[str, str, int]  # query id, document id, grade
-
-GRADE = re.compile(r"-?[0-9]+")
+FORMS = "tsv", "jsonl", "txt", "json"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 LAYOUT = (
     "a folder in BEIR format holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv; other names "
@@ -39,7 +31,11 @@ LAYOUT = (
 
 
 class Files(ABC):
-    """Lines of the named files of a folder or archive."""
+    """Lines of the named files of a folder or archive.
+
+    A file that is not there by its name is found packed, or in another form: repositories hold
+    qrels/test.jsonl or qrels/test.tsv.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,50 +45,40 @@ class Files(ABC):
         return str(self.path / name)
 
     @abstractmethod
-    def read(self, name: str) -> Iterator[bytes]:
+    def _find(self, name: str) -> str:
+        """The file's own name. Raises `UserError` where there is none."""
+
+    @abstractmethod
+    def _open(self, found: str) -> IO[bytes]:
+        """What `_find` found, as it lies there."""
+
+    def _read(self, found: str) -> Iterator[bytes]:
         """The lines of a file, unpacked."""
+        with _whole(self.where(found)), self._open(found) as packed:
+            yield from gzip.GzipFile(fileobj=packed) if found.endswith(".gz") else packed
 
     def texts(self, name: str) -> Iterator[Text]:
         """(id, text) pairs; a title leads the text."""
-        parse = {"jsonl": _text_of_json, "tsv": _text_of_tsv}.get(_form(name))
-        if parse is None:
-            raise UserError(f"{self.where(name)}: texts are read from .jsonl and .tsv files.")
-        for at, line in self.lines(name):
-            yield parse(line, at)
+        form = self._form(name, "texts", "jsonl", "tsv")
+        yield from forms.texts(form, self.lines(name))
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
         """(query id, document id, grade) triples."""
-        if _form(name) == "json":
-            yield from _judgements_of_json(b"".join(self.read(name)), self.where(name))
-            return
-        if _form(name) not in ("tsv", "txt"):
-            raise UserError(f"{self.where(name)}: qrels are read from .tsv, .txt and .json files.")
-        for number, (at, line) in enumerate(self.lines(name)):
-            fields = line.split("\t") if "\t" in line else line.split()
-            if number == 0 and fields[-1].strip() == "score":
-                continue
-            if len(fields) == 4:  # as TREC writes them
-                fields = [fields[0], *fields[2:]]
-            if len(fields) != 3 or not GRADE.fullmatch(fields[2].strip()):
-                raise UserError(
-                    f"{at} is neither query-id TAB corpus-id TAB grade nor a line of a TREC qrels "
-                    "file (query-id 0 document-id grade); grades are whole numbers."
-                )
-            yield fields[0], fields[1], int(fields[2])
+        form = self._form(name, "qrels", *FORMS)
+        yield from forms.judgements(form, self.lines(name), self.where(self._find(name)))
 
-    def lines(self, name: str) -> Iterator[tuple[str, str]]:
+    def lines(self, name: str) -> Iterator[Line]:
         """(file:line, text) of the lines that hold something."""
-        where = self.where(name)
-        for number, raw in enumerate(self.read(name), start=1):
-            at = f"{where}:{number}"
-            try:
-                line = raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{at} is not UTF-8 (byte {error.start} of the line): convert it."
-                ) from None
-            if line.strip():
-                yield at, line
+        found = self._find(name)
+        return forms.decoded(self._read(found), self.where(found))
+
+    def _form(self, name: str, what: str, *known: str) -> str:
+        """One of the known forms. Raises `UserError` for another."""
+        found = self._find(name)
+        if _form(found) not in known:
+            endings = ", ".join(f".{form}" for form in known)
+            raise UserError(f"{self.where(found)}: {what} are read from files in {endings}.")
+        return _form(found)
 
 
 class Folder(Files):
@@ -100,23 +86,21 @@ class Folder(Files):
 
     def identity(self, name: str, digests: Digests) -> Any:
         """The digest of its content, and the form that its name says it has."""
-        path = self._file(name)
-        return {"form": _form(path.name), "digest": digests.of_file(path)}
+        found = self._find(name)
+        with _whole(self.where(found)):
+            return {"form": _form(found), "digest": digests.of_file(self.path / found)}
 
-    def read(self, name: str) -> Iterator[bytes]:
-        path = self._file(name)
-        try:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-                yield from lines
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise UserError(f"{path} is damaged ({error}): fetch it again.") from None
+    def _find(self, name: str) -> str:
+        plain = self.path / name
+        with _whole(str(plain)):
+            for candidate in _names(name):
+                if (self.path / candidate).is_file():
+                    return candidate
+            kind = "is a folder, not a file" if plain.is_dir() else "is missing"
+        raise UserError(f"{plain} {kind}: {LAYOUT}.")
 
-    def _file(self, name: str) -> Path:
-        """The file, packed or not."""
-        for candidate in (self.path / name, self.path / f"{name}.gz"):
-            if candidate.is_file():
-                return candidate
-        raise UserError(f"{self.where(name)} is missing: {LAYOUT}.")
+    def _open(self, found: str) -> IO[bytes]:
+        return (self.path / found).open("rb")
 
 
 class Zip(Files):
@@ -124,21 +108,31 @@ class Zip(Files):
 
     def identity(self, name: str, digests: Digests) -> Any:
         """The digest of the archive, and the file in it."""
-        return {"entry": self._entry(name), "archive": digests.of_file(self.path)}
+        found = self._find(name)
+        with _whole(str(self.path)):
+            return {"entry": found, "archive": digests.of_file(self.path)}
 
-    def read(self, name: str) -> Iterator[bytes]:
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self._entry(name)) as lines:
-                yield from lines
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{self.where(name)} is damaged ({error}): fetch it again.") from None
+    def _find(self, name: str) -> str:
+        """The one that lies least deep. Raises `UserError` where several do."""
+        with _whole(str(self.path)), zipfile.ZipFile(self.path) as archive:
+            # Programs that do not know better write the backslashes of Windows.
+            entries = {entry.replace("\\", "/"): entry for entry in archive.namelist()}
+        for wanted in _names(name):
+            found = [e for e in entries if e == wanted or e.endswith(f"/{wanted}")]
+            least = min((e.count("/") for e in found), default=0)
+            nearest = [e for e in found if e.count("/") == least]
+            if len(nearest) > 1:
+                raise UserError(
+                    f"{self.where(name)} could be any of {', '.join(sorted(nearest))}: unpack the "
+                    "archive, and give data.path= the folder that is meant."
+                )
+            if nearest:
+                return entries[nearest[0]]
+        raise UserError(f"{self.where(name)} is missing: {LAYOUT}.")
 
-    def _entry(self, name: str) -> str:
-        with zipfile.ZipFile(self.path) as archive:
-            found = [e for e in archive.namelist() if e == name or e.endswith(f"/{name}")]
-        if not found:
-            raise UserError(f"{self.where(name)} is missing: {LAYOUT}.")
-        return min(found, key=len)
+    def _open(self, found: str) -> IO[bytes]:
+        with zipfile.ZipFile(self.path) as archive:  # a file that is open keeps its archive open
+            return archive.open(found)
 
 
 class Hub:
@@ -162,20 +156,16 @@ class Hub:
     def texts(self, name: str) -> Iterator[Text]:
         part = _part(name)
         rows = _load(self.identifier, part, part)
-        with _readable(self.where(name)):
-            for row in rows:
-                yield str(row["_id"]), _with_title(row.get("title"), row["text"])
+        return (forms.text_of(row, at) for at, row in _streamed(rows, self.where(name)))
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
         try:
             rows = _load(f"{self.identifier}-qrels", None, split)
         except UserError:
             rows = _load(self.identifier, "default", split)
-        with _readable(self.where(name)):
-            for row in rows:
-                yield str(row["query-id"]), str(row["corpus-id"]), int(row["score"])
+        return (forms.judgement_of(row, at) for at, row in _streamed(rows, self.where(name)))
 
-    def lines(self, name: str) -> Iterator[tuple[str, str]]:
+    def lines(self, name: str) -> Iterator[Line]:
         """Training groups are files, which the Hub's own clients download."""
         raise UserError(
             f"data.groups={name}: training groups are read from a folder. Download them with "
@@ -192,7 +182,7 @@ def place(path: str) -> Place:
     local = Path(path).expanduser()
     if local.is_dir():
         return Folder(local)
-    if local.is_file() and zipfile.is_zipfile(local):
+    if local.is_file() and (local.suffix == ".zip" or zipfile.is_zipfile(local)):
         return Zip(local)
     if not local.exists() and HUB_ID.fullmatch(path):
         return Hub(path)
@@ -202,38 +192,26 @@ def place(path: str) -> Place:
     )
 
 
-def _text_of_json(line: str, at: str) -> Text:
+@contextmanager
+def _whole(where: str) -> Iterator[None]:
+    """What goes wrong while a file is opened and read, as a `UserError`."""
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{at} is not JSON: {error.msg}.") from None
-    known = isinstance(record, dict) and type(record.get("_id")) in (str, int) and "text" in record
-    if not (known and all(isinstance(record.get(key), str | None) for key in ("title", "text"))):
-        raise UserError(f'{at} needs "_id" and "text", as in {{"_id": "d1", "text": "..."}}.')
-    return str(record["_id"]), _with_title(record.get("title"), record["text"])
+        yield
+    except RuntimeError as error:  # an archive with a password, or packed in an uncommon way
+        raise UserError(
+            f"{where} cannot be unpacked ({error}): unpack it, and give data.path=FOLDER."
+        ) from None
+    except Exception as error:  # of a dozen types where an archive is not as it was written
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"{where} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{where} is damaged ({error}): fetch it again.") from None
 
 
-def _text_of_tsv(line: str, at: str) -> Text:
-    fields = line.split("\t")
-    if len(fields) != 2 or not fields[0].strip():
-        raise UserError(f"{at} is not id TAB text: it has {len(fields)} columns.")
-    return fields[0].strip(), fields[1].strip()
-
-
-def _judgements_of_json(raw: bytes, where: str) -> Iterator[Judgement]:
-    try:
-        qrels = json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{where} is not JSON: {error}.") from None
-    if not isinstance(qrels, dict):
-        raise UserError(f"{where} is not {{query-id: {{document-id: grade}}}}.")
-    for query, grades in qrels.items():
-        if not isinstance(grades, dict):
-            raise UserError(f"{where}: query {query!r} has no {{document-id: grade}}.")
-        for document, grade in grades.items():
-            if not isinstance(grade, int):
-                raise UserError(f"{where}: query {query!r}, {document!r}: {grade!r} is no grade.")
-            yield query, document, grade
+def _names(name: str) -> list[str]:
+    """What a file may be called, the name that was given first."""
+    stem = name.removesuffix(".gz").rpartition(".")[0]
+    names = dict.fromkeys([name, *(f"{stem}.{form}" for form in FORMS)])
+    return [found for one in names for found in (one, f"{one}.gz")]
 
 
 def _form(name: str) -> str:
@@ -241,26 +219,16 @@ def _form(name: str) -> str:
     return name.removesuffix(".gz").rpartition(".")[2]
 
 
-def _with_title(title: str | None, text: str | None) -> str:
-    """Title, a space, text, as BEIR's models read them."""
-    return f"{title or ''} {text or ''}".strip()
-
-
 def _part(name: str) -> str:
     """corpus of corpus.jsonl."""
     return Path(name).name.partition(".")[0]
 
 
-@contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """What goes wrong while rows are streamed, as a `UserError`."""
+def _streamed(rows: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it stands, row), what goes wrong on the way as a `UserError`."""
     try:
-        yield
-    except KeyError as column:
-        raise UserError(
-            f"{where} has no column {column}: texts have _id and text, judgements query-id, "
-            "corpus-id and score. Bring it into BEIR's format and give data.path=FOLDER."
-        ) from None
+        for number, row in enumerate(rows, start=1):
+            yield f"{where}, row {number}", row
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(

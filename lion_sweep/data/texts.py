@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lion_sweep.data.forms import whole
 from lion_sweep.errors import UserError
 
 BATCH = 10_000
@@ -24,15 +26,14 @@ SCHEMA = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
 class Texts:
     """N texts in a fixed order; row i has the id `ids[i]`.
 
-    `identity` is a digest of ids, texts and their order; `empty` of them hold nothing, `repeated`
-    hold what an earlier one does.
+    `identity` is a digest of ids, texts and their order; `flaws` is how many are "empty", repeat
+    an earlier one ("repeated"), or held half a character that no file can hold ("mended").
     """
 
     def __init__(
-        self, table: pa.Table, checksum: str, *, empty: int = 0, repeated: int = 0
+        self, table: pa.Table, checksum: str, flaws: Iterable[tuple[str, int]] = ()
     ) -> None:
-        self._table, self.identity = table, checksum
-        self.empty, self.repeated = empty, repeated
+        self._table, self.identity, self.flaws = table, checksum, dict(flaws)
         self.ids: list[str] = table["id"].to_pylist()
 
     def __len__(self) -> int:
@@ -63,38 +64,37 @@ class Texts:
 def write(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> dict[str, Any]:
     """Write (id, text) pairs to an Arrow file; returns what is worth knowing of them.
 
-    Texts may be empty or equal, which is counted; ids may be neither. Raises `UserError`, naming
-    `source`, for a missing or repeated id, or where there is no text at all.
+    Texts may be empty or equal, or hold half a character, which U+FFFD takes the place of; this is
+    counted. Raises `UserError`, naming `source`, for a repeated id, or where there is no text.
     """
     digest, seen, hashes = hashlib.sha256(), set[str](), Counter[bytes]()
-    left, empty = iter(pairs), 0
+    left, flaws = iter(pairs), {"empty": 0, "repeated": 0, "mended": 0}
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         while rows := list(islice(left, BATCH)):
-            for identifier, text in rows:
-                if not identifier or identifier.split() != [identifier]:
-                    raise UserError(
-                        f"{source}: the id {identifier!r} is empty or has white space, which run "
-                        "files cannot hold: rename it."
-                    )
+            for number, (identifier, text) in enumerate(rows):
                 if identifier in seen:
-                    raise UserError(f"{source} repeats the id {identifier!r}: ids must be unique.")
+                    said = shortened(identifier)
+                    raise UserError(f"{source} repeats the id {said}: ids must be unique.")
                 seen.add(identifier)
-                content = text.encode()
+                mended = whole(text)
+                if mended != text:
+                    rows[number] = identifier, mended
+                    flaws["mended"] += 1
+                content = mended.encode()
                 # With its length, as a text may look like a line of several.
                 digest.update(f"{identifier}\t{len(content)}\t".encode() + content)
-                empty += not text
-                hashes[hashlib.blake2b(content, digest_size=8).digest()] += bool(text)
+                flaws["empty"] += not content
+                hashes[hashlib.blake2b(content, digest_size=8).digest()] += bool(content)
             ids, texts = zip(*rows, strict=True)
             writer.write(pa.record_batch([list(ids), list(texts)], schema=SCHEMA))
     if not seen:
         raise UserError(f"{source} is empty.")
-    repeated = sum(count - 1 for count in hashes.values() if count > 1)
-    checksum = digest.hexdigest()[:16]
-    return {"texts": len(seen), "empty": empty, "repeated": repeated, "checksum": checksum}
+    flaws["repeated"] = sum(count - 1 for count in hashes.values() if count > 1)
+    return {"texts": len(seen), "checksum": digest.hexdigest()[:16], "flaws": flaws}
 
 
-def read(path: Path, checksum: str, *, empty: int, repeated: int) -> Texts:
+def read(path: Path, checksum: str, flaws: Iterable[tuple[str, int]]) -> Texts:
     """The texts that `write` wrote, memory-mapped; the rest is what it returned."""
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
-    return Texts(table, checksum, empty=empty, repeated=repeated)
+    return Texts(table, checksum, flaws)

@@ -5,22 +5,26 @@ Shapes: P training pairs, M mined negatives.
 
 import numpy as np
 
-from lion_sweep.data.collection import Collection
+from lion_sweep.data.collection import Collection, Flaws
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.errors import UserError
 from lion_sweep.search.bm25 import BM25Index
+from lion_sweep.search.runs import drop_self_hits
 
 
-def mine(collection: Collection, split: str, depth: int) -> Groups:
-    """Negatives are the first `depth` BM25 hits of a query that are not judged relevant to it.
+def mine(collection: Collection, split: str, depth: int) -> tuple[Groups, Flaws]:
+    """Negatives are the first `depth` BM25 hits of a query that are not judged relevant to it,
+    nor the query itself, where queries are passages too.
 
-    Pairs whose query has no such hit are left out, for every cell alike.
+    Pairs whose positive is not there, or whose query has no such hit, are left out, for every cell
+    alike, and counted.
     """
     documents, queries, qrels = collection.documents, collection.queries, collection.qrels[split]
     row_of = {document_id: row for row, document_id in enumerate(documents.ids)}
     index, asked = BM25Index(documents.ids, documents.all()), collection.asked(split)
-    run = index.search(asked, queries.of(asked), depth)
-    relevant = {query: [d for d, grade in qrels[query].items() if grade > 0] for query in asked}
+    run = drop_self_hits(index.search(asked, queries.of(asked), depth))
+    judged = {query: [d for d, grade in qrels[query].items() if grade > 0] for query in asked}
+    relevant = {query: [d for d in positives if d in row_of] for query, positives in judged.items()}
     query_ids = [query for query, positives in relevant.items() for _ in positives]
     positive_ids = [document for positives in relevant.values() for document in positives]
     positive_scores = index.scores(queries.of(query_ids), positive_ids)
@@ -43,4 +47,8 @@ def mine(collection: Collection, split: str, depth: int) -> Groups:
             f"No query of the split {split!r} has a BM25 hit besides its positives, so there is "
             "nothing to train against: the collection is too small, or its texts share no words."
         )
-    return Groups(**{name: array_P[usable_P] for name, array_P in vars(groups).items()})
+    flaws = {
+        "missing_positives": sum(map(len, judged.values())) - len(query_ids),
+        "without_negatives": int((~usable_P).sum()),
+    }
+    return Groups(**{name: array_P[usable_P] for name, array_P in vars(groups).items()}), flaws

@@ -10,7 +10,7 @@ from hydra.utils import get_class
 from lion_sweep.config import Config
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data import given
-from lion_sweep.data.collection import Collection, Judgements
+from lion_sweep.data.collection import Collection, Flaws, Judgements, said
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.places import place
 from lion_sweep.data.texts import Texts
@@ -28,6 +28,7 @@ class Mine(Stage):
     """BM25's first hits that are not relevant, and BM25's scores."""
 
     kind = "negatives"
+    RULES = 2
 
     documents: Texts
     queries: Texts
@@ -37,11 +38,7 @@ class Mine(Stage):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         collection = Collection("", self.documents, self.queries, {self.split: self.judged.qrels})
-        mined = mine(collection, self.split, self.depth)
-        mined.save(folder / GROUPS)
-        grades = [grade for of_query in self.judged.qrels.values() for grade in of_query.values()]
-        positives = sum(grade > 0 for grade in grades)
-        return {"pairs": len(mined), "pairs_without_negatives": positives - len(mined)}
+        return _kept(shop, folder, *mine(collection, self.split, self.depth))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +46,7 @@ class Given(Stage):
     """Groups out of a file, with or without scores."""
 
     kind = "negatives"
+    RULES = 2
 
     file: File
     documents: Texts
@@ -57,9 +55,15 @@ class Given(Stage):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         collection = Collection("", self.documents, self.queries, {})
-        found = given.read(self.file.place.lines(self.file.name), collection, self.depth)
-        found.save(folder / GROUPS)
-        return {"pairs": len(found)}
+        lines = self.file.place.lines(self.file.name)
+        return _kept(shop, folder, *given.read(lines, collection, self.depth))
+
+
+def _kept(shop: Workshop, folder: Path, groups: Groups, flaws: Flaws) -> dict[str, Any]:
+    groups.save(folder / GROUPS)
+    if words := said(flaws):
+        shop.progress.say(f"{len(groups):,} training groups; {words}")
+    return {"pairs": len(groups)} | flaws
 
 
 def groups_of(config: Config, shop: Workshop, pairs: Collection) -> Mine | Given:

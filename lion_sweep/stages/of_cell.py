@@ -16,7 +16,7 @@ from lion_sweep.data.texts import Texts
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
-from lion_sweep.stages.groups import Teach, groups_of, teacher_of
+from lion_sweep.stages.groups import Given, Mine, Teach, groups_of, teacher_of
 from lion_sweep.stages.search import Score, Scored, Search, bm25, engine_of
 from lion_sweep.stages.texts import Asked, Chosen, Cut, EvaluationSets, Tokenise, evaluation_sets
 from lion_sweep.stages.train import AdaptDecoder, Amount, Draws, TrainCell
@@ -32,6 +32,7 @@ class CellStages:
     """All that a cell comes to; nothing heavy is done yet."""
 
     sets: EvaluationSets
+    groups: Mine | Given
     teacher: Teach | None  # None: no loss reads its scores
     adapt: AdaptDecoder
     train: TrainCell
@@ -119,7 +120,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     untrained = scored(config, tokeniser, before, (own, split), "untrained ")
     trained = {name: scored(config, tokeniser, after, chosen) for name, chosen in sets.items()}
     references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
-    return CellStages(sets, teacher, adapt, train, untrained, trained, references)
+    return CellStages(sets, negatives, teacher, adapt, train, untrained, trained, references)
 
 
 def scored(

