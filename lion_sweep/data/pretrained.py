@@ -54,14 +54,33 @@ class Pretrained:
         return cls(source, revision, known)
 
     def config(self) -> PretrainedConfig:
-        """What its config.json says."""
-        from transformers import AutoConfig  # a second, which plans of stand-ins need not wait
-
-        return AutoConfig.from_pretrained(self.source, revision=self.revision)
+        """What its config.json says. Raises `UserError` as `config_of` does."""
+        return config_of(self.source, self.revision)
 
     def load_tokenizer(self) -> "PreTrainedTokenizerBase":
         """Raises `UserError` where it cannot be read."""
         return tokenizer_of(self.source, self.revision, known_by=str(self.identity))
+
+
+def config_of(source: str, revision: str | None = None) -> PretrainedConfig:
+    """What a model's config.json says.
+
+    Raises `UserError` where it takes code of its own or is quantised, `OSError` where it is not
+    there.
+    """
+    from transformers import AutoConfig  # a second, which plans of stand-ins need not wait
+
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except ValueError as error:
+        raise UserError(f"{source}: {' '.join(str(error).split())[:300]}") from None
+    if quantised := getattr(config, "quantization_config", None):
+        method = dict(quantised).get("quant_method", "unknown")
+        raise UserError(
+            f"{source} is quantised ({method}), and weights are read, trained and merged as they "
+            "were before: give the model that it was made from."
+        )
+    return config
 
 
 @lru_cache(maxsize=4)

@@ -9,9 +9,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lion_sweep.config import Lora
+from lion_sweep.data.pretrained import config_of
+from lion_sweep.errors import UserError
+from lion_sweep.models.whole import check_attention, check_head, whole
 
 
 class Backbone(nn.Module):
@@ -28,14 +31,15 @@ class Backbone(nn.Module):
         """From a Hugging Face id, at a revision, or a folder.
 
         The attention mask is the configuration's `is_causal`, which transformers honours since 5.2
-        for every attention implementation, padded or not.
+        for most architectures and every attention implementation, padded or not. Raises `UserError`
+        where weights are missing, or where it is not honoured.
         """
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = config_of(str(source), revision)
         config.is_causal = False
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, revision=revision
-        )
-        return cls(model)
+        settings = {"config": config, "dtype": dtype, "revision": revision}
+        backbone = cls(whole(AutoModelForCausalLM, str(source), **settings))
+        check_attention(backbone.language_model, backbone.hidden_states)
+        return backbone
 
     def with_lora(self, lora: Lora, seed: int = 0) -> "Backbone":
         """Freeze every weight and add trainable adapters, the same ones for the same `seed`."""
@@ -77,10 +81,26 @@ class Backbone(nn.Module):
         return getattr(self.language_model, self.language_model.base_model_prefix)
 
     @property
+    def vocabulary(self) -> int:
+        """Rows of its embeddings."""
+        return len(self.language_model.get_input_embeddings().weight)
+
+    @property
     def head_VD(self) -> Tensor:
-        weight = self.language_model.get_output_embeddings().weight
-        assert isinstance(weight, Tensor)
-        return weight
+        """Raises `UserError` where there is none."""
+        head = self.language_model.get_output_embeddings()
+        if not isinstance(head, nn.Linear):
+            raise UserError(
+                f"{self.language_model.config._name_or_path} was saved without its language-model "
+                "head, which MNTP and paradigm=sparse read: give the model that has it, or take "
+                "paradigm=dense with recipe.adapt.steps=0."
+            )
+        return head.weight
+
+    def check_head(self) -> None:
+        """Raises `UserError` unless `head_VD` is all there is between hidden states and logits."""
+        assert self.head_VD is not None
+        check_head(self.language_model.config)
 
     def hidden_states(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Last hidden states, [B, L, D], after the final norm; rows of padding are arbitrary."""
