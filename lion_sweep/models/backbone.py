@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, load_peft_weights
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -53,8 +54,18 @@ class Backbone(nn.Module):
             return Backbone(get_peft_model(self.model, settings))
 
     def with_adapter(self, folder: Path) -> "Backbone":
-        """Add a saved adapter and go on training it, as the study does after MNTP."""
-        return Backbone(PeftModel.from_pretrained(self.model, folder, is_trainable=True))
+        """Add an adapter that `save` wrote and go on training it, as the study does after MNTP.
+
+        Raises `UserError` where a weight is missing, or has no place.
+        """
+        model = PeftModel.from_pretrained(self.model, folder, is_trainable=True)
+        asked = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+        if apart := sorted(asked ^ load_peft_weights(str(folder), device="cpu").keys()):
+            raise UserError(
+                f"{folder} is no whole adapter of its base: {len(apart)} weights are in one of "
+                f"them alone ({', '.join(apart[:2])}). Delete it, and it is trained again."
+            )
+        return Backbone(model)
 
     def save(self, folder: Path) -> None:
         """Write the adapter, or the whole model where there is none."""
@@ -83,7 +94,7 @@ class Backbone(nn.Module):
     @property
     def vocabulary(self) -> int:
         """Rows of its embeddings."""
-        return len(self.language_model.get_input_embeddings().weight)
+        return int(self.language_model.get_input_embeddings().weight.shape[0])
 
     @property
     def head_VD(self) -> Tensor:

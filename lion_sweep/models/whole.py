@@ -49,7 +49,7 @@ def whole(auto: Any, source: str, **settings: Any) -> Any:
     lost = sorted(key for key in missing - own if not key.startswith("pooler."))
     stray = [key for key in unexpected if IN_A_LAYER.search(key)]
     if lost or stray:
-        kind = type(model).__name__
+        kind, lost = type(model).__name__, sorted(missing) if lost else []
         raise UserError(
             f"{source} is no whole {kind}: {_count(lost)} that it needs are missing and would be "
             f"random, {_count(stray)} in the file have no place. {_cause(lost, unexpected)}"
@@ -129,9 +129,8 @@ def check_attention(model: PreTrainedModel, states: Any) -> None:
                 mask_1L = torch.tensor([[0] * padding + [1] * (4 - padding)])
                 state_D = states(torch.arange(4)[None], mask_1L)[0, padding]
                 towards_D = torch.linspace(0.5, 1.5, len(state_D))  # a norm may fix their sum
-                (slope_1LD,) = torch.autograd.grad(
-                    (state_D.float() * towards_D).sum(), embedded[-1]
-                )
+                along = (state_D.float() * towards_D).sum()
+                (slope_1LD,) = torch.autograd.grad(along, embedded[-1])
                 if not torch.equal(slope_1LD[0].ne(0).any(dim=1).long(), mask_1L[0]):
                     strange.append("causal attention")
     except Exception as error:
