@@ -7,9 +7,9 @@ sentence-transformers   a folder or Hugging Face id with modules.json
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Checkpoint:
     lengths: tuple[int, int] | None = None  # tokens of a query and of a passage, where it says so
     config: Config | None = None  # of a cell
     adapted: bool = False  # by adapters, below which weights need no more precision than products
+    prompts: Mapping[str, str] = field(default_factory=dict)  # before queries and passages
 
     def load(self, shop: Workshop) -> Encoder:
         """The encoder with its weights, on this process' device."""
@@ -223,14 +224,16 @@ def _whole(name: str, base: str | None, config: Config, paradigm: str | None) ->
 
 def _sentence_transformer(name: str, config: Config) -> Checkpoint:
     kind = "sentence-transformers"
-    tokenizer, paradigm = sentence.describe(name)
+    tokenizer, paradigm, prompts = sentence.describe(name)
     told, _, lengths = _meant(name, config, paradigm)
     known_by, called = {kind: _digest(name, config)}, Path(name).name
 
     def load(dtype: torch.dtype) -> Encoder:
         return sentence.SentenceEncoder(name)
 
-    return Checkpoint(called, kind, tokenizer, told, known_by, load, lengths)
+    return Checkpoint(
+        called, kind, tokenizer, told, known_by, load, lengths, prompts=prompts
+    )
 
 
 def _meant(
