@@ -33,7 +33,7 @@ class Pretrained:
         folder = Path(source).expanduser()
         if folder.is_dir():
             return cls(str(folder), None, {"weights": digests.of_folder(folder, WEIGHTS)})
-        revision = _revision(_file(source, "config.json"))
+        revision = _revision(file_of(source, "config.json"))
         return cls(source, revision, {"id": source, "revision": revision})
 
     @classmethod
@@ -45,7 +45,7 @@ class Pretrained:
         """
         folder = Path(source).expanduser()
         source = str(folder) if folder.is_dir() else source
-        files = {name: _file(source, name, offline) for name in TOKENIZER}
+        files = {name: file_of(source, name, offline) for name in TOKENIZER}
         revision = next((found for path in files.values() if (found := _revision(path))), None)
         if files[TOKENIZER[0]] is None:
             vocabulary = tokenizer_of(source, revision, offline).get_vocab()
@@ -100,7 +100,7 @@ def tokenizer_of(
         raise UserError(f"{source} has no tokenizer that can be read: {reason}") from None
 
 
-def _file(source: str, name: str, offline: bool = False) -> str | None:
+def file_of(source: str, name: str, offline: bool = False) -> str | None:
     """Where a file of the model lies on this machine, fetched first; None where it has none."""
     return cached_file(
         source, name, local_files_only=offline, _raise_exceptions_for_missing_entries=False

@@ -136,8 +136,9 @@ def of_cell(cell: Finished) -> Checkpoint:
 def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
     settings = _settings(name)
     if settings.is_prompt_learning:
+        kind = str(settings.peft_type).rpartition(".")[2].lower().replace("_", " ")
         raise UserError(
-            f"{name} is {settings.peft_type.value.lower().replace('_', ' ')}, which puts vectors "
+            f"{name} is {kind}, which puts vectors "
             "before a text instead of changing weights: only adapters that merge can be scored."
         )
     source = base or settings.base_model_name_or_path
@@ -183,9 +184,9 @@ def _adapted(backbone: Backbone, name: str) -> Backbone:
     with _reading(f"{name}: its weights"):
         read = load_peft_weights(str(Path(name).expanduser()), device="cpu")
     # Patterns and names count from what it was trained around: a decoder with its head, or without.
-    root, inside = backbone.language_model, dict(backbone.decoder.named_children())
-    if all(key.removeprefix(OUTERMOST).partition(".")[0] in inside for key in read):
-        root = backbone.decoder
+    inside = dict(backbone.decoder.named_children())
+    bare = all(key.removeprefix(OUTERMOST).partition(".")[0] in inside for key in read)
+    root: Any = backbone.decoder if bare else backbone.language_model
     try:
         model = get_peft_model(root, asked)
         ours = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
@@ -231,9 +232,7 @@ def _sentence_transformer(name: str, config: Config) -> Checkpoint:
     def load(dtype: torch.dtype) -> Encoder:
         return sentence.SentenceEncoder(name)
 
-    return Checkpoint(
-        called, kind, tokenizer, told, known_by, load, lengths, prompts=prompts
-    )
+    return Checkpoint(called, kind, tokenizer, told, known_by, load, lengths, prompts=prompts)
 
 
 def _meant(

@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lion_sweep.config import Lora
 from lion_sweep.data.pretrained import config_of
+from lion_sweep.data.whole import whole
 from lion_sweep.errors import UserError
-from lion_sweep.models.whole import check_attention, check_head, whole
+from lion_sweep.models.probes import check_attention, check_head
 
 
 class Backbone(nn.Module):
@@ -94,7 +95,9 @@ class Backbone(nn.Module):
     @property
     def vocabulary(self) -> int:
         """Rows of its embeddings."""
-        return int(self.language_model.get_input_embeddings().weight.shape[0])
+        weight = self.language_model.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return len(weight)
 
     @property
     def head_VD(self) -> Tensor:

@@ -1,23 +1,18 @@
-"""Whether a model is what its caller takes it for: whole, bidirectional, its logits a product.
-
-transformers fills what a file lacks with random numbers, and leaves aside what it does not know.
+"""Whether a decoder is what we take it for: bidirectional, its logits a product with its head.
 
 Shapes: L tokens, D hidden dimensions, V vocabulary entries.
 """
 
-import re
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from lion_sweep.errors import UserError
 
-IN_A_LAYER = re.compile(r"\b(layers?|h|blocks)\.\d+\..*\.(weight|bias)$")
 ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 
 
@@ -27,52 +22,6 @@ class States(MoeModelOutputWithPast):
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):
             raise AttributeError(name)
-
-
-def whole(auto: Any, source: str, **settings: Any) -> Any:
-    """What `auto.from_pretrained` makes of `source`, every weight of it read.
-
-    A head that is not there is taken out instead of being random, and a pooler, which nobody here
-    reads, may be missing. Raises `UserError` for everything else that is, for layers that the model
-    has no room for, and where nothing can be read.
-    """
-    try:
-        model, told = auto.from_pretrained(
-            source, output_loading_info=True, trust_remote_code=False, **settings
-        )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{source}: its weights cannot be read: {reason}") from None
-    missing, unexpected = set(told["missing_keys"]), sorted(told["unexpected_keys"])
-    head, names = model.get_output_embeddings(), dict(model.named_modules())
-    own = {f"{name}.{key}" for name, m in names.items() if m is head for key in m.state_dict()}
-    lost = sorted(key for key in missing - own if not key.startswith("pooler."))
-    stray = [key for key in unexpected if IN_A_LAYER.search(key)]
-    if lost or stray:
-        kind, lost = type(model).__name__, sorted(missing) if lost else []
-        raise UserError(
-            f"{source} is no whole {kind}: {_count(lost)} that it needs are missing and would be "
-            f"random, {_count(stray)} in the file have no place. {_cause(lost, unexpected)}"
-        )
-    if missing & own:
-        model.set_output_embeddings(nn.Identity())
-    return model
-
-
-def _count(keys: list[str]) -> str:
-    shown = f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else ""
-    return f"{len(keys)} weights{shown}"
-
-
-def _cause(lost: list[str], unexpected: list[str]) -> str:
-    """What to do, by a prefix that names of the file have and the model's have not."""
-    for key in unexpected:
-        if lost and key.endswith(lost[0]):
-            return (
-                f"Names in the file begin with {key.removesuffix(lost[0])!r}, as a wrapped or "
-                "compiled module writes them: save the module that is wrapped."
-            )
-    return "Save the model again, with all its weights and the config.json that they are of."
 
 
 def check_head(config: PretrainedConfig) -> None:
