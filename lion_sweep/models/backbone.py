@@ -16,15 +16,16 @@ from lion_sweep.config import Lora
 from lion_sweep.data.pretrained import config_of
 from lion_sweep.data.whole import whole
 from lion_sweep.errors import UserError
-from lion_sweep.models.probes import check_attention, check_head
+from lion_sweep.models.probes import check_attention, unreadable
 
 
 class Backbone(nn.Module):
     """A causal language model turned bidirectional, with or without LoRA adapters in it."""
 
-    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, no_head: str = "") -> None:
+        """`no_head`: why nobody may read its head, where nobody may."""
         super().__init__()
-        self.model = model
+        self.model, self.no_head = model, no_head
 
     @classmethod
     def load(
@@ -39,8 +40,16 @@ class Backbone(nn.Module):
         config = config_of(str(source), revision)
         config.is_causal = False
         settings = {"config": config, "dtype": dtype, "revision": revision}
-        backbone = cls(whole(AutoModelForCausalLM, str(source), **settings))
-        check_attention(backbone.language_model, backbone.hidden_states)
+        model = whole(AutoModelForCausalLM, str(source), **settings)
+        no_head = unreadable(config)
+        if not isinstance(model.get_output_embeddings(), nn.Linear):
+            no_head = (
+                f"{source} was saved without its language-model head, which MNTP and "
+                "paradigm=sparse read: give the model that has it, or take paradigm=dense with "
+                "recipe.adapt.steps=0."
+            )
+        backbone = cls(model, no_head)
+        check_attention(model, backbone.hidden_states)
         return backbone
 
     def with_lora(self, lora: Lora, seed: int = 0) -> "Backbone":
@@ -52,7 +61,7 @@ class Backbone(nn.Module):
         # Ranks average gradients and nothing else, so that they have to start from equal weights.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return Backbone(get_peft_model(self.model, settings))
+            return Backbone(get_peft_model(self.model, settings), self.no_head)
 
     def with_adapter(self, folder: Path) -> "Backbone":
         """Add an adapter that `save` wrote and go on training it, as the study does after MNTP.
@@ -66,7 +75,7 @@ class Backbone(nn.Module):
                 f"{folder} is no whole adapter of its base: {len(apart)} weights are in one of "
                 f"them alone ({', '.join(apart[:2])}). Delete it, and it is trained again."
             )
-        return Backbone(model)
+        return Backbone(model, self.no_head)
 
     def save(self, folder: Path) -> None:
         """Write the adapter, or the whole model where there is none."""
@@ -77,7 +86,7 @@ class Backbone(nn.Module):
         if isinstance(self.decoder, FSDPModule):  # see stages/weights.py
             raise ValueError("a sharded decoder cannot be merged: save it, and load it whole")
         if isinstance(self.model, PeftModel):
-            return Backbone(self.model.merge_and_unload())
+            return Backbone(self.model.merge_and_unload(), self.no_head)
         return self
 
     @property
@@ -101,20 +110,12 @@ class Backbone(nn.Module):
 
     @property
     def head_VD(self) -> Tensor:
-        """Raises `UserError` where there is none."""
-        head = self.language_model.get_output_embeddings()
-        if not isinstance(head, nn.Linear):
-            raise UserError(
-                f"{self.language_model.config._name_or_path} was saved without its language-model "
-                "head, which MNTP and paradigm=sparse read: give the model that has it, or take "
-                "paradigm=dense with recipe.adapt.steps=0."
-            )
-        return head.weight
-
-    def check_head(self) -> None:
-        """Raises `UserError` unless `head_VD` is all there is between hidden states and logits."""
-        assert self.head_VD is not None
-        check_head(self.language_model.config)
+        """Raises `UserError` where logits are not its product with the last states."""
+        if self.no_head:
+            raise UserError(self.no_head)
+        weight = self.language_model.get_output_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight
 
     def hidden_states(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Last hidden states, [B, L, D], after the final norm; rows of padding are arbitrary."""

@@ -24,26 +24,24 @@ class States(MoeModelOutputWithPast):
             raise AttributeError(name)
 
 
-def check_head(config: PretrainedConfig) -> None:
-    """Raises `UserError` unless logits are the head's weight times the last states, and no more.
-
-    MNTP and sparse vectors read the weight alone.
-    """
+def unreadable(config: PretrainedConfig) -> str:
+    """Why MNTP and sparse vectors cannot read the head's weight alone; empty where they can."""
     try:
-        plain = _is_a_product(config)
+        if _is_a_product(config):
+            return ""
     except RuntimeError:  # something on the way has weights of its own, and here they are not
-        plain = False
-    if not plain:
-        raise UserError(
-            f"{config._name_or_path} of type {config.model_type!r}: its logits are not its head's "
-            "weight times the last hidden states alone (a bias, a scale, a cap or a layer comes on "
-            "top), and MNTP and paradigm=sparse read no more than that: take another backbone, or "
-            "paradigm=dense with recipe.adapt.steps=0."
-        )
+        pass
+    name, kind = config._name_or_path, config.model_type
+    return (
+        f"{name} of type {kind!r}: its logits are not its head's weight "
+        "times the last hidden states alone (a bias, a scale, a cap or a layer comes on top), and "
+        "MNTP and paradigm=sparse read no more than that: take another backbone, or paradigm=dense "
+        "with recipe.adapt.steps=0."
+    )
 
 
 def _is_a_product(config: PretrainedConfig) -> bool:
-    """Asked of the model's own forward pass, for random states and without loading any weights."""
+    """Asked of the model's own forward pass, for random states, without loading weights."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)

@@ -26,7 +26,6 @@ class SparseEncoder(Encoder):
 
     def __init__(self, backbone: "Backbone", threshold: float) -> None:
         self.backbone, self.threshold = backbone, threshold
-        backbone.check_head()
         self.scale = backbone.head_VD.shape[1] ** -0.25
 
     @property

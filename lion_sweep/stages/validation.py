@@ -114,6 +114,6 @@ def check_machine(config: Config, site: SiteName) -> None:
             "run `hf auth login`, or set model.backbone to a folder that holds the weights."
         ) from None
     if config.recipe.adapt.steps or config.paradigm.made_by.over_vocabulary:
-        from lion_sweep.models.probes import check_head  # seconds, which stand-ins need not wait
+        from lion_sweep.models.probes import unreadable  # seconds, which stand-ins need not wait
 
-        check_head(described)
+        require(not (reason := unreadable(described)), reason)

@@ -97,7 +97,6 @@ def adapt(
             f"The collection has {len(ids_T)} tokens, less than one chunk of "
             f"recipe.adapt.chunk={settings.chunk}: lower it, or set recipe.adapt.steps=0."
         )
-    backbone.check_head()
     mask, vocabulary = mask_token(chunks.tokenizer), backbone.head_VD.shape[0]
     steps = Steps(backbone, optimisation, settings.steps, seed, run)
     facts = {"spent": Spending().as_dict()} | steps.facts
