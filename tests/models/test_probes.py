@@ -148,7 +148,7 @@ def test_logits_that_are_more_than_a_product_are_refused(
     backbone, says = Backbone.load(folder), f"of type '{kind}': its logits are not its head's"
     assert DenseEncoder(backbone, "mean").shape == (32,)
     with pytest.raises(UserError, match=says):
-        SparseEncoder(backbone, 0.0)
+        assert SparseEncoder(backbone, 0.0).shape
     words = [f"model.backbone={folder}", "site.devices=1"]
     for more in (["paradigm=sparse", "recipe.adapt.steps=0"], ["paradigm=dense"]):
         with pytest.raises(UserError, match=says):
@@ -239,7 +239,7 @@ def test_without_a_head_a_model_is_dense(make_model: MakeModel, tmp_path: Path) 
         assert DenseEncoder(backbone, "tokens").shape == (32,)
         assert backbone.vocabulary == 97
         with pytest.raises(UserError, match=f"{name} was saved without its language-model"):
-            SparseEncoder(backbone, 0.0)
+            assert SparseEncoder(backbone, 0.0).shape
         with pytest.raises(UserError, match="MNTP and paradigm=sparse read"):
             mntp_loss(backbone, torch.tensor([TEXT]), torch.tensor([TEXT]))
         backbone.save(tmp_path / after)
