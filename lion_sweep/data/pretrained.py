@@ -33,7 +33,7 @@ class Pretrained:
         folder = Path(source).expanduser()
         if folder.is_dir():
             return cls(str(folder), None, {"weights": digests.of_folder(folder, WEIGHTS)})
-        revision = _revision(_file(source, "config.json"))
+        revision = _revision(file_of(source, "config.json"))
         return cls(source, revision, {"id": source, "revision": revision})
 
     @classmethod
@@ -45,7 +45,7 @@ class Pretrained:
         """
         folder = Path(source).expanduser()
         source = str(folder) if folder.is_dir() else source
-        files = {name: _file(source, name, offline) for name in TOKENIZER}
+        files = {name: file_of(source, name, offline) for name in TOKENIZER}
         revision = next((found for path in files.values() if (found := _revision(path))), None)
         if files[TOKENIZER[0]] is None:
             vocabulary = tokenizer_of(source, revision, offline).get_vocab()
@@ -54,14 +54,33 @@ class Pretrained:
         return cls(source, revision, known)
 
     def config(self) -> PretrainedConfig:
-        """What its config.json says."""
-        from transformers import AutoConfig  # a second, which plans of stand-ins need not wait
-
-        return AutoConfig.from_pretrained(self.source, revision=self.revision)
+        """What its config.json says. Raises `UserError` as `config_of` does."""
+        return config_of(self.source, self.revision)
 
     def load_tokenizer(self) -> "PreTrainedTokenizerBase":
         """Raises `UserError` where it cannot be read."""
         return tokenizer_of(self.source, self.revision, known_by=str(self.identity))
+
+
+def config_of(source: str, revision: str | None = None) -> PretrainedConfig:
+    """What a model's config.json says.
+
+    Raises `UserError` where it takes code of its own or is quantised, `OSError` where it is not
+    there.
+    """
+    from transformers import AutoConfig  # a second, which plans of stand-ins need not wait
+
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except ValueError as error:
+        raise UserError(f"{source}: {' '.join(str(error).split())[:300]}") from None
+    if quantised := getattr(config, "quantization_config", None):
+        method = dict(quantised).get("quant_method", "unknown")
+        raise UserError(
+            f"{source} is quantised ({method}), and weights are read, trained and merged as they "
+            "were before: give the model that it was made from."
+        )
+    return config
 
 
 @lru_cache(maxsize=4)
@@ -81,7 +100,7 @@ def tokenizer_of(
         raise UserError(f"{source} has no tokenizer that can be read: {reason}") from None
 
 
-def _file(source: str, name: str, offline: bool = False) -> str | None:
+def file_of(source: str, name: str, offline: bool = False) -> str | None:
     """Where a file of the model lies on this machine, fetched first; None where it has none."""
     return cached_file(
         source, name, local_files_only=offline, _raise_exceptions_for_missing_entries=False

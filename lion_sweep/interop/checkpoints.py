@@ -7,16 +7,16 @@ sentence-transformers   a folder or Hugging Face id with modules.json
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
 from hydra.utils import instantiate
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
 from lion_sweep.cell.result import RESULT
@@ -39,6 +39,7 @@ STUDY_CLASSES = {"LlamaBiForMNTP": "sparse", "LlamaBiModel": "dense"}
 # What names of adapters' weights have before layers.0.self_attn.q_proj.lora_A.weight. They go from
 # the outermost module on, so the same layer has other names below a decoder with a head, one
 # without, or a wrapper of somebody's own.
+OUTERMOST = "base_model.model."  # PEFT's own two
 AROUND = re.compile(r"^(.*?\.)?(?=layers\.\d+\.)")
 # Modules of sentence-transformers have folders of their own, as 1_Dense.
 FOLDERS, HASHED = (".", "[0-9]*_*"), ("*.safetensors", "*.bin", "*.json")
@@ -57,6 +58,7 @@ class Checkpoint:
     lengths: tuple[int, int] | None = None  # tokens of a query and of a passage, where it says so
     config: Config | None = None  # of a cell
     adapted: bool = False  # by adapters, below which weights need no more precision than products
+    prompts: Mapping[str, str] = field(default_factory=dict)  # before queries and passages
 
     def load(self, shop: Workshop) -> Encoder:
         """The encoder with its weights, on this process' device."""
@@ -133,6 +135,12 @@ def of_cell(cell: Finished) -> Checkpoint:
 
 def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
     settings = _settings(name)
+    if settings.is_prompt_learning:
+        kind = str(settings.peft_type).rpartition(".")[2].lower().replace("_", " ")
+        raise UserError(
+            f"{name} is {kind}, which puts vectors "
+            "before a text instead of changing weights: only adapters that merge can be scored."
+        )
     source = base or settings.base_model_name_or_path
     if not source:
         raise UserError(f"{name} does not say what it adapts: add base=FOLDER_OR_ID.")
@@ -146,13 +154,13 @@ def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) 
     told, encoder, lengths = _meant(name, config, STUDY_CLASSES.get(named) or paradigm)
 
     def load(dtype: torch.dtype) -> Encoder:
-        backbone = _adapted(Backbone.load(source, dtype), name).merged()
+        backbone = _adapted(Backbone.load(source, dtype), name)
         return instantiate(encoder, backbone=backbone)
 
     known_by = {"adapter": _digest(name, config), "base": _digest(source, config)}
     known_by["encoder"] = identity(encoder)
-    called = Path(name).name
-    return Checkpoint(called, "adapter", source, told, known_by, load, lengths, adapted=True)
+    called, tokenizer = Path(name).name, name if _holds(name, "tokenizer.json") else source
+    return Checkpoint(called, "adapter", tokenizer, told, known_by, load, lengths, adapted=True)
 
 
 @contextmanager
@@ -169,30 +177,39 @@ def _settings(name: str) -> PeftConfig:
 
 
 def _adapted(backbone: Backbone, name: str) -> Backbone:
-    """With an adapter. `UserError` where one of its weights has no place here, or the reverse."""
+    """With an adapter, merged. `UserError` where a weight of it has no place, or the reverse."""
     asked = _settings(name)
     asked.auto_mapping = asked.task_type = None  # of the class it was trained under, not ours
     asked.inference_mode = True
-    model = get_peft_model(backbone.language_model, asked)
-    assert isinstance(model, PeftModel)
     with _reading(f"{name}: its weights"):
         read = load_peft_weights(str(Path(name).expanduser()), device="cpu")
-    weights = {AROUND.sub("", key): weight for key, weight in read.items()}
-    ours = {AROUND.sub("", key): key for key in get_peft_model_state_dict(model)}
-    if weights.keys() != ours.keys():
-        unknown = sorted(weights.keys() - ours.keys())
-        missing = sorted(ours.keys() - weights.keys())
-        raise UserError(
-            f"{name} does not fit its base: {len(unknown)} of its weights have no place there "
-            f"({', '.join(unknown[:2]) or 'none'}), {len(missing)} places get none "
-            f"({', '.join(missing[:2]) or 'none'}). Is base= the model that it was trained on?"
-        )
+    # Patterns and names count from what it was trained around: a decoder with its head, or without.
+    inside = dict(backbone.decoder.named_children())
+    bare = all(key.removeprefix(OUTERMOST).partition(".")[0] in inside for key in read)
+    root: Any = backbone.decoder if bare else backbone.language_model
     try:
-        set_peft_model_state_dict(model, {ours[key]: weight for key, weight in weights.items()})
-    except RuntimeError as error:
+        model = get_peft_model(root, asked)
+        ours = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+        places = {AROUND.sub("", key): key for key in ours}
+        weights = {places.get(AROUND.sub("", key), key): weight for key, weight in read.items()}
+        # Embeddings and head may be saved as well, as somebody had added tokens.
+        unknown = sorted(weights.keys() - ours - model.state_dict().keys())
+        missing = sorted(ours - weights.keys())
+        if unknown or missing:
+            raise ValueError(
+                f"{len(unknown)} of its weights have no place there "
+                f"({', '.join(unknown[:2]) or 'none'}), {len(missing)} places get none "
+                f"({', '.join(missing[:2]) or 'none'})"
+            )
+        set_peft_model_state_dict(model, weights)
+    except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{name} does not fit its base: {reason}") from None
-    return Backbone(model)
+        raise UserError(
+            f"{name} does not fit its base: {reason}. Is base= the model that it was trained on, "
+            "with as many tokens?"
+        ) from None
+    model.merge_and_unload()  # in place
+    return backbone
 
 
 def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
@@ -208,14 +225,14 @@ def _whole(name: str, base: str | None, config: Config, paradigm: str | None) ->
 
 def _sentence_transformer(name: str, config: Config) -> Checkpoint:
     kind = "sentence-transformers"
-    tokenizer, paradigm = sentence.describe(name)
+    tokenizer, paradigm, prompts = sentence.describe(name)
     told, _, lengths = _meant(name, config, paradigm)
     known_by, called = {kind: _digest(name, config)}, Path(name).name
 
     def load(dtype: torch.dtype) -> Encoder:
         return sentence.SentenceEncoder(name)
 
-    return Checkpoint(called, kind, tokenizer, told, known_by, load, lengths)
+    return Checkpoint(called, kind, tokenizer, told, known_by, load, lengths, prompts=prompts)
 
 
 def _meant(

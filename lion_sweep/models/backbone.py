@@ -7,19 +7,25 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, load_peft_weights
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lion_sweep.config import Lora
+from lion_sweep.data.pretrained import config_of
+from lion_sweep.data.whole import whole
+from lion_sweep.errors import UserError
+from lion_sweep.models.probes import check_attention, unreadable
 
 
 class Backbone(nn.Module):
     """A causal language model turned bidirectional, with or without LoRA adapters in it."""
 
-    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, no_head: str = "") -> None:
+        """`no_head`: why nobody may read its head, where nobody may."""
         super().__init__()
-        self.model = model
+        self.model, self.no_head = model, no_head
 
     @classmethod
     def load(
@@ -28,14 +34,23 @@ class Backbone(nn.Module):
         """From a Hugging Face id, at a revision, or a folder.
 
         The attention mask is the configuration's `is_causal`, which transformers honours since 5.2
-        for every attention implementation, padded or not.
+        for most architectures and every attention implementation, padded or not. Raises `UserError`
+        where weights are missing, or where it is not honoured.
         """
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = config_of(str(source), revision)
         config.is_causal = False
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, revision=revision
-        )
-        return cls(model)
+        settings = {"config": config, "dtype": dtype, "revision": revision}
+        model = whole(AutoModelForCausalLM, str(source), **settings)
+        no_head = unreadable(config)
+        if not isinstance(model.get_output_embeddings(), nn.Linear):
+            no_head = (
+                f"{source} was saved without its language-model head, which MNTP and "
+                "paradigm=sparse read: give the model that has it, or take paradigm=dense with "
+                "recipe.adapt.steps=0."
+            )
+        backbone = cls(model, no_head)
+        check_attention(model, backbone.hidden_states)
+        return backbone
 
     def with_lora(self, lora: Lora, seed: int = 0) -> "Backbone":
         """Freeze every weight and add trainable adapters, the same ones for the same `seed`."""
@@ -46,11 +61,21 @@ class Backbone(nn.Module):
         # Ranks average gradients and nothing else, so that they have to start from equal weights.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return Backbone(get_peft_model(self.model, settings))
+            return Backbone(get_peft_model(self.model, settings), self.no_head)
 
     def with_adapter(self, folder: Path) -> "Backbone":
-        """Add a saved adapter and go on training it, as the study does after MNTP."""
-        return Backbone(PeftModel.from_pretrained(self.model, folder, is_trainable=True))
+        """Add an adapter that `save` wrote and go on training it, as the study does after MNTP.
+
+        Raises `UserError` where a weight is missing, or has no place.
+        """
+        model = PeftModel.from_pretrained(self.model, folder, is_trainable=True)
+        asked = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+        if apart := sorted(asked ^ load_peft_weights(str(folder), device="cpu").keys()):
+            raise UserError(
+                f"{folder} is no whole adapter of its base: {len(apart)} weights are in one of "
+                f"them alone ({', '.join(apart[:2])}). Delete it, and it is trained again."
+            )
+        return Backbone(model, self.no_head)
 
     def save(self, folder: Path) -> None:
         """Write the adapter, or the whole model where there is none."""
@@ -61,7 +86,7 @@ class Backbone(nn.Module):
         if isinstance(self.decoder, FSDPModule):  # see stages/weights.py
             raise ValueError("a sharded decoder cannot be merged: save it, and load it whole")
         if isinstance(self.model, PeftModel):
-            return Backbone(self.model.merge_and_unload())
+            return Backbone(self.model.merge_and_unload(), self.no_head)
         return self
 
     @property
@@ -77,7 +102,17 @@ class Backbone(nn.Module):
         return getattr(self.language_model, self.language_model.base_model_prefix)
 
     @property
+    def vocabulary(self) -> int:
+        """Rows of its embeddings."""
+        weight = self.language_model.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return len(weight)
+
+    @property
     def head_VD(self) -> Tensor:
+        """Raises `UserError` where logits are not its product with the last states."""
+        if self.no_head:
+            raise UserError(self.no_head)
         weight = self.language_model.get_output_embeddings().weight
         assert isinstance(weight, Tensor)
         return weight

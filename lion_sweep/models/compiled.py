@@ -67,7 +67,7 @@ def compiled(backbone: "Backbone") -> Iterator[Compilation]:
     start, as they count towards torch's limit, and all at the end. Raises `UserError` where torch
     has nothing to compile with.
     """
-    check_compiler(backbone.head_VD.device)
+    check_compiler(next(backbone.model.parameters()).device)
     from torch._dynamo.callback import CallbackTrigger, callback_handler
 
     taken, begun = Compilation(), 0.0

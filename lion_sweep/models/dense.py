@@ -29,7 +29,7 @@ class DenseEncoder(Encoder):
     @property
     def shape(self) -> tuple[int]:
         """The decoder's width."""
-        return (int(self.backbone.head_VD.shape[1]),)
+        return (int(self.backbone.language_model.config.hidden_size),)
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, D], in fp32."""

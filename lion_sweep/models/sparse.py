@@ -26,7 +26,11 @@ class SparseEncoder(Encoder):
 
     def __init__(self, backbone: "Backbone", threshold: float) -> None:
         self.backbone, self.threshold = backbone, threshold
-        self.scale = backbone.head_VD.shape[1] ** -0.25
+
+    @property
+    def scale(self) -> float:
+        """Of the logits."""
+        return float(self.backbone.head_VD.shape[1] ** -0.25)
 
     @property
     def shape(self) -> tuple[int]:

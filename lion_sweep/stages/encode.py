@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from hydra.utils import instantiate
@@ -42,6 +42,10 @@ class Weights(Protocol):
     def source(self) -> str:
         """Folder or Hugging Face id whose tokenizer reads the texts."""
 
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """What stands before the `queries` and the `passages`, if anything."""
+
     def load(self, shop: Workshop) -> Encoder:
         """The encoder with its weights, on this rank's device."""
 
@@ -52,6 +56,7 @@ class CellWeights:
 
     stage: AdaptDecoder | TrainCell
     encoder: Mapping[str, Any]
+    prompts: ClassVar[Mapping[str, str]] = {}
 
     @property
     def _adapted(self) -> AdaptDecoder:

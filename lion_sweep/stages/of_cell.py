@@ -72,11 +72,11 @@ class Tokeniser:
     def __init__(self, tokenizer: Pretrained, own: Mapping[str, Tokenise] | None = None) -> None:
         self.tokenizer, self.own = tokenizer, own or {}
 
-    def cut(self, texts: Texts, length: int, title: str) -> Cut:
+    def cut(self, texts: Texts, length: int, title: str, prompt: str = "") -> Cut:
         own = self.own.get(texts.identity)
-        if own and length <= own.length:
+        if own and length <= own.length and not prompt:
             return own.cut(length)
-        return Tokenise(texts, self.tokenizer, length, title=f"{title} tokens").cut(length)
+        return Tokenise(texts, self.tokenizer, length, prompt, title=f"{title} tokens").cut(length)
 
 
 def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) -> CellStages:
@@ -134,7 +134,8 @@ def scored(
     asked, documents = Asked(collection.queries, collection.asked(split)), collection.documents
 
     def encode(texts: Texts, ids: Asked | None, length: int, what: str) -> Encode:
-        tokens, called = tokeniser.cut(texts, length, f"{what} {name}"), f"{title}{what} {name}"
+        prompt, called = weights.prompts.get(what, ""), f"{title}{what} {name}"
+        tokens = tokeniser.cut(texts, length, f"{what} {name}", prompt)
         return Encode(weights, tokens, ids, sparse, kept, precision, title=f"encode {called}")
 
     passages = encode(documents, None, passage_length, "passages")

@@ -16,7 +16,14 @@ from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.teacher import BATCH_TOKENS, Mentioned, embed, encoder_source, mentioned
+from lion_sweep.data.teacher import (
+    BATCH_TOKENS,
+    Mentioned,
+    embed,
+    encoder_source,
+    mentioned,
+    settings_of,
+)
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
 from lion_sweep.stages.texts import Tokenise
@@ -73,9 +80,13 @@ class BiEncoder(Scorer):
         """`model` is a Hugging Face id, a folder, or package:NAME; `length` bounds a text."""
         source = encoder_source(model)
         tokenizer = Pretrained.tokenizer(source, shop.digests)
+        prompts = settings_of(tokenizer.source)
         queries, passages = (
-            Tokenise(texts, tokenizer, length, title=f"teacher {name} {what} tokens")
-            for texts, what in ((pairs.queries, "query"), (pairs.documents, "passage"))
+            Tokenise(texts, tokenizer, length, prompts[of], title=f"teacher {name} {what} tokens")
+            for texts, what, of in (
+                (pairs.queries, "query", "queries"),
+                (pairs.documents, "passage", "passages"),
+            )
         )
         return cls(Pretrained.weights(source, shop.digests), queries, passages)
 

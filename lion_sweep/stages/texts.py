@@ -154,14 +154,17 @@ class Asked:
 @dataclass(frozen=True, eq=False)
 class Tokenise(Stage):
     kind = "tokens"
+    RULES = 2  # 2: cut texts end in their tokenizer's special tokens
 
     texts: Texts
     tokenizer: Pretrained
     length: int
+    prompt: str = ""  # before every text
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         tokenizer = self.tokenizer.load_tokenizer()
-        return {"tokens": tokens.write(folder, self.texts.batches(), tokenizer, self.length)}
+        batches = ([self.prompt + text for text in batch] for batch in self.texts.batches())
+        return {"tokens": tokens.write(folder, batches, tokenizer, self.length)}
 
     def cut(self, length: int) -> "Cut":
         """These tokens to somebody who reads `length` of each text at most."""
@@ -171,7 +174,7 @@ class Tokenise(Stage):
 
 @dataclass(frozen=True)
 class Cut:
-    """The first `length` tokens of every text."""
+    """Every text, cut at `length` tokens."""
 
     cache: Tokenise
     length: int

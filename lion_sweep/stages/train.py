@@ -58,7 +58,7 @@ class AdaptDecoder(Stage):
         rows, sharded = fit_chunks(self.decoder, blueprint.tied, settings, how)
         backbone = weights.load(self, how, None, sharded=sharded)
         tokens, progress = self.passages.read(shop), shop.progress
-        tokens.check_within(len(backbone.head_VD), blueprint.source)
+        tokens.check_within(backbone.vocabulary, blueprint.source)
         ids_T, tokenizer = tokens.joined(self.passages.length), blueprint.tokenizer.load_tokenizer()
         chunks = Chunks(ids_T, tokenizer, rows, settings, self.lora)
         run = Run(how.accelerator, folder, how.checkpoint_every, progress.step, progress.kept)
@@ -162,7 +162,7 @@ class TrainCell(Stage):
         """Train `backbone` in place for the steps of `plan`; what `loop.train` tells of it."""
         queries, passages = self.queries.read(shop), self.passages.read(shop)
         for tokens in (queries, passages):
-            tokens.check_within(len(backbone.head_VD), self.start.blueprint.source)
+            tokens.check_within(backbone.vocabulary, self.start.blueprint.source)
         texts = queries, passages, (self.queries.length, self.passages.length)
         sampler, at_once = draws.sampler(shop), fit.counts.tokens
         data = TrainingData(sampler, *texts, fit.meter, plan, at_once, fit.caches, self.supervision)

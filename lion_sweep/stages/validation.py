@@ -12,6 +12,7 @@ from huggingface_hub import get_token
 from lion_sweep.config.schema import Config, LadderName
 from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import SiteName, When
+from lion_sweep.data.pretrained import config_of
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
 from lion_sweep.machine.site import world_size
@@ -96,16 +97,15 @@ def check_machine(config: Config, site: SiteName) -> None:
     if Path(source).is_dir():
         if not (Path(source) / "config.json").is_file():
             raise UserError(f"model.backbone={source} is a folder without config.json.")
-        return
-    if backbone is None and site is SiteName.laptop:
+    elif backbone is None and site is SiteName.laptop:
         raise UserError(
             f"ladder=full trains {source}, which needs a GPU, and torch finds none here: "
             "use ladder=proxy, or run on a machine with CUDA."
         )
-    from transformers import AutoConfig  # a second, which stand-ins need not wait
-
     try:
-        AutoConfig.from_pretrained(source)
+        described = config_of(source)
+    except UserError:
+        raise
     except Exception as error:
         token = "a token is configured" if get_token() else "no Hugging Face token is configured"
         reason = str(error).splitlines()[0]
@@ -113,3 +113,7 @@ def check_machine(config: Config, site: SiteName) -> None:
             f"{source} cannot be loaded ({token}): {reason} Ask for access on the model's page and "
             "run `hf auth login`, or set model.backbone to a folder that holds the weights."
         ) from None
+    if config.recipe.adapt.steps or config.paradigm.made_by.over_vocabulary:
+        from lion_sweep.models.probes import unreadable  # seconds, which stand-ins need not wait
+
+        require(not (reason := unreadable(described)), reason)

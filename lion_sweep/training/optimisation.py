@@ -49,7 +49,8 @@ class Optimisation:
 def optimizer(backbone: "Backbone", settings: Optimisation) -> torch.optim.AdamW:
     """AdamW over what trains; embedding and head rows take `embedding_rate`, None freezes them."""
     model = backbone.language_model
-    tables = {id(m.weight) for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    ends = model.get_input_embeddings(), model.get_output_embeddings()
+    tables = {id(parameter) for end in ends for parameter in end.parameters()}
     trainable = backbone.trainable().values()
     rows = [parameter for parameter in trainable if id(parameter) in tables]
     layers = [parameter for parameter in trainable if id(parameter) not in tables]

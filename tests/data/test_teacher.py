@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support import teacher_encoder
 from transformers import BertModel
 
@@ -18,6 +19,7 @@ from lion_sweep.config import Config
 from lion_sweep.config.site import SiteName
 from lion_sweep.data import teacher as teaching
 from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.errors import UserError
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import settle
 from lion_sweep.stages.base import Stage
@@ -178,3 +180,33 @@ def test_given_scores_reach_the_cell(compose_cell: Compose, folder: Path, tmp_pa
     assert groups.negative_PM[1, 1] == MISSING
     assert groups.positive_score_P.tolist() == [3, 4]
     assert groups.negative_score_PM.tolist() == [[-2, 0.5], [6, 0]]
+
+
+def test_prompts_of_the_encoder_and_weights_that_it_lacks(
+    compose_cell: Compose, folder: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """Prompts stand before the texts that it reads; a layer that is missing is refused."""
+    words = [
+        "data=beir",
+        f"data.path={folder}",
+        f"paths.root={tmp_path / 'out'}",
+        "loss=clkd",
+        f"teacher.scorers.encoder.model={encoder}",
+        "teacher.scorers.encoder.weight=1",
+        "teacher.scorers.own.weight=0",
+        f"teacher.scorers.encoder.length={LENGTH}",
+    ]
+    told = {"prompts": {"query": "moon wind ", "document": "cloud ", "passage": "stone "}}
+    (encoder / "config_sentence_transformers.json").write_text(json.dumps(told))
+    groups = groups_of_a_cell(compose_cell(*words))
+    model, names = BertModel.from_pretrained(encoder).eval(), list(DOCUMENTS)
+    for row in range(len(groups)):
+        query = "moon wind " + list(QUERIES.values())[groups.query_P[row]]
+        document = "cloud " + DOCUMENTS[names[groups.positive_P[row]]]
+        vectors = (plain_vector(model, text) for text in (query, document))
+        expected = float(torch.nn.functional.cosine_similarity(*vectors, dim=0))
+        assert groups.positive_score_P[row] == pytest.approx(expected, rel=1e-5)
+    path = encoder / "model.safetensors"
+    save_file({k: w for k, w in load_file(path).items() if "layer.0." not in k}, path)
+    with pytest.raises(UserError, match=r"no whole BertModel: 16 weights \(encoder.layer.0."):
+        groups_of_a_cell(compose_cell(*words))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import processors
 
+from lion_sweep.data import tokens
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
@@ -55,3 +57,38 @@ def test_tokens_without_a_row_in_the_embeddings_are_refused() -> None:
     with pytest.raises(UserError, match=r"mine: its tokenizer makes token 7, .* only 7 rows"):
         found.check_within(7, "mine")
     Tokens(np.empty(0, dtype=np.int32), np.zeros(1, dtype=np.int64)).check_within(7, "mine")
+
+
+TEXTS = ["", "lions", "lions roar where lions roam and whales sing where whales swim " * 2]
+
+
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [("$A", 0), ("<pad> $A", 0), ("$A <mask>", 1), ("<pad> $A <pad> <mask>", 2)],
+)
+def test_a_cut_text_is_what_its_tokenizer_makes_at_that_length(
+    tmp_path: Path, template: str, ends: int
+) -> None:
+    """Of a cache that is longer, cut itself or not; so are all texts one after the other."""
+    tokenizer = train_tokenizer(["lions roar where lions roam"])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("<pad>", 0), ("<mask>", 1)]
+    )
+    for length in (16, 200):
+        total = tokens.write(tmp_path, [TEXTS[:1], TEXTS[1:]], tokenizer, length)
+        found = tokens.read(tmp_path)
+        assert found.ends == ends and total == len(found.ids_T)
+        for cut in (5, 7, 16):
+            own = tokenizer(TEXTS, truncation=True, max_length=cut)["input_ids"]
+            expected = [ids or [tokenizer.pad_token_id] for ids in own]
+            assert [found.text(row, cut).tolist() for row in range(3)] == expected
+            assert found.joined(cut).tolist() == [one for ids in expected for one in ids]
+            assert found.lengths(cut).tolist() == [len(ids) for ids in expected]
+            assert found.subset([2, 0]).text(0, cut).tolist() == expected[2]
+
+
+def test_a_tokenizer_that_keeps_the_end_of_a_text_is_refused(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["lions roar"])
+    tokenizer.truncation_side = "left"
+    with pytest.raises(UserError, match=r'on the left, .* set "truncation_side": "right"'):
+        tokens.write(tmp_path, [TEXTS], tokenizer, 8)

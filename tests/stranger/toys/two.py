@@ -22,7 +22,7 @@ class TwoVectors(Encoder):
     @property
     def shape(self) -> tuple[int, int]:
         """Two vectors of the decoder's width."""
-        return 2, int(self.backbone.head_VD.shape[1])
+        return 2, int(self.backbone.language_model.config.hidden_size)
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Both of unit length."""
