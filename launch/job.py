@@ -20,6 +20,7 @@ from lion_sweep.cell.tasks import Task
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import Interrupted, Superseded
 from lion_sweep.machine import interruption
+from lion_sweep.machine.environment import settle
 from lion_sweep.stages.engine import Team
 
 # What asks a job to stop.
@@ -52,6 +53,7 @@ class Job:
 
     def __call__(self) -> None:
         """Do the task; when a signal comes, keep what is done and have the job queued again."""
+        settle()
         environment = submitit.JobEnvironment()
         if not self.has_the_task():
             print("This job was submitted in vain: another one has the task.", flush=True)

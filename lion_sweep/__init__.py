@@ -1,5 +1,8 @@
 """Train, evaluate and compare sparse and dense LLM retrievers at equal compute."""
 
+import sys
+
 from lion_sweep.machine import environment
 
-environment.settle()
+if environment.is_command(sys.orig_argv):  # whoever imports a loss keeps an environment as it is
+    environment.settle()

@@ -135,7 +135,7 @@ def _become(
     os.chdir(cwd)
     told = env.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [cwd, *filter(None, told), *(path for path in sys.path if path not in (HERE, ""))]
-    sys.argv = [module, *words]
+    sys.argv, sys.orig_argv = [module, *words], [sys.executable, "-m", module, *words]
     status = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -17,8 +17,11 @@ BM25 = ".bm25"  # ends the names of the reference's files
 DataKind = StrEnum("DataKind", ["pydoc", "files"])  # where a collection comes from
 
 
-def _check_name(key: str, name: str) -> None:
-    """A collection's runs and values lie in files of its name, beside BM25's."""
+def check_name(key: str, name: str) -> None:
+    """Folders and files are called after it: of collections beside BM25's, of cells.
+
+    Raises `UserError`.
+    """
     fitting = re.sub(r"[^\w.+-]+", "-", name.removesuffix(BM25)).strip("-.")[:LONGEST] or "mine"
     require(
         bool(NAME.fullmatch(name)) and len(name) <= LONGEST and not name.endswith(BM25),
@@ -43,7 +46,7 @@ class Data(Section):
     test_split: str = MISSING
 
     def check(self, key: str) -> None:
-        _check_name(f"{key}.name", self.name)
+        check_name(f"{key}.name", self.name)
         if self.kind is DataKind.files:
             require(
                 self.path is not None,
@@ -99,7 +102,7 @@ class Evaluation(Section):
         lengths = "query_length", "passage_length"
         positive(self, key, "depth", *lengths, "batch_tokens", "kept_terms")
         for name, chosen in self.sets.items():
-            _check_name(f"a name in {key}.sets", name)
+            check_name(f"a name in {key}.sets", name)
             for length in lengths:
                 value = getattr(chosen, length)
                 require(

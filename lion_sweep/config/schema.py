@@ -4,7 +4,6 @@ Hydra merges every chosen option into these classes, so an unknown key or a wron
 while composing. What no single key shows to be wrong is refused in validation.py.
 """
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import MISSING
 
-from lion_sweep.config.data import Data, Evaluation
+from lion_sweep.config.data import Data, Evaluation, check_name
 from lion_sweep.config.recipe import Recipe
 from lion_sweep.config.section import Section, class_behind, positive, require
 from lion_sweep.config.site import Resources, Site
@@ -283,14 +282,8 @@ class Config(Section):
     confirm: bool = MISSING
 
     def check(self, key: str) -> None:
-        """Folders and files are called by these names."""
-        named = [(f"{group}.name", getattr(self, group).name) for group in (*AXES, "data")]
-        for name, value in [*named, *(("evaluation.sets", name) for name in self.evaluation.sets)]:
-            require(
-                re.fullmatch(r"\w[^/\x00-\x1f]*", str(value)) is not None,
-                f"{name}={value}: folders and files are called so: begin it with a letter or digit "
-                "and leave out '/', as in " + re.sub(r"\W+", "-", str(value)).strip("-") + ".",
-            )
+        for axis in AXES:
+            check_name(f"{axis}.name", getattr(self, axis).name)
 
     def resources(self) -> Resources:
         """What a job of the cell asks of a cluster, by its ladder and model."""

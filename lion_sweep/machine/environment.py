@@ -8,6 +8,7 @@ its ranks who they are after this. Kernels need a folder to be kept in, and figu
 import os
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 # accelerate takes steps together, rounds and shards as these say; TF32 drops 13 bits of a product.
@@ -20,6 +21,12 @@ FOREIGN = (
 )  # fmt: skip
 # What libraries write on their way, below the user's folder unless told otherwise.
 OF_THE_HOME = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "IR_DATASETS_HOME", "WANDB_CACHE_DIR")
+
+
+def is_command(words: list[str]) -> bool:
+    """Whether a process that was started by these words is `python -m lion_sweep`, or `.status`."""
+    modules = (module for flag, module in pairwise(words) if flag == "-m")
+    return any(module.partition(".")[0] == "lion_sweep" for module in modules)
 
 
 def settle() -> None:
