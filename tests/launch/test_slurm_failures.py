@@ -108,19 +108,30 @@ def test_cells_of_a_failed_preparation_are_blocked(slurm: Shell, tmp_path: Path)
     assert all(row["reason"] == "adapt 1b failed" for row in rows if row["state"] == "blocked")
 
 
-def test_what_slurm_would_refuse_is_refused_before_any_job(slurm: Shell, tmp_path: Path) -> None:
+def test_a_partition_that_is_not_there_is_refused_before_anything_is_made(
+    slurm: Shell, tmp_path: Path
+) -> None:
     wrong = "site.slurm.partition=nowhere"
     code, printed = slurm.run(*SMALL, f"paths.root={tmp_path}", wrong)
     assert code == 2, printed
-    assert "SLURM would not take adapt 1b" in printed
-    assert "invalid partition specified: nowhere" in printed
+    assert "SLURM has no partition nowhere; it has " in printed
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_what_slurm_would_refuse_is_refused_before_any_job(slurm: Shell, tmp_path: Path) -> None:
+    code, printed = slurm.run(*SMALL, f"paths.root={tmp_path}", "site.gpus=9")
+    assert code == 2, printed
+    assert "SLURM would not take adapt 1b" in printed and "Change site.slurm.partition" in printed
     assert not list(tmp_path.glob("*/*/submission.json"))
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("site.gpus=9", "SLURM would not take .* 9 GPUs.*Change site.slurm.partition, account"),
+        (
+            "site.gpus=9",
+            "(?s)SLURM would not take .* 9 GPUs.*Change site.slurm.partition .there are .*, account",
+        ),
         ("site.cpus=1000", "1000 CPUs"),
         ("site.time_limit=30", "asks for 30 h, but the default partition grants 24 h"),
         ("++site.slurm.sbatch.no-such-option=1", "unrecognized option"),
