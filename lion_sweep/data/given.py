@@ -45,7 +45,7 @@ def read(lines: Iterable[Line], collection: Collection, depth: int) -> tuple[Gro
     negative are left out. Raises `UserError` for a line of no known form, for queries or documents
     that are not in the collection, and where some groups have scores and others none.
     """
-    told = [group for at, line in lines for group in _groups(record_of(line, at), at)]
+    told = [group for at, line in lines for group in groups_in(record_of(line, at), at)]
     asked, positives = _queries(collection, told), defaultdict[int, set[str]](set)
     for query, group in zip(asked, told, strict=True):
         positives[query].add(group.positive)
@@ -82,8 +82,8 @@ def read(lines: Iterable[Line], collection: Collection, depth: int) -> tuple[Gro
     return groups, flaws
 
 
-def _groups(record: dict[str, Any], at: str) -> Iterator[Group]:
-    """The groups of a line, one per positive."""
+def groups_in(record: dict[str, Any], at: str) -> Iterator[Group]:
+    """The groups of a line, one per positive. Raises `UserError` for a line of no known form."""
     try:
         if "pos_pid" in record:
             listed = [record["pos_pid"], *record["neg_pids"]]

@@ -72,6 +72,10 @@ class Files(ABC):
         found = self._find(name)
         return forms.decoded(self._read(found), self.where(found))
 
+    def form(self, name: str) -> str:
+        """How the file is written. Raises `UserError` where there is none."""
+        return _form(self._find(name))
+
     def _form(self, name: str, what: str, *known: str) -> str:
         """One of the known forms. Raises `UserError` for another."""
         found = self._find(name)

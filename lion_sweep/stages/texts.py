@@ -101,15 +101,16 @@ def evaluation_sets(config: Config, shop: Workshop) -> EvaluationSets:
         path = str(shop.folder(DeriveCollection(versions)))
     assert path is not None  # validation.py
     splits = tuple(dict.fromkeys([data.train_split, data.test_split]))
-    sets = {data.name: (_collection(shop, data.name, data, path, splits), data.test_split)}
+    sets = {data.name: (collection(shop, data.name, data, path, splits), data.test_split)}
     for name, chosen in config.evaluation.sets.items():
-        sets[name] = _collection(shop, name, chosen, chosen.path, (chosen.split,)), chosen.split
+        sets[name] = collection(shop, name, chosen, chosen.path, (chosen.split,)), chosen.split
     return sets
 
 
-def _collection(
+def collection(
     shop: Workshop, name: str, layout: Data | EvaluationSet, path: str, splits: tuple[str, ...]
 ) -> Collection:
+    """Texts and judgements, imported where they are not yet. Raises `UserError`."""
     where = place(path)
     queries = dict.fromkeys(layout.queries.format(split=split) for split in splits)
 

@@ -130,7 +130,7 @@ def test_what_slurm_would_refuse_is_refused_before_any_job(slurm: Shell, tmp_pat
     [
         (
             "site.gpus=9",
-            "(?s)SLURM would not take .* 9 GPUs.*Change site.slurm.partition .there are .*, account",
+            "(?s)SLURM would not take .* 9 GPUs.*site.slurm.partition .there are .*, account",
         ),
         ("site.cpus=1000", "1000 CPUs"),
         ("site.time_limit=30", "asks for 30 h, but the default partition grants 24 h"),
