@@ -5,6 +5,7 @@ import difflib
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ def quiet() -> None:
     """No progress bars and no advice of transformers."""
     import transformers  # here, as some commands need not wait for it
 
+    warnings.filterwarnings("ignore", "`is_grad", FutureWarning)  # PEFT's to mend
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
 

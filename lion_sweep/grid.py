@@ -104,17 +104,18 @@ class Session:
         for cell in cells:  # a report names those that were asked for and never ran
             if not cell.complete:
                 Task(CELL, cell.id, cell.config).freeze()
-        outcomes = [_outcome(cell, site) for cell in cells]
+        named = list(zip(cells, cell_names(cells), strict=True))
+        outcomes = [_outcome(cell, site, name) for cell, name in named]
         print(summary(outcomes, time.monotonic() - self.start))
         return COMPLETE if all(outcome.result for outcome in outcomes) else HOLES
 
 
-def _outcome(cell: Cell, site: SiteName) -> Outcome:
+def _outcome(cell: Cell, site: SiteName, name: str) -> Outcome:
     """Of doing a cell: whatever goes wrong with it is recorded and leaves the others alone."""
     start = time.monotonic()
     if cell.complete:
         return Outcome(cell, cell.read_result(), 0.0)
-    task = Task(CELL, cell.id, cell.config)
+    task = Task(CELL, cell.id, cell.config, called=name)
     try:
         from lion_sweep.cell import work  # here, so that planning need not wait for it
 

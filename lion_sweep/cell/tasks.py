@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class Task:
     config: Config
     needs: tuple[str, ...] = ()
     number: int = 0  # of an encoding job, from 1 on
+    called: str = field(default="", compare=False)  # where its own label would not tell it apart
 
     @property
     def root(self) -> Path:
@@ -60,6 +61,8 @@ class Task:
 
     @property
     def label(self) -> str:
+        if self.called:
+            return self.called
         config, cell = self.config, label(self.config)
         return {
             ADAPT: f"{ADAPT} {config.model.name}",

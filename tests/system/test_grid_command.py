@@ -202,6 +202,7 @@ def test_one_failing_cell_leaves_the_others_alone(folder: Path, tmp_path: Path) 
     assert done.returncode == 3
     assert "1 of 2 cells complete" in done.stdout
     assert "lower recipe.learning_rate" in done.stdout
+    assert "1b-sparse-cl learning_rate=1e+30: FAILED" in done.stdout
 
 
 def test_a_write_that_fails_costs_nothing_that_was_done(
