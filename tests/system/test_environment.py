@@ -190,7 +190,7 @@ def test_commands_have_help_and_name_the_nearest_option(module: str, tmp_path: P
     ("words", "said"),
     [
         ([], "lion_sweep: checkpoint= is missing: say checkpoint=FOLDER"),
-        (["checkpoint=x", "data.name=a/b"], "lion_sweep: data.name=a/b: folders and files"),
+        (["checkpoint=x", "data.name=a/b"], "lion_sweep: data.name is 'a/b', and files"),
         (
             ["checkpoint=x", "--format", "json"],
             "lion_sweep: --format is no option: say --help for those.",
