@@ -64,7 +64,7 @@ def test_a_sparse_engine_that_is_not_here_is_refused(
 def test_a_backbone_that_the_hub_does_not_hand_out_is_refused(
     compose_cell: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreachable(source: str) -> None:
+    def unreachable(source: str, **_: object) -> None:
         raise OSError("We couldn't connect to 'https://huggingface.co'\nand more")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
