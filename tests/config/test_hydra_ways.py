@@ -1,5 +1,6 @@
 """Each of Hydra's own ways to say what a cell is: it works, or it is refused by its name."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,6 +189,8 @@ def test_an_interruption_while_cells_are_composed_is_a_line(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    # Handlers of loggers hold what earlier tests have captured, and that is closed.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
     monkeypatch.setattr(composing.hydra, "compose", interrupted)
     assert start("-m", "seed=1,2").status == 130
     said = capsys.readouterr().err.strip()
