@@ -109,12 +109,24 @@ def test_a_package_and_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     env |= {**ALWAYS, "HOME": "/proc/nothing", "TMPDIR": str(tmp_path)}
     env |= {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"}
-    asked = "import lion_sweep.search.sparse, lion_sweep.data.lengths as at; print(at.__file__)"
+    env |= {"LION_SWEEP_TRACEBACK": "1"}  # which shows where it runs
     done = subprocess.run(
-        [sys.executable, "-c", asked], env=env, cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "lion_sweep.evaluate"],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(installed / "lion_sweep" / "data" / "lengths.py")
+    assert done.returncode == 2, done.stderr
+    assert str(installed / "lion_sweep" / "evaluate.py") in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("lion_sweep: checkpoint= is missing")
+
+
+def test_whoever_imports_the_package_keeps_an_environment_as_it_is() -> None:
+    asked = "import lion_sweep, os; print(os.environ['RANK'])"
+    told = [sys.executable, "-c", asked]
+    done = subprocess.run(told, env=os.environ | {"RANK": "3"}, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("3\n", "")
 
 
 @pytest.mark.parametrize(
