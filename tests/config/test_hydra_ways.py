@@ -51,8 +51,9 @@ Start = Callable[..., Started]
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
     """Give a command whose cells are composed, and not run."""
+    monkeypatch.chdir(tmp_path)  # Hydra writes into it where a primary configuration is not ours
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     yield lambda *words: Started(monkeypatch, words)
 
