@@ -201,17 +201,18 @@ def test_an_impossible_value_is_named(
 
 
 def test_a_path_may_begin_with_the_users_folder(
-    compose_cell: Compose, monkeypatch: pytest.MonkeyPatch
+    compose_cell: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    home = str(tmp_path)
+    monkeypatch.setenv("HOME", home)
     homely = ("data.groups=~/g", "paths.root=~/x", "paths.beir=~/b", "model.backbone=~/llama")
     homely += ("teacher.scorers.encoder.model=~/m", "tracking.group=~mine")
     quoted = [word.replace("=", "='") + "'" for word in homely]
     config = compose_cell("data=beir", "data.path=${paths.root}/set", *quoted)
-    assert (config.paths.root, config.paths.beir) == ("/home/me/x", "/home/me/b")
-    assert (config.data.path, config.data.groups) == ("/home/me/x/set", "/home/me/g")
-    assert config.model.backbone == "/home/me/llama"
-    assert config.teacher.scorers["encoder"]["model"] == "/home/me/m"
+    assert (config.paths.root, config.paths.beir) == (f"{home}/x", f"{home}/b")
+    assert (config.data.path, config.data.groups) == (f"{home}/x/set", f"{home}/g")
+    assert config.model.backbone == f"{home}/llama"
+    assert config.teacher.scorers["encoder"]["model"] == f"{home}/m"
     assert config.tracking.group == "~mine"
 
 

@@ -67,3 +67,15 @@ def test_shared_work_is_counted_by_what_it_is_and_not_by_what_it_is_called(
     assert [title.split()[0] for title in titles].count("teacher") == 1
     (teacher,) = (work for work in plan.shared if work.title.startswith("teacher"))
     assert teacher.cells == 3
+
+
+def test_cells_that_encode_in_other_portions_pad_as_each_alone(
+    compose_cell: Compose, small_beir: Path, tmp_path: Path
+) -> None:
+    words = [*TINY, "budget=steps", "budget.steps=2", f"data.path={small_beir}"]
+    words += [f"paths.root={tmp_path}", "site.devices=1"]
+    configs = [compose_cell(*words, f"evaluation.batch_tokens={tokens}") for tokens in (64, 4096)]
+    together = [cell.encoding for cell in planned(configs)[0].cells]
+    alone = [planned([config])[0].cells[0].encoding for config in configs]
+    assert together == alone
+    assert together[0].hardware_flops < together[1].hardware_flops

@@ -173,3 +173,10 @@ def test_tables_by_a_number_ascend(write: Write, tmp_path: Path) -> None:
         write("1b", "dense", "cl", 0.1, budget__flops=flops)
     parts = sections(collect(tmp_path), unfinished(tmp_path), tables=["budget.flops"])
     assert [part.name for part in parts] == ["pydoc, flops=5e+10", "pydoc, flops=1e+11"]
+
+
+def test_a_begun_cell_is_one_hole_of_a_grid(write: Write, tmp_path: Path) -> None:
+    write("1b", "dense", "cl", 0.1, recipe__lora__rank=4)
+    write("1b", "dense", "kd", None, recipe__lora__rank=16)
+    found = only(tmp_path, grid={"loss": ["cl", "kd"]})
+    assert [cell.loss for cell in found.holes(found.main)] == ["kd"]
