@@ -15,6 +15,7 @@ from lion_sweep.machine.progress import duration
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.compiled import compiled
 from lion_sweep.stages.workshop import Workshop
+from lion_sweep.training.optimisation import CHECKPOINT
 
 if TYPE_CHECKING:
     from lion_sweep.stages.train import AdaptDecoder
@@ -75,7 +76,7 @@ def shard(backbone: Backbone, ranks: DeviceMesh) -> None:
 def save(backbone: Backbone, folder: Path, execution: Execution) -> None:
     if execution.leads:
         backbone.save(folder / WEIGHTS)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 @contextmanager
