@@ -1,0 +1,57 @@
+"""Work on all cores at once, in processes of their own."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing.connection import wait
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Those that this process may use: no more than OMP_NUM_THREADS, where that is set."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(here, int(os.environ.get("OMP_NUM_THREADS") or here)))
+
+
+def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`work` of every item, in their order; in this process where it has one core or one item.
+
+    `work` is a function of a module that imports quickly: every process imports it anew. What it
+    raises is raised here. Processes end with this one, however it ends.
+    """
+    processes = min(cores(), len(items))
+    if processes <= 1:
+        yield from map(work, items)
+        return
+    # Forked ones would inherit locks that threads of this process hold.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_follow) as pool:
+        left = iter(items)
+        ahead = deque(pool.submit(work, item) for item in islice(left, 2 * processes))
+        try:
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(work, item) for item in islice(left, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _follow() -> None:
+    """Leave when the parent is gone, and let it alone hear Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
