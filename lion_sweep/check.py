@@ -32,7 +32,7 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import check_output, settle
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.stages.of_cell import CellStages, stages_of
-from lion_sweep.stages.texts import collection, evaluation_sets
+from lion_sweep.stages.texts import collection, evaluation_sets, tokenizer_of
 from lion_sweep.stages.validation import validate
 from lion_sweep.stages.workshop import Workshop
 
@@ -91,8 +91,8 @@ class Check:
         data = self.config.data
         if data.kind is DataKind.pydoc:
             alone = changed(self.config, {"evaluation.sets": {}})
-            for texts, _ in (self.tried(evaluation_sets, alone, self.shop) or {}).values():
-                describe(texts)
+            for source, _ in (self.tried(evaluation_sets, alone, self.shop) or {}).values():
+                describe(source.read(self.shop))
         elif data.path:
             splits = dict.fromkeys([data.train_split, data.test_split])
             self._collection(data.name, data, data.path, tuple(splits))
@@ -110,7 +110,8 @@ class Check:
             self.tried(self._lines, path, file, _text)
         for split in splits:
             self.tried(self._lines, path, layout.qrels.format(split=split), _judgement)
-        if found := self.tried(collection, self.shop, name, layout, path, splits):
+        source = self.tried(collection, self.shop, name, layout, path, splits)
+        if source and (found := self.tried(source.read, self.shop)):
             describe(found)
 
     def _lines(self, path: str, name: str, read: Read) -> None:
@@ -129,8 +130,9 @@ class Check:
         config, decoder = self.config, stages.blueprint
         if config.data.groups and (done := self.tried(self.shop.run, stages.groups)):
             print(f"training groups: {done.facts['pairs']:,}")
-        if tokenizer := self.tried(decoder.tokenizer.load_tokenizer):
-            for name, (texts, _) in stages.sets.items():
+        if tokenizer := self.tried(tokenizer_of, decoder.tokenizer, self.shop):
+            for name, (source, _) in stages.sets.items():
+                texts = source.read(self.shop)
                 query_length, passage_length = config.evaluation.lengths_of(name)
                 queries = _tokens(tokenizer, texts.queries, query_length)
                 passages = _tokens(tokenizer, texts.documents, passage_length)
@@ -175,7 +177,7 @@ def _group(line: str, at: str) -> list[given.Group]:
 
 def describe(found: Collection) -> None:
     """Print what a collection holds: sizes, scripts, lengths, oddities, and a sample."""
-    judged = [f"{len(qrels):,} judged {split} queries" for split, qrels in found.qrels.items()]
+    judged = [f"{len(one.asked):,} judged {split} queries" for split, one in found.judged.items()]
     counts = [f"{len(found.documents):,} passages", f"{len(found.queries):,} queries", *judged]
     print(f"{found.name}: {', '.join(counts)}, checksum {found.checksum}")
     for what, texts in (("passages", found.documents), ("queries", found.queries)):

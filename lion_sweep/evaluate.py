@@ -99,8 +99,8 @@ def _said(overrides: list[str], *keys: str) -> str | None:
 
 def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]:
     sets = evaluation_sets(config, shop)
-    for name, (texts, _) in sets.items():
-        for line in texts.told():
+    for name, (source, _) in sets.items():
+        for line in source.read(shop).told():
             shop.progress.say(f"{name}:{line}")
     tokeniser = Tokeniser(Pretrained.tokenizer(found.source, shop.digests))
     tested = {name: scored(config, tokeniser, found, chosen) for name, chosen in sets.items()}
@@ -118,7 +118,7 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
         "scores": {name: mean(values) for name, values in scores.items()},
         "bm25": {name: mean(score.scores(shop)) for name, score in references.items()},
         "efficiency": {name: of_set.efficiency(shop) for name, of_set in tested.items()},
-        "collections": {name: texts.facts(split) for name, (texts, split) in sets.items()},
+        "collections": {name: one.read(shop).facts(split) for name, (one, split) in sets.items()},
     }
     write_json(folder / "result.json", result)
     return result

@@ -91,11 +91,12 @@ def _apart(mine: Settings, other: Settings, keys: list[str]) -> str:
 def introduce(planner: Planner, config: Config) -> None:
     """Print what the collections hold, and how BM25 fares on the one that cells train on."""
     shop = planner.workshop(config)
-    for name, (texts, split) in evaluation_sets(config, shop).items():
-        judged = [f"{len(qrels)} {of_split} queries" for of_split, qrels in texts.qrels.items()]
+    for name, (source, split) in evaluation_sets(config, shop).items():
+        texts = source.read(shop)
+        judged = [f"{len(one.asked)} {of} queries" for of, one in texts.judged.items()]
         words = [name, f"{len(texts.documents)} passages", *judged]
         if name == config.data.name:
-            means = mean(bm25(config, texts, split).scores(shop))
+            means = mean(bm25(config, source, split).scores(shop))
             measure, value = next(iter(means.items()))
             words.append(f"BM25 {measure} {value:.4f}")
         print(f"collection: {', '.join(words)}, checksum {texts.checksum}", flush=True)

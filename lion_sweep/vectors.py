@@ -89,7 +89,8 @@ def find(cell: Finished, name: str | None) -> Source:
         raise UserError(f"{cell.name} was not scored on {name}: --set is one of {scored}.")
     sets = {key: value for key, value in config.evaluation.sets.items() if key == name}
     shop = Workshop(cell.root, Progress(cell.name, None))
-    collection, split = evaluation_sets(changed(config, {"evaluation.sets": sets}), shop)[name]
+    source, split = evaluation_sets(changed(config, {"evaluation.sets": sets}), shop)[name]
+    collection = source.read(shop)
     if collection.checksum != known[name]["checksum"]:
         raise UserError(f"{name} is not what {cell.name} was scored on: its texts have changed.")
     folders = [cell.stage(f"encode {what} {name}") for what in ("passages", "queries")]
@@ -101,7 +102,7 @@ def find(cell: Finished, name: str | None) -> Source:
                 "data.path=, encodes them again."
             )
     passages, queries = (encoding.load(folder / VECTORS) for folder in folders)
-    encoded = Encoded(collection.documents.ids, passages, collection.asked(split), queries)
+    encoded = Encoded(collection.documents.ids, passages, collection.judged[split].asked, queries)
     engine = config.engine.of(config.paradigm.made_by.kind, config.paradigm.name)
     searched = cell.stage(f"search {name}")
     searcher: type[Engine] = get_class(engine["_target_"])
@@ -189,7 +190,7 @@ def check_levels(source: Source, written: Encoded, folder: Path) -> dict[str, An
 def compared(source: Source, found: Run, checked: str) -> dict[str, Any]:
     """Facts of a run with the exported vectors, beside the cell's; `checked` says how it was."""
     measure = source.cell.config.evaluation.measures_of(source.collection.name)[0]
-    qrels = source.collection.qrels[source.split]
+    qrels = source.collection.judged[source.split].qrels
     here, there = (mean(evaluate(run, qrels, [measure]))[measure] for run in (found, source.run))
     return {
         "checked": checked,

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from lion_sweep import config as configuration
 from lion_sweep.config import Precision
 from lion_sweep.config.site import SiteName
+from lion_sweep.data.collection import Judged, Qrels
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.texts import SCHEMA, Texts
+from lion_sweep.data.texts import SCHEMA, Texts, write
 from lion_sweep.files import key_of
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
@@ -29,7 +30,15 @@ from lion_sweep.stages.base import beside
 from lion_sweep.stages.encode import VECTORS, Encode
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.search import Search, engine_of
-from lion_sweep.stages.texts import Asked, Tokenise
+from lion_sweep.stages.texts import (
+    JUDGED,
+    TEXTS,
+    File,
+    ImportJudgements,
+    ImportTexts,
+    Source,
+    Tokenise,
+)
 from lion_sweep.stages.workshop import Workshop
 
 GRID = ["-m", "model=1b,3b,8b", "paradigm=sparse,dense", "loss=cl,kd,clkd"]
@@ -85,6 +94,41 @@ def texts(pairs: dict[str, str]) -> Texts:
 
 
 @dataclass(frozen=True, eq=False)
+class HeldTexts(ImportTexts):
+    """Texts by id that no file holds."""
+
+    files: tuple[File, ...] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        return write(iter(self.held.items()), folder / TEXTS, "held")
+
+
+@dataclass(frozen=True, eq=False)
+class HeldJudgements(ImportJudgements):
+    """Judgements that no file holds."""
+
+    held: Qrels = field(default_factory=dict)
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        read = (stage.read(shop) for stage in (self.documents, self.queries))
+        judged = Judged.of(self.held, *read, {})
+        judged.save(folder / JUDGED)
+        return {"flaws": {}, "checksum": judged.checksum}
+
+
+def source(documents: dict[str, str], queries: dict[str, str], **qrels: Qrels) -> Source:
+    """A collection that no file holds; `qrels` by split."""
+    held = HeldTexts(held=documents, title="corpus"), HeldTexts(held=queries, title="queries")
+    nowhere: Any = None
+    judged = {
+        split: HeldJudgements(nowhere, split, *held, held=found, title=f"judgements {split}")
+        for split, found in qrels.items()
+    }
+    return Source("held", *held, judged)
+
+
+@dataclass(frozen=True, eq=False)
 class Made(Encode):
     """Vectors, [N, D], that are there already."""
 
@@ -135,18 +179,18 @@ def searched(
     with initialize_config_dir(config_dir=folder, version_base="1.3"):
         config = configuration.resolve(compose("config", overrides=[*words, "site.devices=1"]))
     is_sparse = sparse.issparse(documents)
-    document_texts = texts({f"d{number}": "" for number in range(documents.shape[0])})
-    query_texts = texts({f"q{number}": "" for number in range(queries.shape[0])})
-    tokens = Tokenise(document_texts, Pretrained("", None, ""), 1, title="tokens").cut(1)
+    passages = {f"d{number}": "" for number in range(documents.shape[0])}
+    asked = {f"q{number}": "" for number in range(queries.shape[0])}
+    held = source(passages, asked, test={query: {"d0": 1} for query in asked})
+    tokens = Tokenise(held.documents, Pretrained("", None, ""), 1, title="tokens").cut(1)
     made = [
         Made(
             NoWeights(what), tokens, None, is_sparse, None, Precision.fp32, title=what, made=vectors
         )
         for what, vectors in (("documents", documents), ("queries", queries))
     ]
-    asked = Asked(query_texts, query_texts.ids)
     engine, depth = engine_of(config, "sparse" if is_sparse else "dense"), config.evaluation.depth
-    search = Search(document_texts, asked, engine, depth, *made, title="search mine")
+    search = Search(held.judged["test"], engine, depth, *made, title="search mine")
     shop = Workshop(root, Progress("cell", None), Execution.of(config, SiteName.laptop))
     for stage in made:  # whose tokens nobody has
         folder = root / "stages" / stage.name

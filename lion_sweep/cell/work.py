@@ -164,8 +164,8 @@ def run(cell: Cell, shop: Workshop) -> Result:
             ledger={n: _spent([d]) for n, d in done.items()} | {"encode": _spent(once.values())},
             stages=_stages(cell, shop),
             collections={
-                name: {"group": config.evaluation.own(name).group} | collection.facts(split)
-                for name, (collection, split) in stages.sets.items()
+                name: {"group": config.evaluation.own(name).group} | source.read(shop).facts(split)
+                for name, (source, split) in stages.sets.items()
             },
             groups=shop.run(stages.groups).facts,
             versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},

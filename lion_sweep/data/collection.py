@@ -1,18 +1,22 @@
 """A collection: documents, queries, and which document is relevant to which query."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from lion_sweep.data.forms import Judgement
 from lion_sweep.data.places import Place
 from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
+from lion_sweep.files import key_of
 
 Qrels = dict[str, dict[str, int]]
 Flaws = dict[str, int]  # how many of what; SAID puts it in words
@@ -36,15 +40,62 @@ def said(flaws: Flaws) -> str:
     return ", ".join(f"{count:,} {SAID[flaw]}" for flaw, count in flaws.items() if count)
 
 
-@dataclass(frozen=True)
-class Judgements:
-    """Which document is relevant to which query; their order, that of training pairs, counts."""
+class Judged:
+    """Judgements of a split, J of them, in an Arrow file; those of a query stand side by side.
 
-    qrels: Qrels
+    `checksum` is of ids, grades and their order, that of training pairs; `flaws` is how many of
+    what are odd.
+    """
+
+    def __init__(self, table: pa.Table, checksum: str, flaws: Flaws) -> None:
+        self._table, self.checksum, self.flaws = table, checksum, flaws
+
+    @classmethod
+    def read(cls, path: Path, checksum: str, flaws: Flaws) -> "Judged":
+        """What `save` wrote, memory-mapped; the rest is what it had."""
+        with pa.memory_map(str(path)) as source:
+            return cls(pa.ipc.open_file(source).read_all(), checksum, flaws)
+
+    def save(self, path: Path) -> None:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self._table.schema) as file:
+            file.write_table(self._table)
+
+    @classmethod
+    def of(cls, qrels: Qrels, documents: Texts, queries: Texts, flaws: Flaws) -> "Judged":
+        """Judgements of texts, with their rows: -1 of a passage that is not there."""
+        pairs = [(q, d, grade) for q, grades in qrels.items() for d, grade in grades.items()]
+        query_ids, document_ids, grade_J = zip(*pairs, strict=True)
+        columns = {
+            "query": pa.array(query_ids, pa.large_string()),
+            "document": pa.array(document_ids, pa.large_string()),
+            "grade": pa.array(grade_J, pa.int32()),
+            "query_row": pa.array(queries.rows(query_ids), pa.int32()),
+            "document_row": pa.array(documents.rows(document_ids), pa.int32()),
+        }
+        return cls(pa.table(columns), key_of(pairs), flaws)
+
+    def column(self, name: str) -> NDArray[np.int32]:
+        """[J] numbers: "grade", "query_row" or "document_row"."""
+        return self._table[name].to_numpy()
 
     @cached_property
-    def identity(self) -> str:
-        return hashlib.sha256(json.dumps(self.qrels).encode()).hexdigest()[:16]
+    def qrels(self) -> Qrels:
+        """Grades by query and document, in the order of the judgements."""
+        found: Qrels = {}
+        columns = (self._table[name].to_pylist() for name in ("query", "document", "grade"))
+        for query, document, grade in zip(*columns, strict=True):
+            found.setdefault(query, {})[document] = grade
+        return found
+
+    @cached_property
+    def asked(self) -> list[str]:
+        """Ids of the queries, each of which has a relevant document."""
+        return self._table["query"].unique().to_pylist()
+
+    @cached_property
+    def asked_rows(self) -> NDArray[np.int64]:
+        """Rows of the same queries."""
+        return self._table["query_row"].unique().to_numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -54,14 +105,13 @@ class Collection:
     name: str
     documents: Texts
     queries: Texts
-    qrels: dict[str, Qrels]
-    judged: dict[str, Flaws] = field(default_factory=dict)  # by split, where files had any
+    judged: dict[str, Judged]  # by split
 
     @property
     def flaws(self) -> dict[str, Flaws]:
         """What is odd in each part, counted."""
         parts = {"passages": self.documents.flaws, "queries": self.queries.flaws}
-        return parts | {f"{split} judgements": flaws for split, flaws in self.judged.items()}
+        return parts | {f"{split} judgements": one.flaws for split, one in self.judged.items()}
 
     def told(self) -> Iterator[str]:
         """The same in words, a line for each part that is not flawless."""
@@ -74,40 +124,28 @@ class Collection:
         return {
             "checksum": self.checksum,
             "documents": len(self.documents),
-            "queries": len(self.asked(split)),
+            "queries": len(self.judged[split].asked),
             "flaws": self.flaws,
         }
 
     @property
     def checksum(self) -> str:
         """Of all content: texts, judgements, and the order of both."""
-        parts = [self.documents.identity, self.queries.identity, self.qrels]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-    def judgements(self, split: str) -> Judgements:
-        return Judgements(self.qrels[split])
-
-    def asked(self, split: str) -> list[str]:
-        """Ids of the queries of a split that have a relevant document."""
-        return list(self.qrels[split])
+        judged = {split: one.checksum for split, one in self.judged.items()}
+        return key_of([self.documents.checksum, self.queries.checksum, judged])
 
 
-def read_qrels(
-    place: Place, name: str, splits: Iterable[str], documents: Texts, queries: Texts
-) -> tuple[dict[str, Qrels], dict[str, Flaws]]:
-    """Judgements of the splits, and what is odd in them; `name` may hold {split}.
+def judge(place: Place, name: str, split: str, documents: Texts, queries: Texts) -> Judged:
+    """Judgements of a split out of the file `name` of a place, and what is odd in them.
 
     What published collections do is counted. A passage that is not there stays judged: it is
     relevant and never found, as in trec_eval. Left out are judgements of queries that are not
     there, and queries without a relevant passage, which cannot be scored. Of a pair that is judged
     twice the highest grade counts. Raises `UserError` where no judgement can be used.
     """
-    qrels, flaws = {}, {}
-    for split in splits:
-        file = name.format(split=split)
-        judged = list(place.judgements(file, split))
-        qrels[split], flaws[split] = _checked(judged, place.where(file), documents, queries)
-    return qrels, flaws
+    listed = list(place.judgements(name, split))
+    qrels, flaws = _checked(listed, place.where(name), documents, queries)
+    return Judged.of(qrels, documents, queries, flaws)
 
 
 def _checked(

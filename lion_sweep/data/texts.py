@@ -26,14 +26,14 @@ SCHEMA = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
 class Texts:
     """N texts in a fixed order; row i has the id `ids[i]`.
 
-    `identity` is a digest of ids, texts and their order; `flaws` is how many are "empty", repeat
+    `checksum` is a digest of ids, texts and their order; `flaws` is how many are "empty", repeat
     an earlier one ("repeated"), or held half a character that no file can hold ("mended").
     """
 
     def __init__(
         self, table: pa.Table, checksum: str, flaws: Iterable[tuple[str, int]] = ()
     ) -> None:
-        self._table, self.identity, self.flaws = table, checksum, dict(flaws)
+        self._table, self.checksum, self.flaws = table, checksum, dict(flaws)
         self.ids: list[str] = table["id"].to_pylist()
 
     def __len__(self) -> int:

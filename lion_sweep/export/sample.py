@@ -47,14 +47,15 @@ def of_collection(config: Config, tokenizer: PreTrainedTokenizerBase) -> Sample:
     We give the others a token of padding, which libraries do not.
     """
     shop = Workshop(Path(config.paths.root), Progress(config.data.name, None))
-    collection, split = evaluation_sets(config, shop)[config.data.name]
+    source, split = evaluation_sets(config, shop)[config.data.name]
+    collection = source.read(shop)
 
     def readable(texts: list[str]) -> list[str]:
         found = tokenizer(texts)["input_ids"]
         return [text for text, ids in zip(texts, found, strict=True) if ids]
 
     return Sample(
-        readable(collection.queries.of(collection.asked(split)[:QUERIES])),
+        readable(collection.queries.of(collection.judged[split].asked[:QUERIES])),
         readable(next(collection.documents.batches())[:PASSAGES]),
         config.evaluation.query_length,
         config.evaluation.passage_length,

@@ -19,9 +19,11 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from lion_sweep.config.schema import ProxyShape
+from lion_sweep.data import arrays
+from lion_sweep.data.pretrained import tokenizer_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 VOCABULARY = 4096
 MAX_POSITIONS = 512
@@ -35,6 +37,7 @@ LEAST_IMPORTANCE, MOST_IMPORTANCE = 0.7, 1.0
 OWN_LOGIT = 10.0
 # Raised when what `build` makes of the same input changes.
 RULES = 2
+FREQUENCIES = "document_frequency.npy"
 START = "near-identity Llama layers; token embeddings from wordllama l2_supercat_256 (PCA)"
 
 
@@ -58,7 +61,7 @@ def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     )
 
 
-def pretrained_rows(tokenizer: "PreTrainedTokenizerFast") -> NDArray[np.float32]:
+def pretrained_rows(tokenizer: "PreTrainedTokenizerBase") -> NDArray[np.float32]:
     """The mean wordllama row of every token's text, [V, W]; zeros where there is none."""
     import wordllama  # half a second, which who only asks for RULES need not wait
 
@@ -105,16 +108,25 @@ def embedding_rows(
     return np.concatenate([shared_V[:, None], importance_V[:, None] * reduced], axis=1)
 
 
-def build(
-    shape: ProxyShape, passages: list[str], queries: list[str], folder: Path, seed: int
-) -> None:
-    """Write tokenizer and weights of a proxy to `folder`, in Hugging Face's format."""
-    from transformers import LlamaConfig, LlamaForCausalLM  # seconds, see above
-
+def train(passages: list[str], queries: list[str], folder: Path) -> None:
+    """Write the tokenizer that the stand-ins of all sizes share, with its document frequencies."""
     tokenizer = train_tokenizer([*passages, *queries])
     document_frequency_V = np.zeros(len(tokenizer), dtype=np.int64)
     for ids in tokenizer(passages)["input_ids"]:
         document_frequency_V[np.unique(np.asarray(ids, dtype=np.int64))] += 1
+    tokenizer.save_pretrained(folder)
+    arrays.save(folder / FREQUENCIES, document_frequency_V)
+
+
+def build(shape: ProxyShape, trained: Path, folder: Path, seed: int) -> None:
+    """Write tokenizer and weights of a proxy to `folder`, in Hugging Face's format.
+
+    `trained` is where `train` left the tokenizer.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM  # seconds, see above
+
+    tokenizer = tokenizer_of(str(trained))
+    document_frequency_V = np.load(trained / FREQUENCIES)
     rows_VW = pretrained_rows(tokenizer)
     importance_V = importance(rows_VW, document_frequency_V)
     rows_VD = embedding_rows(rows_VW, importance_V, shape.hidden_size, seed).astype(np.float32)

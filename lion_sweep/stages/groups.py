@@ -10,14 +10,13 @@ from hydra.utils import get_class
 from lion_sweep.config import Config
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data import given
-from lion_sweep.data.collection import Collection, Flaws, Judgements, said
+from lion_sweep.data.collection import Flaws, said
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.places import place
-from lion_sweep.data.texts import Texts
 from lion_sweep.search.mining import mine
-from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.base import Stage
 from lion_sweep.stages.scorers import Scorer
-from lion_sweep.stages.texts import File
+from lion_sweep.stages.texts import File, ImportJudgements, ImportTexts, Source
 from lion_sweep.stages.workshop import Workshop
 
 GROUPS = "groups.npz"
@@ -30,15 +29,13 @@ class Mine(Stage):
     kind = "negatives"
     RULES = 2
 
-    documents: Texts
-    queries: Texts
-    judged: Judgements
+    judged: ImportJudgements
     depth: int
-    split: str = beside()  # as messages name it
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        collection = Collection("", self.documents, self.queries, {self.split: self.judged.qrels})
-        return _kept(shop, folder, *mine(collection, self.split, self.depth))
+        judged, split = self.judged, self.judged.split
+        source = Source("", judged.documents, judged.queries, {split: judged})
+        return _kept(shop, folder, *mine(source.read(shop), split, self.depth))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +46,12 @@ class Given(Stage):
     RULES = 2
 
     file: File
-    documents: Texts
-    queries: Texts
+    documents: ImportTexts
+    queries: ImportTexts
     depth: int
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        collection = Collection("", self.documents, self.queries, {})
+        collection = Source("", self.documents, self.queries, {}).read(shop)
         lines = self.file.place.lines(self.file.name)
         return _kept(shop, folder, *given.read(lines, collection, self.depth))
 
@@ -66,14 +63,13 @@ def _kept(shop: Workshop, folder: Path, groups: Groups, flaws: Flaws) -> dict[st
     return {"pairs": len(groups)} | flaws
 
 
-def groups_of(config: Config, shop: Workshop, pairs: Collection) -> Mine | Given:
+def groups_of(config: Config, shop: Workshop, pairs: Source) -> Mine | Given:
     data, depth = config.data, config.recipe.negative_depth
     if data.groups:
         assert data.path is not None
         file = File.of(shop, place(data.path), data.groups)
         return Given(file, pairs.documents, pairs.queries, depth)
-    judged = pairs.judgements(data.train_split)
-    return Mine(pairs.documents, pairs.queries, judged, depth, split=data.train_split)
+    return Mine(pairs.judged[data.train_split], depth)
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ class Teach(Stage):
         return sum((one.scorer.planned(mined, shop) for one in self.scorers), Spending())
 
 
-def teacher_of(config: Config, shop: Workshop, pairs: Collection, groups: Mine | Given) -> Teach:
+def teacher_of(config: Config, shop: Workshop, pairs: Source, groups: Mine | Given) -> Teach:
     """A cell's teacher on its training groups; what has no weight is left out."""
     scorers = []
     for name, told in config.teacher.scorers.items():

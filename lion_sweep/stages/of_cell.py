@@ -10,21 +10,28 @@ from functools import cached_property
 from typing import Any
 
 from lion_sweep.config import Config
-from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.texts import Texts
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
 from lion_sweep.stages.groups import Given, Mine, Teach, groups_of, teacher_of
 from lion_sweep.stages.search import Score, Scored, Search, bm25, engine_of
-from lion_sweep.stages.texts import Asked, Chosen, Cut, EvaluationSets, Tokenise, evaluation_sets
+from lion_sweep.stages.texts import (
+    Chosen,
+    Cut,
+    EvaluationSets,
+    ImportJudgements,
+    ImportTexts,
+    Source,
+    Tokenise,
+    evaluation_sets,
+)
 from lion_sweep.stages.train import AdaptDecoder, Amount, Draws, TrainCell
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.loop import Supervision
 from lion_sweep.training.optimisation import Optimisation
 
-Describe = Callable[[Config, Workshop, Collection], Blueprint]
+Describe = Callable[[Config, Workshop, Source], Blueprint]
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,13 @@ class CellStages:
 class Tokeniser:
     """Token caches for one tokenizer: that of the texts that are trained on, and one for others."""
 
-    def __init__(self, tokenizer: Pretrained, own: Mapping[str, Tokenise] | None = None) -> None:
+    def __init__(
+        self, tokenizer: Pretrained | Stage, own: Mapping[str, Tokenise] | None = None
+    ) -> None:
         self.tokenizer, self.own = tokenizer, own or {}
 
-    def cut(self, texts: Texts, length: int, title: str, prompt: str = "") -> Cut:
-        own = self.own.get(texts.identity)
+    def cut(self, texts: ImportTexts, length: int, title: str, prompt: str = "") -> Cut:
+        own = self.own.get(texts.name)
         if own and length <= own.length and not prompt:
             return own.cut(length)
         return Tokenise(texts, self.tokenizer, length, prompt, title=f"{title} tokens").cut(length)
@@ -114,7 +123,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
             "passage_length": evaluation.passage_length,
         },
     )
-    caches = {own.queries.identity: queries, own.documents.identity: passages}
+    caches = {own.queries.name: queries, own.documents.name: passages}
     tokeniser = Tokeniser(tokenizer, caches)
     before, after = CellWeights(adapt, encoder), CellWeights(train, encoder)
     untrained = scored(config, tokeniser, before, (own, split), "untrained ")
@@ -127,21 +136,20 @@ def scored(
     config: Config, tokeniser: Tokeniser, weights: Weights, chosen: Chosen, title: str = ""
 ) -> Scored:
     """An encoder's stages on a split of a collection; `title` leads their titles."""
-    (collection, split), evaluation, made_by = chosen, config.evaluation, config.paradigm.made_by
-    name, sparse, precision = collection.name, made_by.over_vocabulary, config.recipe.precision
+    (source, split), evaluation, made_by = chosen, config.evaluation, config.paradigm.made_by
+    name, sparse, precision = source.name, made_by.over_vocabulary, config.recipe.precision
     kept = evaluation.kept_terms if sparse else None
     query_length, passage_length = evaluation.lengths_of(name)
-    asked, documents = Asked(collection.queries, collection.asked(split)), collection.documents
+    judged = source.judged[split]
 
-    def encode(texts: Texts, ids: Asked | None, length: int, what: str) -> Encode:
+    def encode(texts: ImportTexts, ids: ImportJudgements | None, length: int, what: str) -> Encode:
         prompt, called = weights.prompts.get(what, ""), f"{title}{what} {name}"
         tokens = tokeniser.cut(texts, length, f"{what} {name}", prompt)
         return Encode(weights, tokens, ids, sparse, kept, precision, title=f"encode {called}")
 
-    passages = encode(documents, None, passage_length, "passages")
-    queries = encode(collection.queries, asked, query_length, "queries")
+    passages = encode(source.documents, None, passage_length, "passages")
+    queries = encode(source.queries, judged, query_length, "queries")
     how, called = (engine_of(config, made_by.kind), evaluation.depth), title + name
-    searched = Search(documents, asked, *how, passages, queries, title=f"search {called}")
-    judged, measures = collection.judgements(split), evaluation.measures_of(name)
-    score = Score(searched, judged, measures, title=f"score {called}")
+    searched = Search(judged, *how, passages, queries, title=f"search {called}")
+    score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")
     return Scored(passages, queries, searched, score)

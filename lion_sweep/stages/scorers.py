@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.cost.meter import Meter, Spending
-from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.teacher import (
@@ -26,7 +25,7 @@ from lion_sweep.data.teacher import (
 )
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
-from lion_sweep.stages.texts import Tokenise
+from lion_sweep.stages.texts import Source, Tokenise
 from lion_sweep.stages.workshop import Workshop
 
 Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -39,7 +38,7 @@ class Scorer(ABC):
     RULES: ClassVar[int] = 1  # raised when other scores come out of the same fields
 
     @classmethod
-    def of(cls, name: str, pairs: Collection, shop: Workshop, **settings: Any) -> Self:
+    def of(cls, name: str, pairs: Source, shop: Workshop, **settings: Any) -> Self:
         """Settled: from the name and settings in `teacher.scorers`, for these texts."""
         return cls(**settings)
 
@@ -75,7 +74,7 @@ class BiEncoder(Scorer):
 
     @classmethod
     def of(  # type: ignore[override]
-        cls, name: str, pairs: Collection, shop: Workshop, *, model: str, length: int
+        cls, name: str, pairs: Source, shop: Workshop, *, model: str, length: int
     ) -> Self:
         """`model` is a Hugging Face id, a folder, or package:NAME; `length` bounds a text."""
         source = encoder_source(model)

@@ -11,8 +11,6 @@ from hydra.utils import get_class
 from scipy import sparse
 
 from lion_sweep.config import Config
-from lion_sweep.data.collection import Collection, Judgements
-from lion_sweep.data.texts import Texts
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import read_json, write_json
 from lion_sweep.search import encoding
@@ -20,7 +18,7 @@ from lion_sweep.search.base import WORDS, Engine, Where
 from lion_sweep.search.runs import Run, drop_self_hits, write_trec
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.encode import VECTORS, Encode
-from lion_sweep.stages.texts import Asked
+from lion_sweep.stages.texts import ImportJudgements, Source
 from lion_sweep.stages.workshop import Workshop
 
 RUN, TREC, PER_QUERY = "run.npz", "run.trec", "per_query.json"
@@ -41,23 +39,25 @@ class SearchWords(Stage):
 
     kind = "search"
 
-    documents: Texts
-    asked: Asked
+    asked: ImportJudgements
     engine: Mapping[str, Any]
     depth: int
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         where = Where(folder, torch.device("cpu"), shop.progress.say)  # a plan has no other
-        queries = self.asked.queries.of(self.asked.ids)
-        self.searched(where, self.documents.all(), queries, "bm25")
+        queries = self.asked.queries.read(shop).of(self.asked.read(shop).asked)
+        self.searched(shop, where, self.asked.documents.read(shop).all(), queries, "bm25")
         return {}
 
-    def searched(self, where: Where, documents: Any, queries: Any, tag: str) -> Engine:
+    def searched(
+        self, shop: Workshop, where: Where, documents: Any, queries: Any, tag: str
+    ) -> Engine:
         """The index of documents' vectors, or texts, with the run written to its folder."""
         settings = {k: value for k, value in self.engine.items() if k not in (RULES, "_target_")}
         made: type[Engine] = get_class(self.engine["_target_"])
-        built = made.over(self.documents.ids, documents, where, **settings)
-        write_run(built.search(self.asked.ids, queries, self.depth), where.folder, tag)
+        ids, asked = self.asked.documents.read(shop).ids, self.asked.read(shop).asked
+        built = made.over(ids, documents, where, **settings)
+        write_run(built.search(asked, queries, self.depth), where.folder, tag)
         return built
 
 
@@ -74,7 +74,7 @@ class Search(SearchWords):
         queries_Q = encoding.load(shop.folder(self.queries) / VECTORS)
         where = Where(folder, shop.execution.accelerator.device, shop.progress.say)
         tag = f"lion_sweep-{self.passages.name.removeprefix('encode-')}"
-        stats = self.searched(where, documents_N, queries_Q, tag).stats()
+        stats = self.searched(shop, where, documents_N, queries_Q, tag).stats()
         return stats | ({"flops": flops(queries_Q, documents_N)} if self.passages.sparse else {})
 
 
@@ -102,12 +102,12 @@ class Score(Stage):
     kind = "score"
 
     searched: SearchWords
-    judged: Judgements
+    judged: ImportJudgements
     measures: list[str]
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         run = Run.load(shop.folder(self.searched) / RUN)
-        scores = evaluate(run, self.judged.qrels, self.measures)
+        scores = evaluate(run, self.judged.read(shop).qrels, self.measures)
         write_json(folder / PER_QUERY, scores)
         return mean(scores)
 
@@ -142,13 +142,12 @@ class Scored:
         return found | {"encode_seconds": sum(encoded), "search_seconds": searched.seconds}
 
 
-def bm25(config: Config, collection: Collection, split: str) -> Score:
+def bm25(config: Config, source: Source, split: str) -> Score:
     """The reference row: BM25 over the same texts."""
-    evaluation, called = config.evaluation, f"bm25 {collection.name}"
-    texts = collection.documents, Asked(collection.queries, collection.asked(split))
-    engine, measures = engine_of(config, WORDS), evaluation.measures_of(collection.name)
-    searched = SearchWords(*texts, engine, evaluation.depth, title=f"search {called}")
-    return Score(searched, collection.judgements(split), measures, title=f"score {called}")
+    evaluation, called, judged = config.evaluation, f"bm25 {source.name}", source.judged[split]
+    engine, measures = engine_of(config, WORDS), evaluation.measures_of(source.name)
+    searched = SearchWords(judged, engine, evaluation.depth, title=f"search {called}")
+    return Score(searched, judged, measures, title=f"score {called}")
 
 
 def keep(

@@ -5,35 +5,33 @@ it reads itself (`Cut`), so that a longer cache changes nothing.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.config import Config
 from lion_sweep.config.data import Data, DataKind, EvaluationSet
-from lion_sweep.data import pydoc, texts, tokens
-from lion_sweep.data.collection import Collection, Flaws, Qrels, read_qrels, write
+from lion_sweep.data import pretrained, pydoc, texts, tokens
+from lion_sweep.data.collection import Collection, Judged, judge, write
 from lion_sweep.data.places import Place, place
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
 from lion_sweep.data.tokens import Tokens
-from lion_sweep.errors import UserError
-from lion_sweep.files import key_of
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.workshop import Workshop
 
-Chosen = tuple[Collection, str]  # and a split of it
-EvaluationSets = dict[str, Chosen]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-TEXTS = "texts.arrow"
+TEXTS, JUDGED = "texts.arrow", "judgements.arrow"
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,60 @@ class ImportTexts(Stage):
         pairs = chain.from_iterable(file.place.texts(file.name) for file in self.files)
         source = ", ".join(file.place.where(file.name) for file in self.files)
         return texts.write(pairs, folder / TEXTS, source)
+
+    def read(self, shop: Workshop) -> Texts:
+        done = shop.run(self)
+        flaws = tuple(done.facts["flaws"].items())
+        return _texts(done.folder / TEXTS, done.facts["checksum"], flaws)
+
+
+_texts = lru_cache(maxsize=64)(texts.read)
+
+
+@dataclass(frozen=True, eq=False)
+class ImportJudgements(Stage):
+    """Which passages are relevant to which queries of a split, and so which queries are asked."""
+
+    kind = "judgements"
+
+    file: File
+    split: str
+    documents: ImportTexts
+    queries: ImportTexts
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        read = (stage.read(shop) for stage in (self.documents, self.queries))
+        judged = judge(self.file.place, self.file.name, self.split, *read)
+        judged.save(folder / JUDGED)
+        return {"flaws": judged.flaws, "checksum": judged.checksum}
+
+    def read(self, shop: Workshop) -> Judged:
+        done = shop.run(self)
+        facts = done.facts["checksum"], tuple(done.facts["flaws"].items())
+        return _judged(done.folder / JUDGED, *facts)
+
+
+@lru_cache(maxsize=64)
+def _judged(path: Path, checksum: str, flaws: tuple[tuple[str, int], ...]) -> Judged:
+    return Judged.read(path, checksum, dict(flaws))
+
+
+@dataclass(frozen=True)
+class Source:
+    """The stages that a collection's parts come from; nothing is read yet."""
+
+    name: str
+    documents: ImportTexts
+    queries: ImportTexts
+    judged: Mapping[str, ImportJudgements]  # by split
+
+    def read(self, shop: Workshop) -> Collection:
+        judged = {split: stage.read(shop) for split, stage in self.judged.items()}
+        return Collection(self.name, self.documents.read(shop), self.queries.read(shop), judged)
+
+
+Chosen = tuple[Source, str]  # and a split of it
+EvaluationSets = dict[str, Chosen]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,47 +161,29 @@ def evaluation_sets(config: Config, shop: Workshop) -> EvaluationSets:
 
 def collection(
     shop: Workshop, name: str, layout: Data | EvaluationSet, path: str, splits: tuple[str, ...]
-) -> Collection:
-    """Texts and judgements, imported where they are not yet. Raises `UserError`."""
+) -> Source:
+    """Of files as they are now. Raises `UserError` where one is missing."""
     where = place(path)
-    queries = dict.fromkeys(layout.queries.format(split=split) for split in splits)
 
-    def imported(names: Sequence[str], title: str) -> Texts:
-        files = tuple(File.of(shop, where, name) for name in names)
-        done = shop.run(ImportTexts(files, title=title))
-        flaws = tuple(done.facts["flaws"].items())
-        return _texts(done.folder / TEXTS, done.facts["checksum"], flaws)
+    def imported(names: Iterable[str], title: str) -> ImportTexts:
+        files = tuple(File.of(shop, where, name) for name in dict.fromkeys(names))
+        return ImportTexts(files, title=title)
 
-    read = imported([layout.corpus], f"corpus {name}"), imported(list(queries), f"queries {name}")
-    judged = [where.identity(layout.qrels.format(split=split), shop.digests) for split in splits]
-    return Collection(name, *read, *_qrels(path, layout.qrels, splits, *read, str(judged)))
-
-
-_texts = lru_cache(maxsize=64)(texts.read)
-
-
-@lru_cache(maxsize=64)
-def _qrels(
-    path: str, name: str, splits: tuple[str, ...], documents: Texts, queries: Texts, known_by: str
-) -> tuple[dict[str, Qrels], dict[str, Flaws]]:
-    """`known_by` tells the judgements that are there now from those that were."""
-    return read_qrels(place(path), name, splits, documents, queries)
+    documents = imported([layout.corpus], f"corpus {name}")
+    queries = imported((layout.queries.format(split=s) for s in splits), f"queries {name}")
+    judged = {}
+    for split in splits:
+        file, title = layout.qrels.format(split=split), f"judgements {name} {split}"
+        of_split = File.of(shop, where, file), split, documents, queries
+        judged[split] = ImportJudgements(*of_split, title=title)
+    return Source(name, documents, queries, judged)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Some of the queries, in an order."""
-
-    queries: Texts
-    ids: list[str]
-
-    @property
-    def identity(self) -> list[str]:
-        return [self.queries.identity, key_of(self.ids)]
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        return self.queries.rows(self.ids)
+def tokenizer_of(source: "Pretrained | Stage", shop: Workshop) -> "PreTrainedTokenizerBase":
+    """Raises `UserError` where it cannot be read."""
+    if isinstance(source, Stage):
+        return pretrained.tokenizer_of(str(shop.folder(source)))
+    return source.load_tokenizer()
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +191,14 @@ class Tokenise(Stage):
     kind = "tokens"
     RULES = 2  # 2: cut texts end in their tokenizer's special tokens
 
-    texts: Texts
-    tokenizer: Pretrained
+    texts: ImportTexts
+    tokenizer: Pretrained | Stage  # a stage that leaves one in its folder
     length: int
     prompt: str = ""  # before every text
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        tokenizer = self.tokenizer.load_tokenizer()
-        batches = ([self.prompt + text for text in batch] for batch in self.texts.batches())
+        texts, tokenizer = self.texts.read(shop), tokenizer_of(self.tokenizer, shop)
+        batches = ([self.prompt + text for text in batch] for batch in texts.batches())
         return {"tokens": tokens.write(folder, batches, tokenizer, self.length)}
 
     def cut(self, length: int) -> "Cut":
@@ -186,15 +220,8 @@ class Cut:
         return replace(self.cache, length=self.length).specification
 
     def read(self, shop: Workshop) -> Tokens:
-        """The cache, whose texts may be longer. Raises `UserError` where it is of other texts."""
-        folder = shop.folder(self.cache)
-        found = tokens.read(folder)
-        if len(found) != len(self.cache.texts):
-            raise UserError(
-                f"{folder} holds the tokens of {len(found)} texts, but there are "
-                f"{len(self.cache.texts)}: delete the folder."
-            )
-        return found
+        """The cache, whose texts may be longer."""
+        return tokens.read(shop.folder(self.cache))
 
     def lengths(self, shop: Workshop) -> NDArray[np.int64]:
         """Tokens of every text, [N]."""

@@ -21,7 +21,7 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.groups import GROUPS, Given, Mine, Teach
-from lion_sweep.stages.texts import Cut
+from lion_sweep.stages.texts import Cut, tokenizer_of
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.fit import Fit, fit_chunks
 from lion_sweep.training.loop import Supervision, TrainingData, train
@@ -59,7 +59,8 @@ class AdaptDecoder(Stage):
         backbone = weights.load(self, how, None, sharded=sharded)
         tokens, progress = self.passages.read(shop), shop.progress
         tokens.check_within(backbone.vocabulary, blueprint.source)
-        ids_T, tokenizer = tokens.joined(self.passages.length), blueprint.tokenizer.load_tokenizer()
+        ids_T = tokens.joined(self.passages.length)
+        tokenizer = tokenizer_of(blueprint.tokenizer, shop)
         chunks = Chunks(ids_T, tokenizer, rows, settings, self.lora)
         run = Run(how.accelerator, folder, how.checkpoint_every, progress.step, progress.kept)
         fewer = rows // 2 * settings.chunk

@@ -9,7 +9,7 @@ import pytest
 from lion_sweep.cell.tasks import failure_class
 from lion_sweep.config import Config
 from lion_sweep.data import collection, texts
-from lion_sweep.data.collection import Collection, read_qrels
+from lion_sweep.data.collection import Collection, Judged, judge
 from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
 from lion_sweep.machine.progress import Progress
@@ -44,15 +44,16 @@ def read(folder: Path, *splits: str) -> Collection:
     """The collection in a BEIR folder."""
     documents, queries = imported(folder, "corpus.jsonl"), imported(folder, "queries.jsonl")
     where = place(str(folder))
-    judged = read_qrels(where, "qrels/{split}.tsv", splits, documents, queries)
-    return Collection("mine", documents, queries, *judged)
+    texts_of = documents, queries
+    judged = {split: judge(where, f"qrels/{split}.tsv", split, *texts_of) for split in splits}
+    return Collection("mine", *texts_of, judged)
 
 
 def test_round_trip(folder: Path) -> None:
     found = read(folder, "train", "test")
     for split, rows in PAIRS.items():
-        asked = found.asked(split)
-        relevant = [next(iter(found.qrels[split][query])) for query in asked]
+        asked, qrels = found.judged[split].asked, found.judged[split].qrels
+        relevant = [next(iter(qrels[query])) for query in asked]
         pairs = zip(found.queries.of(asked), found.documents.of(relevant), strict=True)
         assert list(pairs) == rows
     assert found.documents.all() == [passage for rows in PAIRS.values() for _, passage in rows]
@@ -128,7 +129,7 @@ def test_half_a_character_is_replaced_and_counted(tmp_path: Path) -> None:
     assert found.all() == ["half \ufffd and \ufffd", "whole \U0001f600", "\ufffd"]
     assert found.flaws == {"empty": 0, "repeated": 0, "mended": 2}
     again = written(zip(found.ids, found.all(), strict=True), tmp_path / "y.arrow", "y")
-    assert again.identity == found.identity
+    assert again.checksum == found.checksum
 
 
 NO_FLAWS = {"judged_twice": 0, "missing_passages": 0, "missing_queries": 0, "nothing_relevant": 0}
@@ -139,8 +140,8 @@ def judged(folder: Path, lines: str) -> tuple[dict[str, dict[str, int]], dict[st
     """(judgements, those flaws that there are) of a test split of these lines."""
     (folder / "qrels" / "test.tsv").write_text(HEADER + lines)
     found = read(folder, "test")
-    assert set(found.judged["test"]) == set(NO_FLAWS)
-    return found.qrels["test"], {k: n for k, n in found.judged["test"].items() if n}
+    assert set(found.judged["test"].flaws) == set(NO_FLAWS)
+    return found.judged["test"].qrels, {k: n for k, n in found.judged["test"].flaws.items() if n}
 
 
 def test_grades_and_unjudged_queries(folder: Path) -> None:
@@ -191,6 +192,25 @@ def test_judgements_that_belong_to_other_texts(folder: Path, lines: str, says: s
     assert str(caught.value) == f"{folder / 'qrels' / 'test.tsv'}: {says}"
 
 
+def test_judgements_with_their_rows_out_of_a_file(folder: Path, tmp_path: Path) -> None:
+    """A passage that is not there has no row; those of a query come to stand side by side."""
+    (folder / "qrels" / "test.tsv").write_text(
+        HEADER + "q2\td2\t1\nq0\tgone\t2\nq2\td0\t0\nq0\td1\t-1\n"
+    )
+    before = read(folder, "test").judged["test"]
+    before.save(tmp_path / "judgements.arrow")
+    found = Judged.read(tmp_path / "judgements.arrow", before.checksum, before.flaws)
+    assert found.qrels == {"q2": {"d2": 1, "d0": 0}, "q0": {"gone": 2, "d1": -1}}
+    assert list(found.qrels) == found.asked == ["q2", "q0"]
+    assert found.asked_rows.tolist() == [2, 0]
+    columns = {name: found.column(name).tolist() for name in ("grade", "query_row", "document_row")}
+    assert columns == {
+        "grade": [1, 0, 2, -1],
+        "query_row": [2, 2, 0, 0],
+        "document_row": [2, 0, -1, 1],
+    }
+
+
 def test_nothing_relevant(folder: Path) -> None:
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t0\n")
     with pytest.raises(UserError, match=r"qrels/test\.tsv holds no relevant document"):
@@ -206,7 +226,7 @@ def test_a_full_disk_while_importing(tmp_path: Path, compose_cell: Callable[...,
         words = ["data=beir", f"data.path={tmp_path / 'beir'}", f"paths.root={tmp_path / root}"]
         shop = Workshop(tmp_path / root, Progress("cell", None))
         config = compose_cell(*words)
-        return stages.evaluation_sets(config, shop)[config.data.name][0]
+        return stages.evaluation_sets(config, shop)[config.data.name][0].read(shop)
 
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, unlimited[1]))

