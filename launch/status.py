@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep.cell.names import axes
-from lion_sweep.cell.tasks import ADAPT, TEACHER, WHEREABOUTS, Task, full_names, read_attempts
+from lion_sweep.cell.tasks import (
+    ADAPT,
+    PREPARE,
+    TEACHER,
+    WHEREABOUTS,
+    Task,
+    full_names,
+    read_attempts,
+)
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json, write_json
 from lion_sweep.machine.progress import duration
@@ -88,7 +96,7 @@ class Status:
         return {
             "id": self.task.name,
             "kind": self.task.kind,
-            "axes": None if self.task.kind in (ADAPT, TEACHER) else axes(self.task.config),
+            "axes": None if self.task.kind in (PREPARE, ADAPT, TEACHER) else axes(self.task.config),
             "state": self.state,
             "attempts": self.attempts,
             "job": self.job or None,

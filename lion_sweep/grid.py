@@ -20,9 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from lion_sweep import command, preflight
 from lion_sweep import config as configuration
 from lion_sweep.cell.cell import Cell, cell_names
+from lion_sweep.cell.prepare import Prepare
 from lion_sweep.cell.result import Result
 from lion_sweep.cell.tasks import CELL, Task, tasks_of
-from lion_sweep.config import Config
+from lion_sweep.config import BudgetKind, Config
 from lion_sweep.config.composing import (
     NULL_SECTION,
     PRIMARY,
@@ -88,7 +89,10 @@ class Session:
         anchors = [reference for reference in references if reference]
         site, settled = preflight.check([*configs, *anchors])
         launcher = self.launcher_for(configs[0], site)
-        planner, settled_cells = Planner(site), settled[: len(configs)]
+        # Budgets that others anchor, or measured steps, need the lengths of all texts at once.
+        exact = anchors or configs[0].budget.kind is BudgetKind.gpu_hours
+        waits = site is SiteName.slurm and not exact
+        planner, settled_cells = Planner(site, waits=waits), settled[: len(configs)]
         for config in {config.data.name: config for config in settled_cells}.values():
             preflight.introduce(planner, config)
         anchored = iter(settled[len(configs) :])
@@ -100,7 +104,9 @@ class Session:
         cells = [planner.cell(config) for config in configs]
         preflight.name_alike(cells)
         if launcher and not all(cell.complete for cell in cells):
-            return launcher(tasks_of(cells))
+            waiting = any(planner.estimate(config) for config in configs)
+            prepare = Prepare.of(cell.stages for cell in cells) if waiting else None
+            return launcher(tasks_of(cells, prepare))
         for cell in cells:  # a report names those that were asked for and never ran
             if not cell.complete:
                 Task(CELL, cell.id, cell.config).freeze()

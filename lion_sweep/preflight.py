@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import UNSET, Settings, differing, label, settings
+from lion_sweep.cell.prepare import refuse_unequal
 from lion_sweep.cell.result import RESULT, of_another
 from lion_sweep.config import Config, LadderName, read_config
 from lion_sweep.config.composing import CONFIG
@@ -14,7 +15,7 @@ from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.machine.site import check_output, choose, settle
-from lion_sweep.plan.cells import CellPlan, GridPlan, spread
+from lion_sweep.plan.cells import CellPlan, GridPlan
 from lion_sweep.plan.planner import Planner
 from lion_sweep.stages.search import bm25
 from lion_sweep.stages.texts import evaluation_sets
@@ -91,6 +92,15 @@ def _apart(mine: Settings, other: Settings, keys: list[str]) -> str:
 def introduce(planner: Planner, config: Config) -> None:
     """Print what the collections hold, and how BM25 fares on the one that cells train on."""
     shop = planner.workshop(config)
+    waiting = planner.estimate(config)
+    if waiting:
+        stages = planner.cell(config).stages
+        print(
+            f"{', '.join(stages.sets)}: to be read by a job of its own, which cells wait for;",
+            flush=True,
+        )
+        print(f"  {waiting.words(stages)}", flush=True)
+        return
     for name, (source, split) in evaluation_sets(config, shop).items():
         texts = source.read(shop)
         judged = [f"{len(one.asked)} {of} queries" for of, one in texts.judged.items()]
@@ -109,21 +119,16 @@ def approve(planner: Planner, configs: list[Config]) -> None:
     to_do = [config for config in configs if not planner.cell(config).complete]
     grid = planner.grid(to_do)
     refuse_misfits(grid.cells)
-    equal: dict[tuple[float | None, float], dict[str, int]] = defaultdict(dict)
-    for config in configs:
-        cell, budget = planner.cell(config), config.budget
-        if budget.tolerance is None:
-            continue
-        if cell.complete:
-            flops = int(cell.read_result()["ledger"]["train"]["planned"]["useful_flops"])
-        else:
-            flops = planner.training(config).fit.spending.useful_flops
-        equal[budget.flops, budget.tolerance][cell.id] = flops
-    for (_, tolerance), cells in equal.items():
-        refuse_spread(cells, tolerance)
+    refuse_unequal(map(planner.cell, configs), lambda cell: _useful_flops(planner, cell))
     full = [cell for cell in grid.cells if cell.config.ladder is LadderName.full]
     if full:
         confirm(grid, full[0].config)
+
+
+def _useful_flops(planner: Planner, cell: Cell) -> int:
+    if cell.complete:
+        return int(cell.read_result()["ledger"]["train"]["planned"]["useful_flops"])
+    return planner.training(cell.config).fit.spending.useful_flops
 
 
 def refuse_misfits(cells: list[CellPlan]) -> None:
@@ -131,19 +136,6 @@ def refuse_misfits(cells: list[CellPlan]) -> None:
     words = (f"{label(cell.config)} {'; '.join(cell.obstacles)}." for cell in misfits)
     if misfits:
         raise UserError("\n".join(words))
-
-
-def refuse_spread(planned: dict[str, int], tolerance: float) -> None:
-    """Refuse cells of one budget that would not be equal in useful FLOPs."""
-    least, most = min(planned, key=planned.__getitem__), max(planned, key=planned.__getitem__)
-    apart = spread(list(planned.values()))
-    if apart > tolerance:
-        raise UserError(
-            f"The cells would not spend the same: {most} {planned[most]:.4g} useful FLOPs, {least} "
-            f"{planned[least]:.4g}: {apart:.2%} apart, budget.tolerance is {tolerance:.2%}. "
-            "Raise budget.flops or lower loss.batch_size (a cell takes whole steps), or "
-            f"accept it with budget.tolerance={apart + 0.0005:.3f}."
-        )
 
 
 def confirm(grid: GridPlan, config: Config) -> None:

@@ -33,10 +33,13 @@ from lion_sweep.stages.engine import DONE
 
 if TYPE_CHECKING:  # whoever reads tasks need not wait for torch
     from lion_sweep.cell.cell import Cell
+    from lion_sweep.stages.base import Stage
 
 TASK, WHEREABOUTS = "task.json", "progress.json"
-CELL, ADAPT, TEACHER, TRAIN, ENCODE = "cell", "adapt", "teacher", "train", "encode"
-KINDS = (ADAPT, TEACHER, TRAIN, ENCODE, CELL)  # each needs only such as stand before it
+PREPARE, CELL, ADAPT, TEACHER = "prepare", "cell", "adapt", "teacher"
+TRAIN, ENCODE = "train", "encode"
+# Each needs only such as stand before it.
+KINDS = (PREPARE, ADAPT, TEACHER, TRAIN, ENCODE, CELL)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Task:
     config: Config
     needs: tuple[str, ...] = ()
     number: int = 0  # of an encoding job, from 1 on
+    cells: tuple[str, ...] = ()  # what is prepared for
     called: str = field(default="", compare=False)  # where its own label would not tell it apart
 
     @property
@@ -65,6 +69,7 @@ class Task:
             return self.called
         config, cell = self.config, label(self.config)
         return {
+            PREPARE: f"{PREPARE} {config.data.name}",
             ADAPT: f"{ADAPT} {config.model.name}",
             TEACHER: f"{TEACHER} {config.teacher.name}",
             TRAIN: f"{TRAIN} {cell}",
@@ -78,12 +83,20 @@ class Task:
             return (self.folder / RESULT).is_file()
         return (self.root / "stages" / self.name / DONE).is_file()
 
+    def check(self, found: str | None) -> None:
+        """Refuse to do it where what was frozen comes to something else by now."""
+        if found != self.name:
+            raise UserError(
+                f"{self.name} was asked for with other files, or another version of lion_sweep, "
+                "than are there now: give the command again, which makes a new cell of them."
+            )
+
     def freeze(self) -> None:
         """Write everything that a job needs into the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_config(self.config, self.folder, {"id": self.name, "axes": axes(self.config)})
         own = {"kind": self.kind, "name": self.name, "needs": self.needs, "number": self.number}
-        write_json(self.folder / TASK, own)
+        write_json(self.folder / TASK, own | {"cells": self.cells})
 
     @classmethod
     def thaw(cls, folder: Path) -> "Task":
@@ -94,18 +107,25 @@ class Task:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{folder} holds no task that can be read ({error}).") from None
         config = changed(config, {"paths.root": str(folder.parent.parent)})
-        return cls(own["kind"], own["name"], config, tuple(own["needs"]), own["number"])
+        told = own["kind"], own["name"], config, tuple(own["needs"]), own["number"]
+        return cls(*told, tuple(own.get("cells", ())))
 
 
-def tasks_of(cells: list["Cell"]) -> list[Task]:
-    """The cells' tasks after those that they need, which their stages name."""
+def tasks_of(cells: list["Cell"], prepare: "Stage | None" = None) -> list[Task]:
+    """The cells' tasks after those that they need, which their stages name.
+
+    With `prepare`, all that they read has a task of its own, which the others wait for.
+    """
     before: dict[str, Task] = {}
-    of_cells = []
+    of_cells, first = [], list[Task]()
+    if prepare:
+        ids = tuple(cell.id for cell in cells)
+        first = [Task(PREPARE, prepare.name, cells[0].config, cells=ids)]
     for cell in cells:
-        config, stages = cell.config, cell.stages
-        needed = [Task(ADAPT, stages.adapt.name, config)]
+        config, stages, ready = cell.config, cell.stages, _names(first)
+        needed = [*first, Task(ADAPT, stages.adapt.name, config, ready)]
         if stages.teacher:
-            needed.append(Task(TEACHER, stages.teacher.name, config))
+            needed.append(Task(TEACHER, stages.teacher.name, config, ready))
         if config.site.encode_jobs > 1 and not cell.complete:
             training = Task(TRAIN, stages.train.name, config, _names(needed))
             needs = (*training.needs, training.name)

@@ -20,13 +20,23 @@ import torch
 
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import axes
+from lion_sweep.cell.prepare import prepare
 from lion_sweep.cell.result import FORMAT, Result
-from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, WHEREABOUTS, Attempt, Task
+from lion_sweep.cell.tasks import (
+    ADAPT,
+    CELL,
+    ENCODE,
+    PREPARE,
+    TEACHER,
+    TRAIN,
+    WHEREABOUTS,
+    Attempt,
+    Task,
+)
 from lion_sweep.config import Config
 from lion_sweep.config.section import plain
 from lion_sweep.config.site import SiteName
 from lion_sweep.cost.meter import Spending
-from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.machine.execution import Execution
@@ -81,6 +91,9 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
 
 
 def _do(task: Task, shop: Workshop) -> None:
+    if task.kind == PREPARE:
+        prepare(task, shop)
+        return
     stages = stages_of(task.config, shop)
     cell = Cell(task.config, stages)
     todo: dict[str, Stage | None] = {ADAPT: stages.adapt, TEACHER: stages.teacher}
@@ -88,12 +101,7 @@ def _do(task: Task, shop: Workshop) -> None:
     if task.kind == ENCODE:
         todo[ENCODE] = stages.encoding_jobs(task.config.site.encode_jobs)[task.number - 1]
     stage = todo.get(task.kind)
-    found = cell.id if task.kind == CELL else stage and stage.name
-    if found != task.name:
-        raise UserError(
-            f"{task.name} was asked for with other files, or another version of lion_sweep, than "
-            "are there now: give the command again, which makes a new cell of them."
-        )
+    task.check(cell.id if task.kind == CELL else stage.name if stage else None)
     if task.kind == TRAIN:
         with _tracked(cell, shop):
             shop.run(stages.train)

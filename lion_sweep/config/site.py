@@ -79,6 +79,7 @@ class Site(Section):
     efficiency: float = MISSING
     price: float | None = None
     time_limit: float | None = None
+    login_mb: float = MISSING
     parallel: int | None = None
     encode_jobs: int = 1
     shard_tokens: int = 1 << 24
@@ -101,6 +102,7 @@ class Site(Section):
                 f"early): a job that takes {START} s to start would get nowhere. Set "
                 f"{key}.time_limit={math.ceil(least / 36 + 0.1) / 100:g} or more.",
             )
+        require((self.login_mb) >= 0, f"{key}.login_mb={self.login_mb:g} must be 0 or more.")
         require((self.gpus or 0) >= 0, f"{key}.gpus={self.gpus} must be 0 or more.")
         require(
             self.efficiency <= 1,

@@ -72,6 +72,10 @@ class Files(ABC):
         found = self._find(name)
         return forms.decoded(self._read(found), self.where(found))
 
+    @abstractmethod
+    def plain(self, name: str) -> Path | None:
+        """The file where it lies as it is, so that a part of it can be read; None elsewhere."""
+
     def form(self, name: str) -> str:
         """How the file is written. Raises `UserError` where there is none."""
         return _form(self._find(name))
@@ -94,6 +98,10 @@ class Folder(Files):
         with _whole(self.where(found)):
             return {"form": _form(found), "digest": digests.of_file(self.path / found)}
 
+    def plain(self, name: str) -> Path | None:
+        found = self._find(name)
+        return None if found.endswith(".gz") else self.path / found
+
     def _find(self, name: str) -> str:
         plain = self.path / name
         with _whole(str(plain)):
@@ -109,6 +117,9 @@ class Folder(Files):
 
 class Zip(Files):
     """Files of a .zip, which may lie in a folder inside it."""
+
+    def plain(self, name: str) -> None:
+        """They are packed."""
 
     def identity(self, name: str, digests: Digests) -> Any:
         """The digest of the archive, and the file in it."""
@@ -168,6 +179,9 @@ class Hub:
         except UserError:
             rows = _load(self.identifier, "default", split)
         return (forms.judgement_of(row, at) for at, row in _streamed(rows, self.where(name)))
+
+    def plain(self, name: str) -> None:
+        """Parts are no files."""
 
     def lines(self, name: str) -> Iterator[Line]:
         """Training groups are files, which the Hub's own clients download."""

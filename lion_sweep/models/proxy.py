@@ -10,7 +10,7 @@ Shapes: V vocabulary entries, D hidden dimensions, W dimensions of the wordllama
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -118,6 +118,19 @@ def train(passages: list[str], queries: list[str], folder: Path) -> None:
     arrays.save(folder / FREQUENCIES, document_frequency_V)
 
 
+def sizes(shape: ProxyShape, vocabulary: int) -> dict[str, Any]:
+    """What transformers' configuration says of it."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_value_heads,
+        "tie_word_embeddings": shape.tied,
+    }
+
+
 def build(shape: ProxyShape, trained: Path, folder: Path, seed: int) -> None:
     """Write tokenizer and weights of a proxy to `folder`, in Hugging Face's format.
 
@@ -132,13 +145,7 @@ def build(shape: ProxyShape, trained: Path, folder: Path, seed: int) -> None:
     rows_VD = embedding_rows(rows_VW, importance_V, shape.hidden_size, seed).astype(np.float32)
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        tie_word_embeddings=shape.tied,
+        **sizes(shape, len(tokenizer)),
         max_position_embeddings=MAX_POSITIONS,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,

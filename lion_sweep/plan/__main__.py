@@ -35,7 +35,7 @@ def plan(configs: list[Config], references: list[Config | None]) -> int:
             name, _ = choose(name)
         else:
             name = SiteName.laptop if device == "cpu" else SiteName.gpu
-        planner = Planner(name, offline=True)
+        planner = Planner(name, offline=True, waits=not (calibrates or any(references)))
         settled = [settle(config, config.site.name, name) for config in configs]
         anchors = [r and settle(r, r.site.name, name) for r in references]
         if calibrates:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lion_sweep.cell.names import axes, full_names, label, settings
+from lion_sweep.cell.prepare import spread
 from lion_sweep.config import Config, LadderName
 from lion_sweep.config.site import When
 from lion_sweep.cost.meter import Spending
@@ -48,6 +49,7 @@ class CellPlan:
     stages: CellStages
     fit: Fit
     encoding: Spending = field(default_factory=Spending)  # of what the trained cell is scored on
+    estimate: str = ""  # what lengths are taken from, where the texts are not read yet
 
     @property
     def work(self) -> Spending:
@@ -168,7 +170,7 @@ class CellPlan:
             "time_from": "measured" if measured else assumed if self.rate else None,
             "fits": not self.obstacles,
             "obstacles": self.obstacles,
-            "estimate": blueprint.estimate or None,
+            "estimate": "; ".join(filter(None, [blueprint.estimate, self.estimate])) or None,
         }
 
 
@@ -203,11 +205,6 @@ class SharedWork(NamedTuple):
     seconds: float | None
     gpu_hours: float | None
     cells: int
-
-
-def spread(useful_flops: Sequence[int]) -> float:
-    """Share by which the most costly cell exceeds the least costly one."""
-    return max(useful_flops) / min(useful_flops) - 1
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,32 @@ from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork, steps_of_hours
-from lion_sweep.stages.backbone import blueprint, blueprint_offline
+from lion_sweep.plan.estimate import Estimate
+from lion_sweep.stages.backbone import Blueprint, blueprint, blueprint_offline
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.of_cell import stages_of
 from lion_sweep.stages.search import Scored
+from lion_sweep.stages.texts import Source
 from lion_sweep.stages.workshop import Workshop
+
+
+def large(source: Source, config: Config) -> bool:
+    """Whether its texts are more than a command should read before it has said anything."""
+    return source.bytes > 1e6 * config.site.login_mb
 
 
 class Planner:
     """Plans settled cells; `offline` takes full-size decoders from configuration and local files
-    alone."""
+    alone, `waits` leaves large collections to whoever does the cells."""
 
-    def __init__(self, site: SiteName, *, offline: bool = False) -> None:
-        self.site, self.offline = site, offline
+    def __init__(self, site: SiteName, *, offline: bool = False, waits: bool = False) -> None:
+        self.site, self.offline, self.waits = site, offline, waits
         self._cells: dict[int, Cell] = {}
         self._trainings: dict[int, CellPlan] = {}
         self._encodings: dict[tuple[Any, ...], Spending] = {}
         self._workshops: dict[Path, Workshop] = {}
+        self._estimates: dict[Path, Estimate] = {}
+        self._waiting: dict[int, bool] = {}
 
     def workshop(self, config: Config) -> Workshop:
         """Does the cheap stages that a plan reads."""
@@ -39,10 +48,26 @@ class Planner:
     def cell(self, config: Config) -> Cell:
         """The cell of a settled configuration, whose id depends on what its files hold."""
         if id(config) not in self._cells:
-            describe = blueprint_offline if self.offline else blueprint
-            stages = stages_of(config, self.workshop(config), describe)
+            stages = stages_of(config, self.workshop(config), self._describe)
             self._cells[id(config)] = Cell(config, stages)  # keeps the configuration, so its id
         return self._cells[id(config)]
+
+    def _describe(self, config: Config, shop: Workshop, own: Source) -> Blueprint:
+        describe = blueprint_offline if self.offline else blueprint
+        return describe(config, shop, own, waits=self.waits and large(own, config))
+
+    def estimate(self, config: Config) -> Estimate | None:
+        """What stands for the texts of a cell that wait to be read; None where there are none."""
+        if id(config) not in self._waiting:
+            stages, shop = self.cell(config).stages, self.workshop(config)
+            waiting = self.waits and any(
+                large(source, config) for source, _ in stages.sets.values()
+            )
+            self._waiting[id(config)] = waiting and not all(map(shop.finished, stages.preparation))
+        if not self._waiting[id(config)]:
+            return None
+        root = Path(config.paths.root)
+        return self._estimates.setdefault(root, Estimate(self.workshop(config)))
 
     def settled(self, config: Config, reference: Config | None) -> Config:
         """With a number for its budget: FLOPs of the reference cell, or measured steps."""
@@ -57,8 +82,13 @@ class Planner:
         """A cell's plan as far as its training goes, without encoding."""
         stages = self.cell(config).stages
         if id(config) not in self._trainings:
-            fit = stages.train.fit(self.workshop(config), Execution.of(config, self.site))
-            self._trainings[id(config)] = CellPlan(config, stages, fit)
+            how, estimate = Execution.of(config, self.site), self.estimate(config)
+            if estimate:
+                fit, words = estimate.fit(stages.train, how), estimate.words(stages)
+            else:
+                counts = stages.train.counts(self.workshop(config), how.devices)
+                fit, words = stages.train.fit(counts, how), ""
+            self._trainings[id(config)] = CellPlan(config, stages, fit, estimate=words)
         return self._trainings[id(config)]
 
     def grid(self, configs: list[Config]) -> GridPlan:
@@ -78,13 +108,15 @@ class Planner:
     def _encoding(self, cell: CellPlan, *scored: Scored) -> Spending:
         """Encoding what is scored, equal texts once."""
         shape, shop = cell.stages.blueprint.shape, self.workshop(cell.config)
+        estimate = self.estimate(cell.config)
         batch_tokens, spent = cell.fit.execution.batch_tokens, Spending()
         for encode in dict.fromkeys(e for one in scored for e in (one.passages, one.queries)):
             asked = None if encode.asked is None else str(encode.asked.identity)
             key = (shape, encode.sparse, str(encode.texts.identity), asked, batch_tokens)
             if key not in self._encodings:
                 meter = Meter.of_encoding(shape, encode.texts.length, sparse=encode.sparse)
-                self._encodings[key] = meter.texts(encode.lengths(shop), batch_tokens)
+                lengths_N = estimate.encoded(encode) if estimate else encode.lengths(shop)
+                self._encodings[key] = meter.texts(lengths_N, batch_tokens)
             spent += self._encodings[key]
         return spent
 
@@ -97,6 +129,10 @@ class Planner:
             title, spending = f"adapt {size}", stages.adapt.planned()
         elif stages.teacher and stage is stages.teacher:
             title = f"teacher {config.teacher.name} on {config.data.name}"
+            if self.estimate(config):  # its pairs are mined yet
+                return SharedWork(
+                    f"{title}, whose pairs are not known yet", Spending(), 0.0, 0.0, len(sharing)
+                )
             spending = stages.teacher.planned(self.workshop(config))
         else:
             title = f"encode untrained {config.paradigm.name} {size}"

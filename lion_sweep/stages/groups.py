@@ -37,6 +37,11 @@ class Mine(Stage):
         source = Source("", judged.documents, judged.queries, {split: judged})
         return _kept(shop, folder, *mine(source.read(shop), split, self.depth))
 
+    @property
+    def listed_in(self) -> File:
+        """The file with a line for each pair."""
+        return self.judged.file
+
 
 @dataclass(frozen=True, eq=False)
 class Given(Stage):
@@ -54,6 +59,11 @@ class Given(Stage):
         collection = Source("", self.documents, self.queries, {}).read(shop)
         lines = self.file.place.lines(self.file.name)
         return _kept(shop, folder, *given.read(lines, collection, self.depth))
+
+    @property
+    def listed_in(self) -> File:
+        """The file with a line for each group."""
+        return self.file
 
 
 def _kept(shop: Workshop, folder: Path, groups: Groups, flaws: Flaws) -> dict[str, Any]:

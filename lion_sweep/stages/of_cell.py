@@ -7,6 +7,7 @@ to be known for the rest: it imports texts, builds a proxy, reads what a decoder
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 from lion_sweep.config import Config
@@ -56,6 +57,16 @@ class CellStages:
         """Every stage by its title, what is read before what reads it."""
         scores = (found.score for found in (self.untrained, *self.trained.values()))
         return ancestry((*scores, *self.bm25.values()))
+
+    @cached_property
+    def preparation(self) -> tuple[Stage, ...]:
+        """What is read and counted before anything is trained or taught; it needs no GPU."""
+        heavy = AdaptDecoder | Teach
+        light = (
+            not any(isinstance(one, heavy) for one in ancestry([stage]).values())
+            for stage in self.roles.values()
+        )
+        return tuple(compress(self.roles.values(), light))
 
     def encoding_jobs(self, jobs: int) -> list[EncodingJob]:
         """So many jobs: the trained passages first, then the untrained ones."""

@@ -47,6 +47,11 @@ class File:
         """As it is now. Raises `UserError` where it is missing."""
         return cls(where, name, where.identity(name, shop.digests))
 
+    @property
+    def plain(self) -> Path | None:
+        """The file where it lies as it is, in a folder."""
+        return self.place.plain(self.name)
+
 
 @dataclass(frozen=True, eq=False)
 class ImportTexts(Stage):
@@ -107,6 +112,12 @@ class Source:
     documents: ImportTexts
     queries: ImportTexts
     judged: Mapping[str, ImportJudgements]  # by split
+
+    @property
+    def bytes(self) -> int:
+        """Of its files of texts, as far as they lie there as they are."""
+        files = (file.plain for file in (*self.documents.files, *self.queries.files))
+        return sum(path.stat().st_size for path in files if path)
 
     def read(self, shop: Workshop) -> Collection:
         judged = {split: stage.read(shop) for split, stage in self.judged.items()}

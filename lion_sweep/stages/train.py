@@ -1,8 +1,8 @@
 """What cells start from, masked next-token prediction, and a cell's own training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ from lion_sweep.training.optimisation import Optimisation, Run
 
 if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
+
+
+Counts = Callable[[int], LengthCounts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +102,7 @@ _groups = lru_cache(maxsize=4)(Groups.load)
 
 @lru_cache(maxsize=32)  # the cells of a grid share their steps
 def _length_counts(
-    sampler: Sampler, texts: tuple[tuple[Path, int], ...], tokens: int, parts: int
+    sampler: Sampler, texts: tuple[tuple[Path, int], ...], parts: int, tokens: int
 ) -> LengthCounts:
     query_N, passage_N = (read(folder).lengths(length) for folder, length in texts)
     return LengthCounts(sampler, query_N, passage_N, micro_batch_tokens=tokens, parts=parts)
@@ -138,24 +141,37 @@ class TrainCell(Stage):
     budget: Budget = beside(None)  # what `amount` is taken from, with its limits
     meant_for: Mapping[str, Any] = beside()  # what the weights alone do not tell who finds them
 
-    def fit(self, shop: Workshop, execution: Execution) -> Fit:
-        """How it fits its devices; nothing is loaded, and no teacher has to score anything."""
+    def counts(self, shop: Workshop, devices: int) -> Counts:
+        """Of micro-batches of so many tokens; no teacher has to score anything."""
         cuts, sampler = (self.queries, self.passages), self.untaught.sampler(shop)
         texts = tuple((shop.folder(cut.cache), cut.length) for cut in cuts)
+        return partial(_length_counts, sampler, texts, devices)
 
-        def counts(tokens: int) -> LengthCounts:
-            return _length_counts(sampler, texts, tokens, execution.devices)
+    def fit(self, counts: Counts, execution: Execution) -> Fit:
+        """How it fits its devices; nothing is loaded."""
+        return self._fit(counts, execution).settled(counts)
 
+    def _fit(self, counts: Counts, execution: Execution) -> Fit:
         start, sparse = self.start, self.supervision.sparse
         chunk = start.settings.chunk if start.settings.steps else 0
         costs = start.decoder, start.blueprint.tied, sparse, self.budget, chunk
-        return Fit(*costs, execution, counts(execution.micro_batch_tokens)).settled(counts)
+        return Fit(*costs, execution, counts(execution.micro_batch_tokens))
+
+    def spending(self, shop: Workshop) -> Spending:
+        """What the budget buys, on whatever devices; useful FLOPs are the same on all."""
+        how = shop.execution
+        return self._fit(self.counts(shop, how.devices), how).spending
+
+    @property
+    def groups(self) -> Mine | Given:
+        """Those that it draws from, which a teacher may have to score yet."""
+        groups = self.draws.groups
+        return groups.groups if isinstance(groups, Teach) else groups
 
     @property
     def untaught(self) -> Draws:
         """The same steps of groups that no teacher has scored yet."""
-        groups = self.draws.groups
-        return replace(self.draws, groups=groups.groups if isinstance(groups, Teach) else groups)
+        return replace(self.draws, groups=self.groups)
 
     def steps(
         self, shop: Workshop, backbone: "Backbone", fit: Fit, draws: Draws, plan: Spending, run: Run
@@ -173,7 +189,8 @@ class TrainCell(Stage):
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         from lion_sweep.stages import weights
 
-        how, start, fit = shop.execution, self.start, self.fit(shop, shop.execution)
+        how, start = shop.execution, self.start
+        fit = self.fit(self.counts(shop, how.devices), how)
         backbone = weights.load(start, how, shop.folder(start), sharded=fit.sharded)
         run = Run(how.accelerator, folder, how.checkpoint_every, shop.on_step, shop.progress.kept)
         memory = enough_memory("train", fit.lighter)

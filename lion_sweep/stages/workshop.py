@@ -57,7 +57,8 @@ class Workshop:
         self._done: dict[str, Done] = {}
         self._loaded: tuple[str, Any] | None = None
 
-    def _folder(self, stage: Stage) -> Path:
+    def place(self, stage: Stage) -> Path:
+        """Where a stage is when it is done."""
         return self.root / "stages" / stage.name
 
     def run(self, stage: Stage, *, wait: bool = True) -> Done:
@@ -78,7 +79,7 @@ class Workshop:
         threads.as_torch_has()  # also the kernels of the libraries that stages use
         try:
             done = engine.run(
-                self._folder(stage),
+                self.place(stage),
                 stage.specification,
                 lambda folder: stage.work(self, folder),
                 self.team,
@@ -99,7 +100,7 @@ class Workshop:
 
     def find(self, stage: Stage) -> Done | None:
         """The stage where it is finished; nothing is done."""
-        return self._done.get(stage.name) or engine.find(self._folder(stage), stage.specification)
+        return self._done.get(stage.name) or engine.find(self.place(stage), stage.specification)
 
     def finished(self, stage: Stage) -> bool:
         """Whether a stage is finished, the same to all ranks."""
@@ -109,7 +110,7 @@ class Workshop:
         """Delete a stage that nothing reads any more."""
         self._done.pop(stage.name, None)
         if self.team.leads:
-            engine.remove(self._folder(stage))
+            engine.remove(self.place(stage))
 
     def keep_loaded(self, key: str, load: Callable[[], Any]) -> Any:
         """What `load` gives, kept until something else is loaded: weights that stages share."""

@@ -1,0 +1,73 @@
+"""What cells read, in a job of its own that all of them wait for, and what is only known after it.
+
+Texts, judgements, tokens, stand-ins, negatives and BM25's rows need no GPU.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lion_sweep.cell.cell import Cell
+from lion_sweep.cell.tasks import CELL, Task
+from lion_sweep.errors import UserError
+from lion_sweep.stages.base import Stage
+from lion_sweep.stages.of_cell import CellStages, stages_of
+from lion_sweep.stages.workshop import Workshop
+
+
+@dataclass(frozen=True, eq=False)
+class Prepare(Stage):
+    """All that some cells read, which is done where its inputs are."""
+
+    kind = "prepare"
+
+    stages: tuple[Stage, ...]
+
+    @classmethod
+    def of(cls, cells: Iterable[CellStages]) -> "Prepare":
+        found = {stage.name: stage for stages in cells for stage in stages.preparation}
+        return cls(tuple(found[name] for name in sorted(found)))
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        return {}
+
+
+def prepare(task: Task, shop: Workshop) -> None:
+    """Do it for the cells of a task; what they then turn out to be is refused here.
+
+    Raises `UserError` where the cells are other ones by now, or would not cost the same.
+    """
+    folders = (Task(CELL, name, task.config).folder for name in task.cells)
+    configs = [Task.thaw(folder).config for folder in folders]
+    cells = [Cell(config, stages_of(config, shop)) for config in configs]
+    stage = Prepare.of(cell.stages for cell in cells)
+    task.check(stage.name)
+    for one in dict.fromkeys(stage for cell in cells for stage in cell.stages.preparation):
+        shop.run(one)
+    refuse_unequal(cells, lambda cell: cell.stages.train.spending(shop).useful_flops)
+    shop.run(stage)
+
+
+def refuse_unequal(cells: Iterable[Cell], useful_flops: Callable[[Cell], int]) -> None:
+    """Refuse cells of one budget that would not be equal in useful FLOPs."""
+    equal: dict[tuple[float | None, float], dict[str, int]] = defaultdict(dict)
+    for cell in cells:
+        budget = cell.config.budget
+        if budget.tolerance is not None:
+            equal[budget.flops, budget.tolerance][cell.id] = useful_flops(cell)
+    for (_, tolerance), found in equal.items():
+        least, most = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+        if (apart := spread(list(found.values()))) > tolerance:
+            raise UserError(
+                f"The cells would not spend the same: {most} {found[most]:.4g} useful FLOPs, "
+                f"{least} {found[least]:.4g}: {apart:.2%} apart, budget.tolerance is "
+                f"{tolerance:.2%}. Raise budget.flops or lower loss.batch_size (a cell takes whole "
+                f"steps), or accept it with budget.tolerance={apart + 0.0005:.3f}."
+            )
+
+
+def spread(useful_flops: Sequence[int]) -> float:
+    """Share by which the most costly cell exceeds the least costly one."""
+    return max(useful_flops) / min(useful_flops) - 1
