@@ -16,7 +16,9 @@ def launcher_for(config: "Config", site: "SiteName") -> "Launcher | None":
     if site.name == "slurm":
         from launch import queue, slurm
 
-        queue.partition_of(config.site.slurm.partition)  # before anything is made for it
+        stages = (told.get("partition") for told in config.site.stages.values())
+        for partition in {config.site.slurm.partition, *filter(None, stages)}:
+            queue.partition_of(partition)  # before anything is made for it
         return slurm.launch
     if (config.site.parallel or 1) > 1:
         from launch import local

@@ -12,7 +12,7 @@ OUT_OF_MEMORY, TIME_LIMIT = "out of memory", "time limit"
 
 @dataclass(frozen=True)
 class Request:
-    """Resources of one job: totals over its nodes but for memory (GiB per node), hours."""
+    """Resources of one job: totals over its nodes but for memory (GiB per node), hours; where."""
 
     devices: int
     nodes: int
@@ -20,6 +20,7 @@ class Request:
     cpus: int
     memory: float
     time_limit: float | None
+    partition: str | None
 
     def parameters(self, config: Config) -> dict[str, Any]:
         """The keyword arguments of submitit's SlurmExecutor."""
@@ -32,7 +33,7 @@ class Request:
             "gpus_per_node": self.gpus // self.nodes or None,
             "mem": f"{round(self.memory * 1024)}M",
             "time": None if self.time_limit is None else max(1, round(self.time_limit * 60)),
-            "partition": slurm.partition,
+            "partition": self.partition,
             "account": slurm.account,
             "qos": slurm.qos,
             "constraint": slurm.constraint,
@@ -53,7 +54,8 @@ class Request:
 def request(task: Task, failures: list[str]) -> Request:
     """What the task asks for, after it has failed in these ways before."""
     site, found = task.config.site, asdict(task.config.resources())
-    asked = Request(nodes=site.slurm.nodes, time_limit=site.time_limit, **found)
+    found |= {"time_limit": site.time_limit, "partition": site.slurm.partition}
+    asked = Request(nodes=site.slurm.nodes, **found)
     if task.kind != CELL:
         asked = _other(asked, task.kind, site.stages.get(task.kind, {}))
     if asked.devices % asked.nodes:
@@ -75,7 +77,7 @@ def _other(asked: Request, kind: str, values: dict[str, Any]) -> Request:
     changed = replace(asked, **values)
     if changed.devices < asked.devices:  # fewer processes need no more than their share
         share = changed.devices / asked.devices
-        fewer = {
+        fewer: dict[str, Any] = {
             key: max(1, round(getattr(asked, key) * share)) if getattr(asked, key) else 0
             for key in ("gpus", "cpus")
             if key not in values

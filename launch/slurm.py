@@ -99,7 +99,7 @@ def _name_unheard(tasks: list[Task], before: dict[str, Status]) -> None:
         record, found = read_submission(task.folder), before[task.name]
         if found.state not in (status.QUEUED, status.RUNNING) or not record or not record.request:
             continue
-        asked, had = _recorded(request(task, _failures(found)), task), record.request
+        asked, had = asdict(request(task, _failures(found))), record.request
         other = [key for key in asked if key in had and asked[key] != had[key]]
         if other:
             now = ", ".join(f"{key}={asked[key]} (submitted: {had[key]})" for key in other)
@@ -107,10 +107,6 @@ def _name_unheard(tasks: list[Task], before: dict[str, Status]) -> None:
                 f"{task.label} is {found.state} as it was submitted, {now} is not heard: cancel it "
                 f"(python -m lion_sweep.cancel {task.name}), and give the command again."
             )
-
-
-def _recorded(asked: Request, task: Task) -> dict[str, object]:
-    return asdict(asked) | {"partition": task.config.site.slurm.partition}
 
 
 def wants(found: Status, retry: Retry) -> bool:
@@ -180,7 +176,7 @@ def _submit_array(tasks: list[Task], asked: Request, needed: tuple[str, ...]) ->
                 ) from None
             time.sleep(2**attempt)
     for task, job in zip(tasks, jobs, strict=True):
-        record = Submission(token, NAME, job.job_id, time.time(), _recorded(asked, task))
+        record = Submission(token, NAME, job.job_id, time.time(), asdict(asked))
         record.write(task.folder)
 
 
@@ -209,7 +205,7 @@ def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecut
 
 def rehearse(asked: Request, task: Task) -> None:
     """Ask SLURM whether it would run such a job. Raises `SlurmError` with what to change."""
-    partition, hours = task.config.site.slurm.partition, asked.time_limit
+    partition, hours = asked.partition, asked.time_limit
     usual, longest = queue.limits(queue.partition_of(partition))
     if longest is not None and hours is not None and hours > longest:
         raise SlurmError(
