@@ -12,7 +12,7 @@ import pytest
 from commands import run
 from support import Shell, attempts, by_axes, wait_for
 
-STEPS = 120
+STEPS = 60
 LONG = ["paradigm=dense", "loss=drawn_out", "budget=steps", f"budget.steps={STEPS}"]
 LONG += ["site.devices=2", "++site.stages.adapt={devices:1}"]
 ALONE = """
