@@ -32,7 +32,9 @@ _HOLD_BACK = (
     f"signal.pthread_sigmask(signal.SIG_BLOCK, {[int(number) for number in SIGNALS]}); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
-DEAF_PYTHON = shlex.join([sys.executable, "-c", _HOLD_BACK])
+DEAF = [sys.executable, "-c", _HOLD_BACK]
+DEAF_PYTHON = shlex.join(DEAF)
+PORT = "LION_SWEEP_PORT"  # where ranks of one machine meet
 TERMINATED = 128 + signal.SIGTERM
 # A job counts as failed when one of its ranks leaves before SLURM has put it back into the queue.
 GRACE_SECONDS = 600
@@ -61,7 +63,8 @@ class Job:
         task = Task.thaw(self.folder)
         slurm = environment.cluster == "slurm"
         leads = environment.global_rank == 0
-        interruption.listen(*SIGNALS)
+        # A terminal sends its Ctrl-C to all ranks: they stop together, between two steps.
+        interruption.listen(*SIGNALS, *([] if slurm else [signal.SIGINT]))
         if slurm and leads:
             given = environment.job_id, PATIENCE_SHARE * task.config.site.slurm.signal
             threading.Thread(target=_watch, args=given, daemon=True).start()
@@ -105,7 +108,7 @@ def _join(environment: submitit.JobEnvironment) -> None:
     job = int(environment.job_id.replace("_", "") or 0)
     os.environ.update(
         MASTER_ADDR=os.environ["SLURM_LAUNCH_NODE_IPADDR"] if several else "127.0.0.1",
-        MASTER_PORT=str(20000 + job % 40000),
+        MASTER_PORT=os.environ.get(PORT) or str(20000 + job % 40000),
         RANK=str(environment.global_rank),
         LOCAL_RANK=str(environment.local_rank),
         WORLD_SIZE=str(environment.num_tasks),
@@ -132,3 +135,7 @@ def _requeue(job: str) -> None:
         if time.monotonic() > end:
             sys.exit(TERMINATED)
         time.sleep(RETRY_SECONDS)
+
+
+if __name__ == "__main__":  # of `launch.ranks`
+    Job(Path(sys.argv[1]), sys.argv[2])()

@@ -1,21 +1,29 @@
-"""Several cells at once on one machine, each in a process of its own, through submitit."""
+"""The cells of a command on one machine, several at once, each in processes of its own.
+
+Every job is a `launch.ranks`, which outlives the command; what a command needs to know of those
+that another one has left stands in the records of their submission.
+"""
 
 import os
+import subprocess
+import sys
 import time
 import uuid
+from pathlib import Path
 
 import psutil
-import submitit
 
 from launch import status
-from launch.job import Job
-from launch.status import Standing, Status, Submission, job_of
+from launch.places import Gpus, Places
+from launch.requests import request
+from launch.status import SUBMISSION, Standing, Status, Submission, job_of, read_submission
 from lion_sweep.cell.tasks import Task
+from lion_sweep.config.site import SiteName
+from lion_sweep.errors import UserError
 from lion_sweep.stages.engine import locked
 
 NAME = "local"
 POLL_SECONDS = 0.5
-NO_LIMIT_MINUTES = 60 * 24 * 365
 DEAD = Standing(status.FAILED, "its process has died", "killed")
 
 
@@ -34,68 +42,101 @@ def _process(job: str) -> psutil.Process | None:
     """The job's process where it lives; its number may be somebody else's by now."""
     try:
         process = psutil.Process(int(job))
-        return process if "submitit" in " ".join(process.cmdline()) else None
+        return process if "launch.ranks" in process.cmdline() else None
     except psutil.Error:
         return None
 
 
 def launch(tasks: list[Task]) -> int:
-    """Keep `site.parallel` processes busy until every task has ended; returns the exit status."""
-    parallel = tasks[0].config.site.parallel or 1
-    with locked(tasks[0].root / ".launch.lock"):
-        while any(found.state == status.RUNNING for found in survey(tasks)):
-            time.sleep(POLL_SECONDS)  # of a launcher that was killed, and left its processes
-        waiting = [task for task in tasks if not task.complete]
-        for task in waiting:
+    """Keep the machine busy until every task has ended; returns the exit status.
+
+    Raises `UserError` where a task would need more GPUs than there are.
+    """
+    root, places = tasks[0].root, _places(tasks)
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / ".launch.lock"):
+        # A launcher that was killed has left its jobs, perhaps of other tasks.
+        running, of_folder = _running(root), {task.folder: task for task in tasks}
+        waiting, failed = {task.name: task for task in tasks if not task.complete}, set[str]()
+        for task in waiting.values():
             task.freeze()
-        running: dict[int, tuple[Task, submitit.Job[None]]] = {}
-        failed: set[str] = set()
-        while waiting or running:
-            for slot, (task, job) in list(running.items()):
-                if not job.done():
-                    continue
-                del running[slot]
-                (found,) = survey([task])
-                print(f"{task.label}: {found.state} {found.score}".rstrip(), flush=True)
-                if found.state != status.FINISHED:
-                    failed.add(task.name)
-            to_come = {task.name for task in (*waiting, *(task for task, _ in running.values()))}
-            for task in list(waiting):
+        while waiting or running.keys() & of_folder.keys():
+            for folder in [f for f, record in running.items() if not _process(record.job or "")]:
+                del running[folder]
+                if folder in of_folder:
+                    _note_end(of_folder[folder], waiting, failed)
+            to_come = {task.name for folder, task in of_folder.items() if folder in running}
+            to_come |= waiting.keys()
+            needs = {}
+            for name, task in list(waiting.items()):
                 if failed & set(task.needs):
-                    waiting.remove(task)
-                    failed.add(task.name)
-                elif len(running) < parallel and not to_come & set(task.needs):
-                    waiting.remove(task)
-                    slot = min(set(range(parallel)) - set(running))
-                    running[slot] = task, _start(task, slot)
+                    failed.add(waiting.pop(name).name)
+                elif task.folder not in running and not to_come & set(task.needs):
+                    needs[name] = request(task, []).devices
+            taken = [_gpus_of(record) for record in running.values()]
+            for name, gpus in places.give(needs, taken).items():
+                task = waiting.pop(name)
+                running[task.folder] = _start(task, needs[name], gpus, places)
             time.sleep(POLL_SECONDS)
     statuses = survey(tasks)
     print(status.as_table(statuses))
     return status.exit_status(statuses)
 
 
-def _start(task: Task, slot: int) -> "submitit.Job[None]":
-    import torch  # here, as `survey` needs none of it
+def _note_end(task: Task, waiting: dict[str, Task], failed: set[str]) -> None:
+    (found,) = survey([task])
+    print(f"{task.label}: {found.state} {found.score}".rstrip(), flush=True)
+    if found.state == status.FINISHED:
+        waiting.pop(task.name, None)
+    elif task.name not in waiting:  # as it is where another command had begun it
+        failed.add(task.name)
 
-    gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
-    executor = submitit.LocalExecutor(folder=task.root / "jobs" / "%j")
-    executor.update_parameters(
-        timeout_min=NO_LIMIT_MINUTES,
-        gpus_per_node=1 if gpus else 0,
-        visible_gpus=[slot % gpus] if gpus else [],
-        stderr_to_stdout=True,
-        setup=[f"export OMP_NUM_THREADS={max(1, cores // (task.config.site.parallel or 1))}"],
-    )
+
+def _places(tasks: list[Task]) -> Places:
+    """Of this machine. Raises `UserError` where it has too few GPUs for one of the tasks."""
+    from lion_sweep.machine.site import gpus  # here, as it needs torch, and `survey` does not
+
+    site = tasks[0].config.site
+    found = () if site.name is SiteName.laptop else tuple(gpus())
+    for task in tasks:
+        devices = request(task, []).devices
+        if found and devices > len(found):
+            raise UserError(
+                f"{task.label} needs {devices} GPUs, and {len(found)} are there: lower "
+                f"site.devices, or site.stages.{task.kind}.devices."
+            )
+    return Places(found, site.parallel or len(found) or 1)
+
+
+def _running(root: Path) -> dict[Path, Submission]:
+    """The jobs of this machine below `root` that live, by their tasks' folders."""
+    folders = [path.parent for path in root.glob(f"*/*/{SUBMISSION}")]
+    records = ((folder, read_submission(folder)) for folder in folders)
+    return {f: r for f, r in records if r and r.launcher == NAME and r.job and _process(r.job)}
+
+
+def _gpus_of(record: Submission) -> Gpus:
+    return tuple((record.request or {}).get("gpus", ()))
+
+
+def _start(task: Task, devices: int, gpus: Gpus, places: Places) -> Submission:
+    ranks = min(places.most * devices, len(places.gpus) or places.most * devices)  # at once
+    threads = str(max(1, (os.cpu_count() or 1) // ranks))
     token = uuid.uuid4().hex[:12]
     Submission(token, NAME).write(task.folder)
-    job = executor.submit(Job(task.folder.absolute(), token))
-    Submission(token, NAME, job.job_id, time.time()).write(task.folder)
-    return job
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launch.ranks", str(task.folder.absolute()), token, str(devices)],
+        env=os.environ | {"OMP_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ",".join(gpus)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    asked = {"devices": devices, "gpus": gpus}
+    record = Submission(token, NAME, str(process.pid), time.time(), asked)
+    record.write(task.folder)
+    return record
 
 
 def cancel(job: str) -> None:
-    """End a process of this machine and what it has started."""
+    """End a job of this machine, which passes it on to its ranks."""
     if process := _process(job):
-        for child in process.children(recursive=True):
-            child.terminate()
         process.terminate()

@@ -65,9 +65,9 @@ def job_of(folder: Path, launcher: str) -> str:
     return (record.job or "") if record and record.launcher == launcher else ""
 
 
-def job_log(root: Path, job: str) -> Path:
-    """What the job's first rank, and SLURM on its behalf, have printed."""
-    return root / "jobs" / job / f"{job}_0_log.out"
+def job_log(root: Path, job: str, rank: int = 0) -> Path:
+    """What a rank of the job has printed, and SLURM on behalf of the first."""
+    return root / "jobs" / job / f"{job}_{rank}_log.out"
 
 
 @dataclass(frozen=True)

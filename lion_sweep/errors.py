@@ -29,6 +29,10 @@ class NoProgress(UserError):
     """Attempt after attempt died before anything new was kept."""
 
 
+class Killed(UserError):
+    """A rank was ended from outside, and with it all others of its job."""
+
+
 class Interrupted(Exception):
     """A signal asked the process to stop; what it has done is kept, and it can go on."""
 

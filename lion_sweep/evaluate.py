@@ -81,7 +81,7 @@ def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any
 
 def _asked(found: Checkpoint, config: Config, overrides: list[str]) -> Config:
     """The configuration with what the checkpoint says of itself, and nothing to train."""
-    values: dict[str, Any] = {"data.train_split": config.data.test_split}
+    values: dict[str, Any] = {"data.train_split": config.data.test_split, "site.devices": 1}
     for key, length in zip(LENGTHS, found.lengths or (), strict=False):
         if not _said(overrides, f"evaluation.{key}"):
             values[f"evaluation.{key}"] = length

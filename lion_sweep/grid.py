@@ -77,7 +77,7 @@ class Outcome:
 class Session:
     """The cells of one command; `launcher_for` chooses who runs them (None: this process)."""
 
-    def __init__(self, launcher_for: Callable[[Config, SiteName], Launcher | None]) -> None:
+    def __init__(self, launcher_for: Callable[[list[Config], SiteName], Launcher | None]) -> None:
         self.launcher_for, self.start = launcher_for, time.monotonic()
 
     def run(self, configs: list[Config], references: list[Config | None]) -> int:
@@ -88,11 +88,11 @@ class Session:
         """
         anchors = [reference for reference in references if reference]
         site, settled = preflight.check([*configs, *anchors])
-        launcher = self.launcher_for(configs[0], site)
         # Budgets that others anchor, or measured steps, need the lengths of all texts at once.
         exact = anchors or configs[0].budget.kind is BudgetKind.gpu_hours
         waits = site is SiteName.slurm and not exact
         planner, settled_cells = Planner(site, waits=waits), settled[: len(configs)]
+        launcher = self.launcher_for(settled_cells, site)
         for config in {config.data.name: config for config in settled_cells}.values():
             preflight.introduce(planner, config)
         anchored = iter(settled[len(configs) :])

@@ -166,6 +166,7 @@ def failure_class(error: BaseException) -> str:
     for kinds, words in (
         (errors.NotFinite, "NaN"),
         (errors.NoProgress, "no progress"),
+        (errors.Killed, "killed"),
         (MemoryError | errors.OutOfMemory | torch.OutOfMemoryError, "out of memory"),
         (UserError, "configuration"),
     ):
@@ -225,7 +226,21 @@ class Attempt:
             raise error
         return attempt
 
-    def end(self, error: BaseException | None) -> None:
+    @classmethod
+    def last(cls, folder: Path, job: str) -> "Attempt | None":
+        """The last one at the task in `folder`, where it is the job's."""
+        path = max((folder / "attempts").glob("*.json"), default=None)
+        record = json.loads(path.read_text(encoding="utf-8") or "{}") if path else {}
+        return cls(path, record) if path and record.get("job") == job else None
+
+    def end(self, error: BaseException | None, *, last_word: bool = False) -> None:
+        """Write down how it ended.
+
+        Of the ranks that fail the first has said why; what the others fail of follows from that,
+        unless this is the `last_word`.
+        """
+        if error and not last_word and read_json(self.path)["outcome"] != "running":
+            return
         self.record["ended"] = time.time()
         if error is None:
             self.record["outcome"] = "finished"

@@ -72,8 +72,14 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
     # A stage may be given fewer devices than its cell: those that are here are what counts.
     team, how = team or Team(), replace(Execution.of(task.config, site), devices=world_size())
     if not team.leads:
-        _do(task, Workshop(task.root, Progress(task.label, None), how, team=team))
-        return Progress(task.label, None)
+        progress = Progress(task.label, None)
+        try:
+            _do(task, Workshop(task.root, progress, how, team=team))
+        except Exception as error:
+            if leaders := Attempt.last(task.folder, job):
+                leaders.end(error)
+            raise
+        return progress
     attempt = Attempt.begin(task.folder, job, task.config.site.attempts)
     log = task.folder / "log.txt"
     progress = Progress(task.label, log, task.folder / WHEREABOUTS)

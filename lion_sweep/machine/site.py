@@ -20,6 +20,16 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def gpus() -> list[str]:
+    """The GPUs that processes may be given here, by their names in CUDA_VISIBLE_DEVICES."""
+    told, count = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
+    if told is None:
+        return [str(number) for number in range(count)]
+    names = [name.strip() for name in told.split(",")]
+    # Of MIG instances a process sees the first alone; the others are for other processes.
+    return names if count and told.startswith("MIG-") else names[:count]
+
+
 def choose(asked: SiteName) -> tuple[SiteName, str]:
     """(site, why): `auto` is slurm where a controller answers, gpu where CUDA does, or laptop."""
     cuda = torch.cuda.is_available()
@@ -71,9 +81,19 @@ def settle(config: Config, chosen: SiteName, planned: SiteName | None = None) ->
     """
     devices = config.site.devices
     if devices is None:
-        devices = config.resources().devices if chosen is SiteName.slurm else world_size()
+        devices = _devices(config, chosen, planned)
     precision = _precision(config, planned or chosen)
     return changed(config, {"site.devices": devices, "recipe.precision": precision})
+
+
+def _devices(config: Config, chosen: SiteName, planned: SiteName | None) -> int:
+    """As `site.resources` says, or the largest part of it for which GPUs are there."""
+    wanted = config.resources().devices
+    if chosen is SiteName.slurm:
+        return wanted
+    here = SiteName.gpu in (chosen, planned) and config.site.device == "auto"
+    most = max(1, torch.cuda.device_count()) if here else 1
+    return max(n for n in range(1, wanted + 1) if wanted % n == 0 and n <= most)
 
 
 def _precision(config: Config, site: SiteName) -> Precision:

@@ -15,7 +15,6 @@ from lion_sweep.config.site import SiteName, When
 from lion_sweep.data.pretrained import config_of
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
-from lion_sweep.machine.site import world_size
 from lion_sweep.search.base import WORDS
 
 
@@ -79,11 +78,11 @@ def check_engines(config: Config) -> None:
 
 def check_machine(config: Config, site: SiteName) -> None:
     """Refuse before any work what this machine cannot do."""
-    ranks = world_size()
-    if site is not SiteName.slurm and config.site.devices != ranks:
+    devices, there = config.site.devices or 1, torch.cuda.device_count()
+    if site is SiteName.gpu and devices > there:
         raise UserError(
-            f"site.devices={config.site.devices}, but this command was started on {ranks}: set "
-            f"site.devices={ranks} to run here (python -m lion_sweep.plan plans for any number)."
+            f"site.devices={devices}, but torch finds {there} GPUs here: set site.devices={there} "
+            "or less (python -m lion_sweep.plan plans for any number)."
         )
     check_engines(config)
     if config.site.compile and site is not SiteName.slurm:

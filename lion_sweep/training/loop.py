@@ -109,13 +109,13 @@ def train(
         terms = {name: loss.weight * loss(step) for name, loss in losses.items()}
         terms |= regulariser(step, number / steps.total) if regulariser else {}
         accelerator.backward(torch.stack(list(terms.values())).sum())
-        named = {name: value.item() for name, value in terms.items()}
+        named = {name: mean_over_ranks(v.item(), accelerator) for name, v in terms.items()}
         # They hold the graph, and it some activations, through the passes that follow.
         del step, terms
         embedding.backward()
         del embedding
         named["loss"] = sum(named.values())
-        steps.take(number, mean_over_ranks(named["loss"], accelerator))
+        steps.take(number, named["loss"])
         seen.append(round(named["loss"], 6))
         steps.end(number, named, facts())
     return facts() | {"trainable_parameters": sum(p.numel() for p in steps.parameters.values())}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import pytest
 from submitit.core.utils import FailedJobError
 
-from launch import local, slurm, status
+from launch import slurm, status
 from launch.job import Job
 from launch.queue import SlurmError, standing
 from launch.status import Submission, read_submission
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.tasks import Attempt, Task, tasks_of
-from lion_sweep.config import Config, changed
+from lion_sweep.config import Config
 from lion_sweep.files import write_json
 from lion_sweep.stages import engine
 
@@ -219,54 +218,3 @@ def make_folder(task: Task) -> Path:
     """The task's folder."""
     task.folder.mkdir(parents=True)
     return task.folder
-
-
-@pytest.mark.parametrize(("parallel", "most"), [(1, 1), (2, 2), (9, 4)])
-@pytest.mark.parametrize("failing", ["", "train 1b-dense-kd"])
-def test_processes_of_one_machine_start_in_order(
-    tasks: list[Task],
-    monkeypatch: pytest.MonkeyPatch,
-    parallel: int,
-    most: int,
-    failing: str,
-) -> None:
-    """As many at once as are allowed, none before what it needs, none whose need has failed."""
-    started: list[str] = []
-    asked: list[str] = []
-    running: dict[int, str] = {}
-    largest = 0
-
-    def start(task: Task, slot: int) -> Any:
-        nonlocal largest
-        assert slot not in running and slot < parallel
-        assert all(Task("shared", need, task.config).complete for need in task.needs)
-        started.append(task.label)
-        running[slot] = task.label
-        largest = max(largest, len(running))
-        return SimpleNamespace(done=lambda: end(task, slot))
-
-    def end(task: Task, slot: int) -> bool:
-        asked.append(task.label)
-        if asked.count(task.label) < 1 + tasks.index(task) % 3:  # some take longer than others
-            return False
-        del running[slot]
-        if task.label == failing:
-            Attempt.begin(task.folder, "", 9).end(ValueError("no such thing"))
-        elif task.kind == "cell":
-            write_json(task.folder / "result.json", {})
-        else:
-            finish(task)
-        return True
-
-    config = changed(tasks[0].config, {"site.parallel": parallel})
-    tasks[0] = replace(tasks[0], config=config)
-    monkeypatch.setattr(local, "_start", start)
-    monkeypatch.setattr(local.time, "sleep", lambda _: None)
-    code = local.launch(tasks)
-    labels = [task.label for task in tasks]
-    lost = [label for label in labels if failing and label.endswith(("kd", "kd 1/2", "kd 2/2"))]
-    assert sorted(started) == sorted(set(labels) - set(lost) | ({failing} if failing else set()))
-    assert code == (status.SOME_FAILED if failing else status.ALL_FINISHED)
-    assert largest <= most
-    if parallel == 2:
-        assert largest == 2

@@ -121,7 +121,7 @@ def make(composed: Config, tmp_path: Path) -> Callable[..., Task]:
 @pytest.fixture
 def living() -> Iterator[str]:
     """The number of a process that looks like one of ours."""
-    words = [sys.executable, "-c", "import time; time.sleep(99)", "submitit"]
+    words = [sys.executable, "-c", "import time; time.sleep(99)", "launch.ranks"]
     process = subprocess.Popen(words)
     yield str(process.pid)
     process.kill()
