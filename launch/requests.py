@@ -20,7 +20,7 @@ class Request:
     cpus: int
     memory: float
     time_limit: float | None
-    partition: str | None
+    partition: str | None = None
 
     def parameters(self, config: Config) -> dict[str, Any]:
         """The keyword arguments of submitit's SlurmExecutor."""

@@ -3,11 +3,15 @@
 Shapes: P training pairs, M mined negatives.
 """
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lion_sweep.data import arrays
 
 MISSING = -1
 
@@ -25,10 +29,27 @@ class Groups:
     def __len__(self) -> int:
         return len(self.query_P)
 
-    def save(self, path: Path) -> None:
-        np.savez(path, **self.__dict__)
+    def save(self, folder: Path) -> None:
+        """Write a file for each array to a folder of their own."""
+        _emptied(folder)
+        for name, array in self.__dict__.items():
+            arrays.save(folder / f"{name}.npy", array)
 
     @classmethod
-    def load(cls, path: Path) -> "Groups":
-        with np.load(path) as arrays:
-            return cls(**{name: arrays[name] for name in arrays.files})
+    def load(cls, folder: Path) -> "Groups":
+        """Memory-mapped."""
+        paths = {entry.name: folder / f"{entry.name}.npy" for entry in fields(cls)}
+        return cls(**{name: np.load(path, mmap_mode="r") for name, path in paths.items()})
+
+
+def join(parts: Sequence[Path], folder: Path) -> None:
+    """Those of some folders, one after the other, in a folder of their own."""
+    _emptied(folder)
+    for entry in fields(Groups):
+        name = f"{entry.name}.npy"
+        arrays.join([part / name for part in parts], folder / name)
+
+
+def _emptied(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # a killed process has left it
+    folder.mkdir(parents=True)

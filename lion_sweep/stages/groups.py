@@ -19,7 +19,7 @@ from lion_sweep.stages.scorers import Scorer
 from lion_sweep.stages.texts import File, ImportJudgements, ImportTexts, Source
 from lion_sweep.stages.workshop import Workshop
 
-GROUPS = "groups.npz"
+GROUPS = "groups"
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,17 @@ def test_the_bytes_are_numpys(tmp_path: Path, array: np.ndarray) -> None:
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_parts_become_one_array(tmp_path: Path, dtype: type) -> None:
+    parts = [np.arange(rows * 3).reshape(rows, 3).astype(dtype) for rows in (2, 0, 4)]
+    paths = [tmp_path / f"{number}.npy" for number in range(3)]
+    for path, part in zip(paths, parts, strict=True):
+        arrays.save(path, part)
+    arrays.join(paths, tmp_path / "whole.npy")
+    np.save(tmp_path / "plain.npy", np.concatenate(parts))
+    assert (tmp_path / "whole.npy").read_bytes() == (tmp_path / "plain.npy").read_bytes()
+
+
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, unlimited[1]))

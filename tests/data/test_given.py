@@ -117,8 +117,8 @@ def test_one_group_per_positive_and_places_left_over(tmp_path: Path) -> None:
     assert groups.query_P.tolist() == [1, 1, 0]
     assert groups.positive_P.tolist() == [0, 1, 2]
     assert groups.negative_PM.tolist() == [[2, MISSING, MISSING]] * 2 + [[0, 5, MISSING]]
-    groups.save(tmp_path / "groups.npz")
-    assert np.isnan(Groups.load(tmp_path / "groups.npz").positive_score_P).all()
+    groups.save(tmp_path / "groups")
+    assert np.isnan(Groups.load(tmp_path / "groups").positive_score_P).all()
 
 
 def test_every_positive_of_a_query_leaves_its_negatives() -> None:
