@@ -8,7 +8,9 @@ ships, over a vocabulary trained on the collection. The architecture is Llama's,
 Shapes: V vocabulary entries, D hidden dimensions, W dimensions of the wordllama table.
 """
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,9 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from lion_sweep.config.schema import ProxyShape
+from lion_sweep.data import arrays
+from lion_sweep.data.texts import Texts
+from lion_sweep.data.tokens import AT_ONCE, encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -33,6 +38,9 @@ OUTPUT_SCALE = 0.01
 LEAST_IMPORTANCE, MOST_IMPORTANCE = 0.7, 1.0
 # Scaled logit (s * z) of the most important token with itself.
 OWN_LOGIT = 10.0
+# Passages, and queries, that the tokenizer is trained on at most.
+SAMPLE = 100_000
+FREQUENCIES = "document_frequency.npy"
 # Raised when what `build` makes of the same input changes.
 RULES = 2
 START = "near-identity Llama layers; token embeddings from wordllama l2_supercat_256 (PCA)"
@@ -58,7 +66,45 @@ def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     )
 
 
-def pretrained_rows(tokenizer: "PreTrainedTokenizerFast") -> NDArray[np.float32]:
+def train(
+    passages: Texts,
+    queries: Texts,
+    rows_Q: NDArray[np.int64],
+    folder: Path,
+    on_text: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write what stand-ins of all sizes share to `folder`: a tokenizer, trained on the passages and
+    some of the queries, and how many passages each of its tokens occurs in.
+
+    Of more than `SAMPLE` passages or queries, as many are drawn.
+    """
+    rows_N, rows_Q = _drawn(np.arange(len(passages))), _drawn(rows_Q)
+    done, total = 0, 2 * len(rows_N) + len(rows_Q)
+
+    def read(texts: Texts, rows_R: NDArray[np.int64]) -> Iterator[list[str]]:
+        nonlocal done
+        for first in range(0, len(rows_R), AT_ONCE):
+            yield (batch := texts.take(rows_R[first : first + AT_ONCE]))
+            done += len(batch)
+            on_text(done, total)
+
+    batches = chain(read(passages, rows_N), read(queries, rows_Q))
+    tokenizer = train_tokenizer(chain.from_iterable(batches))
+    tokenizer.save_pretrained(folder)
+    frequency_V = np.zeros(len(tokenizer), dtype=np.int64)
+    for counts, ids in encoded(read(passages, rows_N), tokenizer):
+        text_T = np.repeat(np.arange(len(counts)), counts)
+        once = np.unique(text_T * len(tokenizer) + ids)  # every token of a text
+        frequency_V += np.bincount(once % len(tokenizer), minlength=len(tokenizer))
+    arrays.save(folder / FREQUENCIES, frequency_V)
+
+
+def _drawn(rows_R: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All, or the same sample of them every time, in their order."""
+    return rows_R[np.sort(np.random.default_rng(0).permutation(len(rows_R))[:SAMPLE])]
+
+
+def pretrained_rows(tokenizer: Tokenizer) -> NDArray[np.float32]:
     """The mean wordllama row of every token's text, [V, W]; zeros where there is none."""
     import wordllama  # half a second, which who only asks for RULES need not wait
 
@@ -66,9 +112,10 @@ def pretrained_rows(tokenizer: "PreTrainedTokenizerFast") -> NDArray[np.float32]
     (table,) = load_file(package / "weights" / "l2_supercat_256.safetensors").values()
     vocabulary = package / "tokenizers" / "l2_supercat_tokenizer_config.json"
     reference = Tokenizer.from_file(str(vocabulary))
-    rows_VW = np.zeros((len(tokenizer), table.shape[1]), dtype=np.float32)
-    for token in range(len(SPECIAL_TOKENS), len(tokenizer)):
-        text = str(tokenizer.decode([token])).strip()
+    vocabulary_size = tokenizer.get_vocab_size()
+    rows_VW = np.zeros((vocabulary_size, table.shape[1]), dtype=np.float32)
+    for token in range(len(SPECIAL_TOKENS), vocabulary_size):
+        text = tokenizer.decode([token]).strip()
         ids = reference.encode(text, add_special_tokens=False).ids if text else []
         if ids:
             rows_VW[token] = table[ids].astype(np.float32).mean(axis=0)
@@ -105,22 +152,20 @@ def embedding_rows(
     return np.concatenate([shared_V[:, None], importance_V[:, None] * reduced], axis=1)
 
 
-def build(
-    shape: ProxyShape, passages: list[str], queries: list[str], folder: Path, seed: int
-) -> None:
-    """Write tokenizer and weights of a proxy to `folder`, in Hugging Face's format."""
+def build(shape: ProxyShape, trained: Path, folder: Path, seed: int) -> None:
+    """Write weights of a proxy, and the tokenizer that `train` wrote to `trained`, to `folder`, in
+    Hugging Face's format."""
     from transformers import LlamaConfig, LlamaForCausalLM  # seconds, see above
 
-    tokenizer = train_tokenizer([*passages, *queries])
-    document_frequency_V = np.zeros(len(tokenizer), dtype=np.int64)
-    for ids in tokenizer(passages)["input_ids"]:
-        document_frequency_V[np.unique(np.asarray(ids, dtype=np.int64))] += 1
+    for path in trained.glob("token*.json"):
+        shutil.copy(path, folder)
+    tokenizer = Tokenizer.from_file(str(trained / "tokenizer.json"))
     rows_VW = pretrained_rows(tokenizer)
-    importance_V = importance(rows_VW, document_frequency_V)
+    importance_V = importance(rows_VW, np.load(trained / FREQUENCIES))
     rows_VD = embedding_rows(rows_VW, importance_V, shape.hidden_size, seed).astype(np.float32)
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(rows_VW),
         hidden_size=shape.hidden_size,
         intermediate_size=shape.intermediate_size,
         num_hidden_layers=shape.layers,
@@ -128,7 +173,7 @@ def build(
         num_key_value_heads=shape.key_value_heads,
         tie_word_embeddings=shape.tied,
         max_position_embeddings=MAX_POSITIONS,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.token_to_id("<pad>"),
         bos_token_id=None,
         eos_token_id=None,
     )
@@ -144,4 +189,3 @@ def build(
         model.model.norm.weight.fill_(OWN_LOGIT * shape.hidden_size ** (0.25 - 0.5))
         model.model.norm.weight[0] = 0.0
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

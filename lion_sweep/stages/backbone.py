@@ -35,8 +35,10 @@ class BuildProxy(Stage):
     wordllama: str  # the version whose table it starts from
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        queries = self.train.queries.of(self.train.ids)
-        proxy.build(self.shape, self.documents.all(), queries, folder, self.seed)
+        queries, rows_Q = self.train.queries, self.train.rows
+        (trained := folder / "trained").mkdir(exist_ok=True)
+        proxy.train(self.documents, queries, rows_Q, trained, shop.progress.step)
+        proxy.build(self.shape, trained, folder, self.seed)
         return {}
 
 

@@ -33,7 +33,7 @@ from lion_sweep.stages.workshop import Workshop
 Chosen = tuple[Collection, str]  # and a split of it
 EvaluationSets = dict[str, Chosen]
 
-TEXTS = "texts.arrow"
+TEXTS = "texts"
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ class ImportTexts(Stage):
     files: tuple[File, ...]
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        pairs = chain.from_iterable(file.place.texts(file.name) for file in self.files)
+        step = shop.progress.step
+        blocks = chain.from_iterable(file.place.blocks(file.name, step) for file in self.files)
         source = ", ".join(file.place.where(file.name) for file in self.files)
-        return texts.write(pairs, folder / TEXTS, source)
+        return texts.write(blocks, folder / TEXTS, source, shop.progress.kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +165,8 @@ class Tokenise(Stage):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         tokenizer = self.tokenizer.load_tokenizer()
-        batches = ([self.prompt + text for text in batch] for batch in self.texts.batches())
-        return {"tokens": tokens.write(folder, batches, tokenizer, self.length)}
+        step, how = shop.progress.step, (self.length, self.prompt)
+        return {"tokens": tokens.write(folder, self.texts, tokenizer, *how, step)}
 
     def cut(self, length: int) -> "Cut":
         """These tokens to somebody who reads `length` of each text at most."""
