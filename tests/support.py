@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from lion_sweep import config as configuration
 from lion_sweep.config import Precision
 from lion_sweep.config.site import SiteName
+from lion_sweep.data.forms import Text
+from lion_sweep.data.places import Place
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import SCHEMA, Texts
 from lion_sweep.files import key_of
@@ -77,6 +80,16 @@ class Shell:
         words = [f"paths.root={root}", "status.format=json"]
         done = run("lion_sweep.status", *words, env=self.environment)
         return done.returncode, json.loads(done.stdout)
+
+
+def listed(*written: str) -> Texts:
+    """Texts whose ids are their numbers."""
+    return texts({str(number): text for number, text in enumerate(written)})
+
+
+def texts_in(where: Place, name: str) -> Iterator[Text]:
+    """The (id, text) pairs of a file, whatever blocks they come in."""
+    return chain.from_iterable(where.blocks(name))
 
 
 def texts(pairs: dict[str, str]) -> Texts:

@@ -24,10 +24,9 @@ from lion_sweep.machine import interruption
 from lion_sweep.machine.workers import spread
 
 BATCH = 10_000
-# `hash` has 8 bytes of the id and 8 of the text: what is repeated is found without either.
-SCHEMA = pa.schema(
-    [("id", pa.large_string()), ("text", pa.large_string()), ("hash", pa.binary(16))]
-)
+SCHEMA = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
+# 8 bytes of the id and 8 of the text: what is repeated is found without either.
+HASH = pa.field("hash", pa.binary(16))
 
 
 class Texts:
@@ -58,7 +57,7 @@ class Texts:
         sorted_R = np.asarray(rows, dtype=np.int64)[order_R]
         taken, first, done = np.empty(len(order_R), dtype=object), 0, 0
         for batch in self._table["text"].chunks:
-            until = np.searchsorted(sorted_R, first + len(batch))
+            until = int(np.searchsorted(sorted_R, first + len(batch)))
             taken[order_R[done:until]] = batch.take(sorted_R[done:until] - first).to_pylist()
             first, done = first + len(batch), until
         return taken.tolist()
@@ -146,7 +145,7 @@ def _part(task: tuple[Path, Iterable[Text]]) -> tuple[Path, int]:
     columns = [column.view(pa.large_string()) for column in columns]
     both = pa.py_buffer(b"".join(chain.from_iterable(hashed)))
     columns.append(pa.Array.from_buffers(pa.binary(16), len(ids), [None, both]))
-    schema = SCHEMA.with_metadata({"block": known_by, "mended": str(mended)})
+    schema = SCHEMA.append(HASH).with_metadata({"block": known_by, "mended": str(mended)})
     with written(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
         writer.write_table(pa.table(columns, schema=schema), BATCH)
     return path, len(ids)
