@@ -40,6 +40,7 @@ LEAST_IMPORTANCE, MOST_IMPORTANCE = 0.7, 1.0
 OWN_LOGIT = 10.0
 # Passages, and queries, that the tokenizer is trained on at most.
 SAMPLE = 100_000
+RUN = 100  # that are drawn together
 FREQUENCIES = "document_frequency.npy"
 # Raised when what `build` makes of the same input changes.
 RULES = 2
@@ -100,8 +101,14 @@ def train(
 
 
 def _drawn(rows_R: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All, or the same sample of them every time, in their order."""
-    return rows_R[np.sort(np.random.default_rng(0).permutation(len(rows_R))[:SAMPLE])]
+    """All, or the same sample of them every time, in their order.
+
+    It is one of runs: texts that lie apart would each bring pages of their file into memory.
+    """
+    if len(rows_R) <= SAMPLE:
+        return rows_R
+    runs = np.random.default_rng(0).choice(len(rows_R) // RUN, SAMPLE // RUN, replace=False)
+    return rows_R[(np.sort(runs)[:, None] * RUN + np.arange(RUN)).ravel()]
 
 
 def pretrained_rows(tokenizer: Tokenizer) -> NDArray[np.float32]:

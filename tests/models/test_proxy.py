@@ -98,6 +98,7 @@ def test_of_many_texts_a_sample_trains_the_tokenizer(
 ) -> None:
     """The same one every time, passages and queries apart; batches change nothing."""
     monkeypatch.setattr(proxy, "SAMPLE", 4)
+    monkeypatch.setattr(proxy, "RUN", 2)
     monkeypatch.setattr(proxy, "AT_ONCE", 3)
     passages = listed(*(f"passage number {number}" for number in range(9)))
     told = []
