@@ -62,8 +62,8 @@ class Files(ABC):
     def _file(self, found: str) -> Path:
         """The file that it lies in."""
 
-    def _read(self, found: str, on_read: OnRead = lambda done, total: None) -> Iterator[bytes]:
-        """A file, unpacked, some megabytes of whole lines at a time.
+    def _read(self, found: str) -> Iterator[tuple[bytes, int, int]]:
+        """(some megabytes of whole lines of a file, unpacked; bytes read of all of its bytes).
 
         Raises `UserError` where it is not at its end what it was at its beginning.
         """
@@ -73,8 +73,7 @@ class Files(ABC):
             with packed:
                 file = gzip.GzipFile(fileobj=packed) if found.endswith(".gz") else packed
                 while raw := file.read(BLOCK) + file.readline():
-                    yield raw
-                    on_read(packed.tell(), size)
+                    yield raw, packed.tell(), size
             same = _state(self._file(found)) == state
         if not same:
             raise UserError(
@@ -89,12 +88,13 @@ class Files(ABC):
         title leads the text. `on_read` hears how much of how much is read."""
         form, found = self._form(name, "texts", "jsonl", "tsv"), self._find(name)
         where, before, first = self.where(found), 0, None
-        for raw in self._read(found, on_read):
+        for raw, done, size in self._read(found):
             block = forms.Block(form, where, raw, before, first)
             if first is None:
                 first = next((line for _, line in forms.decoded(BytesIO(raw), where, before)), None)
                 self._check_end(replace(block, before=1, first=first), found)
             yield block
+            on_read(done, size)
             before += raw.count(b"\n")
 
     def _check_end(self, end: forms.Block, found: str) -> None:  # noqa: B027 - most cannot
@@ -108,7 +108,7 @@ class Files(ABC):
     def lines(self, name: str) -> Iterator[Line]:
         """(file:line, text) of the lines that hold something."""
         found = self._find(name)
-        raws = chain.from_iterable(map(BytesIO, self._read(found)))
+        raws = chain.from_iterable(BytesIO(raw) for raw, _, _ in self._read(found))
         return forms.decoded(raws, self.where(found))
 
     def form(self, name: str) -> str:
@@ -155,12 +155,13 @@ class Folder(Files):
                 return
             file.seek(size - BLOCK)
             tail = file.read()
-        lines = tail.rstrip()
-        end = replace(end, raw=lines.rpartition(b"\n")[2])
+        lines = tail.rstrip(b"\r\n")
+        _, newline, last = lines.rpartition(b"\n")
+        end = replace(end, raw=last if newline else b"")
         try:
             list(end)
         except UserError:
-            newlines = sum(raw.count(b"\n") for raw in self._read(found))
+            newlines = sum(raw.count(b"\n") for raw, _, _ in self._read(found))
             list(replace(end, before=newlines - tail.count(b"\n", len(lines))))
 
 

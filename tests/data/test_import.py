@@ -115,6 +115,14 @@ def test_a_broken_end_is_told_before_the_rest_is_read(folder: Folder, tmp_path: 
         next(folder.blocks("corpus.tsv"))
 
 
+@pytest.mark.parametrize("end", ["\td9\n", "lions\td9", "lions " * 1000 + "\td9\n\n"])
+def test_ends_that_are_sound(folder: Folder, tmp_path: Path, end: str) -> None:
+    """An empty text, no newline, a line that is longer than a block."""
+    (tmp_path / "corpus.tsv").write_text(HEADER + "whales\td1\n" * 200 + end)
+    *_, (identifier, text) = texts_in(folder, "corpus.tsv")
+    assert (identifier, text) == ("d9", end.partition("\t")[0].strip())
+
+
 def test_a_file_that_grows_while_it_is_read(folder: Folder, tmp_path: Path) -> None:
     blocks = folder.blocks("corpus.tsv")
     next(blocks)
