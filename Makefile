@@ -29,7 +29,7 @@ CHAOS_ARGS ?= --kills 30
 REHEARSAL_ARGS ?=
 
 .PHONY: help setup demo plan status test test-fast test-slurm slurm-dev-up slurm-dev-down chaos lint format \
-  scaling-report bench bench-gpu gpu-rehearsal clean
+  scaling-report bench bench-scale bench-gpu gpu-rehearsal clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -94,6 +94,9 @@ scaling-report: .venv/done ## tables, figures and page from every result in outp
 
 bench: .venv/done ## measure this machine's CPU against fixed baselines, into benchmarks/results/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit $$?; done
+
+bench-scale: .venv/done ## every stage from files to scores on made-up ones; ARGS="--passages 100000 1000000 --queries 6000 60000"
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 bench-gpu: .venv/done ## the same on a CUDA device
 	@for name in $(GPU_BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit $$?; done

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from lion_sweep import config as configuration
 from lion_sweep.config import Precision
 from lion_sweep.config.site import SiteName
 from lion_sweep.data.collection import Judged, Qrels
+from lion_sweep.data.forms import Text
+from lion_sweep.data.places import Place
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import SCHEMA, Texts, write
 from lion_sweep.files import key_of
@@ -88,6 +91,16 @@ class Shell:
         return done.returncode, json.loads(done.stdout)
 
 
+def listed(*written: str) -> Texts:
+    """Texts whose ids are their numbers."""
+    return texts({str(number): text for number, text in enumerate(written)})
+
+
+def texts_in(where: Place, name: str) -> Iterator[Text]:
+    """The (id, text) pairs of a file, whatever blocks they come in."""
+    return chain.from_iterable(where.blocks(name))
+
+
 def texts(pairs: dict[str, str]) -> Texts:
     """Texts by id, in memory."""
     return Texts(pa.table([list(pairs), list(pairs.values())], schema=SCHEMA), key_of(pairs))
@@ -101,7 +114,7 @@ class HeldTexts(ImportTexts):
     held: Mapping[str, str] = field(default_factory=dict)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        return write(iter(self.held.items()), folder / TEXTS, "held")
+        return write([list(self.held.items())], folder / TEXTS, "held")
 
 
 @dataclass(frozen=True, eq=False)

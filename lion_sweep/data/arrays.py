@@ -26,3 +26,40 @@ def join(paths: Sequence[Path], whole: Path) -> None:
         np.lib.format.write_array_header_1_0(file, header | {"shape": (rows, *first.shape[1:])})
         for part in parts:
             file.write(part.data)
+
+
+class Growing:
+    """An int32 array on disk that grows at its end; `finish` makes `numpy.load` read it.
+
+    What was appended outlives the process.
+    """
+
+    HEADER = 128  # bytes, whatever the length
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self.file = path.open("r+b")
+        self.file.truncate(max(self.HEADER, self.file.seek(0, 2)))
+
+    def kept(self) -> NDArray[np.int32]:
+        """What an earlier process appended, without an entry that it died in."""
+        return np.fromfile(self.file.name, np.int32, offset=self.HEADER)
+
+    def cut(self, length: int) -> None:
+        """Go on after that many entries."""
+        self.length = length
+        self.file.truncate(self.HEADER + 4 * length)
+        self.file.seek(0, 2)
+
+    def append(self, array: NDArray[np.int32]) -> None:
+        self.file.write(array.data)
+        self.file.flush()
+        self.length += len(array)
+
+    def finish(self) -> None:
+        """Say in the header what it holds."""
+        described = {"descr": "<i4", "fortran_order": False, "shape": (self.length,)}
+        self.file.seek(0)
+        np.lib.format.write_array_header_1_0(self.file, described)
+        assert self.file.tell() == self.HEADER
+        self.file.close()

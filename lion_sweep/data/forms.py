@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
 from reprlib import repr as shortened
 from typing import Any, NoReturn
@@ -32,12 +33,12 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 WIDE = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 
 
-def decoded(raws: Iterable[bytes], where: str) -> Iterator[Line]:
+def decoded(raws: Iterable[bytes], where: str, before: int = 0) -> Iterator[Line]:
     """The lines of a file that hold something, with or without the mark that UTF-8 may begin with.
 
-    Raises `UserError` for what is not UTF-8.
+    `before` is how many lines stand before these. Raises `UserError` for what is not UTF-8.
     """
-    for number, raw in enumerate(raws, start=1):
+    for number, raw in enumerate(raws, start=before + 1):
         at = f"{where}:{number}"
         if number == 1:
             if raw.startswith(WIDE) or b"\0" in raw:
@@ -157,25 +158,31 @@ class Table:
     separator: str | None  # None: tabs, or else any white space
     wanted: str
 
-    def records(self, lines: Iterable[Line]) -> Iterator[tuple[str, dict[str, str]]]:
-        """(file:line, field by column)."""
-        header: list[str] = []
-        columns: dict[str, int] = {}
-        for number, (at, line) in enumerate(lines):
-            tab = self.separator or ("\t" if "\t" in line else None)
-            fields = [field.strip() for field in line.split(tab)]
-            if number == 0 and (columns := self._header(fields)):
-                header = fields
-                continue
+    def records(
+        self, lines: Iterable[Line], first: str | None = None
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """(file:line, field by column); `first` is the file's first line, where these go on."""
+        header = self._fields(first or "")
+        columns = self._header(header)
+        for at, line in lines:
+            fields = self._fields(line)
+            if first is None:
+                first, header, columns = line, fields, self._header(fields)
+                if columns:
+                    continue
             places = dict(zip(self.names, self.plain.get(len(fields), ()), strict=False))
-            if not header and not places:
+            if not columns and not places:
                 raise UserError(f"{at} is not {self.wanted}: it has {len(fields)} columns.")
-            if header and len(fields) != len(header):
+            if columns and len(fields) != len(header):
                 raise UserError(
                     f"{at} has {len(fields)} columns, and the header of the file {len(header)} "
                     f"({shown(header)})."
                 )
             yield at, {name: fields[place] for name, place in (columns or places).items()}
+
+    def _fields(self, line: str) -> list[str]:
+        tab = self.separator or ("\t" if "\t" in line else None)
+        return [field.strip() for field in line.split(tab)]
 
     def _header(self, fields: list[str]) -> dict[str, int]:
         """The places of the columns that the first line names; empty where it is no header."""
@@ -215,10 +222,20 @@ QRELS = Table(
 )
 
 
-def texts(form: str, lines: Iterable[Line]) -> Iterator[Text]:
-    """The texts of lines in the form "jsonl" or "tsv"."""
-    records = TEXTS.records(lines) if form == "tsv" else _objects(lines)
-    return (text_of(record, at) for at, record in records)
+@dataclass(frozen=True)
+class Block:
+    """Texts in some lines of a "jsonl" or "tsv" file, with all that it takes to read them alone."""
+
+    form: str
+    where: str
+    raw: bytes
+    before: int  # lines of the file before these
+    first: str | None  # the file's first line that holds something, where it is before these
+
+    def __iter__(self) -> Iterator[Text]:
+        lines = decoded(BytesIO(self.raw), self.where, self.before)
+        records = TEXTS.records(lines, self.first) if self.form == "tsv" else _objects(lines)
+        return (text_of(record, at) for at, record in records)
 
 
 def judgements(form: str, lines: Iterable[Line], where: str) -> Iterator[Judgement]:

@@ -9,9 +9,12 @@ import gzip
 import re
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
+from io import BytesIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +26,9 @@ from lion_sweep.errors import UserError
 from lion_sweep.machine.digests import Digests
 
 FORMS = "tsv", "jsonl", "txt", "json"
+BLOCK = 2**24  # bytes that are read, and texts that are kept, at once
+ROWS = 50_000  # the same of a repository
+OnRead = Callable[[int, int], None]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 LAYOUT = (
     "a folder in BEIR format holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv; other names "
@@ -49,18 +55,50 @@ class Files(ABC):
         """The file's own name. Raises `UserError` where there is none."""
 
     @abstractmethod
-    def _open(self, found: str) -> IO[bytes]:
-        """What `_find` found, as it lies there."""
+    def _open(self, found: str) -> tuple[IO[bytes], int]:
+        """What `_find` found, as it lies there, and its bytes."""
 
-    def _read(self, found: str) -> Iterator[bytes]:
-        """The lines of a file, unpacked."""
-        with _whole(self.where(found)), self._open(found) as packed:
-            yield from gzip.GzipFile(fileobj=packed) if found.endswith(".gz") else packed
+    @abstractmethod
+    def _file(self, found: str) -> Path:
+        """The file that it lies in."""
 
-    def texts(self, name: str) -> Iterator[Text]:
-        """(id, text) pairs; a title leads the text."""
-        form = self._form(name, "texts", "jsonl", "tsv")
-        yield from forms.texts(form, self.lines(name))
+    def _read(self, found: str) -> Iterator[tuple[bytes, int, int]]:
+        """(some megabytes of whole lines of a file, unpacked; bytes read of all of its bytes).
+
+        Raises `UserError` where it is not at its end what it was at its beginning.
+        """
+        with _whole(self.where(found)):
+            state = _state(self._file(found))
+            packed, size = self._open(found)
+            with packed:
+                file = gzip.GzipFile(fileobj=packed) if found.endswith(".gz") else packed
+                while raw := file.read(BLOCK) + file.readline():
+                    yield raw, packed.tell(), size
+            same = _state(self._file(found)) == state
+        if not same:
+            raise UserError(
+                f"{self.where(found)} has changed while it was read: give the same command again "
+                "when nothing writes it any more."
+            )
+
+    def blocks(
+        self, name: str, on_read: OnRead = lambda done, total: None
+    ) -> Iterator[Iterable[Text]]:
+        """(id, text) pairs, some thousands at a time, which can be pickled and read anywhere; a
+        title leads the text. `on_read` hears how much of how much is read."""
+        form, found = self._form(name, "texts", "jsonl", "tsv"), self._find(name)
+        where, before, first = self.where(found), 0, None
+        for raw, done, size in self._read(found):
+            block = forms.Block(form, where, raw, before, first)
+            if first is None:
+                first = next((line for _, line in forms.decoded(BytesIO(raw), where, before)), None)
+                self._check_end(replace(block, before=1, first=first), found)
+            yield block
+            on_read(done, size)
+            before += raw.count(b"\n")
+
+    def _check_end(self, end: forms.Block, found: str) -> None:  # noqa: B027 - most cannot
+        """Refuse a last line that is broken before all others are read; `end` is to hold it."""
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
         """(query id, document id, grade) triples."""
@@ -70,7 +108,8 @@ class Files(ABC):
     def lines(self, name: str) -> Iterator[Line]:
         """(file:line, text) of the lines that hold something."""
         found = self._find(name)
-        return forms.decoded(self._read(found), self.where(found))
+        raws = chain.from_iterable(BytesIO(raw) for raw, _, _ in self._read(found))
+        return forms.decoded(raws, self.where(found))
 
     @abstractmethod
     def plain(self, name: str) -> Path | None:
@@ -111,8 +150,27 @@ class Folder(Files):
             kind = "is a folder, not a file" if plain.is_dir() else "is missing"
         raise UserError(f"{plain} {kind}: {LAYOUT}.")
 
-    def _open(self, found: str) -> IO[bytes]:
-        return (self.path / found).open("rb")
+    def _open(self, found: str) -> tuple[IO[bytes], int]:
+        return self._file(found).open("rb"), self._file(found).stat().st_size
+
+    def _file(self, found: str) -> Path:
+        return self.path / found
+
+    def _check_end(self, end: forms.Block, found: str) -> None:
+        file, size = self._open(found)
+        with file:
+            if size <= BLOCK or found.endswith(".gz"):
+                return
+            file.seek(size - BLOCK)
+            tail = file.read()
+        lines = tail.rstrip(b"\r\n")
+        _, newline, last = lines.rpartition(b"\n")
+        end = replace(end, raw=last if newline else b"")
+        try:
+            list(end)
+        except UserError:
+            newlines = sum(raw.count(b"\n") for raw, _, _ in self._read(found))
+            list(replace(end, before=newlines - tail.count(b"\n", len(lines))))
 
 
 class Zip(Files):
@@ -145,9 +203,12 @@ class Zip(Files):
                 return entries[nearest[0]]
         raise UserError(f"{self.where(name)} is missing: {LAYOUT}.")
 
-    def _open(self, found: str) -> IO[bytes]:
+    def _open(self, found: str) -> tuple[IO[bytes], int]:
         with zipfile.ZipFile(self.path) as archive:  # a file that is open keeps its archive open
-            return archive.open(found)
+            return archive.open(found), archive.getinfo(found).file_size
+
+    def _file(self, found: str) -> Path:
+        return self.path
 
 
 class Hub:
@@ -168,10 +229,16 @@ class Hub:
         both = self.identifier, f"{self.identifier}-qrels"
         return {"part": _part(name), "revisions": {name: _revision(name) for name in both}}
 
-    def texts(self, name: str) -> Iterator[Text]:
-        part = _part(name)
-        rows = _load(self.identifier, part, part)
-        return (forms.text_of(row, at) for at, row in _streamed(rows, self.where(name)))
+    def blocks(
+        self, name: str, on_read: OnRead = lambda done, total: None
+    ) -> Iterator[Iterable[Text]]:
+        part, read = _part(name), 0
+        rows = _streamed(_load(self.identifier, part, part), self.where(name))
+        texts = (forms.text_of(row, at) for at, row in rows)
+        while block := list(islice(texts, ROWS)):
+            yield block
+            read += len(block)
+            on_read(read, read)
 
     def judgements(self, name: str, split: str) -> Iterator[Judgement]:
         try:
@@ -223,6 +290,12 @@ def _whole(where: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             raise UserError(f"{where} cannot be read: {error.strerror}.") from None
         raise UserError(f"{where} is damaged ({error}): fetch it again.") from None
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes with a file."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _names(name: str) -> list[str]:

@@ -1,45 +1,53 @@
 """Some texts of a large file, without reading the others."""
 
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from lion_sweep.data import forms
-from lion_sweep.data.forms import Line, Text
+from lion_sweep.data.forms import Text
 
 TAIL_BYTES = 1 << 20  # what a file has to be longer than, so that a place can be drawn in it
 
 
 def sample(path: Path, form: str, spots: int, each: int) -> tuple[list[Text], int]:
-    """Texts at so many places of a .jsonl or .tsv file, and about how many it has in all.
+    """Texts at so many places of a .jsonl or .tsv file, or all, and about how many it has.
 
     They are always the same ones. Raises `UserError` for one that cannot be read.
     """
-    lines, total = _lines(path, spots, each)
+    parts, total = _parts(path, spots, each)
     with path.open("rb") as file:
-        first = list(islice(forms.decoded(file, str(path)), 1))  # may name the columns
-    return list(forms.texts(form, chain(first, lines))), total
+        first = next((line for _, line in forms.decoded(file, str(path))), None)
+    blocks = (
+        forms.Block(form, f"{path}, after byte {place}" if place else str(path), raw, *begins)
+        for place, raw in parts
+        for begins in [(1, first) if place else (0, None)]
+    )
+    return list(chain.from_iterable(blocks)), total
 
 
 def about(path: Path) -> int:
     """How many lines a file has, by some of them."""
-    return _lines(path, 1000, 1)[1]
+    return _parts(path, 1000, 1)[1]
 
 
-def _lines(path: Path, spots: int, each: int) -> tuple[list[Line], int]:
-    """`each` lines at so many places, or all; about how many there are."""
-    size, lines, read, count = path.stat().st_size, list[Line](), 0, 0
+def _parts(path: Path, spots: int, each: int) -> tuple[list[tuple[int, bytes]], int]:
+    """`each` lines at so many places, or all from its beginning; about how many there are."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         if size <= TAIL_BYTES:
-            lines = list(forms.decoded(file, str(path)))
-            return lines, len(lines)
-        places = np.random.default_rng(0).integers(size - TAIL_BYTES, size=spots)
-        for place in np.sort(places).tolist():
-            file.seek(place)
-            file.readline()  # the rest of one: a longer one is hit more often
-            raws = list(islice(file, each))
-            read, count = read + sum(map(len, raws)), count + len(raws)
-            where = f"{path}, after byte {place}"
-            lines += [(at.rpartition(":")[0], line) for at, line in forms.decoded(raws, where)]
-    return lines, round(size * count / read)
+            whole = file.read()
+            return [(0, whole)], whole.count(b"\n") + (not whole.endswith(b"\n"))
+        parts = list(_at_places(file, size - TAIL_BYTES, spots, each))
+    read = sum(len(raw) for _, raw in parts)
+    return parts, round(size * spots * each / read)
+
+
+def _at_places(file: IO[bytes], until: int, spots: int, each: int) -> Iterator[tuple[int, bytes]]:
+    for place in np.sort(np.random.default_rng(0).integers(1, until, size=spots)).tolist():
+        file.seek(place)
+        file.readline()  # the rest of one: a longer one is hit more often
+        yield place, b"".join(islice(file, each))

@@ -1,12 +1,13 @@
-"""Texts by id, memory-mapped from an Arrow file, so that millions of them cost no memory.
+"""Texts by id, memory-mapped from Arrow files, so that millions of them cost no memory.
 
 Shapes: N texts, R rows asked for.
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -16,11 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lion_sweep.data.forms import whole
+from lion_sweep.data.forms import Text, whole
 from lion_sweep.errors import UserError
+from lion_sweep.files import written
+from lion_sweep.machine import interruption
+from lion_sweep.machine.workers import spread
 
 BATCH = 10_000
 SCHEMA = pa.schema([("id", pa.large_string()), ("text", pa.large_string())])
+# 8 bytes of the id and 8 of the text: what is repeated is found without either.
+HASH = pa.field("hash", pa.binary(16))
 
 
 class Texts:
@@ -46,7 +52,15 @@ class Texts:
         return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> list[str]:
-        return self._table["text"].take(pa.array(rows, type=pa.int64())).to_pylist()
+        """Of their batches alone: Arrow would first join all of them in memory."""
+        order_R = np.argsort(rows, kind="stable")
+        sorted_R = np.asarray(rows, dtype=np.int64)[order_R]
+        taken, first, done = np.empty(len(order_R), dtype=object), 0, 0
+        for batch in self._table["text"].chunks:
+            until = int(np.searchsorted(sorted_R, first + len(batch)))
+            taken[order_R[done:until]] = batch.take(sorted_R[done:until] - first).to_pylist()
+            first, done = first + len(batch), until
+        return taken.tolist()
 
     def of(self, ids: Sequence[str]) -> list[str]:
         """The texts of these ids, which must all be there."""
@@ -55,46 +69,109 @@ class Texts:
     def all(self) -> list[str]:
         return self._table["text"].to_pylist()
 
-    def batches(self) -> Iterator[list[str]]:
-        """Every text, some thousands at a time."""
-        for start in range(0, len(self), BATCH):
-            yield self._table["text"].slice(start, BATCH).to_pylist()
+    def batches(self, first: int = 0, size: int = BATCH) -> Iterator[list[str]]:
+        """Every text from row `first` on, `size` at a time."""
+        for start in range(first, len(self), size):
+            yield self._table["text"].slice(start, size).to_pylist()
 
 
-def write(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> dict[str, Any]:
-    """Write (id, text) pairs to an Arrow file; returns what is worth knowing of them.
+def write(
+    blocks: Iterable[Iterable[Text]],
+    folder: Path,
+    source: str,
+    on_kept: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Write texts to Arrow files, on all cores; returns what is worth knowing of them.
 
-    Texts may be empty or equal, or hold half a character, which U+FFFD takes the place of; this is
-    counted. Raises `UserError`, naming `source`, for a repeated id, or where there is no text.
+    Every block, which can be pickled, has a file of its own: one that is there already stays, and
+    `on_kept` hears how many texts are. Texts may be empty or equal, or hold half a character, which
+    U+FFFD takes the place of; this is counted. Raises `UserError`, naming `source`, for a repeated
+    id, or where there is no text.
     """
-    digest, seen, hashes = hashlib.sha256(), set[str](), Counter[bytes]()
-    left, flaws = iter(pairs), {"empty": 0, "repeated": 0, "mended": 0}
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        while rows := list(islice(left, BATCH)):
-            for number, (identifier, text) in enumerate(rows):
-                if identifier in seen:
-                    said = shortened(identifier)
-                    raise UserError(f"{source} repeats the id {said}: ids must be unique.")
-                seen.add(identifier)
-                mended = whole(text)
-                if mended != text:
-                    rows[number] = identifier, mended
-                    flaws["mended"] += 1
-                content = mended.encode()
-                # With its length, as a text may look like a line of several.
-                digest.update(f"{identifier}\t{len(content)}\t".encode() + content)
-                flaws["empty"] += not content
-                hashes[hashlib.blake2b(content, digest_size=8).digest()] += bool(content)
-            ids, texts = zip(*rows, strict=True)
-            writer.write(pa.record_batch([list(ids), list(texts)], schema=SCHEMA))
-    if not seen:
+    folder.mkdir(exist_ok=True)
+    texts, paths = 0, []
+    for path, rows in spread(_part, ((_name(folder, i), b) for i, b in enumerate(blocks))):
+        texts += rows
+        paths.append(path)
+        on_kept(texts)
+        if interruption.requested():
+            raise interruption.stop()
+    for stale in set(folder.iterdir()).difference(paths):
+        stale.unlink()
+    if not texts:
         raise UserError(f"{source} is empty.")
-    flaws["repeated"] = sum(count - 1 for count in hashes.values() if count > 1)
-    return {"texts": len(seen), "checksum": digest.hexdigest()[:16], "flaws": flaws}
+    parts = list(map(_mapped, paths))
+    hash_N2 = np.concatenate([_hashes(chunk) for part in parts for chunk in part["hash"].chunks])
+    _check_unique(hash_N2[:, 0], pa.concat_tables([part.select(["id"]) for part in parts]), source)
+    filled = np.sort(hash_N2[:, 1][hash_N2[:, 1] != EMPTY])
+    flaws = {
+        "empty": texts - len(filled),
+        "repeated": int((filled[1:] == filled[:-1]).sum()),
+        "mended": sum(int(part.schema.metadata[b"mended"]) for part in parts),
+    }
+    checksum = hashlib.sha256(hash_N2.data).hexdigest()[:16]
+    return {"texts": texts, "checksum": checksum, "flaws": flaws}
 
 
-def read(path: Path, checksum: str, flaws: Iterable[tuple[str, int]]) -> Texts:
+def _name(folder: Path, number: int) -> Path:
+    return folder / f"{number:06}.arrow"
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=8).digest()
+
+
+(EMPTY,) = np.frombuffer(_hash(b""), np.uint64)
+
+
+def _part(task: tuple[Path, Iterable[Text]]) -> tuple[Path, int]:
+    """Write a block, where its file does not hold it already; returns the file and its texts."""
+    path, block = task
+    known_by = hashlib.sha256(pickle.dumps(block)).hexdigest()
+    with suppress(FileNotFoundError):
+        if (kept := _mapped(path)).schema.metadata[b"block"] == known_by.encode():
+            return path, kept.num_rows
+    ids, contents, mended = [], [], 0
+    for identifier, text in block:
+        try:
+            content = text.encode()
+        except UnicodeEncodeError:
+            content = whole(text).encode()
+            mended += 1
+        ids.append(identifier.encode())
+        contents.append(content)
+    hashed = zip(map(_hash, ids), map(_hash, contents), strict=True)
+    columns = [pa.array(column, pa.large_binary()) for column in (ids, contents)]
+    columns = [column.view(pa.large_string()) for column in columns]
+    both = pa.py_buffer(b"".join(chain.from_iterable(hashed)))
+    columns.append(pa.Array.from_buffers(pa.binary(16), len(ids), [None, both]))
+    schema = SCHEMA.append(HASH).with_metadata({"block": known_by, "mended": str(mended)})
+    with written(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        writer.write_table(pa.table(columns, schema=schema), BATCH)
+    return path, len(ids)
+
+
+def _hashes(chunk: pa.Array) -> NDArray[np.uint64]:
+    """Of the ids and the texts of a record batch, [N, 2]."""
+    return np.frombuffer(chunk.buffers()[1], np.uint64).reshape(-1, 2)
+
+
+def _check_unique(hash_N: NDArray[np.uint64], table: pa.Table, source: str) -> None:
+    order_N = np.argsort(hash_N, kind="stable")
+    sorted_N = hash_N[order_N]
+    again = np.flatnonzero(sorted_N[1:] == sorted_N[:-1])
+    for place in again[np.argsort(order_N[again + 1])]:
+        one, other = table["id"].take(order_N[place : place + 2]).to_pylist()
+        if one == other:  # not two that have one hash
+            raise UserError(f"{source} repeats the id {shortened(one)}: ids must be unique.")
+
+
+def _mapped(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def read(folder: Path, checksum: str, flaws: Iterable[tuple[str, int]]) -> Texts:
     """The texts that `write` wrote, memory-mapped; the rest is what it returned."""
-    with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
-    return Texts(table, checksum, flaws)
+    parts = [_mapped(path).replace_schema_metadata() for path in sorted(folder.glob("*.arrow"))]
+    return Texts(pa.concat_tables(parts), checksum, flaws)

@@ -3,7 +3,8 @@
 Shapes: N texts, T tokens of all texts together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,10 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.data import arrays
+from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
+from lion_sweep.machine import interruption
+from lion_sweep.machine.workers import in_order
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+AT_ONCE = 2_000  # texts
 
 
 @dataclass(frozen=True)
@@ -67,32 +73,69 @@ class Tokens:
 
 
 def write(
-    folder: Path, batches: Iterable[list[str]], tokenizer: "PreTrainedTokenizerBase", length: int
+    folder: Path,
+    texts: Texts,
+    tokenizer: "PreTrainedTokenizerBase",
+    length: int,
+    prompt: str = "",
+    on_text: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Tokenise texts, cut at `length` tokens, to `<folder>/*.npy`; returns all tokens.
+    """Tokenise texts after the prompt, cut at `length` tokens, to `<folder>/*.npy`; returns all
+    tokens.
 
-    Raises `UserError` where the tokenizer keeps the end of a long text, not its beginning.
+    They are written as they come: a killed process is gone on after, and `on_text` hears how many
+    texts of how many are done. Raises `UserError` where the tokenizer keeps the end of a long text,
+    not its beginning.
     """
     if tokenizer.truncation_side != "right":
         raise UserError(
             f"{tokenizer.name_or_path} cuts texts on the {tokenizer.truncation_side}, and here "
             'their beginnings are read: set "truncation_side": "right" in tokenizer_config.json.'
         )
-    parts, counts, ends = [], [np.zeros(1, dtype=np.int64)], None
-    for texts in batches:
-        after = (_special_after(text, tokenizer) for text in texts if ends is None)
-        ends = next((count for count in after if count is not None), ends)
+    ids_T = arrays.Growing(folder / "ids.npy")
+    count_N = arrays.Growing(folder / "count.npy")  # written last: its tokens are there
+    before_N = count_N.kept()
+    ids_T.cut(int(before_N.sum()))
+    count_N.cut(len(before_N))
+    prompted = ([prompt + text for text in some] for some in texts.batches(len(before_N), AT_ONCE))
+    for counts, ids in encoded(prompted, tokenizer, length):
+        ids_T.append(ids)
+        count_N.append(counts)
+        on_text(count_N.length, len(texts))
+        if interruption.requested():
+            raise interruption.stop()
+    after = (_special_after(prompt + text, tokenizer) for some in texts.batches() for text in some)
+    ends = next((count for count in after if count is not None), 0)
+    arrays.save(folder / "ends.npy", np.array([ends]))
+    ids_T.finish()
+    count_N.finish()
+    return ids_T.length
+
+
+def encoded(
+    batches: Iterable[list[str]], tokenizer: "PreTrainedTokenizerBase", length: int | None = None
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    """(tokens of each text, all of them one after the other) of every batch, on all cores.
+
+    Texts are cut at `length`, and have one token at least.
+    """
+    # Also tells the backend of a fast one how to cut, and what else there is to tell.
+    tokenizer("", truncation=length is not None, max_length=length)
+
+    def encode(texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        if tokenizer.is_fast:  # without a dictionary of lists for every text
+            found = [one.ids for one in tokenizer.backend_tokenizer.encode_batch(texts)]
+        else:
+            cut = {"truncation": length is not None, "max_length": length}
+            found = tokenizer(texts, **cut)["input_ids"]
         # A text of unknown characters only must still be one token long to be pooled.
-        found = [
-            ids or [tokenizer.pad_token_id or 0]
-            for ids in tokenizer(texts, truncation=True, max_length=length)["input_ids"]
-        ]
-        parts.append(np.fromiter(chain.from_iterable(found), dtype=np.int32))
-        counts.append(np.fromiter(map(len, found), dtype=np.int64))
-    arrays.save(folder / "ids.npy", np.concatenate(parts))
-    arrays.save(folder / "start.npy", np.cumsum(np.concatenate(counts)))
-    arrays.save(folder / "ends.npy", np.array([ends or 0]))
-    return sum(map(len, parts))
+        found = [ids or [tokenizer.pad_token_id or 0] for ids in found]
+        counts = np.fromiter(map(len, found), dtype=np.int32)
+        return counts, np.fromiter(chain.from_iterable(found), dtype=np.int32)
+
+    # One batch is taken apart while the cores are at the next.
+    with ThreadPoolExecutor(2 if tokenizer.is_fast else 1) as pool:
+        yield from in_order(pool, encode, batches)
 
 
 def _special_after(text: str, tokenizer: "PreTrainedTokenizerBase") -> int | None:
@@ -103,5 +146,6 @@ def _special_after(text: str, tokenizer: "PreTrainedTokenizerBase") -> int | Non
 
 def read(folder: Path) -> Tokens:
     """The cache that `write` made, memory-mapped."""
-    ids_T, start_N = np.load(folder / "ids.npy", mmap_mode="r"), np.load(folder / "start.npy")
+    ids_T, count_N = np.load(folder / "ids.npy", mmap_mode="r"), np.load(folder / "count.npy")
+    start_N = np.concatenate([[0], np.cumsum(count_N, dtype=np.int64)])
     return Tokens(ids_T, start_N, int(np.load(folder / "ends.npy")[0]))

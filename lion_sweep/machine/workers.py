@@ -5,9 +5,9 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from itertools import chain, islice
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -21,27 +21,37 @@ def cores() -> int:
     return max(1, min(here, int(os.environ.get("OMP_NUM_THREADS") or here)))
 
 
-def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`work` of every item, in their order; in this process where it has one core or one item.
+    Items are taken when their turn comes near.
 
     `work` is a function of a module that imports quickly: every process imports it anew. What it
     raises is raised here. Processes end with this one, however it ends.
     """
-    processes = min(cores(), len(items))
+    left = iter(items)
+    first = list(islice(left, 2 * cores()))
+    processes = min(cores(), len(first))
     if processes <= 1:
-        yield from map(work, items)
+        yield from map(work, chain(first, left))
         return
     # Forked ones would inherit locks that threads of this process hold.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=_follow) as pool:
-        left = iter(items)
-        ahead = deque(pool.submit(work, item) for item in islice(left, 2 * processes))
-        try:
-            while ahead:
-                yield ahead.popleft().result()
-                ahead.extend(pool.submit(work, item) for item in islice(left, 1))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from in_order(pool, work, chain(first, left))
+
+
+def in_order(
+    pool: Executor, work: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """`work` of every item by a pool of as many workers as this process has cores, or fewer."""
+    left = iter(items)
+    ahead = deque(pool.submit(work, item) for item in islice(left, 2 * cores()))
+    try:
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(work, item) for item in islice(left, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _follow() -> None:

@@ -8,7 +8,9 @@ ships, over a vocabulary trained on the collection. The architecture is Llama's,
 Shapes: V vocabulary entries, D hidden dimensions, W dimensions of the wordllama table.
 """
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from lion_sweep.config.schema import ProxyShape
 from lion_sweep.data import arrays
-from lion_sweep.data.pretrained import tokenizer_of
+from lion_sweep.data.texts import Texts
+from lion_sweep.data.tokens import AT_ONCE, encoded
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = 4096
 MAX_POSITIONS = 512
@@ -35,9 +38,12 @@ OUTPUT_SCALE = 0.01
 LEAST_IMPORTANCE, MOST_IMPORTANCE = 0.7, 1.0
 # Scaled logit (s * z) of the most important token with itself.
 OWN_LOGIT = 10.0
+# Passages, and queries, that the tokenizer is trained on at most.
+SAMPLE = 100_000
+RUN = 100  # that are drawn together
+FREQUENCIES = "document_frequency.npy"
 # Raised when what `build` makes of the same input changes.
 RULES = 2
-FREQUENCIES = "document_frequency.npy"
 START = "near-identity Llama layers; token embeddings from wordllama l2_supercat_256 (PCA)"
 
 
@@ -61,7 +67,51 @@ def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     )
 
 
-def pretrained_rows(tokenizer: "PreTrainedTokenizerBase") -> NDArray[np.float32]:
+def train(
+    passages: Texts,
+    queries: Texts,
+    rows_Q: NDArray[np.int64],
+    folder: Path,
+    on_text: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write what stand-ins of all sizes share to `folder`: a tokenizer, trained on the passages and
+    some of the queries, and how many passages each of its tokens occurs in.
+
+    Of more than `SAMPLE` passages or queries, as many are drawn.
+    """
+    rows_N, rows_Q = _drawn(np.arange(len(passages))), _drawn(rows_Q)
+    done, total = 0, 2 * len(rows_N) + len(rows_Q)
+
+    def read(texts: Texts, rows_R: NDArray[np.int64]) -> Iterator[list[str]]:
+        nonlocal done
+        for first in range(0, len(rows_R), AT_ONCE):
+            yield (batch := texts.take(rows_R[first : first + AT_ONCE]))
+            done += len(batch)
+            on_text(done, total)
+
+    batches = chain(read(passages, rows_N), read(queries, rows_Q))
+    tokenizer = train_tokenizer(chain.from_iterable(batches))
+    tokenizer.save_pretrained(folder)
+    frequency_V = np.zeros(len(tokenizer), dtype=np.int64)
+    for counts, ids in encoded(read(passages, rows_N), tokenizer):
+        text_T = np.repeat(np.arange(len(counts)), counts)
+        once = np.unique(text_T * len(tokenizer) + ids)  # every token of a text
+        frequency_V += np.bincount(once % len(tokenizer), minlength=len(tokenizer))
+    arrays.save(folder / FREQUENCIES, frequency_V)
+
+
+def _drawn(rows_R: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All, or the same sample of them every time, in their order.
+
+    It is one of runs: texts that lie apart would each bring pages of their file into memory.
+    """
+    if len(rows_R) <= SAMPLE:
+        return rows_R
+    runs = np.random.default_rng(0).choice(len(rows_R) // RUN, SAMPLE // RUN, replace=False)
+    return rows_R[(np.sort(runs)[:, None] * RUN + np.arange(RUN)).ravel()]
+
+
+def pretrained_rows(tokenizer: Tokenizer) -> NDArray[np.float32]:
     """The mean wordllama row of every token's text, [V, W]; zeros where there is none."""
     import wordllama  # half a second, which who only asks for RULES need not wait
 
@@ -69,9 +119,10 @@ def pretrained_rows(tokenizer: "PreTrainedTokenizerBase") -> NDArray[np.float32]
     (table,) = load_file(package / "weights" / "l2_supercat_256.safetensors").values()
     vocabulary = package / "tokenizers" / "l2_supercat_tokenizer_config.json"
     reference = Tokenizer.from_file(str(vocabulary))
-    rows_VW = np.zeros((len(tokenizer), table.shape[1]), dtype=np.float32)
-    for token in range(len(SPECIAL_TOKENS), len(tokenizer)):
-        text = str(tokenizer.decode([token])).strip()
+    vocabulary_size = tokenizer.get_vocab_size()
+    rows_VW = np.zeros((vocabulary_size, table.shape[1]), dtype=np.float32)
+    for token in range(len(SPECIAL_TOKENS), vocabulary_size):
+        text = tokenizer.decode([token]).strip()
         ids = reference.encode(text, add_special_tokens=False).ids if text else []
         if ids:
             rows_VW[token] = table[ids].astype(np.float32).mean(axis=0)
@@ -108,16 +159,6 @@ def embedding_rows(
     return np.concatenate([shared_V[:, None], importance_V[:, None] * reduced], axis=1)
 
 
-def train(passages: list[str], queries: list[str], folder: Path) -> None:
-    """Write the tokenizer that the stand-ins of all sizes share, with its document frequencies."""
-    tokenizer = train_tokenizer([*passages, *queries])
-    document_frequency_V = np.zeros(len(tokenizer), dtype=np.int64)
-    for ids in tokenizer(passages)["input_ids"]:
-        document_frequency_V[np.unique(np.asarray(ids, dtype=np.int64))] += 1
-    tokenizer.save_pretrained(folder)
-    arrays.save(folder / FREQUENCIES, document_frequency_V)
-
-
 def sizes(shape: ProxyShape, vocabulary: int) -> dict[str, Any]:
     """What transformers' configuration says of it."""
     return {
@@ -132,22 +173,21 @@ def sizes(shape: ProxyShape, vocabulary: int) -> dict[str, Any]:
 
 
 def build(shape: ProxyShape, trained: Path, folder: Path, seed: int) -> None:
-    """Write tokenizer and weights of a proxy to `folder`, in Hugging Face's format.
-
-    `trained` is where `train` left the tokenizer.
-    """
+    """Write weights of a proxy, and the tokenizer that `train` wrote to `trained`, to `folder`, in
+    Hugging Face's format."""
     from transformers import LlamaConfig, LlamaForCausalLM  # seconds, see above
 
-    tokenizer = tokenizer_of(str(trained))
-    document_frequency_V = np.load(trained / FREQUENCIES)
+    for path in trained.glob("token*.json"):
+        shutil.copy(path, folder)
+    tokenizer = Tokenizer.from_file(str(trained / "tokenizer.json"))
     rows_VW = pretrained_rows(tokenizer)
-    importance_V = importance(rows_VW, document_frequency_V)
+    importance_V = importance(rows_VW, np.load(trained / FREQUENCIES))
     rows_VD = embedding_rows(rows_VW, importance_V, shape.hidden_size, seed).astype(np.float32)
     torch.manual_seed(seed)
     config = LlamaConfig(
-        **sizes(shape, len(tokenizer)),
+        **sizes(shape, len(rows_VW)),
         max_position_embeddings=MAX_POSITIONS,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.token_to_id("<pad>"),
         bos_token_id=None,
         eos_token_id=None,
     )
@@ -163,4 +203,3 @@ def build(shape: ProxyShape, trained: Path, folder: Path, seed: int) -> None:
         model.model.norm.weight.fill_(OWN_LOGIT * shape.hidden_size ** (0.25 - 0.5))
         model.model.norm.weight[0] = 0.0
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

@@ -6,6 +6,7 @@ Shapes: S texts of a sample, N texts, P training pairs, M negatives of a pair.
 """
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,7 +130,7 @@ def _looked_at(file: File) -> tuple[list[Text], int]:
     """Some texts of a file, or all where it is packed, and about how many it has."""
     if (path := file.plain) and isinstance(file.place, Folder):
         return sampling.sample(path, file.place.form(file.name), SPOTS, EACH)
-    texts = list(file.place.texts(file.name))
+    texts = list(chain.from_iterable(file.place.blocks(file.name)))
     return texts, len(texts)
 
 

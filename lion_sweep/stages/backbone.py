@@ -29,8 +29,9 @@ class TrainTokenizer(Stage):
     judged: ImportJudgements  # of the queries that are trained on
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        asked, documents = self.judged.read(shop).asked, self.judged.documents.read(shop)
-        proxy.train(documents.all(), self.judged.queries.read(shop).of(asked), folder)
+        documents, queries = self.judged.documents.read(shop), self.judged.queries.read(shop)
+        rows_Q = self.judged.read(shop).asked_rows
+        proxy.train(documents, queries, rows_Q, folder, shop.progress.step)
         return {}
 
 

@@ -31,7 +31,7 @@ from lion_sweep.stages.workshop import Workshop
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TEXTS, JUDGED = "texts.arrow", "judgements.arrow"
+TEXTS, JUDGED = "texts", "judgements.arrow"
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class ImportTexts(Stage):
     files: tuple[File, ...]
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        pairs = chain.from_iterable(file.place.texts(file.name) for file in self.files)
+        step = shop.progress.step
+        blocks = chain.from_iterable(file.place.blocks(file.name, step) for file in self.files)
         source = ", ".join(file.place.where(file.name) for file in self.files)
-        return texts.write(pairs, folder / TEXTS, source)
+        return texts.write(blocks, folder / TEXTS, source, shop.progress.kept)
 
     def read(self, shop: Workshop) -> Texts:
         done = shop.run(self)
@@ -209,8 +210,8 @@ class Tokenise(Stage):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         texts, tokenizer = self.texts.read(shop), tokenizer_of(self.tokenizer, shop)
-        batches = ([self.prompt + text for text in batch] for batch in texts.batches())
-        return {"tokens": tokens.write(folder, batches, tokenizer, self.length)}
+        how = self.length, self.prompt, shop.progress.step
+        return {"tokens": tokens.write(folder, texts, tokenizer, *how)}
 
     def cut(self, length: int) -> "Cut":
         """These tokens to somebody who reads `length` of each text at most."""

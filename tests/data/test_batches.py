@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support import listed
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -255,7 +256,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def cache(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> tokens.Tokens:
-    count = tokens.write(tmp_path, [["a b c", "?", "d"], ["e a b c d", "b b"]], tokenizer, 4)
+    count = tokens.write(tmp_path, listed("a b c", "?", "d", "e a b c d", "b b"), tokenizer, 4)
     assert count == 3 + 1 + 1 + 4 + 2
     return tokens.read(tmp_path)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from support import texts_in
 
 from lion_sweep.cell.tasks import failure_class
 from lion_sweep.config import Config
@@ -30,13 +31,12 @@ def folder(tmp_path: Path) -> Path:
 
 def imported(folder: Path, name: str) -> texts.Texts:
     """The texts of a file, through an Arrow file."""
-    path = folder / f"{name}.arrow"
-    return written(place(str(folder)).texts(name), path, name)
+    return written(texts_in(place(str(folder)), name), folder / f"{name}.arrow", name)
 
 
 def written(pairs: Iterable[tuple[str, str]], path: Path, source: str) -> texts.Texts:
     """Texts out of the file that they were written to."""
-    facts = texts.write(pairs, path, source)
+    facts = texts.write([list(pairs)], path, source)
     return texts.read(path, facts["checksum"], facts["flaws"].items())
 
 
@@ -81,7 +81,7 @@ def test_the_checksum_follows_the_content(folder: Path) -> None:
 def test_the_digest_of_texts_follows_ids_texts_and_order(tmp_path: Path) -> None:
     """Judgements name ids, and rows are places: what differs in either is another content."""
     seen = [
-        texts.write(pairs, tmp_path / "x.arrow", "x")["checksum"]
+        texts.write([pairs], tmp_path / "x.arrow", "x")["checksum"]
         for pairs in (
             [("a", "one"), ("b", "two")],
             [("a", "one"), ("c", "two")],
@@ -119,7 +119,7 @@ def test_thousands_of_texts_in_many_batches(tmp_path: Path) -> None:
 )
 def test_ids_that_cannot_be(tmp_path: Path, pairs: list[tuple[str, str]], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        texts.write(pairs, tmp_path / "x.arrow", "x")
+        texts.write([pairs], tmp_path / "x.arrow", "x")
 
 
 def test_half_a_character_is_replaced_and_counted(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import texts_in
 
 from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
@@ -19,7 +20,9 @@ def read(folder: Path, name: str, content: bytes | str) -> list[Any]:
     raw = content.encode() if isinstance(content, str) else content
     (folder / name).write_bytes(raw)
     found = place(str(folder))
-    return list(found.judgements(name, "test") if name.startswith("qrel") else found.texts(name))
+    return list(
+        found.judgements(name, "test") if name.startswith("qrel") else texts_in(found, name)
+    )
 
 
 def refusal(folder: Path, name: str, content: bytes | str) -> str:
@@ -250,6 +253,6 @@ def test_json_that_python_does_not_read(tmp_path: Path, value: str) -> None:
 def test_a_form_that_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("")
     with pytest.raises(UserError, match=r"x\.csv: texts are read from files in \.jsonl, \.tsv\.$"):
-        list(place(str(tmp_path)).texts("x.csv"))
+        list(texts_in(place(str(tmp_path)), "x.csv"))
     with pytest.raises(UserError, match=r"qrels are read from files in \.tsv, \.jsonl,"):
         list(place(str(tmp_path)).judgements("x.csv", "test"))

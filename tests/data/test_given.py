@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import texts
+from support import texts, texts_in
 
 from lion_sweep.data import given
 from lion_sweep.data.collection import Collection
@@ -232,8 +232,8 @@ def test_scores_for_all_or_for_none() -> None:
 )
 def test_published_forms_on_real_passages(name: str) -> None:
     where = Folder(FORMS)
-    documents = texts(dict(where.texts("msmarco_collection.tsv")))
-    queries = texts(dict(where.texts("msmarco_queries.tsv")))
+    documents = texts(dict(texts_in(where, "msmarco_collection.tsv")))
+    queries = texts(dict(texts_in(where, "msmarco_queries.tsv")))
     collection = Collection("msmarco", documents, queries, {})
     groups, _ = given.read(where.lines(name), collection, 8)
     lines = list(where.lines(name))

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import texts
+from support import texts, texts_in
 
 from lion_sweep.data import given as groups
 from lion_sweep.data import texts as arrow
@@ -196,7 +196,7 @@ def test_texts(tmp_path: Path, name: str, steps: list[Change]) -> None:
     """Every line is read, refused by its number, or holds nothing."""
     raw = damaged(TEXTS[name], steps)
     (tmp_path / name).write_bytes(raw)
-    found, said = until_refused(place(str(tmp_path)).texts(name), tmp_path, name)
+    found, said = until_refused(texts_in(place(str(tmp_path)), name), tmp_path, name)
     lines = held(raw)
     if said:
         number = re.match(r":(\d+)[: ]", said)
@@ -209,12 +209,12 @@ def test_texts(tmp_path: Path, name: str, steps: list[Change]) -> None:
         fields = first.decode().removeprefix("\ufeff").lower().split("\t")
         assert {field.strip().lstrip("#") for field in fields} & HEADS, first
     try:
-        facts = arrow.write(iter(found), tmp_path / "x.arrow", name)
+        facts = arrow.write([found], tmp_path / "x", name)
     except UserError as error:
         assert re.match(rf"{name} (repeats the id '|is empty\.)", str(error)), error
         return
     assert facts["texts"] == len(found)
-    stored = arrow.read(tmp_path / "x.arrow", facts["checksum"], facts["flaws"].items())
+    stored = arrow.read(tmp_path / "x", facts["checksum"], facts["flaws"].items())
     halves = re.compile("[\ud800-\udfff]")
     assert stored.all() == [halves.sub("\ufffd", text) for _, text in found]
     assert facts["flaws"]["mended"] == sum(bool(halves.search(text)) for _, text in found)
@@ -291,7 +291,7 @@ def test_packed_files(tmp_path: Path, steps: list[Change], packed: str) -> None:
     path.write_bytes(raw)
     where = path if packed == "mine.zip" else tmp_path
     try:
-        found = list(place(str(where)).texts("corpus.jsonl"))
+        found = list(texts_in(place(str(where)), "corpus.jsonl"))
     except UserError as error:
         said = str(error)
         said.encode()

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support import texts_in
 
 from lion_sweep.data import places
 from lion_sweep.data.places import place
@@ -40,13 +41,13 @@ def beir(folder: Path) -> Path:
 def read(path: Path, corpus: str, qrels: str) -> tuple[list[Any], list[Any]]:
     """(texts, judgements) of a place."""
     found = place(str(path))
-    return list(found.texts(corpus)), list(found.judgements(qrels, "test"))
+    return list(texts_in(found, corpus)), list(found.judgements(qrels, "test"))
 
 
 def refusal(path: Path) -> str:
     """What is said of a corpus that cannot be read."""
     with pytest.raises(UserError) as caught:
-        list(place(str(path)).texts("corpus.jsonl"))
+        list(texts_in(place(str(path)), "corpus.jsonl"))
     return str(caught.value)
 
 
@@ -67,7 +68,7 @@ def test_packed_files_are_found_by_their_plain_names(tmp_path: Path) -> None:
     with gzip.open(folder / "corpus.jsonl.gz", "wb") as packed:
         packed.write(plain.read_bytes())
     plain.unlink()
-    assert list(place(str(folder)).texts("corpus.jsonl")) == TEXTS
+    assert list(texts_in(place(str(folder)), "corpus.jsonl")) == TEXTS
     whole = (folder / "corpus.jsonl.gz").read_bytes()
     (folder / "corpus.jsonl.gz").write_bytes(whole[:-9])
     assert refusal(folder) == (
@@ -272,13 +273,13 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", load)
     for identifier in ("BeIR/x", "mteb/x"):
         found = places.place(identifier)
-        assert list(found.texts("corpus.jsonl")) == TEXTS
+        assert list(texts_in(found, "corpus.jsonl")) == TEXTS
         assert list(found.judgements("qrels/{split}.tsv", "test")) == JUDGED
     with pytest.raises(UserError, match="Without network, give a folder"):
-        list(places.place("BeIR/y").texts("corpus.jsonl"))
+        list(texts_in(places.place("BeIR/y"), "corpus.jsonl"))
     stored["BeIR/z", "corpus", "corpus"] = [{"id": "d1", "text": "another layout"}]
     with pytest.raises(UserError, match="BeIR/z, corpus, row 1 has no \"_id\", only 'id', 'text'"):
-        list(places.place("BeIR/z").texts("corpus.jsonl"))
+        list(texts_in(places.place("BeIR/z"), "corpus.jsonl"))
     # Grades are those of files: whole numbers, whatever their type.
     stored["BeIR/x-qrels", None, "test"] = [dict(row, score=float(row["score"])) for row in rows]
     assert list(places.place("BeIR/x").judgements("", "test")) == JUDGED
@@ -295,4 +296,4 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", lost)
     with pytest.raises(UserError, match=r"cannot be read to its end .* Connection reset by peer"):
-        list(places.place("BeIR/x").texts("corpus.jsonl"))
+        list(texts_in(places.place("BeIR/x"), "corpus.jsonl"))

@@ -1,12 +1,16 @@
 """Which tokenizers share a token cache, and what planning from a warm one needs."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import listed
 from tokenizers import processors
+from transformers import PreTrainedTokenizer
 
 from lion_sweep.data import tokens
 from lion_sweep.data.pretrained import Pretrained
@@ -75,8 +79,10 @@ def test_a_cut_text_is_what_its_tokenizer_makes_at_that_length(
         single=template, special_tokens=[("<pad>", 0), ("<mask>", 1)]
     )
     for length in (16, 200):
-        total = tokens.write(tmp_path, [TEXTS[:1], TEXTS[1:]], tokenizer, length)
-        found = tokens.read(tmp_path)
+        folder = tmp_path / str(length)
+        folder.mkdir()
+        total = tokens.write(folder, listed(*TEXTS), tokenizer, length)
+        found = tokens.read(folder)
         assert found.ends == ends and total == len(found.ids_T)
         for cut in (5, 7, 16):
             own = tokenizer(TEXTS, truncation=True, max_length=cut)["input_ids"]
@@ -91,4 +97,89 @@ def test_a_tokenizer_that_keeps_the_end_of_a_text_is_refused(tmp_path: Path) -> 
     tokenizer = train_tokenizer(["lions roar"])
     tokenizer.truncation_side = "left"
     with pytest.raises(UserError, match=r'on the left, .* set "truncation_side": "right"'):
-        tokens.write(tmp_path, [TEXTS], tokenizer, 8)
+        tokens.write(tmp_path, listed(*TEXTS), tokenizer, 8)
+
+
+class Slow(PreTrainedTokenizer):
+    """One in plain Python: words by their length, each text ended by token 9."""
+
+    vocab_size = 10
+
+    def get_vocab(self) -> dict[str, int]:
+        return {str(token): token for token in range(10)}
+
+    def _tokenize(self, text: str, **_: object) -> list[str]:
+        return [str(len(word)) for word in text.split()]
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return int(token)
+
+    def _convert_id_to_token(self, index: int) -> str:
+        return str(index)
+
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: list[int], token_ids_1: list[int] | None = None
+    ) -> list[int]:
+        return [*token_ids_0, 9]
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_tokens_are_those_of_the_tokenizer_with_the_prompt(tmp_path: Path, slow: bool) -> None:
+    """In batches of two and a last one of one; without token types, masks and lengths."""
+    tokenizer = Slow() if slow else train_tokenizer(TEXTS)
+    written = [*TEXTS, "whales", "", "roam lions roam"]
+    done = []
+    expected = tokenizer(["q: " + text for text in written], truncation=True, max_length=6)
+    assert slow or tokenizer.is_fast
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tokens, "AT_ONCE", 2)
+        total = tokens.write(
+            tmp_path, listed(*written), tokenizer, 6, "q: ", lambda *told: done.append(told)
+        )
+    found = tokens.read(tmp_path)
+    assert [found.text(row, 6).tolist() for row in range(len(written))] == expected["input_ids"]
+    assert total == sum(map(len, expected["input_ids"])) == len(found.ids_T)
+    assert done == [(2, 6), (4, 6), (6, 6)]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from support import listed
+from lion_sweep.data import tokens
+from lion_sweep.models.proxy import train_tokenizer
+
+def kill(done, total):
+    if done > 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    tokens.AT_ONCE = 8
+    texts = [f"lions roar {number} times" for number in range(100)]
+    tokens.write(Path(sys.argv[1]), listed(*texts), train_tokenizer(texts), 8, "", kill)
+"""
+
+
+def test_a_killed_cache_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    again, whole = tmp_path / "again", tmp_path / "whole"
+    again.mkdir()
+    whole.mkdir()
+    (tmp_path / "killed.py").write_text(KILLED)
+    words = [sys.executable, tmp_path / "killed.py", again]
+    died = subprocess.run(words, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert died.returncode == -signal.SIGKILL
+    with (again / "ids.npy").open("ab") as file:  # killed after tokens and before their counts
+        file.write(b"tokens")
+    texts = [f"lions roar {number} times" for number in range(100)]
+    tokenizer, done = train_tokenizer(texts), []
+    for folder in (again, again, whole):
+        tokens.write(folder, listed(*texts), tokenizer, 8, "", lambda *n: done.append(n[0]))
+    assert done == [100, 100]
+    files = ("ids.npy", "count.npy", "ends.npy")
+    assert [(again / name).read_bytes() for name in files] == [
+        (whole / name).read_bytes() for name in files
+    ]
+    assert len(tokens.read(again)) == 100

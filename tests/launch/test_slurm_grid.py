@@ -84,8 +84,8 @@ def test_two_jobs_of_two_ranks_encode_what_one_process_does(
         assert ledger["planned"]["useful_flops"] == ledger["spent"]["useful_flops"]
     # Both jobs together, trained and untrained: the cell's own job has found all shards.
     done = [json.loads(path.read_text()) for path in tmp_path.glob("stages/encoding-*/done.json")]
-    tokens = tmp_path / "stages" / shared["stages"]["passage tokens"]["folder"] / "start.npy"
-    expected = 2 * (np.load(tokens)[-1] // 1000)
+    tokens = tmp_path / "stages" / shared["stages"]["passage tokens"]["folder"] / "count.npy"
+    expected = 2 * (np.load(tokens).sum() // 1000)
     assert sum(job["facts"]["shards"] for job in done) == expected >= 10
     assert not list(tmp_path.glob("stages/*shard-*"))
 

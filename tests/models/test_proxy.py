@@ -3,9 +3,11 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from support import listed
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lion_sweep.config import config_folder
@@ -31,14 +33,22 @@ REAL = {
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.*")}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("proxy")
-    proxy.build(SHAPE, PASSAGES, QUERIES, folder, seed=3)
+    build(folder, seed=3)
     return folder
+
+
+def build(folder: Path, seed: int) -> None:
+    """Train the tokenizer and build a stand-in."""
+    (folder / "trained").mkdir(parents=True)
+    queries = listed("never asked", *QUERIES)
+    proxy.train(listed(*PASSAGES), queries, np.array([1, 2, 3]), folder / "trained")
+    proxy.build(SHAPE, folder / "trained", folder, seed)
 
 
 def published(name: str) -> dict[str, int | bool]:
@@ -61,13 +71,44 @@ def parameters(name: str) -> int:
 
 
 def test_the_same_seed_gives_the_same_bytes(built: Path, tmp_path: Path) -> None:
-    proxy.build(SHAPE, PASSAGES, QUERIES, tmp_path / "same", seed=3)
+    build(tmp_path / "same", seed=3)
     assert hashes(tmp_path / "same") == hashes(built)
     assert "model.safetensors" in hashes(built)
-    proxy.build(SHAPE, PASSAGES, QUERIES, tmp_path / "other", seed=4)
+    build(tmp_path / "other", seed=4)
     other = hashes(tmp_path / "other")
     assert other["model.safetensors"] != hashes(built)["model.safetensors"]
     assert other["tokenizer.json"] == hashes(built)["tokenizer.json"]
+
+
+def test_the_tokenizer_is_that_of_all_texts_and_counts_the_passages_of_each_token(
+    built: Path,
+) -> None:
+    plain = proxy.train_tokenizer([*PASSAGES, *QUERIES])
+    trained = AutoTokenizer.from_pretrained(built)
+    assert trained.get_vocab() == plain.get_vocab()
+    expected = np.zeros(len(plain), dtype=np.int64)
+    for ids in plain(PASSAGES)["input_ids"]:
+        expected[list(set(ids))] += 1
+    frequency_V = np.load(built / "trained" / proxy.FREQUENCIES)
+    assert frequency_V.tolist() == expected.tolist() and expected.max() == 9
+
+
+def test_of_many_texts_a_sample_trains_the_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same one every time, passages and queries apart; batches change nothing."""
+    monkeypatch.setattr(proxy, "SAMPLE", 4)
+    monkeypatch.setattr(proxy, "RUN", 2)
+    monkeypatch.setattr(proxy, "AT_ONCE", 3)
+    passages = listed(*(f"passage number {number}" for number in range(9)))
+    told = []
+    for folder in (tmp_path / "one", tmp_path / "same"):
+        folder.mkdir()
+        proxy.train(passages, passages, np.arange(2), folder, lambda *n: told.append(n))
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "same")
+    assert told == [(3, 10), (4, 10), (6, 10), (9, 10), (10, 10)] * 2
+    (passage,) = AutoTokenizer.from_pretrained(tmp_path / "one").encode("passage")
+    assert np.load(tmp_path / "one" / proxy.FREQUENCIES)[passage] == 4
 
 
 def test_embedding_rows_are_unit_length(built: Path) -> None:

@@ -106,7 +106,7 @@ class Cached(Tokenise):
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         generator = np.random.default_rng(1)
         arrays.save(folder / "ids.npy", generator.integers(3, 97, LENGTHS.sum()).astype(np.int32))
-        arrays.save(folder / "start.npy", np.concatenate([[0], np.cumsum(LENGTHS)]))
+        arrays.save(folder / "count.npy", np.array(LENGTHS, dtype=np.int32))
         arrays.save(folder / "ends.npy", np.array([0]))
         return {}
 
