@@ -14,7 +14,8 @@ from torch import Tensor
 from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.tokens import Tokens
-from lion_sweep.search import encoding
+from lion_sweep.search import encoding, parts
+from lion_sweep.search.parts import Stored, take
 
 TEXTS, LONGEST, BATCH = 40, 12, 24
 METER = Meter.of_encoding(DecoderShape(8, 12, 2, 4, 2, 2, 30), LONGEST, sparse=True)
@@ -79,7 +80,11 @@ def encoded(
 
 
 def whole(*folders: Path) -> tuple[Any, Spending]:
-    return encoding.whole(folders, TEXTS)
+    together = folders[0].with_name(f"{folders[0].name} and {len(folders) - 1} more")
+    for folder in folders:
+        take(folder, together)
+    stored = Stored(together, TEXTS)
+    return stored.all(), stored.spent
 
 
 def assert_same(found: Any, expected: Any) -> None:
@@ -105,7 +110,7 @@ def test_an_interrupted_encoding_goes_on(
     assert dense(expected)[:, 0].tolist() == sums
     assert cost.tokens == tokens().lengths(LONGEST).sum()
     assert alone.made == TEXTS
-    monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(parts, "KEEP_SECONDS", 0)
     made = 0
     for calls in (3, 1, 4):
         encoder = Sums(calls)
@@ -126,7 +131,7 @@ def test_ranks_share_the_texts_and_another_number_of_them_goes_on(
 ) -> None:
     encoded(tmp_path / "whole", Sums(), True)
     expected, cost = whole(tmp_path / "whole")
-    monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(parts, "KEEP_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
         encoded(tmp_path / "parts", Sums(2), True)
     made = []
