@@ -56,7 +56,8 @@ def encode(
     rank, ranks, seen = accelerator.process_index, accelerator.num_processes, 0
     for number, batch in enumerate(batches):
         seen += len(batch)
-        if number % ranks != rank or parts.done_N[batch].all():
+        batch = batch[~parts.done_N[batch]]  # all or none, but for another `batch_tokens`
+        if number % ranks != rank or not len(batch):
             continue
         ids, mask = pad([tokens.text(row, length) for row in batch], accelerator.device)
         with accelerator.autocast():

@@ -103,17 +103,26 @@ class _Part:
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
                 self.arrays[member.filename.removesuffix(".npy")] = file.tell(), shape, dtype
 
-    def read(self, name: str, first: int = 0, last: int | None = None) -> NDArray[Any]:
-        """Rows `first` to `last` of an array."""
+    def read(self, name: str) -> NDArray[Any]:
+        """A whole array."""
         with self.path.open("rb") as file:
-            return self.stretch(file, name, first, last)
+            return self._stretch(file, name, 0, self.arrays[name][1][0])
 
-    def stretch(self, file: BinaryIO, name: str, first: int, last: int | None) -> NDArray[Any]:
-        """The same from the file that is open already."""
+    def vectors(self, first: int, last: int) -> Any:
+        """The vectors of its rows from `first` on, up to `last`: an array, or CSR."""
+        with self.path.open("rb") as file:
+            if "vectors" in self.arrays:
+                return self._stretch(file, "vectors", first, last)
+            starts = self._stretch(file, "indptr", first, last + 1)
+            ends = starts[[0, -1]].tolist()
+            data, indices = (self._stretch(file, name, *ends) for name in ("data", "indices"))
+            shape = last - first, int(self._stretch(file, "terms", 0, 1)[0])
+            return sparse.csr_matrix((data, indices, starts - starts[0]), shape)
+
+    def _stretch(self, file: BinaryIO, name: str, first: int, last: int) -> NDArray[Any]:
         offset, shape, dtype = self.arrays[name]
-        width = int(np.prod(shape[1:]))
-        found = np.empty((((shape[0] if last is None else last) - first), *shape[1:]), dtype)
-        file.seek(offset + first * width * dtype.itemsize)
+        found = np.empty((last - first, *shape[1:]), dtype)
+        file.seek(offset + first * int(np.prod(shape[1:])) * dtype.itemsize)
         if file.readinto(found.reshape(-1).view(np.uint8)) != found.nbytes:  # type: ignore[attr-defined]
             raise ValueError(f"{self.path} ends too early")
         return found
@@ -122,7 +131,8 @@ class _Part:
 class Stored:
     """The reader's side: all vectors of a folder, in the order of rows, a block at a time.
 
-    Raises `ValueError` where not all `texts` are there (None: all up to the last that is).
+    Raises `ValueError` where not all `texts` are there (None: all up to the last that is), or one
+    is twice.
     """
 
     def __init__(self, folder: Path, texts: int | None = None) -> None:
@@ -130,13 +140,14 @@ class Stored:
         self._rows = [part.read("rows") for part in self._parts]
         last = max((int(rows_M[-1]) for rows_M in self._rows), default=-1)
         count, expected = sum(map(len, self._rows)), last + 1 if texts is None else texts
-        if not count or count != expected or last >= count:
+        there_N = np.zeros(last + 1, dtype=bool)
+        for rows_M in self._rows:
+            there_N[rows_M] = True
+        if not count or not there_N.sum() == count == expected == last + 1:
             raise ValueError(f"{count} of {expected} texts are encoded in {folder}")
-        arrays = self._parts[0].arrays
+        first, arrays = self._parts[0].vectors(0, 1), self._parts[0].arrays
         self.kind: Literal["dense", "sparse"] = "sparse" if "terms" in arrays else "dense"
-        self.dtype = arrays["data" if self.kind == "sparse" else "vectors"][2]
-        one = self._parts[0].read("terms") if self.kind == "sparse" else arrays["vectors"][1][1:]
-        self.shape = (count, *map(int, one))
+        self.shape, self.dtype = (count, *first.shape[1:]), first.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -163,27 +174,24 @@ class Stored:
 
     def rows(self, start: int, stop: int) -> Any:
         """Rows from `start` on, up to `stop`: an array, [M, *X], or CSR, [M, V]."""
+        places, stretches = [], []
         stop = min(stop, len(self))
-        found_M = (
-            np.empty((stop - start, *self.shape[1:]), self.dtype) if self.kind == "dense" else None
+        found_M = np.empty(
+            (stop - start, *self.shape[1:]) if self.kind == "dense" else 0, self.dtype
         )
-        rows, stretches = [], []
         for part, rows_M in zip(self._parts, self._rows, strict=True):
             first, last = np.searchsorted(rows_M, (start, stop)).tolist()
             if first == last:
                 continue
-            with part.path.open("rb", buffering=0) as file:
-                if found_M is not None:
-                    found_M[rows_M[first:last] - start] = part.stretch(file, "vectors", first, last)
-                    continue
-                starts = part.stretch(file, "indptr", first, last + 1)
-                entries = (part.stretch(file, name, *starts[[0, -1]].tolist()) for name in _CSR[:2])
-                shape = last - first, self.shape[1]
-                stretches.append(sparse.csr_matrix((*entries, starts - starts[0]), shape))
-            rows.append(rows_M[first:last])
-        if found_M is not None:
+            vectors = part.vectors(first, last)
+            if self.kind == "dense":
+                found_M[rows_M[first:last] - start] = vectors
+            else:
+                places.append(rows_M[first:last])
+                stretches.append(vectors)
+        if self.kind == "dense":
             return found_M
-        return sparse.vstack(stretches, format="csr")[np.argsort(np.concatenate(rows))]
+        return sparse.vstack(stretches, format="csr")[np.argsort(np.concatenate(places))]
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[int, Any]]:
         """(first row, its block of `size` rows, fewer at the end), in order."""
