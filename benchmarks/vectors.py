@@ -3,8 +3,8 @@
 `python -m benchmarks.vectors` makes random vectors as encoding does, batch by batch in an order
 that is not that of the rows. Every step runs in a process of its own, whose peak of resident memory
 is told. A sample of what is read has to be what was made, and a sample of the hits what a plain
-float64 computation finds. A quarter as many vectors are measured too, and the line through both is what
-the planned sizes are told by; products of dense vectors grow with their dimensions as well.
+float64 computation finds. A quarter as many vectors are measured too, and the line through both
+tells the planned sizes; what dense vectors take grows with their dimensions as well.
 
 Shapes: N vectors, B of a batch, Q queries, D dimensions, V vocabulary, E entries of a sparse
 vector, K hits.

@@ -4,7 +4,9 @@ Shapes: N documents, M of one block, Q queries, B of one block, D dimensions, K 
 pairs of a query and a document.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,9 +14,10 @@ import torch
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from lion_sweep.machine import threads
+from lion_sweep.files import written
+from lion_sweep.machine import interruption, threads
 from lion_sweep.search.base import Engine, Where, agreement, check_queries, sorted_documents
-from lion_sweep.search.parts import Stored
+from lion_sweep.search.parts import KEEP_SECONDS, Stored
 from lion_sweep.search.runs import Run
 
 _BLOCK_BYTES = 2**28  # of documents in float32 that are held at once, at most 65,536 of them
@@ -42,6 +45,7 @@ class DenseIndex(Engine):
     exact = True  # on the vectors, rounded where `half` is set
     streams: ClassVar[bool] = True  # takes `Stored` as it is
     on_block: Callable[[int, int], None] = staticmethod(lambda done, total: None)
+    _folder: Path | None = None  # where a search that is killed has what it came to
 
     @classmethod
     def over(
@@ -50,7 +54,7 @@ class DenseIndex(Engine):
         """With CUDA where it is at hand, on the CPU otherwise."""
         device = where.device if where.device.type == "cuda" else torch.device("cpu")
         made = cls(document_ids, documents, device, **settings)
-        made.on_block = getattr(where, "step", cls.on_block)
+        made.on_block, made._folder = getattr(where, "step", cls.on_block), where.folder
         return made
 
     def __init__(
@@ -67,7 +71,7 @@ class DenseIndex(Engine):
         self._rank_N[order_N] = np.arange(len(order_N))
         self._vectors_ND, self._device, self._half = vectors_ND, torch.device(device), half
         documents, dimensions = vectors_ND.shape
-        index_bytes = documents * dimensions * (2 if half else vectors_ND.dtype.itemsize)
+        index_bytes = documents * dimensions * (2 if half else min(4, vectors_ND.dtype.itemsize))
         self._stats = {"documents": documents, "dimensions": dimensions, "index_bytes": index_bytes}
 
     def search(self, query_ids: Sequence[str], vectors_QD: NDArray[np.floating], k: int) -> Run:
@@ -79,23 +83,27 @@ class DenseIndex(Engine):
         queries_QD = _tensor(vectors_QD).to(self._device)
         k, sample_SD = min(k, documents), queries_QD[:_AGREEMENT_QUERIES]
         found, compared = Best(self._rounded(queries_QD, "query"), k), Best(sample_SD, k)
-        for start, block_MD in self._blocks():
+        begun = _Begun(self._folder, found.keys_QK, compared.keys_QK)
+        for start, block_MD in self._blocks(begun.rows):
             rank_M = self._rank_N[start : start + len(block_MD)]
             found.add(self._rounded(block_MD, "document"), rank_M)
             if self._half:
                 compared.add(block_MD.float(), rank_M)
-            self.on_block(start + len(block_MD), documents)
+            begun.rows = start + len(block_MD)
+            self.on_block(begun.rows, documents)
+            begun.keep()
+        begun.end()
         run = Run(list(query_ids), self._ids, *found.ranked())
         if self._half and len(sample_SD):
             exact = Run(query_ids[: len(sample_SD)], self._ids, *compared.ranked())
             self._stats |= agreement(run, exact)
         return run
 
-    def _blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, its block on the device)."""
+    def _blocks(self, first: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, its block on the device), from row `first` on."""
         documents, dimensions = self._vectors_ND.shape
         size = min(2**16, max(1, _BLOCK_BYTES // (4 * max(1, dimensions))))
-        for start in range(0, documents, size):
+        for start in range(first, documents, size):
             if isinstance(self._vectors_ND, Stored):
                 block_MD = self._vectors_ND.rows(start, start + size)
             else:
@@ -110,6 +118,34 @@ class DenseIndex(Engine):
                 raise ValueError("half precision ends at 65,504, which a vector exceeds")
             raise ValueError(f"{name} vectors hold values that are not finite")
         return rounded_MD if self._device.type == "cuda" else rounded_MD.float()
+
+
+class _Begun:
+    """A search's keys as of some rows, kept every half minute where there is a folder for them."""
+
+    def __init__(self, folder: Path | None, *keys: NDArray[np.uint64]) -> None:
+        self._file, self._keys, self.rows = folder and folder / "begun.npz", keys, 0
+        self._kept = time.monotonic()
+        if self._file and self._file.is_file():
+            with np.load(self._file) as arrays:
+                self.rows = int(arrays["arr_0"])
+                for number, of_search in enumerate(keys, start=1):
+                    of_search[:] = arrays[f"arr_{number}"]
+
+    def keep(self) -> None:
+        """Raises `Interrupted` where the process is to stop."""
+        stopping = interruption.requested()
+        if self._file and (stopping or time.monotonic() - self._kept >= KEEP_SECONDS):
+            with written(self._file, only_writer=True) as temporary, temporary.open("wb") as file:
+                np.savez(file, np.array(self.rows), *self._keys)
+            self._kept = time.monotonic()
+        if stopping:
+            raise interruption.stop()
+
+    def end(self) -> None:
+        """It is done."""
+        if self._file:
+            self._file.unlink(missing_ok=True)
 
 
 def _tensor(vectors: NDArray[np.floating]) -> torch.Tensor:
@@ -128,20 +164,19 @@ class Best:
     def __init__(self, queries_QD: torch.Tensor, k: int) -> None:
         self._queries_QD = queries_QD
         self._norm_Q = torch.linalg.vector_norm(queries_QD.double(), dim=1)
-        self._keys_QK = np.zeros((len(queries_QD), k), np.uint64)
+        self.keys_QK = np.zeros((len(queries_QD), k), np.uint64)
 
     def add(self, documents_MD: torch.Tensor, number_M: NDArray[np.int64]) -> None:
         """Documents with their numbers, no two the same."""
         # Any order of summation is off by less than this (Higham, 2002, section 3.1), with room for
         # the roundings of the bound itself and of the final score.
-        error_Q = 1.01 * (documents_MD.shape[1] + 4) * 2.0**-24 * _largest_norm(documents_MD)
-        error_Q = error_Q * self._norm_Q
+        error = 1.01 * (documents_MD.shape[1] + 8) * 2.0**-24 * _largest_norm(documents_MD)
         for first in range(0, len(self._queries_QD), size := max(1, _PRODUCTS // len(number_M))):
             block = slice(first, first + size)
-            queries_BD, keys_BK = self._queries_QD[block], self._keys_QK[block]
-            kth_B = torch.from_numpy(_scores_of(keys_BK[:, 0])).to(queries_BD.device)
-            kth_B[torch.from_numpy(keys_BK[:, 0] == 0)] = -torch.inf
-            pairs_C = _candidates(documents_MD, queries_BD, kth_B, error_Q[block], keys_BK.shape[1])
+            queries_BD, keys_BK = self._queries_QD[block], self.keys_QK[block]
+            kth_B = np.where(keys_BK[:, 0], _scores_of(keys_BK[:, 0]), -np.inf)
+            least_B = torch.from_numpy(kth_B).to(queries_BD.device), error * self._norm_Q[block]
+            pairs_C = _candidates(documents_MD, queries_BD, *least_B, keys_BK.shape[1])
             scores_C = _scores(documents_MD, queries_BD, *pairs_C)
             query_C, place_C = (places.cpu().numpy() for places in pairs_C)
             start_B = np.searchsorted(query_C, np.arange(len(keys_BK) + 1))
@@ -150,14 +185,14 @@ class Best:
 
     def ranked(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """[Q, K] numbers and scores, best first; documents that there are at least k of."""
-        keys_QK = np.sort(self._keys_QK, axis=1)[:, ::-1]
+        keys_QK = np.sort(self.keys_QK, axis=1)[:, ::-1]
         return (~keys_QK).astype(np.uint32).astype(np.int32), _scores_of(keys_QK)
 
 
 def _keys_of(scores_C: NDArray[np.float32], number_C: NDArray[np.int64]) -> NDArray[np.uint64]:
     bits_C = (scores_C + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0, as they are equal
     bits_C = np.where(bits_C >> 31, ~bits_C, bits_C | np.uint32(1 << 31))
-    return (bits_C.astype(np.uint64) << np.uint64(32)) | (~number_C.astype(np.uint32)).astype(
+    return bits_C.astype(np.uint64) << np.uint64(32) | np.uint64(2**32 - 1) - number_C.astype(
         np.uint64
     )
 
@@ -189,11 +224,11 @@ def _candidates(
     """([C] queries, ascending, and documents) by their places, of what may be among the k best."""
     products_BM = _products(queries_BD, documents_MD)
     # Products that are not finite are not below either.
-    candidates_BM = ~(products_BM < (kth_B - error_B)[:, None])
+    candidates_BM = ~(products_BM < (kth_B - error_B).float()[:, None])
     if int(candidates_BM.sum()) > 2 * k * len(queries_BD):  # the first block, or a better one
         # So many of this block have scores up to `error` below their products.
         kth_B = torch.topk(products_BM, min(k, len(documents_MD)), sorted=False).values.amin(dim=1)
-        candidates_BM &= ~(products_BM < (kth_B - 2 * error_B)[:, None])
+        candidates_BM &= ~(products_BM < (kth_B - 2 * error_B).float()[:, None])
     query_C, place_C = candidates_BM.nonzero(as_tuple=True)
     return query_C, place_C
 
