@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,23 +66,38 @@ class Made:
         return sparse.csr_matrix(entries, (count, VOCABULARY))
 
 
-def write(made: Made, folder: Path) -> float:
-    """Seconds in which the vectors were kept, without those in which they were made."""
-    parts, seconds = Parts(folder, made.vectors), 0.0
+@dataclass
+class Clock:
+    """Seconds inside of `with`, and those of all cores."""
+
+    wall: float = 0.0
+    cores: float = 0.0
+
+    def __enter__(self) -> None:
+        self.wall -= time.perf_counter()
+        self.cores -= time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.wall += time.perf_counter()
+        self.cores += time.process_time()
+
+
+def write(made: Made, folder: Path) -> Clock:
+    """Of keeping the vectors, not of making them."""
+    parts, clock = Parts(folder, made.vectors), Clock()
     for number, rows_B in enumerate(made.batches()):
         vectors = made.batch(number, len(rows_B))
-        start = time.perf_counter()
-        parts.add(rows_B, vectors, Spending())
-        if parts.full:
-            parts.keep()
-        seconds += time.perf_counter() - start
-    start = time.perf_counter()
-    parts.keep()
-    return seconds + time.perf_counter() - start
+        with clock:
+            parts.add(rows_B, vectors, Spending())
+            if parts.full:
+                parts.keep()
+    with clock:
+        parts.keep()
+    return clock
 
 
-def read(made: Made, folder: Path) -> float:
-    """Seconds of reading all blocks, after a look at some batches."""
+def read(made: Made, folder: Path) -> Clock:
+    """Of reading all blocks, after a look at some batches."""
     stored, batches = Stored(folder, made.vectors), made.batches()
     for number in np.linspace(0, len(batches) - 1, SAMPLE).astype(int).tolist():
         expected = made.batch(number, len(batches[number]))
@@ -91,20 +106,19 @@ def read(made: Made, folder: Path) -> float:
             same = (found != vector).nnz == 0 if made.entries else np.array_equal(found[0], vector)
             if not same:
                 raise SystemExit(f"Vector {row} is not what was made, nothing was timed.")
-    start = time.perf_counter()
-    for _ in stored.blocks():
-        pass
-    return time.perf_counter() - start
+    with (clock := Clock()):
+        for _ in stored.blocks():
+            pass
+    return clock
 
 
-def search(made: Made, folder: Path, queries: int) -> float:
-    """Seconds of search, whose hits are then compared with those of a plain computation."""
+def search(made: Made, folder: Path, queries: int) -> Clock:
+    """Of a search, whose hits are then compared with those of a plain computation."""
     stored = Stored(folder, made.vectors)
     ids = [str(row) for row in range(len(stored))]  # which sort otherwise than the rows
     queries_QD = Made(queries, made.dimensions).batch(2**31, queries)
-    start = time.perf_counter()
-    run = DenseIndex(ids, stored).search([str(q) for q in range(queries)], queries_QD, K)
-    seconds = time.perf_counter() - start
+    with (clock := Clock()):
+        run = DenseIndex(ids, stored).search([str(q) for q in range(queries)], queries_QD, K)
     sample_SD = queries_QD[:SAMPLE].astype(np.float64)
     scores_SN = [sample_SD @ block.astype(np.float64).T for _, block in stored.blocks(BLOCK // 8)]
     scores_SN = np.concatenate(scores_SN, axis=1).astype(np.float32)
@@ -115,15 +129,16 @@ def search(made: Made, folder: Path, queries: int) -> float:
         )
         if run.hits(str(query)) != expected[:K]:
             raise SystemExit(f"Query {query}: the hits differ from a plain computation's.")
-    return seconds
+    return clock
 
 
-def measured(work: Callable[..., float], *arguments: Any) -> dict[str, float]:
+def measured(work: Callable[..., Clock], *arguments: Any) -> dict[str, float]:
     """Seconds, and the peak of a process that does nothing else, in GB."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        seconds = pool.submit(work, *arguments).result()
+        clock = pool.submit(work, *arguments).result()
         peak_KiB = pool.submit(_peak).result()
-    return {"seconds": round(seconds, 1), "peak GB": round(peak_KiB * 1024 / 1e9, 2)}
+    seconds = {"seconds": round(clock.wall, 1), "core seconds": round(clock.cores, 1)}
+    return {**seconds, "peak GB": round(peak_KiB * 1024 / 1e9, 2)}
 
 
 def _peak() -> int:
@@ -146,9 +161,9 @@ def steps(made: Made, queries: int, root: Path | None) -> dict[str, dict[str, fl
 
 
 def planned(few: dict[str, float], whole: dict[str, float], vectors: int, width: float) -> float:
-    """Seconds of the planned number of vectors, `width` times as wide, by the line through two."""
-    slope = (whole["seconds"] - few["seconds"]) / (vectors - vectors // 4)
-    return round(whole["seconds"] + slope * (PASSAGES * width - vectors), 0)
+    """Core seconds of the planned number, `width` times as wide, by the line through two sizes."""
+    slope = (whole["core seconds"] - few["core seconds"]) / (vectors - vectors // 4)
+    return round((whole["core seconds"] + slope * (PASSAGES - vectors)) * width)
 
 
 def main() -> None:
@@ -159,27 +174,25 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
     parser.add_argument("--entries", type=int, default=300)
     parser.add_argument("--queries", type=int, default=6980)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=["dense", "sparse"], default=["dense", "sparse"]
+    )
     parser.add_argument("--folder", type=Path, help="where there is room for them")
     options = parser.parse_args()
     count, facts = options.vectors, {**vars(options), "folder": None}
     facts |= {"threads": torch.get_num_threads()}
-    for kind, shape, width in (
-        (
-            "dense",
-            {"dimensions": options.dimensions, "dtype": options.dtype},
-            DIMENSIONS / options.dimensions,
-        ),
-        ("sparse", {"entries": options.entries}, 1.0),
-    ):
-        few, whole = (
-            steps(Made(number, **shape), options.queries, options.folder)
-            for number in (count // 4, count)
-        )
-        facts[kind] = {f"{count // 4}": few, f"{count}": whole}
-        facts[kind]["planned"] = {
-            step: {"seconds": planned(few[step], whole[step], count, width)} for step in whole
-        } | {"bytes": round(whole["write"]["bytes"] * width / count * PASSAGES)}
-        print(kind, "planned", facts[kind]["planned"], flush=True)
+    shapes = {
+        "dense": Made(count, dimensions=options.dimensions, dtype=options.dtype),
+        "sparse": Made(count, entries=options.entries),
+    }
+    for kind in options.kinds:
+        made, width = shapes[kind], DIMENSIONS / options.dimensions if kind == "dense" else 1.0
+        sizes = made, replace(made, vectors=count // 4)
+        whole, few = (steps(size, options.queries, options.folder) for size in sizes)
+        found = {step: planned(few[step], whole[step], count, width) for step in whole}
+        found["bytes"] = round(whole["write"]["bytes"] * width / count * PASSAGES)
+        facts[kind] = {f"{count}": whole, f"{count // 4}": few, "planned": found}
+        print(kind, "planned, core seconds", found, flush=True)
     interleaved.write(
         {},
         checked="vectors read, to the bit; hits of a plain float64 computation, ties by id",
