@@ -105,6 +105,8 @@ class Encode(Stage):
             shutil.rmtree(parts, ignore_errors=True)  # perhaps of another number of shards
             for shard in done:
                 take(shard.folder / VECTORS, parts)
+        for left in parts.glob(".*"):  # what a killed process was writing
+            left.unlink()
         lengths_N = self.lengths(shop)
         vectors = Stored(parts, len(lengths_N))
         encoder = self.loaded(shop)

@@ -198,6 +198,18 @@ def test_a_killed_job_and_a_lost_shard(of: Of, tmp_path: Path) -> None:
     assert left(tmp_path / "jobs") == []
 
 
+def test_what_a_killed_process_was_writing_does_not_stay(of: Of, tmp_path: Path) -> None:
+    killed, again = of("alone", 10**9), of("alone", 10**9)
+    killed.encoder.calls = 3
+    with pytest.raises(KeyboardInterrupt):
+        killed.whole()
+    (partial,) = (tmp_path / "alone" / "stages").glob("encode-*.partial")
+    (partial / "vectors" / ".9.npz.1").write_bytes(b"half of it")
+    done = again.whole()
+    assert 0 < again.encoder.made == TEXTS - killed.encoder.made
+    assert {path.suffix for path in (done.folder / "vectors").iterdir()} == {".npz"}
+
+
 def test_shards_of_another_size_are_not_mixed_with(of: Of) -> None:
     expected = of("alone", 10**9).whole()
     of("jobs").share()
