@@ -4,7 +4,7 @@
 `3b` or `8b` the same code runs Llama-3's shapes on CUDA in bf16, weights made there; only those
 figures say anything of a GPU.
 
-Ours is `retrieval.encoding` as the pipeline calls it, the files that it keeps included. The
+Ours is `search.encoding` as the pipeline calls it, the files that it keeps included. The
 study takes passages as they come, 64 at a time, padded to the longest of them; adapters stay beside
 the weights; of a sparse batch all logits and the rows [B, V] are made, then their active entries
 taken. Both sides have a threshold that leaves 1 % of the vocabulary active, without which random
@@ -35,7 +35,8 @@ from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.search.encoding import Setting, Vectors, encode, whole
+from lion_sweep.search.encoding import Setting, Vectors, encode
+from lion_sweep.search.parts import Stored
 
 BATCH, BATCH_TOKENS = 64, 16384  # the study's; evaluation.batch_tokens
 ACTIVE = 0.01
@@ -55,7 +56,7 @@ def ours(encoder: Encoder, tokens: Tokens, meter: Meter, accelerator: Accelerato
             Path(folder),
             lambda *_: None,
         )
-        return whole([Path(folder)], len(tokens))[0]
+        return Stored(Path(folder), len(tokens)).all()
 
 
 @torch.no_grad()

@@ -27,10 +27,11 @@ from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import write_json
 from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.progress import Progress
-from lion_sweep.search import anserini, anserini_files, encoding, opensearch_files
+from lion_sweep.search import anserini, anserini_files, opensearch_files
 from lion_sweep.search.base import Engine, agreement
 from lion_sweep.search.encoded import Encoded
 from lion_sweep.search.lucene import ImpactSearcher, quantise
+from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run, drop_self_hits
 from lion_sweep.stages.encode import VECTORS
 from lion_sweep.stages.engine import DONE
@@ -101,7 +102,7 @@ def find(cell: Finished, name: str | None) -> Source:
                 f"lion_sweep.evaluate checkpoint={cell.folder}, with the cell's data= and "
                 "data.path=, encodes them again."
             )
-    passages, queries = (encoding.load(folder / VECTORS) for folder in folders)
+    passages, queries = (Stored(folder / VECTORS).all() for folder in folders)
     encoded = Encoded(collection.documents.ids, passages, collection.judged[split].asked, queries)
     engine = config.engine.of(config.paradigm.made_by.kind, config.paradigm.name)
     searched = cell.stage(f"search {name}")

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from commands import Command, run
@@ -19,6 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from lion_sweep import config as configuration
 from lion_sweep.config import Precision
 from lion_sweep.config.site import SiteName
+from lion_sweep.cost.meter import Spending
 from lion_sweep.data.collection import Judged, Qrels
 from lion_sweep.data.forms import Text
 from lion_sweep.data.places import Place
@@ -28,6 +30,7 @@ from lion_sweep.files import key_of
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.search import encoding
+from lion_sweep.search.parts import Parts
 from lion_sweep.stages import engine as engine_module
 from lion_sweep.stages.base import beside
 from lion_sweep.stages.encode import VECTORS, Encode
@@ -149,7 +152,9 @@ class Made(Encode):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """Nothing is encoded."""
-        encoding.save(folder / VECTORS, self.made)
+        parts = Parts(folder / VECTORS, self.made.shape[0])
+        parts.add(np.arange(self.made.shape[0]), self.made, Spending())
+        parts.keep()
         return {}
 
 

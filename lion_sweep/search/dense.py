@@ -1,216 +1,276 @@
 """Exact inner-product search over dense vectors, with torch on any device.
 
-Shapes: N documents, Q queries, B queries of one block, D dimensions, C candidates, K hits.
+Shapes: N documents, M of one block, Q queries, B of one block, D dimensions, K hits, C candidates:
+pairs of a query and a document.
 """
 
-from collections.abc import Sequence
-from typing import Any, Self
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from lion_sweep.machine import threads
+from lion_sweep.files import written
+from lion_sweep.machine import interruption, threads
 from lion_sweep.search.base import Engine, Where, agreement, check_queries, sorted_documents
+from lion_sweep.search.parts import KEEP_SECONDS, Stored
 from lion_sweep.search.runs import Run
 
-_QUERIES = 256  # of one block
-_DOCUMENTS = 2**16  # of one block: with the queries, 64 MiB of products
-_GATHERED = 2**24  # most float64 numbers of candidates' vectors held at once: 128 MiB
-_SPARE = 32  # candidates fetched beyond k
+_BLOCK_BYTES = 2**28  # of documents in float32 that are held at once, at most 65,536 of them
+_PRODUCTS = 2**24  # of a block of queries with one of documents: 64 MiB; on a GPU four times that
+_GATHERED = 2**24  # most float64 numbers of candidates' vectors held at once on a GPU: 128 MiB
 _AGREEMENT_QUERIES = 32
 
 
-def _float32_rows(vectors: NDArray[np.floating], name: str) -> torch.Tensor:
-    if vectors.ndim != 2:
-        raise ValueError(f"{name} vectors have shape {vectors.shape}, not [rows, dimensions]")
-    if not np.isfinite(vectors).all():
-        raise ValueError(f"{name} vectors hold values that are not finite")
-    return torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32))
-
-
-def _products(queries_BD: torch.Tensor, documents_ND: torch.Tensor) -> torch.Tensor:
-    """Matrix product summed in float32, whatever the vectors are stored in."""
-    if documents_ND.dtype == torch.float16 and documents_ND.device.type == "cuda":
-        return torch.mm(queries_BD, documents_ND.T, out_dtype=torch.float32)
-    return queries_BD.float() @ documents_ND.float().T
-
-
 class DenseIndex(Engine):
-    """Flat inner-product index: exhaustive and exact.
+    """Flat inner-product search: exhaustive and exact, in one pass over the documents.
 
-    A block matrix product in float32 finds candidates, with a bound on its rounding; their scores
-    are then summed in float64 and rounded to float32. So a score depends on its pair of vectors
-    alone, never on its place in a block: equal vectors tie, and hits do not change with the batch
-    of queries. A list is final once no document outside the candidates can belong to it; until
-    then more candidates are fetched.
+    Documents come block by block, for all queries, and go again. A matrix product in float32, with
+    a bound on its rounding, finds candidates: documents that may be among the k best so far. Their
+    scores are then summed in float64 and rounded to float32. So a score depends on its pair of
+    vectors alone, never on its place in a block: equal vectors tie, and hits do not change with the
+    batch of queries.
 
-    Vectors are finite float32, [N, D]; `device` holds them and searches. `half` stores and searches
-    them rounded to float16, whose range they must not exceed, in half the memory of the device: the
-    search is exact on the rounded vectors. The float32 vectors stay in main memory, to tell in
-    `stats` what rounding changed: agreement_10 and agreement with their hits, averaged over the
+    Vectors are finite floats, [N, D]: an array, or `Stored`, which memory need not hold; a search
+    refuses others with `ValueError`. `device` multiplies. `half` searches them rounded to float16,
+    whose range they must not exceed: exact on the rounded vectors, and `stats` tells what rounding
+    changed: agreement_10 and agreement with the hits of the vectors as they are, averaged over the
     first 32 queries of the last search.
     """
 
-    exact = True  # on the vectors as it holds them
+    exact = True  # on the vectors, rounded where `half` is set
+    streams: ClassVar[bool] = True  # takes `Stored` as it is
+    on_block: Callable[[int, int], None] = staticmethod(lambda done, total: None)
+    _folder: Path | None = None  # where a search that is killed has what it came to
 
     @classmethod
     def over(
         cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
     ) -> Self:
-        """On the device where vectors and a search have room, on the CPU otherwise."""
-        half = bool(settings.get("half"))
-        device, why_not = device_for(documents.shape, where.device, half)
-        if why_not:
-            where.say(f"dense search on the CPU: {why_not}")
-        return cls(document_ids, documents, device, half)
+        """With CUDA where it is at hand, on the CPU otherwise."""
+        device = where.device if where.device.type == "cuda" else torch.device("cpu")
+        made = cls(document_ids, documents, device, **settings)
+        made.on_block, made._folder = getattr(where, "step", cls.on_block), where.folder
+        return made
 
     def __init__(
         self,
         document_ids: Sequence[str],
-        vectors_ND: NDArray[np.floating],
+        vectors_ND: NDArray[np.floating] | Stored,
         device: torch.device | str = "cpu",
         half: bool = False,
     ) -> None:
-        rows_ND = _float32_rows(vectors_ND, "document")
-        self._ids, order_N = sorted_documents(document_ids, len(rows_ND))
-        rows_ND = rows_ND[torch.from_numpy(order_N)]
-        self._dtype = torch.float16 if half else torch.float32
-        self._stored_ND = self._rounded(rows_ND).to(device)
-        self._full_ND = rows_ND if half else self._stored_ND
-        self._largest_norm = _largest_norm(self._stored_ND)
-        documents, dimensions = rows_ND.shape
-        index_bytes = self._stored_ND.nbytes  # on the device
+        if len(vectors_ND.shape) != 2:
+            raise ValueError(f"document vectors have shape {vectors_ND.shape}")
+        self._ids, order_N = sorted_documents(document_ids, len(vectors_ND))
+        self._rank_N = np.empty(len(order_N), np.int64)
+        self._rank_N[order_N] = np.arange(len(order_N))
+        self._vectors_ND, self._device, self._half = vectors_ND, torch.device(device), half
+        documents, dimensions = vectors_ND.shape
+        index_bytes = documents * dimensions * (2 if half else min(4, vectors_ND.dtype.itemsize))
         self._stats = {"documents": documents, "dimensions": dimensions, "index_bytes": index_bytes}
-
-    def _rounded(self, vectors: torch.Tensor) -> torch.Tensor:
-        rounded = vectors.to(self._dtype)
-        if not torch.isfinite(rounded).all():
-            raise ValueError("half precision ends at 65,504, which a vector exceeds")
-        return rounded
 
     def search(self, query_ids: Sequence[str], vectors_QD: NDArray[np.floating], k: int) -> Run:
         """Return the k documents of highest inner product for each query."""
-        rows_QD = _float32_rows(vectors_QD, "query")
-        check_queries(query_ids, len(rows_QD), k)
-        documents, dimensions = self._stored_ND.shape
-        if rows_QD.shape[1] != dimensions:
-            raise ValueError(f"queries have {rows_QD.shape[1]} dimensions, not {dimensions}")
-        k = min(k, documents)
-        stored_QD = self._rounded(rows_QD).to(self._stored_ND.device)
-        hits = _search(self._stored_ND, stored_QD, k, self._largest_norm)
-        run = Run(list(query_ids), self._ids, *hits)
-        if self._dtype == torch.float16 and len(rows_QD):
-            sample_QD = rows_QD[:_AGREEMENT_QUERIES]
-            exact = _search(self._full_ND, sample_QD, k, _largest_norm(self._full_ND))
-            self._stats |= agreement(run, Run(query_ids[: len(sample_QD)], self._ids, *exact))
+        check_queries(query_ids, len(vectors_QD), k)
+        documents, dimensions = self._vectors_ND.shape
+        if vectors_QD.shape[1:] != (dimensions,):
+            raise ValueError(f"queries have {vectors_QD.shape[1]} dimensions, not {dimensions}")
+        queries_QD = _tensor(vectors_QD).to(self._device)
+        k, sample_SD = min(k, documents), queries_QD[:_AGREEMENT_QUERIES]
+        found, compared = Best(self._rounded(queries_QD, "query"), k), Best(sample_SD, k)
+        begun = _Begun(self._folder, found.keys_QK, compared.keys_QK)
+        for start, block_MD in self._blocks(begun.rows):
+            rank_M = self._rank_N[start : start + len(block_MD)]
+            found.add(self._rounded(block_MD, "document"), rank_M)
+            if self._half:
+                compared.add(block_MD.float(), rank_M)
+            begun.rows = start + len(block_MD)
+            self.on_block(begun.rows, documents)
+            begun.keep()
+        begun.end()
+        run = Run(list(query_ids), self._ids, *found.ranked())
+        if self._half and len(sample_SD):
+            exact = Run(query_ids[: len(sample_SD)], self._ids, *compared.ranked())
+            self._stats |= agreement(run, exact)
         return run
 
+    def _blocks(self, first: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, its block on the device), from row `first` on."""
+        documents, dimensions = self._vectors_ND.shape
+        size = min(2**16, max(1, _BLOCK_BYTES // (4 * max(1, dimensions))))
+        for start in range(first, documents, size):
+            if isinstance(self._vectors_ND, Stored):
+                block_MD = self._vectors_ND.rows(start, start + size)
+            else:
+                block_MD = self._vectors_ND[start : start + size]
+            yield start, _tensor(block_MD).to(self._device)
 
-def device_for(
-    shape: tuple[int, ...], accelerator: torch.device, half: bool
-) -> tuple[torch.device, str]:
-    """Return where vectors of this shape can be searched, and why not on a CUDA accelerator.
+    def _rounded(self, vectors_MD: torch.Tensor, name: str) -> torch.Tensor:
+        """What is searched. On the CPU, which has no products of float16, its values in float32."""
+        rounded_MD = vectors_MD.half() if self._half else vectors_MD
+        if not torch.isfinite(rounded_MD).all():
+            if torch.isfinite(vectors_MD).all():
+                raise ValueError("half precision ends at 65,504, which a vector exceeds")
+            raise ValueError(f"{name} vectors hold values that are not finite")
+        return rounded_MD if self._device.type == "cuda" else rounded_MD.float()
 
-    Its free memory must hold the vectors and the largest workspace of a search.
+
+class _Begun:
+    """A search's keys as of some rows, kept every half minute where there is a folder for them."""
+
+    def __init__(self, folder: Path | None, *keys: NDArray[np.uint64]) -> None:
+        self._file, self._keys, self.rows = folder and folder / "begun.npz", keys, 0
+        self._kept = time.monotonic()
+        if self._file and self._file.is_file():
+            with np.load(self._file) as arrays:
+                self.rows = int(arrays["arr_0"])
+                for number, of_search in enumerate(keys, start=1):
+                    of_search[:] = arrays[f"arr_{number}"]
+
+    def keep(self) -> None:
+        """Raises `Interrupted` where the process is to stop."""
+        stopping = interruption.requested()
+        if self._file and (stopping or time.monotonic() - self._kept >= KEEP_SECONDS):
+            with written(self._file, only_writer=True) as temporary, temporary.open("wb") as file:
+                np.savez(file, np.array(self.rows), *self._keys)
+            self._kept = time.monotonic()
+        if stopping:
+            raise interruption.stop()
+
+    def end(self) -> None:
+        """It is done."""
+        if self._file:
+            self._file.unlink(missing_ok=True)
+
+
+def _tensor(vectors: NDArray[np.floating]) -> torch.Tensor:
+    wide = np.float16 if vectors.dtype == np.float16 else np.float32
+    return torch.from_numpy(np.ascontiguousarray(vectors, dtype=wide))
+
+
+class Best:
+    """The k best of the documents that were added, for each query.
+
+    They are keys, [Q, K], the least first: a score's 32 bits, so changed that their order is that
+    of the scores, then the complement of the document's number. A larger key comes first under the
+    rule of ties, and 0 is no document.
     """
-    documents, dimensions = shape
-    if accelerator.type != "cuda":
-        return torch.device("cpu"), ""
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(accelerator)
-    norms = _DOCUMENTS * dimensions * 8  # a block in float64
-    products = 4 * _QUERIES * _DOCUMENTS * 4  # and what finding the largest takes
-    needed = documents * dimensions * (2 if half else 4) + max(norms, products + 3 * _GATHERED * 8)
-    if needed <= free:
-        return accelerator, ""
-    return torch.device("cpu"), (
-        f"{documents:,} vectors and their products need {needed / 2**30:.1f} GiB, and the GPU has "
-        f"{free / 2**30:.1f} GiB left"
-    )
+
+    def __init__(self, queries_QD: torch.Tensor, k: int) -> None:
+        self._queries_QD = queries_QD
+        self._norm_Q = torch.linalg.vector_norm(queries_QD.double(), dim=1)
+        self.keys_QK = np.zeros((len(queries_QD), k), np.uint64)
+
+    def add(self, documents_MD: torch.Tensor, number_M: NDArray[np.int64]) -> None:
+        """Documents with their numbers, no two the same."""
+        # Any order of summation is off by less than this (Higham, 2002, section 3.1), with room for
+        # the roundings of the bound itself and of the final score.
+        error = 1.01 * (documents_MD.shape[1] + 8) * 2.0**-24 * _largest_norm(documents_MD)
+        products = _PRODUCTS * (4 if documents_MD.is_cuda else 1)  # tiles that a GPU has work with
+        for first in range(0, len(self._queries_QD), size := max(1, products // len(number_M))):
+            block = slice(first, first + size)
+            queries_BD, keys_BK = self._queries_QD[block], self.keys_QK[block]
+            kth_B = np.where(keys_BK[:, 0], _scores_of(keys_BK[:, 0]), -np.inf)
+            least_B = torch.from_numpy(kth_B).to(queries_BD.device), error * self._norm_Q[block]
+            pairs_C = _candidates(documents_MD, queries_BD, *least_B, keys_BK.shape[1])
+            scores_C = _scores(documents_MD, queries_BD, *pairs_C)
+            query_C, place_C = (places.cpu().numpy() for places in pairs_C)
+            start_B = np.searchsorted(query_C, np.arange(len(keys_BK) + 1))
+            threads.as_torch_has()
+            _merge(keys_BK, _keys_of(scores_C, number_M[place_C]), start_B)
+
+    def ranked(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """[Q, K] numbers and scores, best first; documents that there are at least k of."""
+        keys_QK = np.sort(self.keys_QK, axis=1)[:, ::-1]
+        return (~keys_QK).astype(np.uint32).astype(np.int32), _scores_of(keys_QK)
 
 
-def _largest_norm(vectors_ND: torch.Tensor) -> float:
-    blocks = vectors_ND.split(_DOCUMENTS)
-    return max(float(torch.linalg.vector_norm(block.double(), dim=1).max()) for block in blocks)
+def _keys_of(scores_C: NDArray[np.float32], number_C: NDArray[np.int64]) -> NDArray[np.uint64]:
+    bits_C = (scores_C + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0, as they are equal
+    bits_C = np.where(bits_C >> 31, ~bits_C, bits_C | np.uint32(1 << 31))
+    rest_C = np.uint64(2**32 - 1) - number_C.astype(np.uint64)
+    return bits_C.astype(np.uint64) << np.uint64(32) | rest_C
 
 
-def _search(
-    documents_ND: torch.Tensor, queries_QD: torch.Tensor, k: int, largest_norm: float
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """[Q, K] numbers and scores of the best documents; k is at most their number."""
-    documents_QK = np.empty((len(queries_QD), k), dtype=np.int32)
-    scores_QK = np.empty((len(queries_QD), k), dtype=np.float32)
-    # Any order of summation is off by less than this (Higham, 2002, section 3.1), with room for
-    # the roundings of the bound itself and of the final score.
-    error = 1.01 * (documents_ND.shape[1] + 2) * 2.0**-24 * largest_norm
-    for first in range(0, len(queries_QD), _QUERIES):
-        pending = np.arange(first, min(first + _QUERIES, len(queries_QD)))
-        fetched = min(k + _SPARE, len(documents_ND))
-        while len(pending):
-            block_BD = queries_QD[torch.from_numpy(pending).to(queries_QD.device)]
-            products_BC, numbers_BC = _candidates(documents_ND, block_BD, fetched)
-            scores_BC = _scores(documents_ND, block_BD, numbers_BC)
-            found_BC = numbers_BC.cpu().numpy()
-            order_BK = np.lexsort((found_BC, -scores_BC))[:, :k]
-            found_BK = np.take_along_axis(found_BC, order_BK, axis=1)
-            best_BK = np.take_along_axis(scores_BC, order_BK, axis=1)
-            settled_B = np.ones(len(pending), dtype=bool)
-            if fetched < len(documents_ND):  # a product outside is at most the last candidate's
-                norm_B = torch.linalg.vector_norm(block_BD.double(), dim=1)
-                bound_B = products_BC[:, -1].double() + error * norm_B
-                settled_B = best_BK[:, -1] > bound_B.cpu().numpy()
-            rows = pending[settled_B]
-            documents_QK[rows], scores_QK[rows] = found_BK[settled_B], best_BK[settled_B]
-            pending = pending[~settled_B]
-            fetched = min(2 * fetched, len(documents_ND))
-    return documents_QK, scores_QK
+def _scores_of(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+    bits = (keys >> np.uint64(32)).astype(np.uint32)
+    return np.where(bits >> 31, bits & np.uint32(2**31 - 1), ~bits).view(np.float32)
+
+
+def _largest_norm(vectors_MD: torch.Tensor) -> float:
+    parts = vectors_MD.split(2**11)
+    norms = [torch.linalg.vector_norm(part.double(), dim=1).max() for part in parts]
+    return float(torch.stack(norms).max())
+
+
+def _products(queries_BD: torch.Tensor, documents_MD: torch.Tensor) -> torch.Tensor:
+    """Matrix product summed in float32, whatever the vectors are stored in."""
+    if documents_MD.is_cuda and documents_MD.dtype == queries_BD.dtype == torch.float16:
+        return torch.mm(queries_BD, documents_MD.T, out_dtype=torch.float32)
+    return queries_BD.float() @ documents_MD.float().T
 
 
 def _candidates(
-    documents_ND: torch.Tensor, queries_BD: torch.Tensor, count: int
+    documents_MD: torch.Tensor,
+    queries_BD: torch.Tensor,
+    kth_B: torch.Tensor,
+    error_B: torch.Tensor,
+    k: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """[B, C] largest products, in descending order, and their documents' numbers."""
-    best_BC = queries_BD.new_empty((len(queries_BD), 0), dtype=torch.float32)
-    numbers_BC = queries_BD.new_empty((len(queries_BD), 0), dtype=torch.int64)
-    for start in range(0, len(documents_ND), _DOCUMENTS):
-        products = _products(queries_BD, documents_ND[start : start + _DOCUMENTS])
-        products, places = products.topk(min(count, products.shape[1]), dim=1)
-        best_BC = torch.cat([best_BC, products], dim=1)
-        numbers_BC = torch.cat([numbers_BC, places + start], dim=1)
-        best_BC, places = best_BC.topk(min(count, best_BC.shape[1]), dim=1)
-        numbers_BC = numbers_BC.gather(1, places)
-    return best_BC, numbers_BC
+    """([C] queries, ascending, and documents) by their places, of what may be among the k best."""
+    products_BM = _products(queries_BD, documents_MD)
+    # Products that are not finite are not below either.
+    candidates_BM = ~(products_BM < (kth_B - error_B).float()[:, None])
+    if int(candidates_BM.sum()) > 2 * k * len(queries_BD):  # the first block, or a better one
+        # So many of this block have scores up to `error` below their products.
+        kth_B = torch.topk(products_BM, min(k, len(documents_MD)), sorted=False).values.amin(dim=1)
+        candidates_BM &= ~(products_BM < (kth_B - 2 * error_B).float()[:, None])
+    query_C, place_C = candidates_BM.nonzero(as_tuple=True)
+    return query_C, place_C
+
+
+def _scores(
+    documents_MD: torch.Tensor,
+    queries_BD: torch.Tensor,
+    query_C: torch.Tensor,
+    place_C: torch.Tensor,
+) -> NDArray[np.float32]:
+    """[C] inner products of the candidates, each summed in float64 by itself."""
+    if documents_MD.device.type == "cpu":
+        threads.as_torch_has()
+        wide = documents_MD.float().numpy(), queries_BD.float().numpy()
+        return _pair_sums(*wide, query_C.numpy(), place_C.numpy())
+    at_once = max(1, _GATHERED // max(1, documents_MD.shape[1]))
+    scores_C = [
+        # No matrix product here: its blocks would let a row's place change the last bits.
+        (documents_MD[places].double() * queries_BD[queries].double()).sum(dim=1).float()
+        for queries, places in zip(query_C.split(at_once), place_C.split(at_once), strict=True)
+    ]
+    return torch.cat(scores_C).cpu().numpy()
 
 
 # Sums may be reordered for vector instructions, but in one way for all pairs.
 @njit(cache=True, parallel=True, fastmath={"reassoc", "nsz"})
-def _pair_sums(documents_ND, queries_BD, numbers_BC):  # type: ignore[no-untyped-def]
-    scores_BC = np.empty(numbers_BC.shape, dtype=np.float32)
-    for query in prange(len(queries_BD)):
-        for place in range(numbers_BC.shape[1]):
-            document_D, total = documents_ND[numbers_BC[query, place]], 0.0
-            for dimension in range(queries_BD.shape[1]):
-                product = np.float64(queries_BD[query, dimension])
-                total += product * np.float64(document_D[dimension])
-            scores_BC[query, place] = total
-    return scores_BC
+def _pair_sums(documents_MD, queries_BD, query_C, place_C):  # type: ignore[no-untyped-def]
+    scores_C = np.empty(len(query_C), dtype=np.float32)
+    for pair in prange(len(query_C)):
+        query_D, document_D, total = queries_BD[query_C[pair]], documents_MD[place_C[pair]], 0.0
+        for dimension in range(len(query_D)):
+            total += np.float64(query_D[dimension]) * np.float64(document_D[dimension])
+        scores_C[pair] = total
+    return scores_C
 
 
-def _scores(
-    documents_ND: torch.Tensor, queries_BD: torch.Tensor, numbers_BC: torch.Tensor
-) -> NDArray[np.float32]:
-    """[B, C] inner products of the candidates, each summed in float64 by itself."""
-    if documents_ND.device.type == "cpu" and documents_ND.dtype == torch.float32:
-        threads.as_torch_has()
-        return _pair_sums(documents_ND.numpy(), queries_BD.numpy(), numbers_BC.numpy())
-    at_once = max(1, _GATHERED // (numbers_BC.shape[1] * documents_ND.shape[1]))
-    scores_BC = [
-        # No matrix product here: its blocks would let a row's place change the last bits.
-        (documents_ND[numbers].double() * queries[:, None].double()).sum(dim=2).float()
-        for numbers, queries in zip(
-            numbers_BC.split(at_once), queries_BD.split(at_once), strict=True
-        )
-    ]
-    return torch.cat(scores_BC).cpu().numpy()
+@njit(cache=True, parallel=True)
+def _merge(keys_BK, keys_C, start_B):  # type: ignore[no-untyped-def]
+    """Have the largest keys of both in `keys_BK`, whose first is the least of its row."""
+    for query in prange(len(keys_BK)):
+        added = keys_C[start_B[query] : start_B[query + 1]]
+        if len(added):
+            both = np.concatenate((keys_BK[query], added))
+            keys_BK[query] = np.partition(both, len(added))[len(added) :]

@@ -1,8 +1,8 @@
 """One encoder's vectors of texts: a stage for each collection of texts, done once.
 
 Many texts are cut into shards, which are stages too, so that several jobs can encode them: each
-takes what nobody else is at. Whoever needs the vectors encodes what is left, puts all together and
-deletes the shards. The cut depends on the texts alone, not on how many jobs there are, and no
+takes what nobody else is at. Whoever needs the vectors encodes what is left, takes the parts of all
+and deletes the shards. The cut depends on the texts alone, not on how many jobs there are, and no
 vector depends on the cut.
 
 Shapes: N texts.
@@ -25,13 +25,13 @@ from lion_sweep.errors import Busy
 from lion_sweep.machine.devices import enough_memory, halved
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.search import encoding
+from lion_sweep.search.parts import Stored, take
 from lion_sweep.stages.base import Stage, identity
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.texts import Cut, ImportJudgements
 from lion_sweep.stages.train import AdaptDecoder, TrainCell
 from lion_sweep.stages.workshop import Workshop
 
-PARTS = "parts"  # of vectors that are not whole yet
 VECTORS = "vectors"
 
 
@@ -80,6 +80,7 @@ class Encode(Stage):
 
     kind = "encode"
     together = True
+    RULES = 2  # 2: parts in place of one array
 
     weights: Weights
     texts: Cut
@@ -91,23 +92,26 @@ class Encode(Stage):
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """Planned and spent, parameters and, of sparse vectors, entries per text."""
         facts: dict[str, Any] = {}
-        folders, shards = [folder / PARTS], self.shards(shop)
+        parts, shards = folder / VECTORS, self.shards(shop)
         if len(shards) == 1:
-            self.encode(shop, folders[0], 0, 1)
+            self.encode(shop, parts, 0, 1)
         else:
             taken = self._take(shop, shards)  # before waiting for others
             done = [before or shop.run(shard) for before, shard in zip(taken, shards, strict=True)]
-            folders = [shard.folder / PARTS for shard in done]
             facts["seconds"] = round(sum(shard.seconds for shard in done), 3)
         if not shop.execution.leads:
             return {}
+        if len(shards) > 1:
+            shutil.rmtree(parts, ignore_errors=True)  # perhaps of another number of shards
+            for shard in done:
+                take(shard.folder / VECTORS, parts)
+        for left in parts.glob(".*"):  # what a killed process was writing
+            left.unlink()
         lengths_N = self.lengths(shop)
-        vectors, spent = encoding.whole(folders, len(lengths_N))
-        encoding.save(folder / VECTORS, vectors)
-        shutil.rmtree(folder / PARTS, ignore_errors=True)
+        vectors = Stored(parts, len(lengths_N))
         encoder = self.loaded(shop)
         planned = self._meter(encoder).texts(lengths_N, shop.execution.batch_tokens)
-        facts |= {"planned": planned.as_dict(), "spent": spent.as_dict()}
+        facts |= {"planned": planned.as_dict(), "spent": vectors.spent.as_dict()}
         facts["parameters"] = sum(p.numel() for p in encoder.backbone.parameters())
         if self.sparse:
             facts["L0"] = vectors.nnz / vectors.shape[0]
@@ -180,6 +184,7 @@ class Shard(Stage):
 
     kind = "shard"
     together = True
+    RULES = 2
 
     of: Encode
     number: int
@@ -191,7 +196,7 @@ class Shard(Stage):
         return self.of.inputs
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        self.of.encode(shop, folder / PARTS, self.number, self.shards)
+        self.of.encode(shop, folder / VECTORS, self.number, self.shards)
         return {}
 
 

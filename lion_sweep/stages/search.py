@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from hydra.utils import get_class
-from scipy import sparse
 
 from lion_sweep.config import Config
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import read_json, write_json
-from lion_sweep.search import encoding
 from lion_sweep.search.base import WORDS, Engine, Where
+from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run, drop_self_hits, write_trec
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.encode import VECTORS, Encode
@@ -70,11 +69,14 @@ class Search(SearchWords):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """The index's figures; of sparse vectors also what exhaustive scoring multiplies."""
-        documents_N = encoding.load(shop.folder(self.passages) / VECTORS)
-        queries_Q = encoding.load(shop.folder(self.queries) / VECTORS)
+        documents_N = Stored(shop.folder(self.passages) / VECTORS)
+        queries_Q = Stored(shop.folder(self.queries) / VECTORS)
         where = Where(folder, shop.execution.accelerator.device, shop.progress.say)
         tag = f"lion_sweep-{self.passages.name.removeprefix('encode-')}"
-        stats = self.searched(shop, where, documents_N, queries_Q, tag).stats()
+        # Most engines want all in memory.
+        streams = getattr(get_class(self.engine["_target_"]), "streams", False)
+        documents = documents_N if streams else documents_N.all()
+        stats = self.searched(shop, where, documents, queries_Q.all(), tag).stats()
         return stats | ({"flops": flops(queries_Q, documents_N)} if self.passages.sparse else {})
 
 
@@ -85,13 +87,13 @@ def write_run(run: Run, folder: Path, tag: str) -> None:
     write_trec(run, folder / TREC, tag)
 
 
-def flops(queries_QV: sparse.csr_matrix, documents_NV: sparse.csr_matrix) -> float:
+def flops(queries_QV: Stored, documents_NV: Stored) -> float:
     """Terms that a query and a document share on average: what exhaustive scoring multiplies.
 
     Source: Paria et al., Minimizing FLOPs to Learn Efficient Sparse Representations, ICLR 2020.
     """
-    share_of_queries_V = queries_QV.getnnz(axis=0) / queries_QV.shape[0]
-    share_of_documents_V = documents_NV.getnnz(axis=0) / documents_NV.shape[0]
+    share_of_queries_V = queries_QV.terms_V / len(queries_QV)
+    share_of_documents_V = documents_NV.terms_V / len(documents_NV)
     return float(share_of_queries_V @ share_of_documents_V)
 
 

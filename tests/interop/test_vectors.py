@@ -18,6 +18,7 @@ from trec import read_trec, run_of
 from lion_sweep import vectors
 from lion_sweep.errors import UserError
 from lion_sweep.search import anserini, anserini_files
+from lion_sweep.search.parts import Stored
 
 REASON = anserini.missing()
 needs_lucene = pytest.mark.skipif(bool(REASON), reason=f"Lucene cannot run here: {REASON}")
@@ -108,7 +109,7 @@ def test_levels_for_lucene(twin: Path, tmp_path: Path) -> None:
     assert 0.3 < facts["top_10_kept"] < 1
     # A weight is its level times the scale, to half the scale; no weight is lost but the least.
     stage = by_axes(twin)["3b-sparse-clkd"]["stages"]["encode passages twin"]["folder"]
-    weights_NV = sparse.load_npz(twin / "stages" / stage / "vectors.npz")
+    weights_NV = Stored(twin / "stages" / stage / "vectors").all()
     levels_NV.resize(weights_NV.shape)
     off = np.abs((levels_NV * facts["document_scale"] - weights_NV).toarray())
     assert off.max() <= facts["document_scale"] / 2 * (1 + 1e-6)

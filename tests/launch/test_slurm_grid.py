@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from support import GRID, TWIN_BUDGET, Shell, attempts, by_axes, results, wait_for
 
+from lion_sweep.search.parts import Stored
+
 pytestmark = pytest.mark.slurm
 
 # One core each, so that sums are split as on the laptop; on a node of its own, where all would fit
@@ -101,7 +103,7 @@ def test_two_jobs_of_two_ranks_encode_what_one_process_does(
     shutil.rmtree(tmp_path / "cells")
     vectors = {}
     for folder in tmp_path.glob("stages/encode-*"):
-        vectors[folder.name] = (folder / "vectors.npy").read_bytes()
+        vectors[folder.name] = Stored(folder / "vectors").all().tobytes()
         shutil.rmtree(folder)
     code, printed = laptop.run(*words)
     assert code == 0, printed
@@ -111,7 +113,7 @@ def test_two_jobs_of_two_ranks_encode_what_one_process_does(
     assert alone["stages"].keys() == shared["stages"].keys()
     assert len(vectors) == 4
     for name, found in vectors.items():
-        assert (tmp_path / "stages" / name / "vectors.npy").read_bytes() == found
+        assert Stored(tmp_path / "stages" / name / "vectors").all().tobytes() == found
 
 
 def test_processes_of_one_machine(laptop: Shell, twin: Path, tmp_path: Path) -> None:

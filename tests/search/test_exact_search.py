@@ -9,14 +9,13 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from support import searched
 
 from lion_sweep.search import dense as dense_module
-from lion_sweep.search.dense import DenseIndex, device_for
+from lion_sweep.search.dense import DenseIndex
 from lion_sweep.search.runs import Run
 from lion_sweep.search.sparse import BLOCK, SparseIndex
 
@@ -217,8 +216,8 @@ def test_search_with_no_queries() -> None:
 @pytest.mark.parametrize("scale", ["normalised", "long"])
 def test_dense_equals_faiss(monkeypatch: pytest.MonkeyPatch, scale: str) -> None:
     """Several blocks of documents and queries; scores agree to float32's rounding."""
-    monkeypatch.setattr(dense_module, "_DOCUMENTS", 700)
-    monkeypatch.setattr(dense_module, "_QUERIES", 7)
+    monkeypatch.setattr(dense_module, "_BLOCK_BYTES", 700 * 96 * 4)
+    monkeypatch.setattr(dense_module, "_PRODUCTS", 700 * 7)
     generator = np.random.default_rng(11)
     documents_ND = generator.normal(size=(3000, 96)).astype(np.float32)
     queries_QD = generator.normal(size=(40, 96)).astype(np.float32)
@@ -263,29 +262,7 @@ def test_dense_half_is_exact_on_rounded_vectors() -> None:
     assert half.stats()["agreement_10"] == pytest.approx(np.mean(first) / 10)
     assert half.stats()["index_bytes"] == full.stats()["index_bytes"] / 2
     with pytest.raises(ValueError, match="half precision ends at 65,504"):
-        DenseIndex(["a"], np.full((1, 2), 1e5), half=True)
-
-
-@pytest.mark.parametrize("half", [False, True])
-def test_the_gpu_searches_where_vectors_and_workspace_fit(
-    monkeypatch: pytest.MonkeyPatch, half: bool
-) -> None:
-    """To the byte, of what a GPU would tell."""
-    shape, gpu = (1_000_000, 2048), torch.device("cuda", 0)
-    # A block's norms in float64 are the largest workspace here.
-    needed = 1_000_000 * 2048 * (2 if half else 4) + 2**16 * 2048 * 8
-    free = {"bytes": needed}
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free["bytes"], 1 << 40))
-    assert device_for(shape, gpu, half) == (gpu, "")
-    free["bytes"] -= 1
-    device, why = device_for(shape, gpu, half)
-    assert device == torch.device("cpu")
-    assert why.startswith("1,000,000 vectors and their products need")
-    assert f"{needed / 2**30:.1f} GiB" in why
-    free["bytes"] = 1 << 28  # less than the products of any search
-    assert device_for((10, 8), gpu, half)[0] == torch.device("cpu")
-    for other in ("cpu", "mps"):
-        assert device_for(shape, torch.device(other), half) == (torch.device("cpu"), "")
+        DenseIndex(["a"], np.full((1, 2), 1e5), half=True).search(["q"], np.ones((1, 2)), 1)
 
 
 def test_half_precision_is_searched_by_a_stage_of_its_own(tmp_path: Path) -> None:

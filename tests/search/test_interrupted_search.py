@@ -68,10 +68,14 @@ def between_index_and_search(root: Path) -> None:
 
 
 def amid_the_arrays(root: Path) -> None:
+    whole = np.savez
+
     def half(file: Any, **arrays: Any) -> None:
+        if "query_ids" not in arrays:  # these are the vectors to search
+            return whole(file, **arrays)
         file.write(b"half of them")
         file.flush()
-        die()
+        return die()
 
     np.savez = half  # type: ignore[assignment]
 

@@ -20,7 +20,8 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
-from lion_sweep.search import encoding
+from lion_sweep.search import parts
+from lion_sweep.search.parts import Stored
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.encode import Encode
@@ -120,7 +121,7 @@ def of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Of:
     """A job below a folder; every micro-batch is kept at once."""
-    monkeypatch.setattr(encoding, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(parts, "KEEP_SECONDS", 0)
 
     def made(folder: str, shard_tokens: int = SHARD_TOKENS) -> Job:
         words = [f"paths.root={tmp_path / folder}", f"site.shard_tokens={shard_tokens}"]
@@ -132,10 +133,10 @@ def of(
 
 def assert_same(found: Done, expected: Done) -> None:
     """Vectors bit by bit, and what they cost."""
-    ours, theirs = (encoding.load(done.folder / "vectors") for done in (found, expected))
+    ours, theirs = (Stored(done.folder / "vectors").all() for done in (found, expected))
     assert type(ours) is type(theirs)
-    parts = ("data", "indices", "indptr") if sparse.issparse(ours) else ("real",)
-    for part in parts:
+    arrays = ("data", "indices", "indptr") if sparse.issparse(ours) else ("real",)
+    for part in arrays:
         np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
     assert {key: found.facts[key] for key in expected.facts} == expected.facts
     assert found.facts["spent"] == found.facts["planned"]
@@ -195,6 +196,18 @@ def test_a_killed_job_and_a_lost_shard(of: Of, tmp_path: Path) -> None:
     lost = cell.encoder.made + last.encoder.made
     assert 0 < cell.encoder.made < lost < TEXTS / 2
     assert left(tmp_path / "jobs") == []
+
+
+def test_what_a_killed_process_was_writing_does_not_stay(of: Of, tmp_path: Path) -> None:
+    killed, again = of("alone", 10**9), of("alone", 10**9)
+    killed.encoder.calls = 3
+    with pytest.raises(KeyboardInterrupt):
+        killed.whole()
+    (partial,) = (tmp_path / "alone" / "stages").glob("encode-*.partial")
+    (partial / "vectors" / ".9.npz.1").write_bytes(b"half of it")
+    done = again.whole()
+    assert 0 < again.encoder.made == TEXTS - killed.encoder.made
+    assert {path.suffix for path in (done.folder / "vectors").iterdir()} == {".npz"}
 
 
 def test_shards_of_another_size_are_not_mixed_with(of: Of) -> None:

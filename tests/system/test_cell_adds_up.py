@@ -19,7 +19,7 @@ from support import Shell, by_axes, teacher_encoder
 
 from lion_sweep.data import tokens
 from lion_sweep.evaluation.significance import paired_randomisation
-from lion_sweep.search import encoding
+from lion_sweep.search.parts import Stored
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 Result = dict[str, Any]
@@ -260,7 +260,7 @@ def test_what_search_needs_is_that_of_the_vectors(base: Path, cell: tuple[Path, 
         assert told["encode_seconds"] == pytest.approx(sum(seconds))
         assert told["search_seconds"] == facts(search)["seconds"]
         assert told["documents"] == DOCUMENTS
-        vectors = [encoding.load(stage / "vectors") for stage in (queries, passages)]
+        vectors = [Stored(stage / "vectors").all() for stage in (queries, passages)]
         assert [v.shape[0] for v in vectors] == [len(TEST if name == NAME else DEV), DOCUMENTS]
         if result["axes"]["paradigm"] == "sparse":
             active_QV, active_NV = (v.toarray() > 0 for v in vectors)
