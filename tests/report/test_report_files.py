@@ -156,7 +156,10 @@ def test_files_are_the_same_on_every_run_and_leave_nothing_behind(tmp_path: Path
 @pytest.mark.parametrize(
     ("part", "why"),
     [
-        ("matplotlib.figure", "ModuleNotFoundError: import of matplotlib.figure halted; None in sys"),
+        (
+            "matplotlib.figure",
+            "ModuleNotFoundError: import of matplotlib.figure halted; None in sys",
+        ),
         ("matplotlib.figure.Figure.savefig", "no room for a font cache"),
     ],
 )
