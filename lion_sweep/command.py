@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +18,9 @@ from lion_sweep import config as configuration
 from lion_sweep.config import Config
 from lion_sweep.config.composing import refuse_moved
 from lion_sweep.errors import UserError, refuse
+from lion_sweep.machine import environment
 
-INTERRUPTED, NOBODY_READS = 130, 141  # as shells have it: 128 and the signal's number
+NOBODY_READS = 141  # exit status, as shells have it: 128 and the signal's number
 
 
 def quiet() -> None:
@@ -33,6 +35,7 @@ def quiet() -> None:
 @contextmanager
 def plainly() -> Iterator[None]:
     """However a command ends: in a sentence at most, and with the exit status that says how."""
+    environment.answer(signal.default_int_handler, instead=environment.leave)
     try:
         try:
             yield
@@ -42,9 +45,8 @@ def plainly() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(NOBODY_READS) from None
     except KeyboardInterrupt:
-        said = "interrupted: what is finished is kept, and the same command goes on from it."
-        print(f"\nlion_sweep: {said}", file=sys.stderr, flush=True)
-        raise SystemExit(INTERRUPTED) from None
+        environment.say_interrupted()
+        raise SystemExit(environment.INTERRUPTED) from None
     except Exception as error:
         refuse(error)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lion_sweep.search.runs import Run
+from lion_sweep.search.runs import Hits, Run
 
 
 def run_of(hits: Mapping[str, Iterable[tuple[str, float]]]) -> Run:
@@ -22,6 +22,11 @@ def run_of(hits: Mapping[str, Iterable[tuple[str, float]]]) -> Run:
         order_M = np.lexsort((documents_M, -scores_M))
         rows.append((documents_M[order_M], scores_M[order_M]))
     return Run.stacked(list(found), document_ids, rows)
+
+
+def mapping(run: Run) -> dict[str, Hits]:
+    """Query id -> hits."""
+    return {query_id: run.hits(query_id) for query_id in run.query_ids}
 
 
 def read_trec(path: Path) -> Run:

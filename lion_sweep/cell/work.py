@@ -219,7 +219,7 @@ def environment() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
         "threads": torch.get_num_threads(),
         "blas_kernel": os.environ.get("OPENBLAS_CORETYPE"),
         "gpu": torch.cuda.get_device_name() if cuda else None,
@@ -229,8 +229,14 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _cores() -> int | None:
+    """Those that this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    told = Path("/proc/cpuinfo")  # of Linux alone
+    lines = told.read_text().splitlines() if told.exists() else []
     names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor()
 

@@ -7,19 +7,24 @@ does for it (padding, recomputation). The sparse head's backward pass is the arg
 per vocabulary entry and text, charged at its most: every vocabulary entry active.
 """
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 from transformers import PretrainedConfig
 
 from lion_sweep.config import Lora
 from lion_sweep.errors import UserError
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """What the FLOPs of a Llama-like decoder depend on."""
+    """What the FLOPs of a decoder depend on."""
 
     hidden_size: int
     intermediate_size: int
@@ -28,13 +33,14 @@ class DecoderShape:
     key_value_heads: int
     head_dim: int
     vocabulary: int
+    matrices: int = 0  # weights of all layers' matrices, where they are not Llama's seven
 
     @classmethod
     def of(cls, config: PretrainedConfig) -> "DecoderShape":
         """Read from a transformers configuration; UserError where it is no such decoder."""
         try:
             heads = config.num_attention_heads
-            return cls(
+            shape = cls(
                 hidden_size=config.hidden_size,
                 intermediate_size=config.intermediate_size,
                 layers=config.num_hidden_layers,
@@ -48,6 +54,10 @@ class DecoderShape:
                 f"model.backbone of type {config.model_type!r} has no known shape ({error}): "
                 "choose a Llama-like decoder."
             ) from None
+        if config.model_type == "llama":
+            return shape
+        counted = _matrices(config)
+        return shape if counted == shape.linear_parameters else replace(shape, matrices=counted)
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
@@ -67,7 +77,8 @@ class DecoderShape:
     @property
     def linear_parameters(self) -> int:
         """Weights of all projections; embeddings and head excluded."""
-        return self.layers * sum(inputs * outputs for inputs, outputs in self.projections.values())
+        seven = sum(inputs * outputs for inputs, outputs in self.projections.values())
+        return self.matrices or self.layers * seven
 
     @property
     def head_parameters(self) -> int:
@@ -75,8 +86,33 @@ class DecoderShape:
         return self.hidden_size * self.vocabulary
 
     def lora_parameters(self, lora: Lora) -> int:
-        """Weights of its adapters."""
+        """Weights of its adapters. Raises `UserError` for some in matrices that are not Llama's."""
+        strange = [name for name in lora.targets if self.matrices and name not in ATTENTION]
+        if strange:
+            raise UserError(
+                f"recipe.lora.targets has {strange[0]}, and model.backbone has other matrices than "
+                f"Llama: say recipe.lora.targets=[{','.join(ATTENTION)}], or recipe.lora=null."
+            )
         return self.layers * lora.rank * sum(sum(self.projections[name]) for name in lora.targets)
+
+
+def _matrices(config: PretrainedConfig) -> int:
+    """Weights of all that a token's state is multiplied with, the head left out; none are loaded.
+
+    Raises `UserError` where a token takes some of them only.
+    """
+    from transformers import AutoModel  # seconds, which stand-ins need not wait
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = AutoModel.from_config(deepcopy(config), trust_remote_code=False)
+    inner = (module for module in model.modules() if not isinstance(module, nn.Embedding))
+    weights = [weight for module in inner for weight in module.parameters(recurse=False)]
+    if any(weight.dim() > 2 for weight in weights):
+        raise UserError(
+            f"model.backbone of type {config.model_type!r} has experts or convolutions, whose "
+            "FLOPs are not counted: choose a dense decoder, such as llama, qwen3 or mistral."
+        )
+    return sum(weight.numel() for weight in weights if weight.dim() == 2)
 
 
 def sequence_flops(

@@ -4,14 +4,19 @@ transformers fills what a file lacks with random numbers, and leaves aside what 
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from lion_sweep.errors import UserError
+from lion_sweep.files import read_json
 
 IN_A_LAYER = re.compile(r"\b(layers?|h|blocks)\.\d+\..*\.(weight|bias)$")
+
+NAMES = ("model.safetensors", "pytorch_model.bin")  # in the order that transformers looks for them
+COPY = "copy the whole model there, or give another one."
 
 
 def whole(auto: Any, source: str, **settings: Any) -> Any:
@@ -42,6 +47,36 @@ def whole(auto: Any, source: str, **settings: Any) -> Any:
     if missing & own:
         model.set_output_embeddings(nn.Identity())
     return model
+
+
+def check_weights(folder: Path) -> None:
+    """Raises `UserError` where a file of weights is missing or cut off, by what their heads say."""
+    for path, keys in _files(folder).items():
+        if not path.is_file():
+            raise UserError(f"{path} is missing, which the index beside it names: {COPY}")
+        if path.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(path, "np") as file:
+                lost = sorted(keys - set(file.keys()))
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read ({error}): {COPY}") from None
+        if lost:
+            raise UserError(f"{path} lacks {_count(lost)}, which the index names: {COPY}")
+
+
+def _files(folder: Path) -> dict[Path, set[str]]:
+    """The files that transformers would read, and the weights that an index says are in each."""
+    for name in NAMES:
+        if (folder / name).is_file():
+            return {folder / name: set()}
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            held: dict[Path, set[str]] = {}
+            for key, file in read_json(index)["weight_map"].items():
+                held.setdefault(folder / file, set()).add(key)
+            return held
+    raise UserError(f"{folder} holds no weights, such as {NAMES[0]}: {COPY}")
 
 
 def _count(keys: list[str]) -> str:

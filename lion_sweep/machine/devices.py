@@ -4,11 +4,11 @@ Peaks are those of dense bf16 matrix products with fp32 accumulation, from the m
 memory is what the data sheet calls GB, in GiB as the driver reports it (rounded down).
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from lion_sweep.config.site import Site, SiteName
@@ -76,7 +76,7 @@ def device(site: Site) -> Device:
     known = KNOWN.get(asked, ("", None, None))
     peak, memory = site.peak_tflops or known[1], site.memory_gib or known[2]
     if asked == CPU:
-        memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+        memory = memory or psutil.virtual_memory().total / GIB
     elif site.device == "auto":
         memory = memory or torch.cuda.get_device_properties(0).total_memory / GIB
     elif peak is None or memory is None:

@@ -2,14 +2,19 @@
 
 Libraries take settings from variables that somebody has set for another program. Those that would
 change a number, or have this process wait for ranks that are not there, are taken out; a job tells
-its ranks who they are after this. Kernels need a folder to be kept in, and figures no window.
+its ranks who they are after this. Kernels need a folder to be kept in, and figures no window. And
+somebody may have enough of it while libraries are still being imported.
 """
 
 import os
+import signal
 import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, NoReturn
+
+INTERRUPTED = 130  # exit status, as shells have it: 128 and the signal's number
 
 # accelerate takes steps together, rounds and shards as these say; TF32 drops 13 bits of a product.
 FOREIGN = (
@@ -44,6 +49,24 @@ def settle() -> None:
         own = _own_folder()
         for name in OF_THE_HOME:
             os.environ.setdefault(name, own)
+
+
+def say_interrupted() -> None:
+    """In a line, to whoever has interrupted a command."""
+    said = "interrupted: what is finished is kept, and the same command goes on from it."
+    print(f"\nlion_sweep: {said}", file=sys.stderr, flush=True)
+
+
+def leave(*_: object) -> NoReturn:
+    """Answer Ctrl-C at once: libraries that are being imported may make other errors of it."""
+    say_interrupted()
+    os._exit(INTERRUPTED)
+
+
+def answer(handler: Any, instead: Any) -> None:
+    """Have Ctrl-C answered by `handler`, unless it is answered by something but `instead`."""
+    if signal.getsignal(signal.SIGINT) is instead:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _is_foreign(name: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lion_sweep import command
+from lion_sweep.errors import sentence, trace
 from lion_sweep.files import written
 from lion_sweep.report import exports
 from lion_sweep.report.axes import STUDY, full_key
@@ -28,10 +29,16 @@ def write_report(parts: Sequence[Section], folder: Path) -> None:
     tables = overviews(parts)
     for section in parts:
         for measure in section.measures:
-            figure = scaling_figure(section, measure)
             stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.name}-{measure}")
-            vectors[section.ladder, section.name, measure] = svg = render(figure, "svg")
-            files |= {f"figures/{stem}.svg": svg, f"figures/{stem}.png": render(figure, "png")}
+            try:
+                figure = scaling_figure(section, measure)
+                svg, png = render(figure, "svg"), render(figure, "png")
+            except Exception as error:  # of fonts, folders, a library: tables do not need them
+                trace(error)
+                print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)
+                continue
+            vectors[section.ladder, section.name, measure] = svg
+            files |= {f"figures/{stem}.svg": svg, f"figures/{stem}.png": png}
     texts = {
         "scaling.md": exports.markdown(parts, tables),
         "scaling.csv": exports.csv_text(parts),

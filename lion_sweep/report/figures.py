@@ -2,12 +2,13 @@
 
 import io
 import math
-
-import matplotlib as mpl
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from lion_sweep.report.axes import MODEL, as_number
 from lion_sweep.report.sections import Section
+
+if TYPE_CHECKING:  # matplotlib is imported where it draws, as it may fail, and tables need it not
+    from matplotlib.figure import Figure
 
 # Okabe-Ito colours, told apart under the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -35,8 +36,10 @@ def across(section: Section) -> tuple[str, list[float]]:
     return title, known if len(known) == len(found) else in_order
 
 
-def scaling_figure(section: Section, measure: str) -> Figure:
+def scaling_figure(section: Section, measure: str) -> "Figure":
     """The measure over what is across, with standard deviations; a line breaks at a hole."""
+    from matplotlib.figure import Figure
+
     axes, (title, at) = section.axes, across(section)
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     plot = figure.add_subplot()
@@ -100,8 +103,10 @@ def _styles(section: Section) -> dict[tuple[str, ...], tuple[int, int, int]]:
     return found
 
 
-def render(figure: Figure, form: str) -> bytes:
+def render(figure: "Figure", form: str) -> bytes:
     """The figure as the bytes of a 'png' or 'svg' file, the same on every run."""
+    import matplotlib as mpl
+
     out = io.BytesIO()
     # SVG otherwise holds the date and random ids.
     metadata = {"Date": None} if form == "svg" else {}

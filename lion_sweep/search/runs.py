@@ -67,10 +67,6 @@ class Run:
         found = map(self.document_ids.__getitem__, documents_K[:count].tolist())
         return list(zip(found, self.scores_QK[row, :count].tolist(), strict=True))
 
-    def as_mapping(self) -> dict[str, Hits]:
-        """Return query id -> hits."""
-        return {query_id: self.hits(query_id) for query_id in self.query_ids}
-
     def compacted(self) -> "Run":
         """Return an equal run whose `document_ids` are its hits alone, without unused columns."""
         is_hit_N = np.zeros(len(self.document_ids) + 1, dtype=bool)

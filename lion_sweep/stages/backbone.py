@@ -171,4 +171,5 @@ def blueprint_offline(
 
 
 def _published(published: FullShape) -> DecoderShape:
-    return DecoderShape(**{e.name: getattr(published, e.name) for e in fields(DecoderShape)})
+    names = [entry.name for entry in fields(DecoderShape) if hasattr(published, entry.name)]
+    return DecoderShape(**{name: getattr(published, name) for name in names})

@@ -13,6 +13,7 @@ from lion_sweep.config.schema import Config, LadderName
 from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import SiteName, When
 from lion_sweep.data.pretrained import config_of
+from lion_sweep.data.whole import check_weights
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
 from lion_sweep.search.base import WORDS
@@ -96,6 +97,7 @@ def check_machine(config: Config, site: SiteName) -> None:
     if Path(source).is_dir():
         if not (Path(source) / "config.json").is_file():
             raise UserError(f"model.backbone={source} is a folder without config.json.")
+        check_weights(Path(source))
     elif backbone is None and site is SiteName.laptop:
         raise UserError(
             f"ladder=full trains {source}, which needs a GPU, and torch finds none here: "

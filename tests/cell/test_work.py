@@ -1,6 +1,8 @@
 """A task done in this process: what is recorded of it, and what it may be done for."""
 
 import json
+import os
+import platform
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -161,3 +163,11 @@ def test_a_task_does_its_own_work_and_no_other(
     (record,) = read_attempts(tasks[-1].folder)
     assert record["outcome"] == "finished"
     assert list(results(tmp_path)) == [tasks[-1].name]
+
+
+def test_a_system_that_is_not_linux_is_described_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, exists = work.environment(), Path.exists
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(Path, "exists", lambda path: "proc" not in path.parts and exists(path))
+    less = {"processor": platform.processor(), "cores": os.cpu_count()}
+    assert work.environment() == known | less

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 import real_collections
-from trec import run_of
+from trec import mapping, run_of
 
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.search.bm25 import BM25Index
@@ -26,7 +26,7 @@ def in_our_order(run: Run) -> dict[str, dict[str, float]]:
     """The run for trec_eval, which breaks ties the other way: ranks instead of scores."""
     return {
         query_id: {name: float(len(hits) - rank) for rank, (name, _) in enumerate(hits)}
-        for query_id, hits in run.as_mapping().items()
+        for query_id, hits in mapping(run).items()
     }
 
 
@@ -108,7 +108,7 @@ def test_equal_to_trec_eval_on_bm25_runs(name: str) -> None:
     # Scores in steps of a half: ties everywhere, at the cuts too.
     tied = {
         query_id: [(name, round(2 * score) / 2) for name, score in hits]
-        for query_id, hits in run.as_mapping().items()
+        for query_id, hits in mapping(run).items()
     }
     check_against_trec_eval(run_of(tied), qrels)
 

@@ -13,7 +13,7 @@ from commands import run
 from scipy import sparse
 from support import TWIN_BUDGET, Shell, by_axes, results
 from transformers import AutoTokenizer
-from trec import read_trec, run_of
+from trec import mapping, read_trec, run_of
 
 from lion_sweep import vectors
 from lion_sweep.errors import UserError
@@ -100,7 +100,7 @@ def test_levels_for_lucene(twin: Path, tmp_path: Path) -> None:
         q: [d for d, _ in hits] for q, hits in plain.items()
     }
     assert facts["checked"].startswith("Lucene finds")
-    own = read_trec(twin / "cells" / cell / "runs" / "twin.trec").as_mapping()
+    own = mapping(read_trec(twin / "cells" / cell / "runs" / "twin.trec"))
     shares = [
         len({d for d, _ in hits[:10]} & {d for d, _ in plain.get(query, [])[:10]}) / len(hits[:10])
         for query, hits in own.items()
@@ -134,7 +134,7 @@ def test_weights_for_opensearch(twin: Path, tmp_path: Path) -> None:
     ids = [document["id"] for document in documents]
     queries = (folder / "query_ids.txt").read_text().split()
     plain = ranked(queries, ids, (matrix(tokens, np.float32) @ weights_NV.T).toarray())
-    own = read_trec(twin / "cells" / cell / "runs" / "twin.trec").as_mapping()
+    own = mapping(read_trec(twin / "cells" / cell / "runs" / "twin.trec"))
     assert {query: hits for query, hits in plain.items() if hits} == own
     assert (facts["queries"], facts["queries_without_terms"]) == (40, 0)
     assert 0.9 < facts["top_10_kept"] <= 1
@@ -171,7 +171,7 @@ def test_dense_vectors(twin: Path, tmp_path: Path, engine: str) -> None:
     vectors_ND = np.array([document["vector"] for document in documents])
     scores_QN = np.array(query_vectors) @ vectors_ND.T
     plain = ranked(queries, [document[key] for document in documents], scores_QN, -np.inf)
-    own = read_trec(twin / "cells" / cell / "runs" / "twin.trec").as_mapping()
+    own = mapping(read_trec(twin / "cells" / cell / "runs" / "twin.trec"))
     for query, hits in own.items():
         assert [score for _, score in hits] == pytest.approx([s for _, s in plain[query]], abs=1e-6)
     assert facts["top_10_kept"] == 1 and facts["score"] == facts["score_of_cell"]

@@ -224,6 +224,31 @@ def test_a_layer_too_many_and_weights_of_another_width_are_refused(
         Backbone.load(tmp_path)
 
 
+def test_files_of_weights_that_are_missing_or_cut_off_are_refused_before_any_work(
+    make_model: MakeModel, tmp_path: Path, compose_cell: Callable[..., Config]
+) -> None:
+    make_model().save_pretrained(tmp_path, max_shard_size="20KB")
+    words = [f"model.backbone={tmp_path}", "site.devices=1", "recipe.adapt.steps=0"]
+    config = compose_cell(*words, "paradigm=dense")
+    check_machine(config, SiteName.laptop)
+    first, *others = sorted(tmp_path.glob("*.safetensors"))
+    weights = load_file(first)
+    name, _ = weights.popitem()
+    save_file(weights, first, {"format": "pt"})
+    with pytest.raises(UserError, match=rf"{first} lacks 1 weights \({name}\), which the index"):
+        check_machine(config, SiteName.laptop)
+    first.write_bytes(first.read_bytes()[:-4])
+    with pytest.raises(UserError, match=rf"{first} cannot be read \(.*\): copy the whole model"):
+        check_machine(config, SiteName.laptop)
+    first.unlink()
+    with pytest.raises(UserError, match=f"{first} is missing, which the index beside it names"):
+        check_machine(config, SiteName.laptop)
+    for file in (*others, tmp_path / "model.safetensors.index.json"):
+        file.unlink()
+    with pytest.raises(UserError, match=f"{tmp_path} holds no weights, such as model.safetensors"):
+        check_machine(config, SiteName.laptop)
+
+
 def test_tied_heads_and_casts_are_whole(make_model: MakeModel, tmp_path: Path) -> None:
     make_model(tie_word_embeddings=True).save_pretrained(tmp_path)
     backbone = Backbone.load(tmp_path, torch.bfloat16)

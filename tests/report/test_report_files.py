@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,43 @@ def test_files_are_the_same_on_every_run_and_leave_nothing_behind(tmp_path: Path
     assert len(first) == 6 + 3 * 2
     png = folder / "figures" / "proxy-pydoc-nDCG@10.png"
     assert first[png].startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        (
+            "matplotlib.figure",
+            "ModuleNotFoundError: import of matplotlib.figure halted; None in sys",
+        ),
+        ("matplotlib.figure.Figure.savefig", "no room for a font cache"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_left_out(
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+    why: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(why)
+
+    for cell in grid():
+        write(cell, 0.4)
+    if part == "matplotlib.figure":
+        monkeypatch.setitem(sys.modules, part, None)
+    else:
+        monkeypatch.setattr(part, fail)
+    status, folder = report(tmp_path)
+    assert status == 0
+    said = capsys.readouterr().err.splitlines()
+    for line, measure in zip(said, ("nDCG@10", "MRR@10", "Recall@100"), strict=True):
+        assert line.startswith(f"without figure proxy-pydoc-{measure}: {why}")
+    assert not list((folder / "figures").iterdir())
+    page = (folder / "index.html").read_text()
+    assert "<img" not in page and "<h2>proxy ladder, pydoc</h2>" in page
 
 
 def test_a_complete_grid_exits_with_zero(write: Write, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import real_collections
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
 from scipy import sparse
-from trec import run_of
+from trec import mapping, run_of
 
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.search.bm25 import BM25Index
@@ -66,7 +66,7 @@ def test_queries_without_known_terms_find_nothing() -> None:
     index = BM25Index(list(TEXTS), list(TEXTS.values()))
     texts = ["", "the", "unseen", "x"]
     run = index.search(list("abcd"), texts, 3)
-    assert run.as_mapping() == {"a": [], "b": [], "c": [], "d": []}
+    assert mapping(run) == {"a": [], "b": [], "c": [], "d": []}
     assert index.scores(texts, ["d1", "d2", "d3", "d9"]) == [0.0] * 4
 
 

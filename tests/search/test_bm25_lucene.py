@@ -7,7 +7,7 @@ import bm25s
 import numpy as np
 import pytest
 import real_collections
-from trec import run_of
+from trec import mapping, run_of
 
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.search import anserini
@@ -61,7 +61,7 @@ def test_ties_break_by_id_at_the_cut(tmp_path: Path) -> None:
 
 def test_stop_words_stems_and_nothing_known(index: LuceneBM25Index) -> None:
     texts = ["the cats", "", "the", "unseen"]
-    run = index.search(list("abcd"), texts, 3).as_mapping()
+    run = mapping(index.search(list("abcd"), texts, 3))
     assert [hit[0] for hit in run["a"]] == ["d10", "d2"]
     assert run["b"] == run["c"] == run["d"] == []
 

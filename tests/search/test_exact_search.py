@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from support import searched
+from trec import mapping
 
 from lion_sweep.search import dense as dense_module
 from lion_sweep.search.dense import DenseIndex
@@ -34,12 +35,12 @@ def brute_force(data: Data, k: int, positive: bool) -> Hits:
 
 
 def search_dense(data: Data, k: int) -> Hits:
-    return DenseIndex(data[0], data[1]).search(data[2], data[3], k).as_mapping()
+    return mapping(DenseIndex(data[0], data[1]).search(data[2], data[3], k))
 
 
 def search_sparse(data: Data, k: int) -> Hits:
     index = SparseIndex(data[0], sparse.csr_matrix(data[1]))
-    return index.search(data[2], sparse.csr_matrix(data[3]), k).as_mapping()
+    return mapping(index.search(data[2], sparse.csr_matrix(data[3]), k))
 
 
 def integer_data(seed: int, documents: int, queries: int, dimensions: int, high: int) -> Data:
@@ -178,7 +179,7 @@ def test_hits_at_the_edges_of_blocks() -> None:
     ids = [f"{number:06}" for number in range(documents_NV.shape[0])]
     queries_QV = sparse.csr_matrix([[2.0, 0.0], [0.0, 1.0]])
     run = SparseIndex(ids, documents_NV).search(["some", "none"], queries_QV, 10)
-    assert run.as_mapping() == {"some": [(ids[row], 2.0) for row in rows], "none": []}
+    assert mapping(run) == {"some": [(ids[row], 2.0) for row in rows], "none": []}
 
 
 def test_integers_need_integers_below_their_limit() -> None:
@@ -203,7 +204,7 @@ def test_sparse_input_is_left_alone_and_need_not_be_canonical() -> None:
     )
     index = SparseIndex(["a", "b"], matrix)
     run = index.search(["q"], sparse.csr_matrix([[1.0, 1.0, 1.0]]), 5)
-    assert run.as_mapping() == {"q": [("a", 6.0)]}
+    assert mapping(run) == {"q": [("a", 6.0)]}
     assert index.stats()["postings"] == 2
     assert matrix.nnz == 4
 

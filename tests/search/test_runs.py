@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trec import read_trec, run_of
+from trec import mapping, read_trec, run_of
 
 from lion_sweep.search.runs import Hits, Run, drop_self_hits, write_trec
 
@@ -28,7 +28,7 @@ def ranked(hits: Hits) -> Hits:
 @given(hits=MAPPINGS)
 def test_built_from_a_mapping_by_the_rule_of_ties(hits: dict[str, Hits]) -> None:
     run = run_of(hits)
-    assert run.as_mapping() == {query_id: ranked(of_query) for query_id, of_query in hits.items()}
+    assert mapping(run) == {query_id: ranked(of_query) for query_id, of_query in hits.items()}
     assert run.document_ids == sorted({name for of_query in hits.values() for name, _ in of_query})
     assert run == run_of({query_id: ranked(of_query) for query_id, of_query in hits.items()})
 
@@ -37,8 +37,8 @@ def test_built_from_a_mapping_by_the_rule_of_ties(hits: dict[str, Hits]) -> None
 def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, hits: dict[str, Hits]) -> None:
     folder, run = tmp_path_factory.mktemp("runs"), run_of(hits)
     write_trec(run, folder / "run.trec", "tag")
-    found = {query_id: own for query_id, own in run.as_mapping().items() if own}
-    assert read_trec(folder / "run.trec").as_mapping() == found
+    found = {query_id: own for query_id, own in mapping(run).items() if own}
+    assert mapping(read_trec(folder / "run.trec")) == found
     run.save(folder / "run.npz")
     assert Run.load(folder / "run.npz") == run
     assert sorted(entry.name for entry in folder.iterdir()) == ["run.npz", "run.trec"]
@@ -84,7 +84,7 @@ def test_trec_columns(tmp_path: Path) -> None:
 def test_read_orders_by_score_then_id(tmp_path: Path) -> None:
     path = tmp_path / "run.trec"
     path.write_text("q Q0 d9 1 1 t\nq Q0 d10 2 1 t\nq Q0 z 3 2.5 t\n")
-    assert read_trec(path).as_mapping() == {"q": [("z", 2.5), ("d10", 1.0), ("d9", 1.0)]}
+    assert mapping(read_trec(path)) == {"q": [("z", 2.5), ("d10", 1.0), ("d9", 1.0)]}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_drop_self_hits() -> None:
     assert run == wide_run(np.float32)  # query d3 has no hits, and c is no document
     hits = {"a": [("a", 3.0), ("b", 2.0)], "b": [("a", 1.0), ("c", 0.5), ("b", 0.2)], "c": []}
     expected = {"a": [("b", 2.0)], "b": [("a", 1.0), ("c", 0.5)], "c": []}
-    assert drop_self_hits(run_of(hits)).as_mapping() == expected
+    assert mapping(drop_self_hits(run_of(hits))) == expected
     only = run_of({"a": [("a", 1.0)]})
-    assert drop_self_hits(only).as_mapping() == {"a": []}
+    assert mapping(drop_self_hits(only)) == {"a": []}
     assert only.hits("a") == [("a", 1.0)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from support import searched
-from trec import run_of
+from trec import mapping, run_of
 
 from lion_sweep.search.seismic import SeismicIndex
 from lion_sweep.search.sparse import SparseIndex
@@ -64,7 +64,7 @@ def test_more_terms_than_16_bits_tell_apart(tmp_path: Path) -> None:
     document_ids = [f"d{number:06}" for number in range(terms)]
     index = SeismicIndex(document_ids, documents_NV, tmp_path, **SUREST)
     run = index.search(["q", "r"], documents_NV[[7, 2**16 + 7]], 5)
-    assert run.as_mapping() == {"q": [("d000007", 1.0)], "r": [("d065543", 1.0)]}
+    assert mapping(run) == {"q": [("d000007", 1.0)], "r": [("d065543", 1.0)]}
 
 
 def test_what_is_missed_is_counted_and_what_is_found_has_its_exact_score(tmp_path: Path) -> None:

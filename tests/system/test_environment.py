@@ -31,6 +31,7 @@ STRANGE = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
 }
+SAID = "lion_sweep: interrupted: what is finished is kept, and the same command goes on from it."
 TAKEN_OUT = sorted(set(STRANGE) - {"MPLBACKEND"})
 
 
@@ -172,14 +173,29 @@ def test_an_interruption_is_said_in_a_line(laptop: Shell, tmp_path: Path, kept: 
     os.kill(given.pid, signal.SIGINT)
     printed, said = given.communicate()
     assert given.wait() == 130
-    assert said.strip() == (
-        "lion_sweep: interrupted: what is finished is kept, and the same command goes on from it."
-    )
+    assert said.strip() == SAID
     assert "FAILED" not in printed and "Traceback" not in printed
     rows = [row for row in laptop.status(tmp_path)[1] if row["kind"] == "cell"]
     assert sorted((row["state"], row["attempts"]) for row in rows) == [
         ("new", 0), ("new", 1),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", ["lion_sweep", "lion_sweep.check", "lion_sweep.status"])
+def test_so_is_one_while_libraries_are_imported(module: str, tmp_path: Path) -> None:
+    """Even where what is imported makes another error of it."""
+    slow = "try:\n os.kill(os.getpid(), 2)\n time.sleep(60)\nexcept BaseException:\n 1 / 0"
+    (tmp_path / "hydra.py").write_text(f"import os, time\n{slow}\n")
+    package = str(Path(lion_sweep.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        env={**os.environ, **ALWAYS, "PYTHONPATH": package},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 130 and done.stdout == ""
+    assert done.stderr.strip() == SAID
 
 
 @pytest.mark.parametrize("module", ["status", "logs", "cancel", "evaluate", "report", "plan"])

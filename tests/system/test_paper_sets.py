@@ -10,7 +10,7 @@ import pytrec_eval
 import yaml
 from commands import run
 from support import TINY, by_axes
-from trec import read_trec
+from trec import mapping, read_trec
 
 from lion_sweep.config import config_folder
 from lion_sweep.data import pydoc
@@ -207,7 +207,7 @@ def by_trec_eval(path: Path, judged: Qrels, measure: str) -> dict[str, float]:
     # trec_eval orders ties the other way: ranks in place of scores.
     ranked = {
         query: {d: -float(rank) for rank, (d, _) in enumerate(hits)}
-        for query, hits in read_trec(path).as_mapping().items()
+        for query, hits in mapping(read_trec(path)).items()
     }
     if kind == "MRR":
         ranked = {q: dict(list(hits.items())[: int(depth)]) for q, hits in ranked.items()}
@@ -271,7 +271,7 @@ def test_published_flaws_are_scored_as_trec_eval_scores_them(tmp_path: Path) -> 
             assert values == pytest.approx(reference, abs=1e-9), (name, measure)
             mean = sum(reference.values()) / len(reference)
             assert result["scores"][name][measure] == pytest.approx(mean, abs=1e-9)
-    found = read_trec(cell / "runs" / "arguana.trec").as_mapping()
+    found = mapping(read_trec(cell / "runs" / "arguana.trec"))
     assert all(query not in dict(hits) for query, hits in found.items())
     assert (
         json.loads((cell / "per_query" / "arguana.json").read_text())["nDCG@10"]["test-con3a"] == 0
