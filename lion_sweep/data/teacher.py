@@ -1,29 +1,14 @@
-"""A sentence encoder as a teacher: where its weights are, and its vectors.
-
-Shapes: B texts of a micro-batch, L tokens, N texts, D dimensions.
-"""
+"""A sentence encoder as a teacher: where its weights are, and what it puts before texts."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-
-from lion_sweep.cost.meter import Meter, Spending
-from lion_sweep.data.batches import micro_batches, pad
-from lion_sweep.data.groups import MISSING, Groups
-from lion_sweep.data.pretrained import Pretrained, file_of
-from lion_sweep.data.tokens import Tokens
-from lion_sweep.data.whole import whole
+from lion_sweep.data.pretrained import file_of
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
 
-Mentioned = tuple[NDArray[np.int32], NDArray[np.int32]]  # rows of queries, of documents
-BATCH_TOKENS = 4096  # padded tokens that the encoder reads at once
 # It knows `passage` too, but every model has a `document`, which goes before, be it empty.
 PROMPTS = {"queries": "query", "passages": "document"}
 
@@ -72,37 +57,3 @@ def settings_of(source: str) -> dict[str, str]:
 def _json(source: str, name: str) -> Any:
     path = file_of(source, name)
     return read_json(Path(path)) if path else None
-
-
-@torch.no_grad()
-def embed(
-    encoder: Pretrained, asked: list[Tokens], meter: Meter, on_text: Callable[[int, int], None]
-) -> tuple[list[NDArray[np.float32]], Spending]:
-    """Unit mean-pooled vectors of `asked`, [N, D], as sentence-transformers has them; the cost."""
-    from transformers import AutoModel  # a second, which plans need not wait
-
-    encoder.config()  # raises what there is to say of it
-    model = whole(AutoModel, encoder.source, revision=encoder.revision)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).eval()
-    found, spent, done, total = [], Spending(), 0, sum(map(len, asked))
-    for texts in asked:
-        lengths_N = np.diff(texts.start_N)
-        vectors_ND = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-        for rows in micro_batches(lengths_N, BATCH_TOKENS):
-            ids_BL, mask_BL = pad([texts.text(row, lengths_N[row]) for row in rows], device)
-            state_BLD = model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
-            mask_BL1 = mask_BL[:, :, None]
-            mean_BD = (state_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
-            vectors_ND[rows] = F.normalize(mean_BD, dim=-1).cpu().numpy()
-            spent += meter.micro_batch(lengths_N[rows], ids_BL.shape[1])
-            done += len(rows)
-            on_text(done, total)
-        found.append(vectors_ND)
-    return found, spent
-
-
-def mentioned(groups: Groups) -> Mentioned:
-    """Rows of the queries and of the documents in `groups`, each once."""
-    mined = groups.negative_PM[groups.negative_PM != MISSING]
-    return np.unique(groups.query_P), np.unique(np.concatenate([groups.positive_P, mined]))

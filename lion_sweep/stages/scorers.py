@@ -2,7 +2,8 @@
 
 A scorer is a class of its own and a line in `teacher.scorers`, with its weight and its settings.
 
-Shapes: P training pairs, M mined negatives, N texts, D dimensions.
+Shapes: P training pairs, M mined negatives, Q queries, R rows of passages, C pairs at once, D
+dimensions.
 """
 
 from abc import ABC, abstractmethod
@@ -12,22 +13,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lion_sweep.cost.meter import Meter, Spending
+from lion_sweep.cost.meter import Spending
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.teacher import (
-    BATCH_TOKENS,
-    Mentioned,
-    embed,
-    encoder_source,
-    mentioned,
-    settings_of,
-)
-from lion_sweep.data.tokens import Tokens
+from lion_sweep.data.teacher import encoder_source, settings_of
 from lion_sweep.errors import UserError
+from lion_sweep.stages.embed import Embed, Rows
 from lion_sweep.stages.texts import Source, Tokenise
 from lion_sweep.stages.workshop import Workshop
 
+PAIRS = 2**16  # whose vectors are held at once
 Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Of the positives, [P], and of the negatives, [P, M]; where one is missing, anything finite."""
 
@@ -89,32 +84,46 @@ class BiEncoder(Scorer):
         )
         return cls(Pretrained.weights(source, shop.digests), queries, passages)
 
-    def _asked(self, groups: Groups, shop: Workshop) -> tuple[Mentioned, list[Tokens], Meter]:
-        """Queries and documents of the groups, the tokens of all, and what reading them costs."""
-        tokens = [cache.cut(cache.length).read(shop) for cache in (self.queries, self.passages)]
-        meter = Meter.of_teacher(self.weights.config(), self.queries.length)
-        return mentioned(groups), tokens, meter
+    def _embeds(self, groups: Groups) -> tuple[Embed, Embed]:
+        """Every query and passage that the groups speak of, once."""
+        queries, documents = (Rows(rows) for rows in mentioned(groups))
+        query_cut, passage_cut = (
+            cache.cut(cache.length) for cache in (self.queries, self.passages)
+        )
+        return (
+            Embed(self.weights, query_cut, queries, title="teacher embeds queries"),
+            Embed(self.weights, passage_cut, documents, title="teacher embeds passages"),
+        )
 
     def planned(self, groups: Groups, shop: Workshop) -> Spending:
         """Every text that the groups speak of, once."""
-        (queries, documents), tokens, meter = self._asked(groups, shop)
-        query_N, document_N = (np.diff(cached.start_N) for cached in tokens)
-        asked = meter.texts(query_N[queries], BATCH_TOKENS)
-        return asked + meter.texts(document_N[documents], BATCH_TOKENS)
+        return sum((embed.planned(shop) for embed in self._embeds(groups)), Spending())
 
     def scores(self, groups: Groups, shop: Workshop) -> tuple[Scores, Spending]:
-        """Of a missing negative, the positive's."""
-        (queries, documents), tokens, meter = self._asked(groups, shop)
-        asked = [tokens[0].subset(queries), tokens[1].subset(documents)]
-        (query_ND, document_ND), spent = embed(self.weights, asked, meter, shop.progress.step)
-        query_PD = query_ND[np.searchsorted(queries, groups.query_P)]
+        """Of a missing negative, the positive's; passages' vectors are read block by block."""
+        queries, documents = self._embeds(groups)
+        query_P = np.searchsorted(queries.rows.of, groups.query_P)
+        query_QD, passages = queries.read(shop).all(), documents.read(shop)
+        filled_PM = np.where(
+            groups.negative_PM == MISSING, groups.positive_P[:, None], groups.negative_PM
+        )
+        scores = np.empty(len(groups), np.float32), np.empty(filled_PM.shape, np.float32)
+        for start, block_RD in passages.blocks():
+            rows_R = documents.rows.of[start : start + len(block_RD)]
+            for found, asked in zip(scores, (groups.positive_P, filled_PM), strict=True):
+                places = np.nonzero((asked >= rows_R[0]) & (asked <= rows_R[-1]))
+                for first in range(0, len(places[0]), PAIRS):
+                    some = tuple(place[first : first + PAIRS] for place in places)
+                    document_CD = block_RD[np.searchsorted(rows_R, asked[some])]
+                    found[some] = np.einsum("cd,cd->c", query_QD[query_P[some[0]]], document_CD)
+        spent = (Spending(**shop.run(embed).facts["spent"]) for embed in (queries, documents))
+        return scores, sum(spent, Spending())
 
-        def cosine(rows_P: NDArray[np.int32]) -> NDArray[np.float32]:
-            vectors_PD = document_ND[np.searchsorted(documents, rows_P)]
-            return np.einsum("pd,pd->p", query_PD, vectors_PD)
 
-        negative_PM = np.empty_like(groups.negative_score_PM)
-        for column, rows_P in enumerate(groups.negative_PM.T):
-            filled_P = np.where(rows_P == MISSING, groups.positive_P, rows_P)
-            negative_PM[:, column] = cosine(filled_P)
-        return (cosine(groups.positive_P), negative_PM), spent
+def mentioned(groups: Groups) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the queries and of the documents in `groups`, each once, ascending."""
+    last = max(int(groups.positive_P.max()), int(groups.negative_PM.max()))
+    there_N = np.zeros(last + 2, dtype=bool)  # the place after the last is that of MISSING
+    for rows_P in (groups.positive_P, *groups.negative_PM.T):
+        there_N[rows_P] = True
+    return np.unique(groups.query_P).astype(np.int64), np.flatnonzero(there_N[:-1])
