@@ -207,15 +207,13 @@ def measured(stage: Callable[[Bench], int], bench: Bench) -> dict[str, float]:
     start = time.monotonic()
     texts = stage(bench)
     seconds = time.monotonic() - start
-    own, child = (
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    own, child = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "seconds": round(seconds, 3),
         "texts": texts,
         "texts_per_second": round(texts / seconds, 1),
-        "peak_rss_bytes": (own + cores() * child) * 1024,
+        "cpu_seconds": round(sum(one.ru_utime + one.ru_stime for one in (own, child)), 3),
+        "peak_rss_bytes": (own.ru_maxrss + cores() * child.ru_maxrss) * 1024,
     }
 
 
@@ -232,15 +230,16 @@ def on_disk(folder: Path) -> int:
 
 def run(bench: Bench, stages: list[str]) -> dict[str, dict[str, float]]:
     """Print and return what every stage took."""
-    print(f"\n| {bench.files.name} | seconds | texts/s | peak resident MB | disk MB |")
-    print("| --- | ---: | ---: | ---: | ---: |", flush=True)
+    print(f"\n| {bench.files.name} | seconds | texts/s | CPU s | peak resident MB | disk MB |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
     found: dict[str, dict[str, float]] = {}
     for name in stages:
         before = on_disk(bench.folder)
         found[name] = alone(measured, STAGES[name], bench)
         found[name]["disk_bytes"] = on_disk(bench.folder) - before
-        seconds, _, speed, peak, disk = found[name].values()
-        print(f"| {name} | {seconds:.1f} | {speed:,.0f} | {peak / 1e6:,.0f} | {disk / 1e6:,.1f} |")
+        seconds, _, speed, cpu, peak, disk = found[name].values()
+        left = f"{cpu:.1f} | {peak / 1e6:,.0f} | {disk / 1e6:,.1f} |"
+        print(f"| {name} | {seconds:.1f} | {speed:,.0f} | {left}", flush=True)
     return found
 
 
