@@ -199,6 +199,7 @@ def main() -> None:
         packages=["torch", "numpy", "numba", "scipy"],
         facts=facts,
         device=interleaved.processor(),
+        variant="" if len(options.kinds) > 1 else options.kinds[0],
     )
 
 
