@@ -57,15 +57,20 @@ def refuse_unequal(cells: Iterable[Cell], useful_flops: Callable[[Cell], int]) -
         budget = cell.config.budget
         if budget.tolerance is not None:
             equal[budget.flops, budget.tolerance][cell.id] = useful_flops(cell)
-    for (_, tolerance), found in equal.items():
-        least, most = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
-        if (apart := spread(list(found.values()))) > tolerance:
-            raise UserError(
-                f"The cells would not spend the same: {most} {found[most]:.4g} useful FLOPs, "
-                f"{least} {found[least]:.4g}: {apart:.2%} apart, budget.tolerance is "
-                f"{tolerance:.2%}. Raise budget.flops or lower loss.batch_size (a cell takes whole "
-                f"steps), or accept it with budget.tolerance={apart + 0.0005:.3f}."
-            )
+    for (_, tolerance), planned in equal.items():
+        refuse_spread(planned, tolerance)
+
+
+def refuse_spread(planned: dict[str, int], tolerance: float) -> None:
+    """Refuse cells that are further apart than that."""
+    least, most = min(planned, key=planned.__getitem__), max(planned, key=planned.__getitem__)
+    if (apart := spread(list(planned.values()))) > tolerance:
+        raise UserError(
+            f"The cells would not spend the same: {most} {planned[most]:.4g} useful FLOPs, {least} "
+            f"{planned[least]:.4g}: {apart:.2%} apart, budget.tolerance is {tolerance:.2%}. "
+            "Raise budget.flops or lower loss.batch_size (a cell takes whole steps), or "
+            f"accept it with budget.tolerance={apart + 0.0005:.3f}."
+        )
 
 
 def spread(useful_flops: Sequence[int]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from lion_sweep.data import forms
 from lion_sweep.data.forms import Text
 
-TAIL_BYTES = 1 << 20  # what a file has to be longer than, so that a place can be drawn in it
+SMALL_BYTES = 1 << 20  # files that are read whole
 
 
 def sample(path: Path, form: str, spots: int, each: int) -> tuple[list[Text], int]:
@@ -38,16 +38,19 @@ def _parts(path: Path, spots: int, each: int) -> tuple[list[tuple[int, bytes]], 
     """`each` lines at so many places, or all from its beginning; about how many there are."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= TAIL_BYTES:
+        if size <= SMALL_BYTES:
             whole = file.read()
             return [(0, whole)], whole.count(b"\n") + (not whole.endswith(b"\n"))
-        parts = list(_at_places(file, size - TAIL_BYTES, spots, each))
-    read = sum(len(raw) for _, raw in parts)
-    return parts, round(size * spots * each / read)
+        parts = list(_at_places(file, size, spots, each))
+    # Where lines are long there are few of them, and as many places as elsewhere.
+    dense = np.array([raw.count(b"\n") / len(raw) for _, raw in parts])
+    drawn = np.random.default_rng(1).choice(len(parts), spots, p=dense / dense.sum())
+    return [parts[place] for place in np.sort(drawn)], round(size * dense.mean())
 
 
 def _at_places(file: IO[bytes], until: int, spots: int, each: int) -> Iterator[tuple[int, bytes]]:
     for place in np.sort(np.random.default_rng(0).integers(1, until, size=spots)).tolist():
         file.seek(place)
         file.readline()  # the rest of one: a longer one is hit more often
-        yield place, b"".join(islice(file, each))
+        if raw := b"".join(islice(file, each)):
+            yield place, raw

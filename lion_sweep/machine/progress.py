@@ -13,6 +13,7 @@ from pathlib import Path
 from lion_sweep.files import write_json
 
 REDRAW_SECONDS = 0.2
+QUIET_SECONDS = 60.0  # between lines where no terminal shows the live one
 TELL_SECONDS = 2.0
 
 
@@ -34,7 +35,7 @@ class Progress:
         self.live = sys.stderr.isatty()
         self.finished: list[str] = []
         self._open: list[str] = []  # a stage may need another one that is not done yet
-        self._drawn, self._told = 0.0, 0.0
+        self._drawn, self._told = time.monotonic(), 0.0
         self._enter("")
 
     def _write(self, text: str) -> None:
@@ -67,18 +68,26 @@ class Progress:
         left = (total - done) / rate if rate > 0 else None
         if now - self._told >= TELL_SECONDS:
             self._tell(done, total, left)
-        if self.live and (now - self._drawn >= REDRAW_SECONDS or done >= total):
+        wait = REDRAW_SECONDS if self.live else QUIET_SECONDS
+        if now - self._drawn >= wait or (self.live and done >= total):
             self._drawn = now
             loss = f", loss {values['loss']:.3f}" if values and "loss" in values else ""
-            shown = "" if left is None else f", {duration(left)} left"
+            shown = "" if left is None else f", {rate:,.3g} a second, {duration(left)} left"
             self._clear()
-            sys.stderr.write(f"{self.name}: {self._stage} {done}/{total}{loss}{shown}")
+            end = "" if self.live else "\n"
+            sys.stderr.write(f"{self.name}: {self._stage} {done:,}/{total:,}{loss}{shown}{end}")
             sys.stderr.flush()
 
     def kept(self, done: int) -> None:
         """No kill can undo the first `done` steps of the stage any more."""
         self._kept = done
-        self._tell(done)
+        if time.monotonic() - self._told >= TELL_SECONDS:
+            self._tell(done)
+
+    def kept_step(self, done: int, total: int) -> None:
+        """A step that no kill can undo."""
+        self._kept = done
+        self.step(done, total)
 
     @property
     def mark(self) -> list[str]:

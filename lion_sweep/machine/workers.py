@@ -7,9 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from multiprocessing.connection import wait
 from typing import TypeVar
+
+from lion_sweep.errors import OutOfMemory
+from lion_sweep.machine import interruption
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,13 +54,20 @@ def in_order(
         while ahead:
             yield ahead.popleft().result()
             ahead.extend(pool.submit(work, item) for item in islice(left, 1))
+    except BrokenProcessPool:
+        if interruption.requested():  # by what has ended a worker, too
+            raise interruption.stop() from None
+        raise OutOfMemory(
+            "A process that shares the work was ended; where nobody has ended it, memory ran out."
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _follow() -> None:
-    """Leave when the parent is gone, and let it alone hear Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave when the parent is gone, and let it alone hear what asks both to stop."""
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -162,6 +162,7 @@ def embedding_rows(
 def sizes(shape: ProxyShape, vocabulary: int) -> dict[str, Any]:
     """What transformers' configuration says of it."""
     return {
+        "model_type": "llama",
         "vocab_size": vocabulary,
         "hidden_size": shape.hidden_size,
         "intermediate_size": shape.intermediate_size,

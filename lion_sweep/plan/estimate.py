@@ -122,7 +122,8 @@ class Estimate:
         found = self.lengths(stages.train.passages)
         return (
             f"lengths are estimated from {len(found.sample_S):,} of about {found.total:,} "
-            f"passages, +- {found.error:.1%}: a cell counts its own steps when its tokens are there"
+            f"passages (their mean +- {found.error:.1%}), negatives taken for passages like any: "
+            "a cell counts its own steps when its tokens are there"
         )
 
 

@@ -128,7 +128,7 @@ def _proxy(config: Config, shop: Workshop, texts: Source, waits: bool) -> Bluepr
     build = BuildProxy(shape, tokenizer, config.seed, package_version("wordllama"))
     name = f"proxy-{config.model.name}"
     if waits and not shop.find(build):
-        described = PretrainedConfig(**proxy.sizes(shape, proxy.VOCABULARY))
+        described = PretrainedConfig.from_dict(proxy.sizes(shape, proxy.VOCABULARY))
         source = str(shop.place(build))
         return Blueprint(source, build, name, proxy.START, *_shape(described), tokenizer)
     return _made(build, tokenizer, shop, name, proxy.START)

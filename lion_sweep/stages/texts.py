@@ -210,7 +210,7 @@ class Tokenise(Stage):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         texts, tokenizer = self.texts.read(shop), tokenizer_of(self.tokenizer, shop)
-        how = self.length, self.prompt, shop.progress.step
+        how = self.length, self.prompt, shop.progress.kept_step
         return {"tokens": tokens.write(folder, texts, tokenizer, *how)}
 
     def cut(self, length: int) -> "Cut":

@@ -9,7 +9,8 @@ import time
 import psutil
 import pytest
 
-from lion_sweep.machine import workers
+from lion_sweep.errors import Interrupted, OutOfMemory
+from lion_sweep.machine import interruption, workers
 
 
 def own_pid(item: int) -> tuple[int, int]:
@@ -50,6 +51,22 @@ def test_cores_are_those_that_were_granted(monkeypatch):
     here = workers.cores()
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert here == workers.cores() <= (os.cpu_count() or 1)
+
+
+def leave(item: int) -> None:
+    os.kill(os.getpid(), signal.SIGUSR2)  # as SLURM asks all processes of a job to stop
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_workers_leave_asking_to_stop_to_their_parent(two_cores, monkeypatch):
+    assert list(workers.spread(leave, [0, 1, 2])) == [None] * 3
+    with pytest.raises(OutOfMemory, match="memory ran out"):
+        list(workers.spread(leave, [0, 3]))
+    monkeypatch.setattr(interruption, "requested", lambda: True)
+    monkeypatch.setattr(interruption, "_received", signal.SIGTERM)
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        list(workers.spread(leave, [0, 3]))
 
 
 PARENT = """

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support import TINY
 
+from lion_sweep.cell.prepare import refuse_spread
 from lion_sweep.config import Config
 from lion_sweep.config.site import SiteName
 from lion_sweep.cost.ledger import DecoderShape
@@ -14,7 +15,6 @@ from lion_sweep.errors import UserError
 from lion_sweep.machine.site import settle
 from lion_sweep.plan.cells import GridPlan
 from lion_sweep.plan.planner import Planner
-from lion_sweep.preflight import refuse_spread
 
 Compose = Callable[..., Config]
 

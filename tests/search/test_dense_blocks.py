@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trec import mapping
 
 from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import Interrupted
@@ -75,7 +76,7 @@ def test_tied_vectors_of_many_blocks(
     ids = [f"d{number}" for number in random.permutation(documents)]
     with blocks(rows, products):
         run = search(documents_ND, ids, queries_QD, k, half=half)
-    assert run.as_mapping() == plain(documents_ND, ids, queries_QD, k)
+    assert mapping(run) == plain(documents_ND, ids, queries_QD, k)
 
 
 @pytest.mark.parametrize("order", ["rising", "falling", "equal", "all but equal"])
@@ -92,7 +93,7 @@ def test_blocks_that_change_everything_or_nothing(order: str) -> None:
     documents_ND = (scale_N[:, None] * random.normal(size=64)).astype(np.float32)
     ids = [f"d{number}" for number in random.permutation(600)]
     with blocks(50, 50 * 4, 64):
-        found = search(documents_ND, ids, queries_QD, 20).as_mapping()
+        found = mapping(search(documents_ND, ids, queries_QD, 20))
     # Summed like the engine's, which no matrix product is.
     exact_QN = (queries_QD[:, None].astype(np.float64) * documents_ND.astype(np.float64)).sum(2)
     for row, scores_N in enumerate(exact_QN.astype(np.float32).tolist()):
@@ -116,7 +117,7 @@ def test_files_are_never_held_whole(tmp_path: Path, dtype: type) -> None:
         run = search(files, ids, queries_QD, 40)
     assert asked == [(start, start + 64) for start in range(0, 500, 64)]
     assert run == search(documents_ND, ids, queries_QD, 40)
-    assert run.as_mapping() == plain(documents_ND, ids, queries_QD, 40)
+    assert mapping(run) == plain(documents_ND, ids, queries_QD, 40)
 
 
 def test_values_at_the_ends_of_float32() -> None:
