@@ -40,7 +40,7 @@ def test_a_sample_tells_lengths_and_numbers(folder: Path) -> None:
     path = folder / "corpus.jsonl"
     texts, total = sampling.sample(path, "jsonl", 1000, 5)
     assert 4900 < len(texts) <= 5000
-    assert total == pytest.approx(PASSAGES, rel=0.03)
+    assert total == pytest.approx(PASSAGES, rel=0.06)
     lines = path.read_text().splitlines()
     true = np.mean([len(line.split()) - 4 for line in lines])  # but {"_id": ... "title": ""
     assert np.mean([len(text.split()) for _, text in texts]) == pytest.approx(true, rel=0.05)
@@ -84,7 +84,7 @@ def test_an_estimate_is_near_the_plan_and_reads_nothing(
     assert before.stages.train == after.stages.train
     # BM25's negatives are shorter than other passages.
     assert before.fit.spending.steps == pytest.approx(after.fit.spending.steps, rel=0.25)
-    assert before.encoding.tokens == pytest.approx(after.encoding.tokens, rel=0.03)
+    assert before.encoding.tokens == pytest.approx(after.encoding.tokens, rel=0.06)
     known = Planner(SiteName.laptop, waits=True)
     assert known.estimate(config) is not None  # BM25's rows are not there yet
     introduce(Planner(SiteName.laptop), config)
