@@ -1,12 +1,16 @@
 """What tests of commands share: grids small enough for seconds, a shell to run them in."""
 
+import atexit
 import json
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from commands import Command, run
@@ -18,12 +22,17 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from lion_sweep import config as configuration
 from lion_sweep.config import Precision
 from lion_sweep.config.site import SiteName
+from lion_sweep.data.collection import Collection, Flaws
+from lion_sweep.data.groups import Groups
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import SCHEMA, Texts
 from lion_sweep.files import key_of
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.search import encoding
+from lion_sweep.search.base import Where
+from lion_sweep.search.bm25 import BM25Index
+from lion_sweep.search.mining import mine
 from lion_sweep.stages import engine as engine_module
 from lion_sweep.stages.base import beside
 from lion_sweep.stages.encode import VECTORS, Encode
@@ -126,6 +135,29 @@ def teacher_encoder(folder: Path, words: list[str]) -> None:
     BertModel(shape).save_pretrained(folder)
 
 
+def bm25_index(ids: Sequence[str], documents: Sequence[str], **settings: float) -> BM25Index:
+    """The index of texts, in a folder that goes with this process."""
+    where = Where(_passing(), torch.device("cpu"), print)
+    return BM25Index.over(ids, documents, where, **settings)
+
+
+def mined(pairs: Collection, depth: int = 3) -> tuple[Groups, Flaws]:
+    """The groups of the split "train"."""
+    return mine(pairs, "train", depth, _passing())
+
+
+def _passing() -> Path:
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def pair_scores(index: BM25Index, texts: Sequence[str], ids: Sequence[str]) -> list[float]:
+    """The score of each query text and the document beside it."""
+    pairs = np.arange(len(texts)), index.ids.rows(list(ids))
+    return index.postings.scores(index.queries(texts), *pairs).tolist()
+
+
 def searched(
     root: Path, documents: encoding.Vectors, queries: encoding.Vectors, *words: str
 ) -> Done:
@@ -144,7 +176,7 @@ def searched(
         )
         for what, vectors in (("documents", documents), ("queries", queries))
     ]
-    asked = Asked(query_texts, query_texts.ids)
+    asked = Asked(query_texts, list(query_texts.ids))
     engine, depth = engine_of(config, "sparse" if is_sparse else "dense"), config.evaluation.depth
     search = Search(document_texts, asked, engine, depth, *made, title="search mine")
     shop = Workshop(root, Progress("cell", None), Execution.of(config, SiteName.laptop))

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lion_sweep.data.forms import whole
+from lion_sweep.data.ids import Ids
 from lion_sweep.errors import UserError
 
 BATCH = 10_000
@@ -34,7 +35,7 @@ class Texts:
         self, table: pa.Table, checksum: str, flaws: Iterable[tuple[str, int]] = ()
     ) -> None:
         self._table, self.identity, self.flaws = table, checksum, dict(flaws)
-        self.ids: list[str] = table["id"].to_pylist()
+        self.ids = Ids(table["id"])
 
     def __len__(self) -> int:
         return int(self._table.num_rows)

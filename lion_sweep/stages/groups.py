@@ -1,5 +1,6 @@
 """Training groups: mined by BM25, or given with the data, and scored by a teacher."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ class Mine(Stage):
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         collection = Collection("", self.documents, self.queries, {self.split: self.judged.qrels})
-        return _kept(shop, folder, *mine(collection, self.split, self.depth))
+        found = mine(collection, self.split, self.depth, folder / "bm25")
+        shutil.rmtree(folder / "bm25")
+        return _kept(shop, folder, *found)
 
 
 @dataclass(frozen=True, eq=False)
