@@ -17,7 +17,8 @@ from scipy import sparse
 
 from benchmarks import interleaved
 from benchmarks.sparse_search import synthetic
-from lion_sweep.search.sparse import BLOCK, SparseIndex
+from lion_sweep.search.postings import BLOCK
+from lion_sweep.search.sparse import SparseIndex
 
 Postings = dict[int, tuple[NDArray[np.int32], NDArray[np.float32]]]  # of every term in use
 BATCH = 64  # passages whose vectors are there at once
