@@ -4,6 +4,7 @@ Worker processes import this module, so it imports little. Shapes: N texts, V vo
 """
 
 import re
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ STOP = frozenset(
         "then there these they this to was will with"
     )
 )
-_stem = Stemmer.Stemmer("english")
+_stem = Stemmer.Stemmer("english", 0)  # without its own cache
 
 
 class Numbers(dict[str, int]):
@@ -38,11 +39,13 @@ class Numbers(dict[str, int]):
 
     def of(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """(first token of every text, [N + 1], stems of tokens, [T])."""
-        counts, numbers = [0], []
+        ends, numbers, number_of = [0], array("i"), self.__getitem__
         for text in texts:
-            numbers += [number for word in _words(text.lower()) if (number := self[word]) >= 0]
-            counts.append(len(numbers))
-        return np.array(counts), np.array(numbers, dtype=np.int32)
+            numbers.extend(map(number_of, _words(text.lower())))
+            ends.append(len(numbers))
+        stem_T = np.frombuffer(numbers, dtype=np.int32)
+        known = np.append(0, np.cumsum(stem_T >= 0))
+        return known[ends], stem_T[stem_T >= 0]
 
 
 def count(job: tuple[Path, Sequence[str]]) -> None:
