@@ -7,7 +7,7 @@ where that is cheaper (MaxScore: Turtle and Flood, 1995, with each block's own m
 still get there is scored anew in whole, so that no bit changes.
 
 Shapes: D documents of a block, U terms in it, P postings, Q queries, T terms of all queries or of
-one, K hits per query, M pairs.
+one, K hits and C candidates per query, M pairs.
 """
 
 import numpy as np
@@ -53,44 +53,28 @@ def _score(block, lists_T2, weight_T, document):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _replace_least(heap_K, key):  # type: ignore[no-untyped-def]
-    """Put a key in the place of the least, which comes first in a heap."""
-    place, size = 0, len(heap_K)
-    while 2 * place + 1 < size:
-        child = 2 * place + 1
-        if child + 1 < size and heap_K[child + 1] < heap_K[child]:
-            child += 1
-        if heap_K[child] >= key:
-            break
-        heap_K[place] = heap_K[child]
-        place = child
-    heap_K[place] = key
+def _keep(key, keys_C, kept_2):  # type: ignore[no-untyped-def]
+    keys_C[kept_2[1]] = key
+    kept_2[1] += np.uint64(1)
+    if kept_2[1] == len(keys_C):
+        k = len(keys_C) // 2
+        best_K = np.partition(keys_C, k)[k:]
+        keys_C[:k], keys_C[k:] = best_K, 0
+        kept_2[0], kept_2[1] = best_K[0], k
 
 
 @njit(cache=True)
-def _offer(block, rank_D, document, given, heap_K):  # type: ignore[no-untyped-def]
-    """Keep a document that may be among the best; return the bits that others now need."""
-    bits, scores, lists_T2, weight_T, partial, needed = given
-    if partial:
-        scores[document] = _score(block, lists_T2, weight_T, document)
-    key = np.uint64(bits[document]) << np.uint64(32)
-    key |= np.uint64(0xFFFFFFFF) - np.uint64(rank_D[document])
-    if key > heap_K[0]:
-        _replace_least(heap_K, key)
-    return needed if partial else max(needed, np.uint32(heap_K[0] >> np.uint64(32)))
-
-
-@njit(cache=True)
-def _search(block, rank_D, term_T, weight_T, heap_K, scores):  # type: ignore[no-untyped-def]
+def _search(block, rank_D, term_T, weight_T, keys_C, kept_2, scratch):  # type: ignore[no-untyped-def]
     """Search a block for one query. `scores` are zeros, more than D, before and after."""
     weight_P, document_P = block[3:]
+    scores, found_D2 = scratch
     terms, spare, bits = len(term_T), len(scores) - 1, scores.view(np.uint32)
     lists_T2 = np.empty((terms, 2), dtype=np.int64)
     most_T = np.empty(terms, dtype=np.float64)
     for place in range(terms):
         lists_T2[place, 0], lists_T2[place, 1], most = _list(block, term_T[place])
         most_T[place] = np.float64(weight_T[place]) * most
-    bits[spare] = heap_K[0] >> np.uint64(32)
+    bits[spare] = kept_2[0] >> np.uint64(32)
     least = np.float64(scores[spare])
     # Sums in another order, and in float32, differ by less.
     slack = 1 + (terms + 8) * 2.0**-23
@@ -113,45 +97,62 @@ def _search(block, rank_D, term_T, weight_T, heap_K, scores):  # type: ignore[no
                 scores[document_P[posting]] += weight * weight_P[posting]
     if partial:
         scores[spare] = least / slack - rest
-    needed = max(bits[spare], np.uint32(1))
-    bits[spare] = 0
-    given = bits, scores, lists_T2, weight_T, partial, needed
+    needed = np.uint32(max(bits[spare], 1))
+    found = 0
     if walked > len(scores) // 4:
-        for line in range(0, spare, _LINE):
+        lines_L = bits[:spare].reshape(-1, _LINE)
+        for line in range(len(lines_L)):
             above = 0
-            for document in range(line, line + _LINE):
-                above += bits[document] >= needed
+            for place in range(_LINE):
+                above += lines_L[line, place] >= needed
             if above > 0:
-                for document in range(line, line + _LINE):
+                for place in range(_LINE):
+                    if lines_L[line, place] >= needed:
+                        found_D2[found, 0] = line * _LINE + place
+                        found_D2[found, 1] = lines_L[line, place]
+                        found += 1
+            for place in range(_LINE):
+                lines_L[line, place] = 0
+    else:
+        for place in range(terms):
+            if walked_T[place]:
+                for posting in range(lists_T2[place, 0], lists_T2[place, 1]):
+                    document = document_P[posting]
                     if bits[document] >= needed:
-                        needed = _offer(block, rank_D, document, given, heap_K)
-            for document in range(line, line + _LINE):
-                scores[document] = 0
-        return
-    for place in range(terms):
-        if walked_T[place]:
-            for posting in range(lists_T2[place, 0], lists_T2[place, 1]):
-                document = document_P[posting]
-                if bits[document] >= needed:
-                    needed = _offer(block, rank_D, document, given, heap_K)
-                scores[document] = 0
+                        found_D2[found, 0], found_D2[found, 1] = document, bits[document]
+                        found += 1
+                    bits[document] = 0
+    for place in range(found):
+        document, own = found_D2[place]
+        if partial:
+            scores[spare] = _score(block, lists_T2, weight_T, document)
+            own = bits[spare]
+        if own >= kept_2[0] >> np.uint64(32):
+            key = np.uint64(own) << np.uint64(32)
+            key |= np.uint64(0xFFFFFFFF) - np.uint64(rank_D[document])
+            if key > kept_2[0]:
+                _keep(key, keys_C, kept_2)
+    bits[spare] = 0
 
 
 @njit(cache=True, parallel=True)
-def search(block, rank_D, start_Q, term_T, weight_T, heap_QK):  # type: ignore[no-untyped-def]
-    """Search a block for all queries, whose heaps hold the keys of what was found before.
+def search(block, rank_D, start_Q, term_T, weight_T, keys_QC, kept_Q2):  # type: ignore[no-untyped-def]
+    """Search a block for all queries, adding to the keys of what was found before.
 
-    A key holds the 32 bits of a score, then the complement of the document's rank by id: a larger
+    Of C = 2 K places the first hold keys, the others 0; `kept_Q2` are the key that a new one has to
+    exceed, and how many there are. A key holds the 32 bits of a score, then the complement of the document's rank by id: a larger
     key comes first under the rule of ties, and 0 is none. Bits of float32 that are not negative,
     and of uint32, compare as their values do.
     """
-    queries = len(heap_QK)
+    queries = len(keys_QC)
     size = (len(rank_D) + _LINE - 1) // _LINE * _LINE + 1
     for chunk in prange((queries + _TOGETHER - 1) // _TOGETHER):
-        scores = np.zeros(size, dtype=weight_T.dtype)
+        scratch = np.zeros(size, dtype=weight_T.dtype), np.empty((size, 2), dtype=np.uint32)
         for query in range(chunk * _TOGETHER, min((chunk + 1) * _TOGETHER, queries)):
             own = slice(start_Q[query], start_Q[query + 1])
-            _search(block, rank_D, term_T[own], weight_T[own], heap_QK[query], scores)
+            _search(
+                block, rank_D, term_T[own], weight_T[own], keys_QC[query], kept_Q2[query], scratch
+            )
 
 
 @njit(cache=True)

@@ -177,14 +177,16 @@ class Postings:
 
         `NO_HIT` and -inf stand after the last hit; scores are float32, or float64 of integers.
         """
-        keys_QK = np.zeros((len(queries.start_Q) - 1, min(k, len(self))), dtype=np.uint64)
+        count, k = len(queries.start_Q) - 1, min(k, len(self))
+        keys_QC, kept_Q2 = np.zeros((count, 2 * k), np.uint64), np.zeros((count, 2), np.uint64)
         threads.as_torch_has()
         for number, block in enumerate(self):
             own = rank_N[number * self.block :][: self.block]
-            kernels.search(block, own, *queries.compiled(), keys_QK)
-        keys_QK.sort(axis=1)
-        ranks_QK = (~keys_QK[:, ::-1]).astype(np.uint32).view(np.int32)  # of the key 0: NO_HIT
-        scores_QK = (keys_QK[:, ::-1] >> np.uint64(32)).astype(np.uint32).view(self.dtype)
+            kernels.search(block, own, *queries.compiled(), keys_QC, kept_Q2)
+        keys_QC.sort(axis=1)
+        keys_QK = keys_QC[:, : -k - 1 : -1]
+        ranks_QK = (~keys_QK).astype(np.uint32).view(np.int32)  # of the key 0: NO_HIT
+        scores_QK = (keys_QK >> np.uint64(32)).astype(np.uint32).view(self.dtype)
         scores_QK = scores_QK.astype(np.result_type(scores_QK, np.float32), copy=False)
         scores_QK[ranks_QK == NO_HIT] = -np.inf
         return ranks_QK, scores_QK
