@@ -140,9 +140,9 @@ def search(block, rank_D, start_Q, term_T, weight_T, keys_QC, kept_Q2):  # type:
     """Search a block for all queries, adding to the keys of what was found before.
 
     Of C = 2 K places the first hold keys, the others 0; `kept_Q2` are the key that a new one has to
-    exceed, and how many there are. A key holds the 32 bits of a score, then the complement of the document's rank by id: a larger
-    key comes first under the rule of ties, and 0 is none. Bits of float32 that are not negative,
-    and of uint32, compare as their values do.
+    exceed, and how many there are. A key holds the 32 bits of a score, then the complement of the
+    document's rank by id: a larger key comes first under the rule of ties, and 0 is none. Bits of
+    float32 that are not negative, and of uint32, compare as their values do.
     """
     queries = len(keys_QC)
     size = (len(rank_D) + _LINE - 1) // _LINE * _LINE + 1

@@ -21,7 +21,7 @@ class SparseIndex(Engine):
     and number of threads, and equal vectors tie. Sums of integers are exact up to 2**24. From
     vectors of an integer type, weights and scores are integers, exact below 2**32.
 
-    Weights are finite and not negative, integers below 2**32. A search adds 8 K bytes per query
+    Weights are finite and not negative, integers below 2**32. A search adds 16 K bytes per query
     for the hits.
     """
 
