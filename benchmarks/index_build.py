@@ -17,7 +17,8 @@ from scipy import sparse
 
 from benchmarks import interleaved
 from benchmarks.sparse_search import synthetic
-from lion_sweep.search.sparse import BLOCK, SparseIndex
+from lion_sweep.search.postings import BLOCK
+from lion_sweep.search.sparse import SparseIndex
 
 Postings = dict[int, tuple[NDArray[np.int32], NDArray[np.float32]]]  # of every term in use
 BATCH = 64  # passages whose vectors are there at once
@@ -41,11 +42,10 @@ def one_by_one(vectors_NV: sparse.csr_matrix) -> Postings:
 
 def check(index: SparseIndex, postings: Postings, documents: int, terms: int) -> None:
     """The index holds the same documents and weights for every term."""
-    start_B, start_BV, document_P, weight_P = index._postings
     blocks = []
-    for number, start_V in enumerate(start_BV):
-        own = slice(start_B[number], start_B[number + 1])
-        arrays = weight_P[own], document_P[own].astype(np.int32), start_V
+    for term_U, start_U, _, weight_P, document_P in index._postings:
+        start_V = start_U[np.searchsorted(term_U, np.arange(terms + 1))].astype(np.int64)
+        arrays = weight_P, document_P[: len(weight_P)].astype(np.int32), start_V
         # The rows of a block that are not there stand at the end of the last one.
         blocks.append(sparse.csc_matrix(arrays, (BLOCK, terms)))
     whole = sparse.vstack(blocks, format="csc")[:documents]

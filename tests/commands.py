@@ -23,7 +23,6 @@ from unittest.mock import patch
 FORKS = multiprocessing.get_context("forkserver")
 LIBRARIES = [
     "accelerate",
-    "bm25s",
     "datasets",
     "hydra",
     "matplotlib.figure",

@@ -37,6 +37,7 @@ SLOW = (
     "test_benchmarks",
     "test_budget",
     "test_bm25_lucene",
+    "test_bm25_oracle",
     "test_bm25_row",
     "test_compiled",
     "test_encode",

@@ -1,11 +1,14 @@
 """What tests of commands share: grids small enough for seconds, a shell to run them in."""
 
+import atexit
 import json
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -21,21 +24,25 @@ from lion_sweep import config as configuration
 from lion_sweep.config import Precision
 from lion_sweep.config.site import SiteName
 from lion_sweep.cost.meter import Spending
-from lion_sweep.data.collection import Judged, Qrels
+from lion_sweep.data.collection import Collection, Flaws, Judged, Qrels
 from lion_sweep.data.forms import Text
+from lion_sweep.data.groups import Groups
 from lion_sweep.data.places import Place
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import SCHEMA, Texts, write
 from lion_sweep.files import key_of
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
-from lion_sweep.search import encoding
+from lion_sweep.search import encoding, mining
+from lion_sweep.search.base import Where
+from lion_sweep.search.bm25 import BM25Index
 from lion_sweep.search.parts import Parts
 from lion_sweep.stages import engine as engine_module
 from lion_sweep.stages.base import beside
 from lion_sweep.stages.encode import VECTORS, Encode
 from lion_sweep.stages.engine import Done
-from lion_sweep.stages.search import Search, engine_of
+from lion_sweep.stages.index import engine_of
+from lion_sweep.stages.search import Search
 from lion_sweep.stages.texts import (
     JUDGED,
     TEXTS,
@@ -188,6 +195,34 @@ def teacher_encoder(folder: Path, words: list[str]) -> None:
     BertModel(shape).save_pretrained(folder)
 
 
+def bm25_index(ids: Sequence[str], documents: Sequence[str], **settings: float) -> BM25Index:
+    """The index of texts, in a folder that goes with this process."""
+    where = Where(_passing(), torch.device("cpu"), print)
+    return BM25Index.over(ids, documents, where, **settings)
+
+
+def mined(pairs: Collection, depth: int = 3) -> tuple[Groups, Flaws]:
+    """The groups of the split "train", and what is left out."""
+    documents = pairs.documents
+    index = bm25_index(documents.ids, documents)  # type: ignore[arg-type]
+    parts = list(mining.batches(index, pairs.queries, pairs.judged["train"], depth))
+    found, left_out = [groups for groups, _ in parts], [flaws for _, flaws in parts]
+    arrays = {name: np.concatenate([vars(g)[name] for g in found]) for name in vars(found[0])}
+    return Groups(**arrays), {name: sum(f[name] for f in left_out) for name in left_out[0]}
+
+
+def _passing() -> Path:
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def pair_scores(index: BM25Index, texts: Sequence[str], ids: Sequence[str]) -> list[float]:
+    """The score of each query text and the document beside it."""
+    pairs = np.arange(len(texts)), index.ids.rows(list(ids))
+    return index.postings.scores(index.queries(texts), *pairs).tolist()
+
+
 def searched(
     root: Path, documents: encoding.Vectors, queries: encoding.Vectors, *words: str
 ) -> Done:
@@ -208,7 +243,8 @@ def searched(
         for what, vectors in (("documents", documents), ("queries", queries))
     ]
     engine, depth = engine_of(config, "sparse" if is_sparse else "dense"), config.evaluation.depth
-    search = Search(held.judged["test"], engine, depth, *made, title="search mine")
+    vectors = dict(zip(("passages", "queries"), made, strict=True))
+    search = Search(held.judged["test"], engine, depth, **vectors, title="search mine")
     shop = Workshop(root, Progress("cell", None), Execution.of(config, SiteName.laptop))
     for stage in made:  # whose tokens nobody has
         folder = root / "stages" / stage.name

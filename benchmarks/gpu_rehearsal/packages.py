@@ -26,7 +26,7 @@ requests rich safetensors scikit-learn scipy seaborn setuptools shellingham symp
 threadpoolctl tokenizers torch tqdm transformers triton typer typing-extensions urllib3
 """
 CARRIED = """\
-annotated-types antlr4-python3-runtime bm25s cbor2 cramjam datasets dill fastparquet hydra-core
+annotated-types antlr4-python3-runtime cbor2 cramjam datasets dill fastparquet hydra-core
 ir-datasets lz4 multiprocess omegaconf orjson pydantic pydantic-core pystemmer ranx submitit toml
 typing-inspection wordllama xxhash
 """

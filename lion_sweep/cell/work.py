@@ -52,8 +52,8 @@ from lion_sweep.stages.workshop import Workshop
 
 # Packages that compute: their versions, and the environment, stand in no key.
 PACKAGES = (
-    "torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "scipy", "numba", "bm25s",
-    "ranx", "wordllama",
+    "torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "scipy", "numba",
+    "PyStemmer", "ranx", "wordllama",
 )  # fmt: skip
 
 

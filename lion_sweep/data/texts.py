@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lion_sweep.data.forms import Text, whole
+from lion_sweep.data.ids import Ids
 from lion_sweep.errors import UserError
 from lion_sweep.files import written
 from lion_sweep.machine import interruption
@@ -40,7 +41,7 @@ class Texts:
         self, table: pa.Table, checksum: str, flaws: Iterable[tuple[str, int]] = ()
     ) -> None:
         self._table, self.checksum, self.flaws = table, checksum, dict(flaws)
-        self.ids: list[str] = table["id"].to_pylist()
+        self.ids = Ids(table["id"])
 
     def __len__(self) -> int:
         return int(self._table.num_rows)

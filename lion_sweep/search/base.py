@@ -4,14 +4,13 @@ An engine is a class of its own and a line in a YAML: `engine.kinds` says which 
 vectors of which kind (models/encoders.py), and its settings.
 
 What engines share is here too: checks of input, the exact top k under the rule of ties, what is
-missed. Their indexes store documents in ascending order of id, so that a document's number says
-where its id sorts. Shapes: N documents, M candidates (M <= N).
+missed. A document's number in a run says where its id sorts. Shapes: N documents, M candidates
+(M <= N).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lion_sweep.data.ids import Ids
 from lion_sweep.search.runs import Ranked, Run
 
 WORDS = "words"  # the kind that texts themselves are
@@ -31,6 +31,7 @@ class Where:
     folder: Path
     device: torch.device
     say: Callable[[str], None]
+    step: Callable[[int, int], None] = lambda done, total: None  # how much of how much is done
 
 
 class Engine(ABC):
@@ -42,6 +43,8 @@ class Engine(ABC):
 
     RULES: ClassVar[int] = 1  # raised when other hits come out of the same vectors
     exact: ClassVar[bool] = False  # whether it finds what exhaustive scoring of the vectors finds
+    streams: ClassVar[bool] = False  # whether it takes `Stored` vectors as they are
+    keeps: ClassVar[bool] = False  # whether `over` opens what it has built in the folder before
     _stats: dict[str, float] = {}  # noqa: RUF012 - engines have their own
 
     @classmethod
@@ -74,21 +77,28 @@ class Engine(ABC):
         return dict(self._stats)
 
 
-def sorted_documents(document_ids: Sequence[str], rows: int) -> tuple[list[str], np.ndarray]:
-    """Return the ids in ascending order and, [N], the row each of them came from.
+def checked_ids(document_ids: Sequence[str], rows: int) -> Ids:
+    """The ids of an index.
 
     Raises `ValueError` where there is none, an id occurs twice, or there are not `rows` of them.
     """
-    if not document_ids:
+    ids = Ids.of(document_ids)
+    if not len(ids):
         raise ValueError("an index needs at least one document")
-    if len(document_ids) != rows:
-        raise ValueError(f"{len(document_ids)} document ids for {rows} documents")
-    order_N = np.array(sorted(range(rows), key=document_ids.__getitem__))
-    ids = [document_ids[row] for row in order_N]
-    for previous, current in pairwise(ids):
-        if previous == current:
-            raise ValueError(f"document id {current!r} occurs more than once")
-    return ids, order_N
+    if len(ids) != rows:
+        raise ValueError(f"{len(ids)} document ids for {rows} documents")
+    if ids.repeated is not None:
+        raise ValueError(f"document id {ids.repeated!r} occurs more than once")
+    return ids
+
+
+def sorted_documents(document_ids: Sequence[str], rows: int) -> tuple[Ids, NDArray[np.int64]]:
+    """Return the ids in ascending order and, [N], the row each of them came from.
+
+    Raises `ValueError` as `checked_ids` does.
+    """
+    ids = checked_ids(document_ids, rows)
+    return ids.ascending, ids.order_N
 
 
 def check_queries(query_ids: Sequence[str], rows: int, k: int) -> None:

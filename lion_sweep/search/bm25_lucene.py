@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
+from lion_sweep.data.texts import Texts
 from lion_sweep.search import anserini
 from lion_sweep.search.base import check_queries, sorted_documents
 from lion_sweep.search.runs import Run
@@ -22,7 +24,7 @@ class LuceneBM25Index(anserini.LuceneIndex):
     def __init__(
         self,
         document_ids: Sequence[str],
-        texts: Sequence[str],
+        texts: Texts | Sequence[str],
         folder: Path,
         k1: float = 0.9,
         b: float = 0.4,
@@ -30,7 +32,9 @@ class LuceneBM25Index(anserini.LuceneIndex):
         self._ids, _ = sorted_documents(document_ids, len(texts))
         with anserini.to_index(folder) as (documents, index):
             with (documents / "documents.jsonl").open("w", encoding="utf-8") as file:
-                for document_id, text in zip(document_ids, texts, strict=True):
+                batches = texts.batches() if isinstance(texts, Texts) else [texts]
+                each = chain.from_iterable(batches)
+                for document_id, text in zip(document_ids, each, strict=True):
                     known = {anserini.ID: document_id, anserini.CONTENTS: text}
                     file.write(json.dumps(known) + "\n")
             anserini.index("JsonCollection", documents, index)

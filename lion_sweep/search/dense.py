@@ -7,7 +7,7 @@ pairs of a query and a document.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lion_sweep.files import written
 from lion_sweep.machine import interruption, threads
-from lion_sweep.search.base import Engine, Where, agreement, check_queries, sorted_documents
+from lion_sweep.search.base import Engine, Where, agreement, check_queries, checked_ids
 from lion_sweep.search.parts import KEEP_SECONDS, Stored
 from lion_sweep.search.runs import Run
 
@@ -43,7 +43,7 @@ class DenseIndex(Engine):
     """
 
     exact = True  # on the vectors, rounded where `half` is set
-    streams: ClassVar[bool] = True  # takes `Stored` as it is
+    streams = True
     on_block: Callable[[int, int], None] = staticmethod(lambda done, total: None)
     _folder: Path | None = None  # where a search that is killed has what it came to
 
@@ -54,7 +54,7 @@ class DenseIndex(Engine):
         """With CUDA where it is at hand, on the CPU otherwise."""
         device = where.device if where.device.type == "cuda" else torch.device("cpu")
         made = cls(document_ids, documents, device, **settings)
-        made.on_block, made._folder = getattr(where, "step", cls.on_block), where.folder
+        made.on_block, made._folder = where.step, where.folder
         return made
 
     def __init__(
@@ -66,9 +66,8 @@ class DenseIndex(Engine):
     ) -> None:
         if len(vectors_ND.shape) != 2:
             raise ValueError(f"document vectors have shape {vectors_ND.shape}")
-        self._ids, order_N = sorted_documents(document_ids, len(vectors_ND))
-        self._rank_N = np.empty(len(order_N), np.int64)
-        self._rank_N[order_N] = np.arange(len(order_N))
+        ids = checked_ids(document_ids, len(vectors_ND))
+        self._ids, self._rank_N = ids.ascending, ids.rank_N.astype(np.int64)
         self._vectors_ND, self._device, self._half = vectors_ND, torch.device(device), half
         documents, dimensions = vectors_ND.shape
         index_bytes = documents * dimensions * (2 if half else min(4, vectors_ND.dtype.itemsize))

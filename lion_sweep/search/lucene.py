@@ -12,8 +12,8 @@ from scipy import sparse
 from lion_sweep.search import anserini, anserini_files
 from lion_sweep.search.base import check_queries, sorted_documents
 from lion_sweep.search.encoded import weights_of
+from lion_sweep.search.postings import non_negative_csr, postings_stats
 from lion_sweep.search.runs import Run
-from lion_sweep.search.sparse import non_negative_csr, postings_stats
 
 _FLOAT32_INTEGERS = 2**24  # Lucene scores in float32, exact for integers below this
 

@@ -1,57 +1,87 @@
-"""Hard negatives by BM25.
+"""Hard negatives by BM25, some thousands of queries at a time.
 
-Shapes: P training pairs, M mined negatives.
+Shapes: N documents, J judgements, Q queries of a batch, P training pairs, K hits, M negatives.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
 
-from lion_sweep.data.collection import Collection, Flaws
+from lion_sweep.data.collection import Flaws, Judged
 from lion_sweep.data.groups import MISSING, Groups
-from lion_sweep.errors import UserError
+from lion_sweep.data.ids import Ids
+from lion_sweep.data.texts import Texts
 from lion_sweep.search.bm25 import BM25Index
-from lion_sweep.search.runs import drop_self_hits
+
+QUERIES = 8192  # searched together
 
 
-def mine(collection: Collection, split: str, depth: int) -> tuple[Groups, Flaws]:
-    """Negatives are the first `depth` BM25 hits of a query that are not judged relevant to it,
-    nor the query itself, where queries are passages too.
+def count(judged: Judged) -> int:
+    """Of batches."""
+    return -(-len(judged.asked) // QUERIES)
 
-    Pairs whose positive is not there, or whose query has no such hit, are left out, for every cell
-    alike, and counted.
+
+def batches(
+    index: BM25Index, queries: Texts, judged: Judged, depth: int, first: int = 0
+) -> Iterator[tuple[Groups, Flaws]]:
+    """The groups of each batch of queries, from the `first` batch on, and what is left out.
+
+    Negatives are the first `depth` BM25 hits of a query that are not judged relevant to it, nor
+    the query itself, where queries are passages too. Left out are pairs whose positive is not
+    there, or whose query has no such hit.
     """
-    documents, queries, judged = collection.documents, collection.queries, collection.judged[split]
-    row_of = {document_id: row for row, document_id in enumerate(documents.ids)}
-    index, asked = BM25Index(documents.ids, documents.all()), judged.asked
-    run = drop_self_hits(index.search(asked, queries.of(asked), depth))
-    qrels = judged.qrels
-    positive = {query: [d for d, grade in qrels[query].items() if grade > 0] for query in asked}
-    relevant = {
-        query: [d for d in positives if d in row_of] for query, positives in positive.items()
-    }
-    query_ids = [query for query, positives in relevant.items() for _ in positives]
-    positive_ids = [document for positives in relevant.values() for document in positives]
-    positive_scores = index.scores(queries.of(query_ids), positive_ids)
-    negative_PM = np.full((len(query_ids), depth), MISSING, dtype=np.int32)
-    score_PM = np.zeros((len(query_ids), depth), dtype=np.float32)
-    for row, query in enumerate(query_ids):
-        hits = [hit for hit in run.hits(query) if qrels[query].get(hit[0], 0) <= 0]
-        negative_PM[row, : len(hits)] = [row_of[document] for document, _ in hits]
-        score_PM[row, : len(hits)] = [score for _, score in hits]
-    groups = Groups(
-        query_P=queries.rows(query_ids).astype(np.int32),
-        positive_P=documents.rows(positive_ids).astype(np.int32),
-        negative_PM=negative_PM,
-        positive_score_P=np.array(positive_scores, dtype=np.float32),
-        negative_score_PM=score_PM,
-    )
-    usable_P = (negative_PM != MISSING).any(axis=1)
-    if not usable_P.any():
-        raise UserError(
-            f"No query of the split {split!r} has a BM25 hit besides its positives, so there is "
-            "nothing to train against: the collection is too small, or its texts share no words."
-        )
-    flaws = {
-        "missing_positives": sum(map(len, positive.values())) - len(query_ids),
-        "without_negatives": int((~usable_P).sum()),
-    }
-    return Groups(**{name: array_P[usable_P] for name, array_P in vars(groups).items()}), flaws
+    query_J, all_J, grade_J = map(judged.column, ("query_row", "document_row", "grade"))
+    changes = np.flatnonzero(np.diff(query_J)) + 1
+    start_Q, order_N = np.concatenate([[0], changes, [len(query_J)]]), index.ids.order_N
+    asked = query_J[start_Q[:-1]]
+    self_Q = index.ids.rows(Ids(queries.ids.array.take(asked)))
+    for batch in range(first, count(judged)):
+        own = slice(batch * QUERIES, (batch + 1) * QUERIES)
+        of_batch = index.queries(queries.take(asked[own]))
+        ranks_QK, scores_QK = index.postings.search(of_batch, depth, index.ids.rank_N)
+        starts = start_Q[own.start : own.stop + 1]
+        document_J = all_J[starts[0] : starts[-1]]
+        positive_J = grade_J[starts[0] : starts[-1]] > 0
+        asked_J = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        known_J = positive_J & (document_J >= 0)
+        query_P, positive_P = asked_J[known_J], document_J[known_J].astype(np.int32)
+        hit_QK = np.where(ranks_QK < 0, MISSING, order_N[ranks_QK]).astype(np.int32)
+        score_QK = scores_QK.astype(np.float32)
+        positive_start_Q = np.searchsorted(query_P, np.arange(len(starts)))
+        _leave_negatives(hit_QK, score_QK, self_Q[own], positive_start_Q, positive_P)
+        usable_P = (hit_QK[:, 0] != MISSING)[query_P]
+        flaws = {
+            "missing_positives": int(positive_J.sum() - known_J.sum()),
+            "without_negatives": int((~usable_P).sum()),
+        }
+        score_P = index.postings.scores(of_batch, query_P, positive_P)[usable_P]
+        query_P, positive_P = query_P[usable_P], positive_P[usable_P]
+        negatives = (_wide(part_QK, depth)[query_P] for part_QK in (hit_QK, score_QK))
+        rows_P = asked[own][query_P].astype(np.int32)
+        negative_PM, score_PM = negatives
+        yield Groups(rows_P, positive_P, negative_PM, score_P, score_PM), flaws
+
+
+@njit(cache=True)
+def _leave_negatives(hit_QK, score_QK, self_Q, start_Q, positive_P):  # type: ignore[no-untyped-def]
+    """Take the query itself and positives out of hits, in place; the others move up."""
+    for query in range(len(hit_QK)):
+        own = positive_P[start_Q[query] : start_Q[query + 1]]
+        kept = 0
+        for place in range(hit_QK.shape[1]):
+            hit, score = hit_QK[query, place], score_QK[query, place]
+            hit_QK[query, place], score_QK[query, place] = MISSING, 0
+            wanted = hit != MISSING and hit != self_Q[query]
+            for positive in own:
+                wanted &= hit != positive
+            if wanted:
+                hit_QK[query, kept], score_QK[query, kept] = hit, score
+                kept += 1
+
+
+def _wide(part_QK: NDArray, depth: int) -> NDArray:
+    """Columns for `depth` hits, where there are fewer documents."""
+    empty = MISSING if np.issubdtype(part_QK.dtype, np.integer) else 0
+    return np.pad(part_QK, ((0, 0), (0, depth - part_QK.shape[1])), constant_values=empty)

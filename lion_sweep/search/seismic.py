@@ -20,8 +20,9 @@ from scipy import sparse
 
 from lion_sweep.config.section import require, share
 from lion_sweep.search.base import Engine, Where, agreement, best, check_queries, sorted_documents
+from lion_sweep.search.postings import non_negative_csr, postings_stats
 from lion_sweep.search.runs import Run
-from lion_sweep.search.sparse import SparseIndex, non_negative_csr, postings_stats
+from lion_sweep.search.sparse import SparseIndex
 
 _MAX_FRACTION = 6.0  # longest list over n_postings: what Seismic's guide takes for MS MARCO
 _SAMPLE = 100  # queries that exact search answers too

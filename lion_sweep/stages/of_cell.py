@@ -16,7 +16,8 @@ from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
 from lion_sweep.stages.groups import Given, Mine, Teach, groups_of, teacher_of
-from lion_sweep.stages.search import Score, Scored, Search, bm25, engine_of
+from lion_sweep.stages.index import engine_of
+from lion_sweep.stages.search import Score, Scored, Search, bm25
 from lion_sweep.stages.texts import (
     Chosen,
     Cut,
@@ -161,6 +162,6 @@ def scored(
     passages = encode(source.documents, None, passage_length, "passages")
     queries = encode(source.queries, judged, query_length, "queries")
     how, called = (engine_of(config, made_by.kind), evaluation.depth), title + name
-    searched = Search(judged, *how, passages, queries, title=f"search {called}")
+    searched = Search(judged, *how, passages=passages, queries=queries, title=f"search {called}")
     score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")
     return Scored(passages, queries, searched, score)

@@ -2,34 +2,25 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
-from hydra.utils import get_class
 
 from lion_sweep.config import Config
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import read_json, write_json
-from lion_sweep.search.base import WORDS, Engine, Where
+from lion_sweep.search.base import WORDS
 from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run, drop_self_hits, write_trec
+from lion_sweep.search.sparse import INDEX
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.encode import VECTORS, Encode
+from lion_sweep.stages.index import IndexWords, class_of, engine_of, over
 from lion_sweep.stages.texts import ImportJudgements, Source
 from lion_sweep.stages.workshop import Workshop
 
 RUN, TREC, PER_QUERY = "run.npz", "run.trec", "per_query.json"
-RULES = "rules"
 Scores = dict[str, dict[str, float]]
-
-
-def engine_of(config: Config, kind: str) -> Mapping[str, Any]:
-    """What searches such vectors, or words: a class, its RULES and what it reads."""
-    chosen = config.engine.of(kind, config.paradigm.name)
-    engine: type[Engine] = get_class(chosen["_target_"])
-    return {**chosen, RULES: engine.RULES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,43 +32,39 @@ class SearchWords(Stage):
     asked: ImportJudgements
     engine: Mapping[str, Any]
     depth: int
+    index: IndexWords | None = None  # of an engine that keeps it
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        where = Where(folder, torch.device("cpu"), shop.progress.say)  # a plan has no other
-        queries = self.asked.queries.read(shop).of(self.asked.read(shop).asked)
-        self.searched(shop, where, self.asked.documents.read(shop).all(), queries, "bm25")
+        documents, asked = self.asked.documents, self.asked.read(shop).asked
+        if self.index:
+            built = self.index.read(shop)
+        else:
+            built = over(self.engine, documents, documents.read(shop), shop, folder)
+        run = built.search(asked, self.asked.queries.read(shop).of(asked), self.depth)
+        write_run(run, folder, "bm25")
         return {}
-
-    def searched(
-        self, shop: Workshop, where: Where, documents: Any, queries: Any, tag: str
-    ) -> Engine:
-        """The index of documents' vectors, or texts, with the run written to its folder."""
-        settings = {k: value for k, value in self.engine.items() if k not in (RULES, "_target_")}
-        made: type[Engine] = get_class(self.engine["_target_"])
-        ids, asked = self.asked.documents.read(shop).ids, self.asked.read(shop).asked
-        built = made.over(ids, documents, where, **settings)
-        write_run(built.search(asked, queries, self.depth), where.folder, tag)
-        return built
 
 
 @dataclass(frozen=True, eq=False)
 class Search(SearchWords):
     """The same by an encoder's vectors of both."""
 
-    passages: Encode
-    queries: Encode
+    passages: Encode = field(kw_only=True)
+    queries: Encode = field(kw_only=True)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """The index's figures; of sparse vectors also what exhaustive scoring multiplies."""
-        documents_N = Stored(shop.folder(self.passages) / VECTORS)
-        queries_Q = Stored(shop.folder(self.queries) / VECTORS)
-        where = Where(folder, shop.execution.accelerator.device, shop.progress.say)
-        tag = f"lion_sweep-{self.passages.name.removeprefix('encode-')}"
-        # Most engines want all in memory.
-        streams = getattr(get_class(self.engine["_target_"]), "streams", False)
-        documents = documents_N if streams else documents_N.all()
-        stats = self.searched(shop, where, documents, queries_Q.all(), tag).stats()
-        return stats | ({"flops": flops(queries_Q, documents_N)} if self.passages.sparse else {})
+        documents_N, queries_Q = (
+            Stored(shop.folder(encode) / VECTORS) for encode in (self.passages, self.queries)
+        )
+        streams = class_of(self.engine).streams
+        given = documents_N if streams else documents_N.all()
+        built = over(self.engine, self.asked.documents, given, shop, folder)
+        run = built.search(self.asked.read(shop).asked, queries_Q.all(), self.depth)
+        write_run(run, folder, f"lion_sweep-{self.passages.name.removeprefix('encode-')}")
+        shutil.rmtree(folder / INDEX, ignore_errors=True)
+        shares = {"flops": flops(queries_Q, documents_N)} if self.passages.sparse else {}
+        return built.stats() | shares
 
 
 def write_run(run: Run, folder: Path, tag: str) -> None:
@@ -148,7 +135,9 @@ def bm25(config: Config, source: Source, split: str) -> Score:
     """The reference row: BM25 over the same texts."""
     evaluation, called, judged = config.evaluation, f"bm25 {source.name}", source.judged[split]
     engine, measures = engine_of(config, WORDS), evaluation.measures_of(source.name)
-    searched = SearchWords(judged, engine, evaluation.depth, title=f"search {called}")
+    keeps = class_of(engine).keeps
+    index = IndexWords(source.documents, engine, title=f"index {source.name}") if keeps else None
+    searched = SearchWords(judged, engine, evaluation.depth, index, title=f"search {called}")
     return Score(searched, judged, measures, title=f"score {called}")
 
 

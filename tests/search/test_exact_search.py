@@ -17,8 +17,9 @@ from trec import mapping
 
 from lion_sweep.search import dense as dense_module
 from lion_sweep.search.dense import DenseIndex
+from lion_sweep.search.postings import BLOCK
 from lion_sweep.search.runs import Run
-from lion_sweep.search.sparse import BLOCK, SparseIndex
+from lion_sweep.search.sparse import SparseIndex
 
 Hits = dict[str, list[tuple[str, float]]]
 Data = tuple[list[str], np.ndarray, list[str], np.ndarray]

@@ -25,7 +25,7 @@ STEPS = (
     Step("head", 60, ("triton",), interpreted=True),
     Step("training", 130, ("triton",)),
     Step("encoding", 110, ("triton", "scipy")),
-    Step("cells", 130, ("hydra", "wordllama", "bm25s", "Stemmer", "ranx", "submitit")),
+    Step("cells", 130, ("hydra", "wordllama", "Stemmer", "ranx", "submitit")),
     Step("search", 90, ("numba",)),
     Step("compiled", 150, ("triton",)),
 )
