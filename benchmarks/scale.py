@@ -20,18 +20,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmarks import interleaved
 
-DEPTH, HITS, LENGTH, VOCABULARY = 200, 1000, 192, 128_256
+DEPTH, HITS, LENGTH, VOCABULARY, BATCH = 200, 1000, 192, 128_256, 1024
 MEASURES = ["MRR@10", "Recall@1000"]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where files and results of a size lie, and how wide its vectors are."""
+    """Where files and stages of a size lie, and how wide its vectors are."""
 
     files: Path
     folder: Path
@@ -39,73 +40,82 @@ class Bench:
     entries: int
     dimensions: int
 
-    def read(self, name: str) -> Any:
-        from lion_sweep.data import texts
+    @cached_property
+    def shop(self) -> Any:
+        from lion_sweep.machine.progress import Progress
+        from lion_sweep.stages.workshop import Workshop
 
-        return texts.read(self.folder / name, "made", ())
+        return Workshop(self.folder, Progress(self.files.name, None))
 
-    def collection(self, *splits: str) -> Any:
-        from lion_sweep.data.collection import Collection, read_qrels
-        from lion_sweep.data.places import Folder
+    @cached_property
+    def source(self) -> Any:
+        from lion_sweep.config.data import EvaluationSet
+        from lion_sweep.stages.texts import collection
 
-        read = self.read("passages"), self.read("queries")
-        judged = read_qrels(Folder(self.files), "qrels.{split}.tsv", splits, *read)
-        return Collection("made", *read, *judged)
+        names = ("collection.tsv", "queries.{split}.tsv", "qrels.{split}.tsv")
+        layout = EvaluationSet(str(self.files), *names)
+        return collection(self.shop, "made", layout, layout.path, ("train", "dev"))
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from lion_sweep.stages.backbone import TrainTokenizer
+
+        return TrainTokenizer(self.source.judged["train"])
+
+    @cached_property
+    def groups(self) -> Any:
+        from lion_sweep.stages.groups import Mine
+        from lion_sweep.stages.index import BM25, IndexWords
+
+        index = IndexWords(self.source.documents, BM25)
+        return Mine(self.source.judged["train"], DEPTH, index)
+
+    def vectors(self, texts: str, kind: str) -> Any:
+        from lion_sweep.search.parts import Stored
+
+        return Stored(self.folder / f"{texts} {kind}")
 
 
 def import_texts(bench: Bench) -> int:
-    from lion_sweep.data import texts
-    from lion_sweep.data.places import Folder
-
-    where, done = Folder(bench.files), 0
-    named = {"passages": ["collection"], "queries": ["queries.train", "queries.dev"]}
-    for name, files in named.items():
-        blocks = (block for file in files for block in where.blocks(f"{file}.tsv"))
-        done += texts.write(blocks, bench.folder / name, name)["texts"]
-    return done
+    both = bench.source.documents, bench.source.queries
+    return sum(bench.shop.run(stage).facts["texts"] for stage in both)
 
 
 def judgements(bench: Bench) -> int:
-    return sum(map(len, bench.collection("train", "dev").qrels.values()))
+    return sum(
+        len(stage.read(bench.shop).column("grade")) for stage in bench.source.judged.values()
+    )
 
 
 def stand_in(bench: Bench) -> int:
-    from lion_sweep.models import proxy
-
-    found = bench.collection("train")
-    (folder := bench.folder / "stand_in").mkdir()
-    queries = found.queries, found.queries.rows(found.asked("train"))
-    proxy.train(found.documents, *queries, folder)
-    return len(found.documents)
+    bench.shop.run(bench.tokenizer)
+    return len(bench.source.documents.read(bench.shop))
 
 
 def tokens(bench: Bench) -> int:
-    from lion_sweep.data import tokens
-    from lion_sweep.data.pretrained import tokenizer_of
+    from lion_sweep.stages.texts import Tokenise
 
-    done, tokenizer = 0, tokenizer_of(str(bench.folder / "stand_in"))
-    for name in ("passages", "queries"):
-        (folder := bench.folder / f"{name}_tokens").mkdir()
-        tokens.write(folder, texts := bench.read(name), tokenizer, LENGTH)
-        done += len(texts)
-    return done
+    both = bench.source.documents, bench.source.queries
+    made = (Tokenise(texts, bench.tokenizer, LENGTH).cut(LENGTH) for texts in both)
+    return sum(len(cut.read(bench.shop)) for cut in made)
+
+
+def index(bench: Bench) -> int:
+    return len(bench.groups.index.read(bench.shop).postings)
 
 
 def negatives(bench: Bench) -> int:
-    from lion_sweep.search.mining import mine
-
-    groups, _ = mine(bench.collection("train"), "train", DEPTH)
-    groups.save(bench.folder / "groups.npz")
-    return len(groups)
+    pairs: int = bench.shop.run(bench.groups).facts["pairs"]
+    return pairs
 
 
 def teacher(bench: Bench) -> int:
     """BM25's own scores: the least that there is to do with groups."""
-    from lion_sweep.data.groups import Groups
+    from lion_sweep.stages.groups import Teach, Weighted
+    from lion_sweep.stages.scorers import Own
 
-    groups = Groups.load(bench.folder / "groups.npz")
-    groups.save(bench.folder / "taught.npz")
-    return len(groups)
+    bench.shop.run(Teach(bench.groups, (Weighted(Own(), "own", 1, 1.0),)))
+    return negatives(bench)
 
 
 def vectors(bench: Bench) -> int:
@@ -114,47 +124,43 @@ def vectors(bench: Bench) -> int:
     import numpy as np
     from scipy import sparse
 
-    from lion_sweep.search import encoding
+    from lion_sweep.cost.meter import Spending
+    from lion_sweep.search.parts import Parts
 
-    random, counts = (
-        np.random.default_rng(2),
-        {"passages": len(bench.read("passages")), "dev": bench.dev},
-    )
+    random = np.random.default_rng(2)
+    counts = {"passages": len(bench.source.documents.read(bench.shop)), "dev": bench.dev}
     for name, count in counts.items():
         kept = bench.entries if name == "passages" else min(bench.entries, 40)
-        drawn = random.random((count, kept), dtype=np.float32)
-        terms = (VOCABULARY * drawn**2).astype(np.int32)
-        weights = random.random((count, kept), dtype=np.float32)
-        start = np.arange(count + 1) * kept
-        arrays = weights.ravel(), terms.ravel(), start
-        encoding.save(
-            bench.folder / f"{name}_sparse", sparse.csr_matrix(arrays, (count, VOCABULARY))
-        )
-        dense_ND = random.standard_normal((count, bench.dimensions), dtype=np.float32)
-        dense_ND /= np.linalg.norm(dense_ND, axis=1, keepdims=True)
-        encoding.save(bench.folder / f"{name}_dense", dense_ND)
+        both = [Parts(bench.folder / f"{name} {kind}", count) for kind in ("sparse", "dense")]
+        for first in range(0, count, BATCH):
+            rows = np.arange(first, min(first + BATCH, count))
+            drawn = random.random((len(rows), kept), dtype=np.float32)
+            terms = np.sort((VOCABULARY * drawn**2).astype(np.int32), axis=1)
+            weights = random.random((len(rows), kept), dtype=np.float32) + np.float32(0.1)
+            entries = weights.ravel(), terms.ravel(), np.arange(len(rows) + 1) * kept
+            dense_ND = random.standard_normal((len(rows), bench.dimensions), dtype=np.float32)
+            dense_ND /= np.linalg.norm(dense_ND, axis=1, keepdims=True)
+            made = sparse.csr_matrix(entries, (len(rows), VOCABULARY)), dense_ND
+            for parts, found in zip(both, made, strict=True):
+                parts.add(rows, found, Spending())
+                if parts.full:
+                    parts.keep()
+        for parts in both:
+            parts.keep()
     return sum(counts.values())
 
 
 def search(bench: Bench, kind: str) -> int:
-    import torch
-
-    from lion_sweep.search import encoding
-    from lion_sweep.search.base import Engine, Where
-    from lion_sweep.search.dense import DenseIndex
-    from lion_sweep.search.sparse import SparseIndex
+    from lion_sweep.stages.index import over
     from lion_sweep.stages.search import write_run
 
-    (folder := bench.folder / f"run_{kind}").mkdir()
-    classes: dict[str, type[Engine]] = {"sparse": SparseIndex, "dense": DenseIndex}
-    found = bench.collection("dev")
-    documents_N, queries_Q = (
-        encoding.load(bench.folder / f"{name}_{kind}") for name in ("passages", "dev")
-    )
-    where = Where(folder, torch.device("cpu"), print)
-    index = classes[kind].over(found.documents.ids, documents_N, where)
-    asked = found.asked("dev")
-    write_run(index.search(asked, queries_Q[: len(asked)], HITS), folder, kind)
+    (folder := bench.folder / f"run {kind}").mkdir()
+    target = {"sparse": "sparse.SparseIndex", "dense": "dense.DenseIndex"}[kind]
+    engine, passages = {"_target_": f"lion_sweep.search.{target}"}, bench.vectors("passages", kind)
+    built = over(engine, bench.source.documents, passages, bench.shop, folder)
+    asked = bench.source.judged["dev"].read(bench.shop).asked
+    run = built.search(asked, bench.vectors("dev", kind).rows(0, len(asked)), HITS)
+    write_run(run, folder, kind)
     return len(asked)
 
 
@@ -170,9 +176,9 @@ def score(bench: Bench) -> int:
     from lion_sweep.evaluation.measures import evaluate
     from lion_sweep.search.runs import Run
 
-    judged = bench.collection("dev").qrels["dev"]
+    judged = bench.source.judged["dev"].read(bench.shop).qrels
     for kind in ("sparse", "dense"):
-        evaluate(Run.load(bench.folder / f"run_{kind}" / "run.npz"), judged, MEASURES)
+        evaluate(Run.load(bench.folder / f"run {kind}" / "run.npz"), judged, MEASURES)
     return len(judged)
 
 
@@ -184,6 +190,7 @@ STAGES: dict[str, Callable[[Bench], int]] = {
         judgements,
         stand_in,
         tokens,
+        index,
         negatives,
         teacher,
         vectors,
@@ -276,7 +283,7 @@ def main() -> None:
             names = list(STAGES)
             sizes[passages] = run(bench, names[: names.index(options.until) + 1])
         finally:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
     results: dict[str, Any] = {"stages": sizes[options.passages[-1]], "sizes": sizes}
     if len(sizes) > 1:
         results["slopes"] = slopes(sizes)
