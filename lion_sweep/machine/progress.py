@@ -81,11 +81,10 @@ class Progress:
     def kept(self, done: int) -> None:
         """No kill can undo the first `done` steps of the stage any more."""
         self._kept = done
-        if time.monotonic() - self._told >= TELL_SECONDS:
-            self._tell(done)
+        self._tell(done)
 
     def kept_step(self, done: int, total: int) -> None:
-        """A step that no kill can undo."""
+        """One of many steps that no kill can undo; told every now and then."""
         self._kept = done
         self.step(done, total)
 

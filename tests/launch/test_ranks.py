@@ -12,6 +12,8 @@ import pytest
 from commands import run
 from support import Shell, attempts, by_axes, wait_for
 
+from lion_sweep.search.parts import Stored
+
 STEPS = 60
 LONG = ["paradigm=dense", "loss=drawn_out", "budget=steps", f"budget.steps={STEPS}"]
 LONG += ["site.devices=2", "++site.stages.adapt={devices:1}"]
@@ -62,11 +64,12 @@ def test_two_ranks_come_to_the_numbers_of_one(laptop: Shell, tmp_path: Path) -> 
         losses = [trained(tmp_path / str(ranks), found[ranks][name]) for ranks in (1, 2)]
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
         assert len(losses[0]) == 3
-    vectors = {path.parent.name: path for path in (tmp_path / "1").glob("stages/*/vectors.npy")}
-    assert len(vectors) == 4  # of the dense cell
-    for stage, path in vectors.items():
-        other = np.load(tmp_path / "2" / "stages" / stage / "vectors.npy")
-        np.testing.assert_allclose(other, np.load(path), atol=1e-4)
+    vectors = {path.parent.name: Stored(path) for path in (tmp_path / "1").glob("stages/*/vectors")}
+    dense = {stage: found for stage, found in vectors.items() if found.kind == "dense"}
+    assert len(dense) == 4
+    for stage, ours in dense.items():
+        theirs = Stored(tmp_path / "2" / "stages" / stage / "vectors")
+        np.testing.assert_allclose(theirs.all(), ours.all(), atol=1e-4)
 
 
 class Trial:
