@@ -113,9 +113,9 @@ class Estimate:
 
     def encoded(self, encode: Encode) -> NDArray[np.int64]:
         """Tokens of every text that is to be encoded, [N]."""
-        found, judged = self.lengths(encode.texts), encode.asked
-        asked = found.total if judged is None else min(found.total, _about(judged.file))
-        return np.resize(found.sample_S, asked)
+        found, asked = self.lengths(encode.texts), encode.asked
+        count = min(found.total, _about(asked.judged.file)) if asked else found.total
+        return np.resize(found.sample_S, count)
 
     def words(self, stages: CellStages) -> str:
         """What it goes by."""

@@ -28,7 +28,7 @@ from lion_sweep.search import encoding
 from lion_sweep.search.parts import Stored, take
 from lion_sweep.stages.base import Stage, identity
 from lion_sweep.stages.engine import Done
-from lion_sweep.stages.texts import Cut, ImportJudgements
+from lion_sweep.stages.texts import Asked, Cut
 from lion_sweep.stages.train import AdaptDecoder, TrainCell
 from lion_sweep.stages.workshop import Workshop
 
@@ -84,7 +84,7 @@ class Encode(Stage):
 
     weights: Weights
     texts: Cut
-    asked: ImportJudgements | None
+    asked: Asked | None
     sparse: bool
     kept_terms: int | None  # largest weights of a sparse vector; None: all
     precision: Precision
@@ -121,7 +121,7 @@ class Encode(Stage):
         """A shard of the texts, into `folder`."""
         how, length, encoder = shop.execution, self.texts.length, self.loaded(shop)
         cached, tokens = self.texts.read(shop), how.batch_tokens
-        texts = cached if self.asked is None else cached.subset(self.asked.read(shop).asked_rows)
+        texts = cached if self.asked is None else cached.subset(self.asked.rows(shop))
         texts.check_within(encoder.backbone.language_model.config.vocab_size, self.weights.source)
         meter = self._meter(encoder)
         setting = encoding.Setting(length, tokens, self.kept_terms, meter, shard, shards)
@@ -171,7 +171,7 @@ class Encode(Stage):
     def lengths(self, shop: Workshop) -> NDArray[np.int64]:
         """Tokens of every text, [N]."""
         lengths_N = self.texts.lengths(shop)
-        return lengths_N if self.asked is None else lengths_N[self.asked.read(shop).asked_rows]
+        return lengths_N if self.asked is None else lengths_N[self.asked.rows(shop)]
 
     def loaded(self, shop: Workshop) -> Encoder:
         """The encoder, which the stages of the same weights share."""

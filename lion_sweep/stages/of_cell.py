@@ -19,10 +19,10 @@ from lion_sweep.stages.groups import Given, Mine, Teach, groups_of, teacher_of
 from lion_sweep.stages.index import engine_of
 from lion_sweep.stages.search import Score, Scored, Search, bm25
 from lion_sweep.stages.texts import (
+    Asked,
     Chosen,
     Cut,
     EvaluationSets,
-    ImportJudgements,
     ImportTexts,
     Source,
     Tokenise,
@@ -154,13 +154,13 @@ def scored(
     query_length, passage_length = evaluation.lengths_of(name)
     judged = source.judged[split]
 
-    def encode(texts: ImportTexts, ids: ImportJudgements | None, length: int, what: str) -> Encode:
+    def encode(texts: ImportTexts, ids: Asked | None, length: int, what: str) -> Encode:
         prompt, called = weights.prompts.get(what, ""), f"{title}{what} {name}"
         tokens = tokeniser.cut(texts, length, f"{what} {name}", prompt)
         return Encode(weights, tokens, ids, sparse, kept, precision, title=f"encode {called}")
 
     passages = encode(source.documents, None, passage_length, "passages")
-    queries = encode(source.queries, judged, query_length, "queries")
+    queries = encode(source.queries, Asked(judged), query_length, "queries")
     how, called = (engine_of(config, made_by.kind), evaluation.depth), title + name
     searched = Search(judged, *how, passages=passages, queries=queries, title=f"search {called}")
     score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")

@@ -136,7 +136,7 @@ def bm25(config: Config, source: Source, split: str) -> Score:
     evaluation, called, judged = config.evaluation, f"bm25 {source.name}", source.judged[split]
     engine, measures = engine_of(config, WORDS), evaluation.measures_of(source.name)
     keeps = class_of(engine).keeps
-    index = IndexWords(source.documents, engine, title=f"index {source.name}") if keeps else None
+    index = IndexWords(source.documents, engine, title=f"index {called}") if keeps else None
     searched = SearchWords(judged, engine, evaluation.depth, index, title=f"search {called}")
     return Score(searched, judged, measures, title=f"score {called}")
 

@@ -100,6 +100,21 @@ class ImportJudgements(Stage):
         return _judged(done.folder / JUDGED, *facts)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The queries that are judged, whatever passages there are."""
+
+    judged: ImportJudgements
+
+    @property
+    def identity(self) -> Any:
+        judged = self.judged
+        return [judged.queries.name, judged.file.identity, judged.split]
+
+    def rows(self, shop: Workshop) -> NDArray[np.int64]:
+        return self.judged.read(shop).asked_rows
+
+
 @lru_cache(maxsize=64)
 def _judged(path: Path, checksum: str, flaws: tuple[tuple[str, int], ...]) -> Judged:
     return Judged.read(path, checksum, dict(flaws))

@@ -164,13 +164,15 @@ def test_a_cell_is_scored_on_several_collections_and_equal_texts_are_encoded_onc
     folder: Path, tmp_path: Path
 ) -> None:
     archive = shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
+    shutil.copytree(folder, tmp_path / "again")
     less = tmp_path / "less"
     shutil.copytree(folder, less)
     corpus = (less / "corpus.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (less / "corpus.jsonl").write_text("".join(corpus[:-1]) + '{"_id": "d199", "text": ""}\n')
     root = tmp_path / "out"
     sets = [
-        f"+evaluation.sets.again={{path: {archive}, group: same}}",
+        f"+evaluation.sets.again={{path: {tmp_path / 'again'}, group: same}}",
+        f"+evaluation.sets.packed={{path: {archive}, group: same}}",
         f"+evaluation.sets.less={{path: {less}, measures: ['Recall@5'], group: same}}",
     ]
     done = lion(*tiny(folder, root), "budget=steps", "budget.steps=3", "paradigm=dense", *sets)
@@ -178,16 +180,18 @@ def test_a_cell_is_scored_on_several_collections_and_equal_texts_are_encoded_onc
     assert "collection: less, 200 passages, 40 test queries" in done.stdout
     assert "of its passages, 1 are empty" in done.stdout
     (result,) = by_axes(root).values()
-    assert result["scores"]["again"] == result["scores"]["twin"]
-    assert result["bm25"]["again"] == result["bm25"]["twin"]
+    for name in ("again", "packed"):
+        assert result["scores"][name] == result["scores"]["twin"]
+        assert result["bm25"][name] == result["bm25"]["twin"]
     assert set(result["scores"]["less"]) == {"Recall@5"}
     assert result["collections"]["less"]["group"] == "same"
-    # Passages twice (the last one differs), the test queries once; the untrained model's both once.
-    assert len(list(root.glob("stages/encode-*/done.json"))) == 3 + 2
+    # Passages twice (the last one differs), the test queries once; the untrained model's both once;
+    # both of the archive, whose files are not known before they are unpacked.
+    assert len(list(root.glob("stages/encode-*/done.json"))) == 3 + 2 + 2
     spent = [result["ledger"]["encode"][kind]["useful_flops"] for kind in ("planned", "spent")]
     assert spent[0] == spent[1]
     cell = root / "cells" / result["id"]
-    for name in ("twin", "again", "less"):
+    for name in ("twin", "again", "packed", "less"):
         assert (cell / "runs" / f"{name}.trec").is_file()
         assert (cell / "per_query" / f"{name}.bm25.json").is_file()
 
