@@ -14,6 +14,7 @@ from lion_sweep.config.site import SiteName
 from lion_sweep.files import read_json
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
+from lion_sweep.search.parts import Stored
 from lion_sweep.stages.workshop import Workshop
 
 
@@ -36,19 +37,20 @@ def contents(cell: Cell) -> dict[str, dict[str, Any]]:
 
 def _content(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    if (folder / "vectors").is_dir():
+        whole = Stored(folder / "vectors").all()
+        found["vectors"] = whole.toarray() if sparse.issparse(whole) else whole
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.parent.name == "vectors":  # parts are cut by time
+            continue
         if path.suffix == ".npy":
             found[name] = np.load(path)
         elif path.suffix == ".npz":
             with np.load(path) as arrays:
-                whole = {key: arrays[key] for key in arrays.files}
-            if "indptr" in whole:
-                entries = whole["data"], whole["indices"], whole["indptr"]
-                whole = {"vectors": sparse.csr_matrix(entries, whole["shape"]).toarray()}
-            found |= {
-                f"{name} {key}": array for key, array in whole.items() if array.dtype.kind in "fi"
-            }
+                for key in arrays.files:
+                    if arrays[key].dtype.kind in "fi":
+                        found[f"{name} {key}"] = arrays[key]
         elif path.suffix == ".safetensors":
             found |= {f"{name} {key}": array for key, array in load_file(path).items()}
         elif path.name == "per_query.json":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import sparse
-from support import texts
+from support import HeldTexts
 from torch import Tensor
 
 from lion_sweep.config import Config, Precision
@@ -35,7 +35,7 @@ Of = Callable[..., "Job"]
 TEXTS, LONGEST, SHARDS = 60, 16, 5
 LENGTHS = np.random.default_rng(0).integers(1, LONGEST + 1, TEXTS)
 SHARD_TOKENS = int(LENGTHS.sum()) // SHARDS
-PASSAGES = texts({f"d{number}": "" for number in range(TEXTS)})
+PASSAGES = HeldTexts(held={f"d{number}": "" for number in range(TEXTS)})
 
 
 class Counting:
