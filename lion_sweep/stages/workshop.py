@@ -81,7 +81,7 @@ class Workshop:
             done = engine.run(
                 self.place(stage),
                 stage.specification,
-                lambda folder: stage.work(self, folder),
+                lambda folder: self._work(stage, folder),
                 self.team,
                 owner=self.owner,
                 together=stage.together,
@@ -93,6 +93,16 @@ class Workshop:
         self.progress.end(stage.title, done.seconds, done.reused)
         self._done[stage.name] = done
         return done
+
+    def _work(self, stage: Stage, folder: Path) -> dict[str, Any]:
+        if stage.together:
+            return stage.work(self, folder)
+        # The others wait for its end: they hear nothing of stages that are looked up meanwhile.
+        team, done, self.team = self.team, dict(self._done), Team()
+        try:
+            return stage.work(self, folder)
+        finally:
+            self.team, self._done = team, done
 
     def folder(self, stage: Stage) -> Path:
         """The folder of a stage, which is done first where it is not finished."""
