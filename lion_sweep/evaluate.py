@@ -27,6 +27,8 @@ from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import check_output, choose, settle
+from lion_sweep.stages.backbone import TrainTokenizer
+from lion_sweep.stages.base import Stage
 from lion_sweep.stages.of_cell import Tokeniser, scored
 from lion_sweep.stages.search import bm25, keep
 from lion_sweep.stages.texts import evaluation_sets
@@ -102,7 +104,7 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
     for name, (source, _) in sets.items():
         for line in source.read(shop).told():
             shop.progress.say(f"{name}:{line}")
-    tokeniser = Tokeniser(Pretrained.tokenizer(found.source, shop.digests))
+    tokeniser = Tokeniser(_tokenizer(found, shop))
     tested = {name: scored(config, tokeniser, found, chosen) for name, chosen in sets.items()}
     references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
     scores = {name: of_set.run(shop) for name, of_set in tested.items()}
@@ -122,6 +124,20 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
     }
     write_json(folder / "result.json", result)
     return result
+
+
+def _tokenizer(found: Checkpoint, shop: Workshop) -> Pretrained | Stage:
+    """Known as it is to the cell that it is of, where that can be told: tokens and vectors that are
+    there are found then."""
+    config = found.config
+    if config and found.tokenizer:
+        with contextlib.suppress(UserError):  # its own collection is not at hand
+            sets = evaluation_sets(changed(config, {"evaluation.sets": {}}), shop)
+            own, _ = sets[config.data.name]
+            stage = TrainTokenizer(own.judged[config.data.train_split])
+            if stage.name == found.tokenizer and shop.find(stage):
+                return stage
+    return Pretrained.tokenizer(found.source, shop.digests)
 
 
 def table(result: dict[str, Any]) -> str:

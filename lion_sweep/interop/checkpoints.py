@@ -58,6 +58,7 @@ class Checkpoint:
     lengths: tuple[int, int] | None = None  # tokens of a query and of a passage, where it says so
     config: Config | None = None  # of a cell
     adapted: bool = False  # by adapters, below which weights need no more precision than products
+    tokenizer: str | None = None  # the stage that trained its tokenizer, of a cell's stand-in
     prompts: Mapping[str, str] = field(default_factory=dict)  # before queries and passages
 
     def load(self, shop: Workshop) -> Encoder:
@@ -128,8 +129,9 @@ def of_cell(cell: Finished) -> Checkpoint:
 
     known_by = {"stage": trained.name, "encoder": identity(paradigm.encoder)}
     lengths = config.evaluation.query_length, config.evaluation.passage_length
+    made_by = cell.result["stages"].get("tokenizer", {}).get("folder")
     return Checkpoint(
-        cell.name, "cell", source, paradigm.name, known_by, load, lengths, config, adapted
+        cell.name, "cell", source, paradigm.name, known_by, load, lengths, config, adapted, made_by
     )
 
 
