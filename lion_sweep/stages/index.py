@@ -15,6 +15,7 @@ from lion_sweep.stages.base import Stage
 from lion_sweep.stages.texts import ImportTexts
 from lion_sweep.stages.workshop import Workshop
 
+CPU = torch.device("cpu")
 RULES, TARGET = "rules", "_target_"
 # What negatives are mined with, and what `engine=exact` has for words.
 BM25 = {TARGET: "lion_sweep.search.bm25.BM25Index", RULES: BM25Index.RULES}
@@ -32,12 +33,16 @@ def engine_of(config: Config, kind: str) -> Mapping[str, Any]:
 
 
 def over(
-    engine: Mapping[str, Any], documents: ImportTexts, given: Any, shop: Workshop, folder: Path
+    engine: Mapping[str, Any],
+    documents: ImportTexts,
+    given: Any,
+    shop: Workshop,
+    folder: Path,
+    device: torch.device = CPU,
 ) -> Engine:
     """The index of what is `given` of the documents, vectors or texts, in a folder of its own."""
     settings = {key: value for key, value in engine.items() if key not in (RULES, TARGET)}
-    how = shop.execution.accelerator.device if shop.execution else torch.device("cpu")
-    where = Where(folder, how, shop.progress.say, shop.progress.step)
+    where = Where(folder, device, shop.progress.say, shop.progress.step)
     return class_of(engine).over(documents.read(shop).ids, given, where, **settings)
 
 

@@ -59,7 +59,8 @@ class Search(SearchWords):
         )
         streams = class_of(self.engine).streams
         given = documents_N if streams else documents_N.all()
-        built = over(self.engine, self.asked.documents, given, shop, folder)
+        device = shop.execution.accelerator.device
+        built = over(self.engine, self.asked.documents, given, shop, folder, device)
         run = built.search(self.asked.read(shop).asked, queries_Q.all(), self.depth)
         write_run(run, folder, f"lion_sweep-{self.passages.name.removeprefix('encode-')}")
         shutil.rmtree(folder / INDEX, ignore_errors=True)
