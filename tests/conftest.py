@@ -46,17 +46,21 @@ SLOW = (
     "test_hydra_ways",
     "test_identity_of_files",
     "test_identity_walk",
+    "test_import",
     "test_interrupted_search",
     "test_lucene",
     "test_memory",
     "test_mntp_steps",
+    "test_not_finite",
     "test_prepare",
     "test_seismic",
     "test_sharding",
     "test_sparse_head_compiles",
     "test_sparse_head_triton",
     "test_steps",
+    "test_teacher",
     "test_work",
+    "test_workers",
 )
 
 
