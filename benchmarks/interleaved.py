@@ -102,6 +102,17 @@ def report(
     )
 
 
+def _anywhere(words: list[str]) -> list[str]:
+    """The words without options that name a place of this machine."""
+    kept: list[str] = []
+    for word in words:
+        if not word.startswith("/"):
+            kept.append(word)
+        elif kept and kept[-1].startswith("--"):
+            kept.pop()
+    return kept
+
+
 def write(
     results: dict[str, Any],
     *,
@@ -122,7 +133,7 @@ def write(
             "device": device,
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in packages},
-            "command": f"python -m benchmarks.{' '.join([name, *sys.argv[1:]])}",
+            "command": f"python -m benchmarks.{' '.join([name, *_anywhere(sys.argv[1:])])}",
             "facts": facts,
         }
     )

@@ -292,7 +292,7 @@ def main() -> None:
         results,
         checked="nothing: there is one side",
         packages=["numpy", "pyarrow", "tokenizers"],
-        facts=vars(options) | {"folder": str(options.folder)},
+        facts={key: value for key, value in vars(options).items() if key != "folder"},
         device=interleaved.processor(),
     )
 

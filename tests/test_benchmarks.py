@@ -46,7 +46,10 @@ def test_every_stage_runs_from_files_to_scores(
     widths = ["--entries", "20", "--dimensions", "16", "--folder", str(tmp_path / "all")]
     monkeypatch.setattr(sys, "argv", ["scale", *sizes, *widths])
     scale.main()
-    result = json.loads((tmp_path / "scale.json").read_text())
+    written = (tmp_path / "scale.json").read_text()
+    assert str(tmp_path) not in written
+    result = json.loads(written)
+    assert result["command"].endswith("--entries 20 --dimensions 16")
     assert list(result["stages"]) == list(scale.STAGES)
     assert result["sizes"] == {"5000": result["stages"]}
     texts = {name: stage["texts"] for name, stage in result["stages"].items()}
