@@ -4,12 +4,13 @@
 those of `made_collection`; vectors are random ones of real widths, as no model runs here. Every
 stage runs in a process of its own, so that its peak of resident memory is its own: that of the
 process, and of its largest child once for every core. Of several sizes, the slope is that of
-seconds over passages from the first to the last, both in logarithms: 1 is linear.
+seconds over passages from each to the next, both in logarithms: 1 is linear.
 
 Shapes: N passages, Q queries, P training pairs, D dimensions, V vocabulary.
 """
 
 import argparse
+import itertools
 import json
 import math
 import multiprocessing
@@ -250,14 +251,15 @@ def run(bench: Bench, stages: list[str]) -> dict[str, dict[str, float]]:
     return found
 
 
-def slopes(sizes: dict[int, dict[str, dict[str, float]]]) -> dict[str, float]:
-    """By stage, from the first size to the last."""
-    (few, first), *_, (many, last) = sizes.items()
-    growth = math.log(many / few)
-    return {
-        name: round(math.log(last[name]["seconds"] / first[name]["seconds"]) / growth, 3)
-        for name in first
-    }
+def slopes(sizes: dict[int, dict[str, dict[str, float]]]) -> dict[str, list[float]]:
+    """By stage, from each size to the next."""
+
+    def slope(name: str, few: int, many: int) -> float:
+        seconds = sizes[many][name]["seconds"] / sizes[few][name]["seconds"]
+        return round(math.log(seconds) / math.log(many / few), 3)
+
+    steps = list(itertools.pairwise(sizes))
+    return {name: [slope(name, *step) for step in steps] for name in next(iter(sizes.values()))}
 
 
 def main() -> None:
