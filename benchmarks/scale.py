@@ -77,6 +77,18 @@ class Bench:
         return Stored(self.folder / f"{texts} {kind}")
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """A course that sees every pair once, whatever its texts and its decoder."""
+
+    draws: Any
+
+    def spending(self, shop: Any) -> Any:
+        from lion_sweep.cost.meter import Spending
+
+        return Spending(steps=self.draws.sampler(shop).steps_per_epoch)
+
+
 def import_texts(bench: Bench) -> int:
     both = bench.source.documents, bench.source.queries
     return sum(bench.shop.run(stage).facts["texts"] for stage in both)
@@ -111,12 +123,14 @@ def negatives(bench: Bench) -> int:
 
 
 def teacher(bench: Bench) -> int:
-    """BM25's own scores: the least that there is to do with groups."""
-    from lion_sweep.stages.groups import Teach, Weighted
+    """BM25's own scores of an epoch: the least that there is to do with what is drawn."""
+    from lion_sweep.stages.course import Draws
     from lion_sweep.stages.scorers import Own
+    from lion_sweep.stages.teacher import Teach, Weighted
 
-    bench.shop.run(Teach(bench.groups, (Weighted(Own(), "own", 1, 1.0),)))
-    return negatives(bench)
+    epoch: Any = Epoch(Draws(bench.groups, 64, 16, seed=42))
+    done = bench.shop.run(Teach(epoch, (Weighted(Own(), "own", 1, 1.0),)))
+    return 64 * int(done.facts["steps"])
 
 
 def vectors(bench: Bench) -> int:

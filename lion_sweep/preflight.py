@@ -16,6 +16,7 @@ from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.plan.cells import CellPlan, GridPlan
+from lion_sweep.plan.disk import refuse, refuse_texts
 from lion_sweep.plan.planner import Planner
 from lion_sweep.stages.search import bm25
 from lion_sweep.stages.texts import evaluation_sets
@@ -91,7 +92,8 @@ def _apart(mine: Settings, other: Settings, keys: list[str]) -> str:
 
 def introduce(planner: Planner, config: Config) -> None:
     """Print what the collections hold, and how BM25 fares on the one that cells train on."""
-    shop = planner.workshop(config)
+    shop, sets = planner.workshop(config), evaluation_sets(config, planner.workshop(config))
+    refuse_texts([source for source, _ in sets.values()], shop)
     waiting = planner.estimate(config)
     if waiting:
         stages = planner.cell(config).stages
@@ -101,7 +103,7 @@ def introduce(planner: Planner, config: Config) -> None:
         )
         print(f"  {waiting.words(stages)}", flush=True)
         return
-    for name, (source, split) in evaluation_sets(config, shop).items():
+    for name, (source, split) in sets.items():
         texts = source.read(shop)
         judged = [f"{len(one.asked)} {of} queries" for of, one in texts.judged.items()]
         words = [name, f"{len(texts.documents)} passages", *judged]
@@ -119,6 +121,7 @@ def approve(planner: Planner, configs: list[Config]) -> None:
     to_do = [config for config in configs if not planner.cell(config).complete]
     grid = planner.grid(to_do)
     refuse_misfits(grid.cells)
+    refuse(Path(configs[0].paths.root), grid.disk.total, "vectors and weights take")
     refuse_unequal(map(planner.cell, configs), lambda cell: _useful_flops(planner, cell))
     full = [cell for cell in grid.cells if cell.config.ladder is LadderName.full]
     if full:

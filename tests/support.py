@@ -220,7 +220,7 @@ def _passing() -> Path:
 def pair_scores(index: BM25Index, texts: Sequence[str], ids: Sequence[str]) -> list[float]:
     """The score of each query text and the document beside it."""
     pairs = np.arange(len(texts)), index.ids.rows(list(ids))
-    return index.postings.scores(index.queries(texts), *pairs).tolist()
+    return index.scores(texts, *pairs).tolist()
 
 
 def searched(

@@ -1,4 +1,4 @@
-"""What cells read, in a job of its own that all of them wait for, and what is only known after it.
+"""What cells read, in jobs of their own that they wait for, and what is only known after them.
 
 Texts, judgements, tokens, stand-ins, negatives and BM25's rows need no GPU.
 """
@@ -14,6 +14,7 @@ from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.errors import UserError
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.of_cell import CellStages, stages_of
+from lion_sweep.stages.teacher import TeachAll
 from lion_sweep.stages.workshop import Workshop
 
 
@@ -39,15 +40,30 @@ def prepare(task: Task, shop: Workshop) -> None:
 
     Raises `UserError` where the cells are other ones by now, or would not cost the same.
     """
-    folders = (Task(CELL, name, task.config).folder for name in task.cells)
-    configs = [Task.thaw(folder).config for folder in folders]
-    cells = [Cell(config, stages_of(config, shop)) for config in configs]
+    cells = _cells(task, shop)
     stage = Prepare.of(cell.stages for cell in cells)
     task.check(stage.name)
     for one in dict.fromkeys(stage for cell in cells for stage in cell.stages.preparation):
         shop.run(one)
-    refuse_unequal(cells, lambda cell: cell.stages.train.spending(shop).useful_flops)
+    refuse_unequal(cells, lambda cell: cell.stages.train.course.spending(shop).useful_flops)
     shop.run(stage)
+
+
+def teach(task: Task, shop: Workshop) -> None:
+    """Have the teacher of a task's cells score what they draw.
+
+    Raises `UserError` where the cells are other ones by now.
+    """
+    stage = TeachAll.of(cell.stages.teacher for cell in _cells(task, shop))
+    task.check(stage.name)
+    shop.run(stage)
+
+
+def _cells(task: Task, shop: Workshop) -> list[Cell]:
+    """Those that wait for a task."""
+    folders = (Task(CELL, name, task.config).folder for name in task.cells)
+    configs = [Task.thaw(folder).config for folder in folders]
+    return [Cell(config, stages_of(config, shop)) for config in configs]
 
 
 def refuse_unequal(cells: Iterable[Cell], useful_flops: Callable[[Cell], int]) -> None:

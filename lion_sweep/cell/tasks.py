@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Task:
     config: Config
     needs: tuple[str, ...] = ()
     number: int = 0  # of an encoding job, from 1 on
-    cells: tuple[str, ...] = ()  # what is prepared for
+    cells: tuple[str, ...] = ()  # for which texts are prepared, or pairs scored
     called: str = field(default="", compare=False)  # where its own label would not tell it apart
 
     @property
@@ -116,16 +117,27 @@ def tasks_of(cells: list["Cell"], prepare: "Stage | None" = None) -> list[Task]:
 
     With `prepare`, all that they read has a task of its own, which the others wait for.
     """
+    from lion_sweep.stages.teacher import TeachAll  # whoever reads tasks need not wait for it
+
     before: dict[str, Task] = {}
     of_cells, first = [], list[Task]()
     if prepare:
         ids = tuple(cell.id for cell in cells)
         first = [Task(PREPARE, prepare.name, cells[0].config, cells=ids)]
+    ready, taught = _names(first), defaultdict[str, list["Cell"]](list)
     for cell in cells:
-        config, stages, ready = cell.config, cell.stages, _names(first)
+        if cell.stages.teacher:
+            taught[cell.stages.teacher.family].append(cell)
+    teachers = {}
+    for family, alike in taught.items():
+        name = TeachAll.of(cell.stages.teacher for cell in alike).name
+        ids = tuple(cell.id for cell in alike)
+        teachers[family] = Task(TEACHER, name, alike[0].config, ready, cells=ids)
+    for cell in cells:
+        config, stages = cell.config, cell.stages
         needed = [*first, Task(ADAPT, stages.adapt.name, config, ready)]
         if stages.teacher:
-            needed.append(Task(TEACHER, stages.teacher.name, config, ready))
+            needed.append(teachers[stages.teacher.family])
         if config.site.encode_jobs > 1 and not cell.complete:
             training = Task(TRAIN, stages.train.name, config, _names(needed))
             needs = (*training.needs, training.name)

@@ -20,7 +20,7 @@ import torch
 
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import axes
-from lion_sweep.cell.prepare import prepare
+from lion_sweep.cell.prepare import prepare, teach
 from lion_sweep.cell.result import FORMAT, Result
 from lion_sweep.cell.tasks import (
     ADAPT,
@@ -97,13 +97,12 @@ def do(task: Task, site: SiteName, job: str = "", team: Team | None = None) -> P
 
 
 def _do(task: Task, shop: Workshop) -> None:
-    if task.kind == PREPARE:
-        prepare(task, shop)
+    if task.kind in (PREPARE, TEACHER):
+        {PREPARE: prepare, TEACHER: teach}[task.kind](task, shop)
         return
     stages = stages_of(task.config, shop)
     cell = Cell(task.config, stages)
-    todo: dict[str, Stage | None] = {ADAPT: stages.adapt, TEACHER: stages.teacher}
-    todo[TRAIN] = stages.train
+    todo: dict[str, Stage] = {ADAPT: stages.adapt, TRAIN: stages.train}
     if task.kind == ENCODE:
         todo[ENCODE] = stages.encoding_jobs(task.config.site.encode_jobs)[task.number - 1]
     stage = todo.get(task.kind)
@@ -175,7 +174,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
             gain={own: _gain(config, scores[own], before)},
             bm25={name: mean(values) for name, values in references.items()},
             efficiency={name: found.efficiency(shop) for name, found in stages.trained.items()},
-            ledger={n: _spent([d]) for n, d in done.items()} | {"encode": _spent(once.values())},
+            ledger={n: _ledger(d) for n, d in done.items()} | {"encode": _spent(once.values())},
             stages=_stages(cell, shop),
             collections={
                 name: {"group": config.evaluation.own(name).group} | source.read(shop).facts(split)
@@ -194,6 +193,11 @@ def _gain(config: Config, after: Scores, before: Scores) -> dict[str, float | No
     measure, chance = next(iter(after)), (config.evaluation.permutations, config.seed)
     p = paired_randomisation(after[measure], before[measure], *chance)
     return {measure: mean(after)[measure] - mean(before)[measure], "p": p}
+
+
+def _ledger(done: Done) -> dict[str, Any]:
+    """Of one stage; with useful FLOPs of its parts, by folder, where cells share these."""
+    return _spent([done]) | {key: done.facts[key] for key in ("parts",) if key in done.facts}
 
 
 def _spent(done: Collection[Done]) -> dict[str, Any]:

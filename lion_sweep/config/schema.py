@@ -22,6 +22,7 @@ AXES = ("model", "paradigm", "loss")
 LadderName = StrEnum("LadderName", ["proxy", "full"])  # what 1b/3b/8b stand for
 # What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours.
 BudgetKind = StrEnum("BudgetKind", ["flops", "epochs", "steps", "gpu_hours"])
+Miner = StrEnum("Miner", ["exact", "lucene"])  # whose BM25 finds negatives
 TrackerKind = StrEnum("TrackerKind", ["wandb", "none"])
 PlanFormat = StrEnum("PlanFormat", ["table", "json", "csv"])
 StatusFormat = StrEnum("StatusFormat", ["table", "json"])
@@ -30,7 +31,7 @@ StatusFormat = StrEnum("StatusFormat", ["table", "json"])
 # and search/base.py.
 ENCODER = ("kind", "over_vocabulary", "shape", "rows", "group_scores_BG", "all_scores_BC")
 TERM = ("weight",)
-SCORER = ("RULES", "of", "planned", "scores")
+SCORER = ("RULES", "of", "paid", "scores")
 ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")
 
 # Of what a budget is, and how much that could be.
@@ -165,6 +166,13 @@ class Engine(Section):
 
 
 @dataclass
+class Negatives(Section):
+    """Where hard negatives come from, for data without groups of its own."""
+
+    engine: Miner = MISSING
+
+
+@dataclass
 class Teacher(Section):
     """Who scores query-passage pairs for distillation: a weighted sum of scorers."""
 
@@ -267,6 +275,7 @@ class Config(Section):
     paradigm: Paradigm = MISSING
     loss: Loss = MISSING
     data: Data = MISSING
+    negatives: Negatives = MISSING
     teacher: Teacher = MISSING
     budget: Budget = MISSING
     recipe: Recipe = MISSING

@@ -142,6 +142,12 @@ def parameters(shape: DecoderShape, *, tied: bool) -> int:
     return shape.linear_parameters + norms + shape.head_parameters * (1 if tied else 2)
 
 
+def saved_bytes(decoder: Decoder, *, tied: bool) -> int:
+    """What training leaves: adapters where there are any, or all weights, in fp32."""
+    lora, shape = decoder.lora, decoder.shape
+    return FP32 * (shape.lora_parameters(lora) if lora else parameters(shape, tied=tied))
+
+
 def weight_bytes(decoder: Decoder, *, tied: bool, shards: int = 1) -> int:
     """Base and adapters on a device, frozen layers sharded over so many."""
     shape = decoder.shape

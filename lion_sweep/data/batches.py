@@ -1,11 +1,11 @@
 """Which pairs a step sees, and how its texts are cut into micro-batches.
 
-Shapes: E epochs and S steps of a block, B queries of a step, G = 1 + negatives, P training pairs,
-N texts, L tokens (padded).
+Shapes: E epochs and S steps of a block, B queries of a step, R of all steps one after the other,
+G = 1 + negatives, P training pairs, N texts, L tokens (padded).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -48,16 +48,24 @@ class Sampler:
 
     An epoch is a shuffle of all pairs; what does not fill a batch is left for another epoch. A
     block of epochs is drawn at once, so that planning thousands of steps takes a few array
-    operations: one epoch of a large collection, many of a small one.
+    operations: one epoch of a large collection, many of a small one. Scores are the groups' own
+    where no teacher's are given, `score_RG` of as many steps as will be asked for.
     """
 
-    def __init__(self, groups: Groups, batch_size: int, negatives: int, seed: int) -> None:
+    def __init__(
+        self,
+        groups: Groups,
+        batch_size: int,
+        negatives: int,
+        seed: int,
+        score_RG: NDArray[np.float32] | None = None,
+    ) -> None:
         if len(groups) < batch_size:
             raise UserError(
                 f"loss.batch_size={batch_size} is more than the {len(groups)} training pairs: "
                 f"set loss.batch_size={len(groups)} or less."
             )
-        self.groups, self.seed = groups, seed
+        self.groups, self.seed, self.score_RG = groups, seed, score_RG
         self.batch_size, self.negatives = batch_size, negatives
         self.steps_per_epoch = len(groups) // batch_size
         self.epochs_per_block = max(1, BLOCK_PAIRS // len(groups))
@@ -80,8 +88,24 @@ class Sampler:
         """Optimiser step `number`, counted from 0."""
         block, place = divmod(number, self.steps_per_block)
         pair_SB, column_SBN = self.block(block)
-        pair_B, groups = pair_SB[place], self.groups
-        mined_BN = pair_B[:, None], column_SBN[place]
+        step = self._named(pair_SB[place], column_SBN[place])
+        if self.score_RG is None:
+            return step
+        first = number * self.batch_size
+        return replace(step, teacher_BG=self.score_RG[first : first + self.batch_size])
+
+    def first(self, steps: int) -> Step:
+        """So many steps as one, with the groups' own scores."""
+        parts = []
+        for number in range(-(-steps // self.steps_per_block)):
+            left = steps - number * self.steps_per_block
+            pair_SB, column_SBN = (of[:left] for of in self._block(number))
+            parts.append(self._named(pair_SB.ravel(), column_SBN.reshape(-1, self.negatives)))
+        arrays = ([getattr(part, entry.name) for part in parts] for entry in fields(Step))
+        return Step(*map(np.concatenate, arrays))
+
+    def _named(self, pair_B: NDArray[np.int64], column_BN: NDArray[np.int32]) -> Step:
+        groups, mined_BN = self.groups, (pair_B[:, None], column_BN)
         passage_BG = np.c_[groups.positive_P[pair_B], groups.negative_PM[mined_BN]]
         score_BG = np.c_[groups.positive_score_P[pair_B], groups.negative_score_PM[mined_BN]]
         return Step(groups.query_P[pair_B], passage_BG, score_BG)

@@ -51,7 +51,8 @@ def _steps(cell: CellPlan, shop: Workshop, folder: Path) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     with weights.compiling(shop, "calibration", backbone):
         # Groups' own scores are as good as any teacher's here.
-        train.steps(shop, backbone, fit, train.untaught, Spending(steps=WARM_UP + MEASURED), run)
+        sampler, plan = train.course.draws.sampler(shop), Spending(steps=WARM_UP + MEASURED)
+        train.steps(shop, backbone, fit, sampler, plan, run)
     _, padded_SL = fit.counts.block(0)
     flops_S = padded_SL @ fit.meter.hardware_L
     # The median, because a step with shapes that are new to the libraries can take seconds.

@@ -14,6 +14,7 @@ from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import UserError
 from lion_sweep.machine.devices import GIB
 from lion_sweep.machine.progress import duration
+from lion_sweep.plan.disk import Disk
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import identity
 from lion_sweep.stages.engine import Done
@@ -63,8 +64,8 @@ class CellPlan:
             "decoder": identity(train.start.blueprint),
             "lora": identity(train.start.lora),
             "precision": identity(train.start.precision),
-            "texts": identity([train.queries, train.passages]),
-            "draws": identity(train.untaught),
+            "texts": identity([train.course.queries, train.course.passages]),
+            "draws": identity(train.course.draws),
             "supervision": identity(train.supervision),
             "rows_train": bool(train.optimisation.embedding_rate),
             "micro_batch_tokens": fit.counts.tokens,
@@ -213,6 +214,7 @@ class GridPlan:
 
     cells: list[CellPlan]
     shared: list[SharedWork]
+    disk: Disk
 
     @property
     def gpu_hours(self) -> float | None:
@@ -251,6 +253,7 @@ class GridPlan:
                 "seconds": _sum(seconds),
                 "gpu_hours": self.gpu_hours,
                 "cost": _cost(self.gpu_hours, configs[0]),
+                "disk": asdict(self.disk),
             },
         }
 

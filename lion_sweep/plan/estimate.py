@@ -21,10 +21,10 @@ from lion_sweep.data.places import Folder
 from lion_sweep.machine.execution import Execution
 from lion_sweep.models import proxy
 from lion_sweep.stages.backbone import TrainTokenizer
+from lion_sweep.stages.course import Course
 from lion_sweep.stages.encode import Encode
 from lion_sweep.stages.of_cell import CellStages
 from lion_sweep.stages.texts import Cut, File, ImportTexts, tokenizer_of
-from lion_sweep.stages.train import TrainCell
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.fit import Fit
 
@@ -92,11 +92,12 @@ class Estimate:
         known = self._lengths[cache.name]
         return replace(known, sample_S=np.minimum(known.sample_S, cut.length))
 
-    def fit(self, train: TrainCell, execution: Execution) -> Fit:
-        """As `TrainCell.fit`, by pairs of texts that were drawn from the samples."""
-        query_S, passage_S = (self.lengths(cut).sample_S for cut in (train.queries, train.passages))
-        draws, rng = train.draws, np.random.default_rng(train.draws.seed)
-        pairs = max(draws.batch_size, _about(train.groups.listed_in))
+    def fit(self, course: Course, execution: Execution) -> Fit:
+        """As `Course.fit`, by pairs of texts that were drawn from the samples."""
+        cuts, draws = (course.queries, course.passages), course.draws
+        query_S, passage_S = (self.lengths(cut).sample_S for cut in cuts)
+        rng = np.random.default_rng(draws.seed)
+        pairs = max(draws.batch_size, _about(draws.groups.listed_in))
         scores_PM = np.zeros((pairs, draws.negatives + 1), dtype=np.float32)
         query_P, positive_P = (
             rng.integers(len(of), size=pairs, dtype=np.int32) for of in (query_S, passage_S)
@@ -109,7 +110,7 @@ class Estimate:
             parts = execution.devices
             return LengthCounts(sampler, query_S, passage_S, micro_batch_tokens=tokens, parts=parts)
 
-        return train.fit(counts, execution)
+        return course.fit(counts, execution)
 
     def encoded(self, encode: Encode) -> NDArray[np.int64]:
         """Tokens of every text that is to be encoded, [N]."""
@@ -119,7 +120,7 @@ class Estimate:
 
     def words(self, stages: CellStages) -> str:
         """What it goes by."""
-        found = self.lengths(stages.train.passages)
+        found = self.lengths(stages.train.course.passages)
         return (
             f"lengths are estimated from {len(found.sample_S):,} of about {found.total:,} "
             f"passages (their mean +- {found.error:.1%}), negatives taken for passages like any: "

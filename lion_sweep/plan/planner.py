@@ -13,12 +13,13 @@ from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork, steps_of_hours
+from lion_sweep.plan.disk import Disk, disk
 from lion_sweep.plan.estimate import Estimate
 from lion_sweep.stages.backbone import Blueprint, blueprint, blueprint_offline
-from lion_sweep.stages.base import Stage
+from lion_sweep.stages.base import Paid, Stage
 from lion_sweep.stages.of_cell import stages_of
 from lion_sweep.stages.search import Scored
-from lion_sweep.stages.texts import Source
+from lion_sweep.stages.texts import ImportTexts, Source
 from lion_sweep.stages.workshop import Workshop
 
 
@@ -58,11 +59,11 @@ class Planner:
 
     def estimate(self, config: Config) -> Estimate | None:
         """What stands for the texts of a cell that wait to be read; None where there are none."""
+        if not self.waits:
+            return None
         if id(config) not in self._waiting:
             stages, shop = self.cell(config).stages, self.workshop(config)
-            waiting = self.waits and any(
-                large(source, config) for source, _ in stages.sets.values()
-            )
+            waiting = any(large(source, config) for source, _ in stages.sets.values())
             self._waiting[id(config)] = waiting and not all(map(shop.finished, stages.preparation))
         if not self._waiting[id(config)]:
             return None
@@ -84,26 +85,37 @@ class Planner:
         if id(config) not in self._trainings:
             how, estimate = Execution.of(config, self.site), self.estimate(config)
             if estimate:
-                fit, words = estimate.fit(stages.train, how), estimate.words(stages)
+                fit, words = estimate.fit(stages.train.course, how), estimate.words(stages)
             else:
-                counts = stages.train.counts(self.workshop(config), how.devices)
-                fit, words = stages.train.fit(counts, how), ""
+                course = stages.train.course
+                fit, words = course.fit(course.counts(self.workshop(config), how.devices), how), ""
             self._trainings[id(config)] = CellPlan(config, stages, fit, estimate=words)
         return self._trainings[id(config)]
 
     def grid(self, configs: list[Config]) -> GridPlan:
         """A row per cell, and what cells share."""
         cells = []
-        sharing: dict[Stage, list[CellPlan]] = defaultdict(list)
+        sharing: dict[Stage | str, list[CellPlan]] = defaultdict(list)
         for config in configs:
             cell = self.training(config)
             stages = cell.stages
             encoding = self._encoding(cell, *stages.trained.values())
             cells.append(replace(cell, encoding=encoding))
-            for stage in (stages.adapt, stages.untrained.passages, stages.teacher):
-                if stage:
-                    sharing[stage].append(cell)
-        return GridPlan(cells, [self._shared(*pair) for pair in sharing.items()])
+            sharing[stages.adapt].append(cell)
+            sharing[stages.untrained.passages].append(cell)
+            if stages.teacher:
+                sharing[stages.teacher.family].append(cell)
+        return GridPlan(cells, [self._shared(*pair) for pair in sharing.items()], self._disk(cells))
+
+    def _disk(self, cells: list[CellPlan]) -> Disk:
+        """What they leave."""
+        return disk((cell.stages, self.workshop(cell.config), self._texts) for cell in cells)
+
+    def _texts(self, texts: ImportTexts, shop: Workshop) -> int:
+        """How many there are, or about how many, where nobody has read them."""
+        if shop.find(texts):
+            return len(texts.read(shop))
+        return self._estimates[shop.root].sample(texts).total
 
     def _encoding(self, cell: CellPlan, *scored: Scored) -> Spending:
         """Encoding what is scored, equal texts once."""
@@ -120,22 +132,30 @@ class Planner:
             spent += self._encodings[key]
         return spent
 
-    def _shared(self, stage: Stage, sharing: list[CellPlan]) -> SharedWork:
-        """A stage that these cells read, done once, under the name that the first gives it."""
+    def _shared(self, stage: Stage | str, sharing: list[CellPlan]) -> SharedWork:
+        """A stage that these cells read, or what one teacher tells them, under the first's name."""
         cell, stages = sharing[0], sharing[0].stages
         config = cell.config
         size = f"{config.model.name} on {config.data.name}"
         if stage is stages.adapt:
             title, spending = f"adapt {size}", stages.adapt.planned()
-        elif stages.teacher and stage is stages.teacher:
+        elif isinstance(stage, str):
             title = f"teacher {config.teacher.name} on {config.data.name}"
             if self.estimate(config):  # its pairs are mined yet
                 return SharedWork(
                     f"{title}, whose pairs are not known yet", Spending(), 0.0, 0.0, len(sharing)
                 )
-            spending = stages.teacher.planned(self.workshop(config))
+            spending = self._teaching(sharing)
         else:
             title = f"encode untrained {config.paradigm.name} {size}"
             spending = self._encoding(cell, stages.untrained)
         hours = cell.gpu_hours(spending)
         return SharedWork(title, spending, cell.seconds(spending), hours, len(sharing))
+
+    def _teaching(self, cells: list[CellPlan]) -> Spending:
+        """What one teacher costs several cells."""
+        shop, paid = self.workshop(cells[0].config), dict[str, Paid]()
+        for cell in cells:
+            assert cell.stages.teacher is not None
+            paid |= cell.stages.teacher.paid(shop, cell.fit.spending.steps)
+        return sum((stage.planned(shop) for stage in paid.values()), Spending())

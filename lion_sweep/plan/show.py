@@ -108,6 +108,11 @@ def _below(whole: dict[str, Any]) -> list[str]:
         for row in cells
         if not row["fits"]
     ]
+    vectors, weights, unbounded = total["disk"].values()
+    more = ", besides sparse vectors, whose entries are not known yet" if unbounded else ""
+    lines.append(
+        f"disk: vectors take {vectors / 1e9:,.1f} GB and weights {weights / 1e9:,.1f} GB{more}"
+    )
     if any(row["ladder"] == "proxy" for row in cells):
         lines.append("PROXY ladder: shrunken stand-ins, not models of the real sizes")
     return lines

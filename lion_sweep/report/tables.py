@@ -212,7 +212,9 @@ def _details(result: CellResult, section: Section) -> list[str]:
 
 def compute_table(section: Section) -> Table:
     """A row per cell and seed: the three ledgers of its training, and how fast that ran."""
-    shares = Counter((stage, r.stage_folder(stage)) for r in section.shown for stage in r.ledger)
+    shares = Counter(
+        folder for r in section.shown for stage in r.ledger for folder in _parts(r, stage)
+    )
     return Table(
         title=f"Compute on {section.name}",
         header=COMPUTE,
@@ -227,7 +229,14 @@ def compute_table(section: Section) -> Table:
     )
 
 
-def _compute(result: CellResult, shares: Counter[tuple[str, str]]) -> list[str]:
+def _parts(result: CellResult, stage: str) -> dict[str, float]:
+    """Useful FLOPs of a stage, or of its parts, by the folders that cells share."""
+    flops = number(result.ledger, stage, "spent", "useful_flops")
+    whole = {} if flops is None else {result.stage_folder(stage): flops}
+    return (whole and result.ledger[stage].get("parts")) or whole
+
+
+def _compute(result: CellResult, shares: Counter[str]) -> list[str]:
     ledger, device = result.ledger, result.device
     planned = number(ledger, "train", "planned", "useful_flops")
     spent = number(ledger, "train", "spent", "useful_flops")
@@ -237,8 +246,8 @@ def _compute(result: CellResult, shares: Counter[tuple[str, str]]) -> list[str]:
     peak_work = peak * count * seconds if peak and count and seconds else None
 
     def shared(stage: str) -> float | None:
-        flops = number(ledger, stage, "spent", "useful_flops")
-        return None if flops is None else flops / shares[stage, result.stage_folder(stage)]
+        parts = _parts(result, stage)
+        return sum(flops / shares[name] for name, flops in parts.items()) if parts else None
 
     return [
         show(number(ledger, "train", "spent", "steps"), ",.0f"),

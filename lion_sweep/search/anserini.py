@@ -123,6 +123,17 @@ class Searcher:
         documents_M = np.array([self._number(hit.doc) for hit in hits], dtype=np.int64)
         return documents_M, np.array([hit.score for hit in hits], dtype=np.float32)
 
+    def score(self, document_id: str, *asked: Any) -> float:
+        """Of one document for what `hits` takes; 0 where it has no term that is asked for."""
+        java = java_class()
+        term = java("org.apache.lucene.index.Term")(ID, document_id)
+        named = java("org.apache.lucene.search.TermQuery")(term)
+        documents = self._searcher.search(named, 1).scoreDocs
+        if not documents:
+            return 0.0
+        query = self._queries.buildQuery(CONTENTS, *asked)
+        return float(self._searcher.explain(query, documents[0].doc).getValue().floatValue())
+
 
 class LuceneIndex(Engine):
     """Base of the engines whose index Anserini writes to a folder, in place of one already there.
@@ -142,9 +153,9 @@ class LuceneIndex(Engine):
 
 @contextmanager
 def to_index(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """(an empty folder for documents, which goes again, and where their index is to be)."""
+    """(an empty folder for documents, which goes again, and where their index is to be written)."""
     documents = folder / "documents"
     shutil.rmtree(documents, ignore_errors=True)  # of a killed process
     documents.mkdir(parents=True)
-    yield documents, folder / "index"
+    yield documents, folder / "begun"
     shutil.rmtree(documents)

@@ -5,7 +5,7 @@ vectors of which kind (models/encoders.py), and its settings.
 
 What engines share is here too: checks of input, the exact top k under the rule of ties, what is
 missed. A document's number in a run says where its id sorts. Shapes: N documents, M candidates
-(M <= N).
+(M <= N), Q queries, K hits, P pairs.
 """
 
 from abc import ABC, abstractmethod
@@ -75,6 +75,33 @@ class Engine(ABC):
     def stats(self) -> dict[str, float]:
         """What a report tells: `index_bytes`, `agreement` with exact search where hits may miss."""
         return dict(self._stats)
+
+
+class WordsIndex(Engine):
+    """An engine for words that negatives can be mined with: it tells scores of any pair too."""
+
+    keeps = True
+    ids: Ids
+
+    @abstractmethod
+    def found(
+        self, texts: Sequence[str], k: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
+        """The k best documents of each text, best first: ranks of their ids, and scores, [Q, K].
+
+        K is k, or the number of documents where there are fewer; -1 and -inf stand after the last.
+        """
+
+    @abstractmethod
+    def scores(
+        self, texts: Sequence[str], query_P: NDArray[np.integer], document_P: NDArray[np.integer]
+    ) -> NDArray[np.floating[Any]]:
+        """The score of each pair of a text's and a document's number, [P]."""
+
+    def search(self, query_ids: Sequence[str], queries: Sequence[str], k: int) -> Run:
+        """Return the k documents of highest score above 0 for each query text."""
+        check_queries(query_ids, len(queries), k)
+        return Run(list(query_ids), self.ids.ascending, *self.found(queries, k))
 
 
 def checked_ids(document_ids: Sequence[str], rows: int) -> Ids:

@@ -25,22 +25,19 @@ from lion_sweep.files import written
 from lion_sweep.machine import interruption
 from lion_sweep.machine.workers import spread
 from lion_sweep.search import postings
-from lion_sweep.search.base import Engine, Where, check_queries, checked_ids
+from lion_sweep.search.base import Where, WordsIndex, checked_ids
 from lion_sweep.search.postings import Postings, Queries, Step
-from lion_sweep.search.runs import Run
 from lion_sweep.search.words import Numbers, count
 
 STEMS = "stems.arrow"
 
 
-class BM25Index(Engine):
+class BM25Index(WordsIndex):
     """BM25 as Lucene computes it, with exact document lengths (Kamphuis et al., ECIR 2020).
 
     Terms are lower-cased runs of two or more word characters. Scores are those of bm25s, to the
     bit: float32 sums in the order of the query's words, of which each counts as often as it occurs.
     """
-
-    keeps = True
 
     @classmethod
     def over(
@@ -66,10 +63,15 @@ class BM25Index(Engine):
         term_T = term_T[term_T >= 0].astype(np.uint32)
         return Queries(known[start_Q], term_T, np.ones(len(term_T), dtype=np.float32))
 
-    def search(self, query_ids: Sequence[str], texts: Sequence[str], k: int) -> Run:
-        """Return the k documents of highest BM25 score above 0 for each query text."""
-        check_queries(query_ids, len(texts), k)
-        return self.postings.run(query_ids, self.queries(texts), k, self.ids)
+    def found(
+        self, texts: Sequence[str], k: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]:
+        return self.postings.search(self.queries(texts), k, self.ids.rank_N)
+
+    def scores(
+        self, texts: Sequence[str], query_P: NDArray[np.integer], document_P: NDArray[np.integer]
+    ) -> NDArray[np.floating[Any]]:
+        return self.postings.scores(self.queries(texts), query_P, document_P)
 
 
 class _Left(Sequence[tuple[Path, Sequence[str]]]):

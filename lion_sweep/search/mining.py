@@ -13,7 +13,7 @@ from lion_sweep.data.collection import Flaws, Judged
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.ids import Ids
 from lion_sweep.data.texts import Texts
-from lion_sweep.search.bm25 import BM25Index
+from lion_sweep.search.base import WordsIndex
 
 QUERIES = 8192  # searched together
 
@@ -24,7 +24,7 @@ def count(judged: Judged) -> int:
 
 
 def batches(
-    index: BM25Index, queries: Texts, judged: Judged, depth: int, first: int = 0
+    index: WordsIndex, queries: Texts, judged: Judged, depth: int, first: int = 0
 ) -> Iterator[tuple[Groups, Flaws]]:
     """The groups of each batch of queries, from the `first` batch on, and what is left out.
 
@@ -39,8 +39,8 @@ def batches(
     self_Q = index.ids.rows(Ids(queries.ids.array.take(asked)))
     for batch in range(first, count(judged)):
         own = slice(batch * QUERIES, (batch + 1) * QUERIES)
-        of_batch = index.queries(queries.take(asked[own]))
-        ranks_QK, scores_QK = index.postings.search(of_batch, depth, index.ids.rank_N)
+        of_batch = queries.take(asked[own])
+        ranks_QK, scores_QK = index.found(of_batch, depth)
         starts = start_Q[own.start : own.stop + 1]
         document_J = all_J[starts[0] : starts[-1]]
         positive_J = grade_J[starts[0] : starts[-1]] > 0
@@ -56,7 +56,7 @@ def batches(
             "missing_positives": int(positive_J.sum() - known_J.sum()),
             "without_negatives": int((~usable_P).sum()),
         }
-        score_P = index.postings.scores(of_batch, query_P, positive_P)[usable_P]
+        score_P = index.scores(of_batch, query_P, positive_P)[usable_P]
         query_P, positive_P = query_P[usable_P], positive_P[usable_P]
         negatives = (_wide(part_QK, depth)[query_P] for part_QK in (hit_QK, score_QK))
         rows_P = asked[own][query_P].astype(np.int32)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lion_sweep.files import key_of
 
 if TYPE_CHECKING:
+    from lion_sweep.cost.meter import Spending
     from lion_sweep.stages.workshop import Workshop
 
 
@@ -93,6 +94,14 @@ class Stage(ABC):
     @abstractmethod
     def work(self, shop: "Workshop", folder: Path) -> dict[str, Any]:
         """Do it, into `folder`; returns facts to remember, as JSON."""
+
+
+class Paid(Stage):
+    """A stage whose facts say under `spent` what it cost."""
+
+    @abstractmethod
+    def planned(self, shop: "Workshop") -> "Spending":
+        """What it is to cost, before it is done."""
 
 
 def _stages(value: Any) -> list[Stage]:

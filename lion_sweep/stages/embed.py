@@ -22,7 +22,7 @@ from lion_sweep.data.tokens import Tokens
 from lion_sweep.data.whole import whole
 from lion_sweep.machine import interruption
 from lion_sweep.search.parts import Parts, Stored
-from lion_sweep.stages.base import Stage
+from lion_sweep.stages.base import Paid
 from lion_sweep.stages.texts import Cut
 from lion_sweep.stages.workshop import Workshop
 
@@ -42,7 +42,7 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class Embed(Stage):
+class Embed(Paid):
     """Unit mean-pooled vectors, as sentence-transformers has them; what is done is kept."""
 
     kind = "embed"

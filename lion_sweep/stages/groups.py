@@ -1,28 +1,23 @@
-"""Training groups: mined by BM25, or given with the data, and scored by a teacher."""
+"""Training groups: mined by BM25, or given with the data."""
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from hydra.utils import get_class
-
 from lion_sweep.config import Config
-from lion_sweep.cost.meter import Spending
 from lion_sweep.data import given
 from lion_sweep.data.collection import Flaws, said
-from lion_sweep.data.groups import MISSING, Groups, join
+from lion_sweep.data.groups import Groups, join
 from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json, write_json
 from lion_sweep.machine import interruption
 from lion_sweep.search import mining
-from lion_sweep.search.bm25 import BM25Index
+from lion_sweep.search.base import WordsIndex
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.index import BM25, IndexWords
-from lion_sweep.stages.scorers import Scorer
+from lion_sweep.stages.index import MINERS, IndexWords
 from lion_sweep.stages.texts import File, ImportJudgements, ImportTexts, Source
 from lion_sweep.stages.workshop import Workshop
 
@@ -45,7 +40,7 @@ class Mine(Stage):
         """Batch by batch of queries; goes on after those that are there."""
         judged, queries = self.judged.read(shop), self.judged.queries.read(shop)
         index, parts = self.index.read(shop), folder / "parts"
-        assert isinstance(index, BM25Index)
+        assert isinstance(index, WordsIndex)
         parts.mkdir(exist_ok=True)
         done, total = len(list(parts.glob("[0-9]*"))), mining.count(judged)
         for groups, left_out in mining.batches(index, queries, judged, self.depth, done):
@@ -113,61 +108,6 @@ def groups_of(config: Config, shop: Workshop, pairs: Source) -> Mine | Given:
         assert data.path is not None
         file = File.of(shop, place(data.path), data.groups)
         return Given(file, pairs.documents, pairs.queries, depth)
-    index = IndexWords(pairs.documents, BM25, title=f"index {pairs.name}")
+    engine = MINERS[config.negatives.engine]
+    index = IndexWords(pairs.documents, engine, title=f"index {pairs.name}")
     return Mine(pairs.judged[data.train_split], depth, index)
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """A scorer, the class that it is of with its `RULES`, and its share of the sum."""
-
-    scorer: Scorer
-    target: str
-    rules: int
-    weight: float
-
-
-@dataclass(frozen=True, eq=False)
-class Teach(Stage):
-    """The groups with the weighted sum of some scorers as their scores."""
-
-    kind = "teacher"
-
-    groups: Mine | Given
-    scorers: tuple[Weighted, ...]
-
-    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """How often a negative is scored above its positive, and what the scores cost."""
-        mined = Groups.load(shop.folder(self.groups) / GROUPS)
-        positive_P = np.zeros_like(mined.positive_score_P)
-        negative_PM = np.zeros_like(mined.negative_score_PM)
-        spent = Spending()
-        for one in self.scorers:
-            scores, cost = one.scorer.scores(mined, shop)
-            positive_P += one.weight * scores[0]
-            negative_PM += one.weight * scores[1]
-            spent += cost
-        taught = replace(mined, positive_score_P=positive_P, negative_score_PM=negative_PM)
-        taught.save(folder / GROUPS)
-        inverted = negative_PM > positive_P[:, None]
-        return {
-            "inverted_margins": float(inverted[mined.negative_PM != MISSING].mean()),
-            "planned": self.planned(shop).as_dict(),
-            "spent": spent.as_dict(),
-        }
-
-    def planned(self, shop: Workshop) -> Spending:
-        mined = Groups.load(shop.folder(self.groups) / GROUPS)
-        return sum((one.scorer.planned(mined, shop) for one in self.scorers), Spending())
-
-
-def teacher_of(config: Config, shop: Workshop, pairs: Source, groups: Mine | Given) -> Teach:
-    """A cell's teacher on its training groups; what has no weight is left out."""
-    scorers = []
-    for name, told in config.teacher.scorers.items():
-        settings = {key: value for key, value in told.items() if key not in ("_target_", "weight")}
-        if told["weight"]:
-            made: type[Scorer] = get_class(told["_target_"])
-            scorer = made.of(name, pairs, shop, **settings)
-            scorers.append(Weighted(scorer, told["_target_"], made.RULES, told["weight"]))
-    return Teach(groups, tuple(scorers))

@@ -9,16 +9,20 @@ import torch
 from hydra.utils import get_class
 
 from lion_sweep.config import Config
+from lion_sweep.config.schema import Miner
 from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.bm25 import BM25Index
+from lion_sweep.search.bm25_lucene import LuceneBM25Index
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.texts import ImportTexts
 from lion_sweep.stages.workshop import Workshop
 
 CPU = torch.device("cpu")
 RULES, TARGET = "rules", "_target_"
-# What negatives are mined with, and what `engine=exact` has for words.
+# What negatives are mined with; engines of the same names search words with these too.
 BM25 = {TARGET: "lion_sweep.search.bm25.BM25Index", RULES: BM25Index.RULES}
+LUCENE = {TARGET: "lion_sweep.search.bm25_lucene.LuceneBM25Index", RULES: LuceneBM25Index.RULES}
+MINERS = {Miner.exact: BM25, Miner.lucene: LUCENE}
 
 
 def class_of(engine: Mapping[str, Any]) -> type[Engine]:

@@ -14,10 +14,12 @@ from lion_sweep.config import Config
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
+from lion_sweep.stages.course import Amount, Course, Draws
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
-from lion_sweep.stages.groups import Given, Mine, Teach, groups_of, teacher_of
+from lion_sweep.stages.groups import Given, Mine, groups_of
 from lion_sweep.stages.index import engine_of
 from lion_sweep.stages.search import Score, Scored, Search, bm25
+from lion_sweep.stages.teacher import Teach, teacher_of
 from lion_sweep.stages.texts import (
     Asked,
     Chosen,
@@ -28,7 +30,7 @@ from lion_sweep.stages.texts import (
     Tokenise,
     evaluation_sets,
 )
-from lion_sweep.stages.train import AdaptDecoder, Amount, Draws, TrainCell
+from lion_sweep.stages.train import AdaptDecoder, TrainCell
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.loop import Supervision
 from lion_sweep.training.optimisation import Optimisation
@@ -115,18 +117,27 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     chunks = passages.cut(mntp.length)
     adapt = AdaptDecoder(decoder, chunks, mntp, recipe.lora, rates, precision, seed)
     negatives = groups_of(config, shop, own)
-    teacher = teacher_of(config, shop, own, negatives) if config.loss.needs_teacher else None
-    encoder = config.paradigm.encoder
-    train = TrainCell(
-        adapt,
-        Draws(teacher or negatives, config.loss.batch_size, config.loss.negatives, seed),
+    loss, supervision, encoder = config.loss, Supervision.of(config), config.paradigm.encoder
+    course = Course(
+        Draws(negatives, loss.batch_size, loss.negatives, seed),
         queries.cut(lengths.query),
         passages.cut(lengths.passage),
-        encoder,
-        Supervision.of(config),
-        Optimisation.of(recipe, recipe),
+        decoder,
+        recipe.lora,
+        supervision.sparse,
         Amount.of(config.budget),
+        precision=precision,
         budget=config.budget,
+        chunk=mntp.chunk if mntp.steps else 0,
+    )
+    teacher = teacher_of(config, shop, own, course) if loss.needs_teacher else None
+    train = TrainCell(
+        adapt,
+        course,
+        encoder,
+        supervision,
+        Optimisation.of(recipe, recipe),
+        teacher,
         meant_for={
             "paradigm": config.paradigm.name,
             "encoder": identity(encoder),

@@ -2,29 +2,28 @@
 
 A scorer is a class of its own and a line in `teacher.scorers`, with its weight and its settings.
 
-Shapes: P training pairs, M mined negatives, Q queries, R rows of passages, C pairs at once, D
-dimensions.
+Shapes: R rows of queries that are drawn, G = 1 + negatives, Q queries, N texts, V vectors, C pairs
+at once, D dimensions.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lion_sweep.cost.meter import Spending
-from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.data.drawn import Drawn
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.teacher import encoder_source, settings_of
 from lion_sweep.errors import UserError
+from lion_sweep.stages.base import Paid
 from lion_sweep.stages.embed import Embed, Rows
 from lion_sweep.stages.texts import Source, Tokenise
 from lion_sweep.stages.workshop import Workshop
 
 PAIRS = 2**16  # whose vectors are held at once
-Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Of the positives, [P], and of the negatives, [P, M]; where one is missing, anything finite."""
 
 
 class Scorer(ABC):
@@ -37,26 +36,27 @@ class Scorer(ABC):
         """Settled: from the name and settings in `teacher.scorers`, for these texts."""
         return cls(**settings)
 
-    def planned(self, groups: Groups, shop: Workshop) -> Spending:
-        return Spending()
+    def paid(self, drawn: Drawn) -> tuple[Paid, ...]:
+        """Stages that are to be paid for: one for each part where trainings are to share them."""
+        return ()
 
     @abstractmethod
-    def scores(self, groups: Groups, shop: Workshop) -> tuple[Scores, Spending]:
-        """Scores of all pairs of the groups, and what they cost."""
+    def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
+        """Of all pairs that are drawn, [R, G]."""
 
 
 @dataclass(frozen=True)
 class Own(Scorer):
     """Those that the groups have: BM25's where negatives were mined, or whoever gave them."""
 
-    def scores(self, groups: Groups, shop: Workshop) -> tuple[Scores, Spending]:
+    def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
         """As they are. Raises `UserError` where the groups came without scores."""
-        if not np.isfinite(groups.positive_score_P).all():
+        if not np.isfinite(drawn.step.teacher_BG).all():
             raise UserError(
                 "data.groups has no scores, and the teacher weighs them: choose files with scores, "
                 "or a teacher with an encoder and teacher.scorers.own.weight=0."
             )
-        return (groups.positive_score_P, groups.negative_score_PM), Spending()
+        return drawn.step.teacher_BG
 
 
 @dataclass(frozen=True)
@@ -84,46 +84,57 @@ class BiEncoder(Scorer):
         )
         return cls(Pretrained.weights(source, shop.digests), queries, passages)
 
-    def _embeds(self, groups: Groups) -> tuple[Embed, Embed]:
-        """Every query and passage that the groups speak of, once."""
-        queries, documents = (Rows(rows) for rows in mentioned(groups))
+    def _embeds(self, drawn: Drawn) -> tuple[list[Embed], list[Embed]]:
+        """Of queries and of passages: every text once, in the first part that names it."""
         query_cut, passage_cut = (
             cache.cut(cache.length) for cache in (self.queries, self.passages)
         )
-        return (
-            Embed(self.weights, query_cut, queries, title="teacher embeds queries"),
-            Embed(self.weights, passage_cut, documents, title="teacher embeds passages"),
+        parts = (query_cut, drawn.queries, "queries"), (passage_cut, drawn.passages, "passages")
+        queries, passages = (
+            [
+                Embed(self.weights, cut, Rows(rows), title=f"teacher embeds {what}")
+                for rows in of
+                if len(rows)
+            ]
+            for cut, of, what in parts
         )
+        return queries, passages
 
-    def planned(self, groups: Groups, shop: Workshop) -> Spending:
-        """Every text that the groups speak of, once."""
-        return sum((embed.planned(shop) for embed in self._embeds(groups)), Spending())
+    def paid(self, drawn: Drawn) -> tuple[Paid, ...]:
+        """Its vectors."""
+        queries, passages = self._embeds(drawn)
+        return (*queries, *passages)
 
-    def scores(self, groups: Groups, shop: Workshop) -> tuple[Scores, Spending]:
-        """Of a missing negative, the positive's; passages' vectors are read block by block."""
-        queries, documents = self._embeds(groups)
-        query_P = np.searchsorted(queries.rows.of, groups.query_P)
-        query_QD, passages = queries.read(shop).all(), documents.read(shop)
-        filled_PM = np.where(
-            groups.negative_PM == MISSING, groups.positive_P[:, None], groups.negative_PM
-        )
-        scores = np.empty(len(groups), np.float32), np.empty(filled_PM.shape, np.float32)
-        for start, block_RD in passages.blocks():
-            rows_R = documents.rows.of[start : start + len(block_RD)]
-            for found, asked in zip(scores, (groups.positive_P, filled_PM), strict=True):
-                places = np.nonzero((asked >= rows_R[0]) & (asked <= rows_R[-1]))
-                for first in range(0, len(places[0]), PAIRS):
-                    some = tuple(place[first : first + PAIRS] for place in places)
-                    document_CD = block_RD[np.searchsorted(rows_R, asked[some])]
-                    found[some] = np.einsum("cd,cd->c", query_QD[query_P[some[0]]], document_CD)
-        spent = (Spending(**shop.run(embed).facts["spent"]) for embed in (queries, documents))
-        return scores, sum(spent, Spending())
+    def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
+        """Passages' vectors are read block by block."""
+        queries, passages = self._embeds(drawn)
+        query_R = _places(queries, drawn.step.query_B)
+        query_QD = np.concatenate([block_CD for _, block_CD in _blocks(queries, shop)])
+        passage_RG = drawn.step.passage_BG
+        found, place = np.empty(passage_RG.size, np.float32), _places(passages, passage_RG.ravel())
+        order = np.argsort(place, kind="stable")
+        sorted_place = place[order]
+        for start, block_VD in _blocks(passages, shop):
+            ends = np.searchsorted(sorted_place, [start, start + len(block_VD)])
+            for first in range(ends[0], ends[1], PAIRS):
+                pair_C = order[first : min(first + PAIRS, ends[1])]
+                asked_CD = query_QD[query_R[pair_C // passage_RG.shape[1]]]
+                found[pair_C] = np.einsum("cd,cd->c", asked_CD, block_VD[place[pair_C] - start])
+        return found.reshape(passage_RG.shape)
 
 
-def mentioned(groups: Groups) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the queries and of the documents in `groups`, each once, ascending."""
-    last = max(int(groups.positive_P.max()), int(groups.negative_PM.max()))
-    there_N = np.zeros(last + 2, dtype=bool)  # the place after the last is that of MISSING
-    for rows_P in (groups.positive_P, *groups.negative_PM.T):
-        there_N[rows_P] = True
-    return np.unique(groups.query_P).astype(np.int64), np.flatnonzero(there_N[:-1])
+def _places(embeds: list[Embed], rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Where the vectors of some rows of texts lie, in all of those one after the other."""
+    row_V = np.concatenate([embed.rows.of for embed in embeds])
+    place_N = np.zeros(int(row_V.max()) + 1, np.int64)
+    place_N[row_V] = np.arange(len(row_V))
+    return place_N[rows]
+
+
+def _blocks(embeds: list[Embed], shop: Workshop) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(place of the first vector, vectors of a block, [C, D]), embedded where they are not yet."""
+    before = 0
+    for embed in embeds:
+        for start, block_CD in embed.read(shop).blocks():
+            yield before + start, block_CD
+        before += len(embed.rows.of)

@@ -17,6 +17,7 @@ from lion_sweep.data.whole import check_weights
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
 from lion_sweep.search.base import WORDS
+from lion_sweep.stages.index import MINERS, class_of
 
 
 def validate(config: Config) -> None:
@@ -75,6 +76,9 @@ def check_engines(config: Config) -> None:
     for kind in (paradigm.made_by.kind, WORDS):
         if missing := config.engine.check_kind(kind, paradigm.name).missing():
             raise UserError(f"engine={config.engine.name}: {missing}. Or use engine=exact.")
+    miner = config.negatives.engine
+    if not config.data.groups and (missing := class_of(MINERS[miner]).missing()):
+        raise UserError(f"negatives.engine={miner}: {missing}. Or use negatives.engine=exact.")
 
 
 def check_machine(config: Config, site: SiteName) -> None:

@@ -33,6 +33,7 @@ def test_all_tasks_wait_for_what_they_read(small_cell: SmallCell, tmp_path: Path
     tasks = tasks_of(cells, Prepare.of(cell.stages for cell in cells))
     assert [task.kind for task in tasks] == [PREPARE, ADAPT, TEACHER, CELL, CELL]
     first = tasks[0]
+    assert tasks[2].cells == (cells[1].id,)  # whose pairs are scored
     assert first.label == "prepare twin" and first.cells == tuple(cell.id for cell in cells)
     assert all(first.name in task.needs for task in tasks[1:])
     assert PREPARE not in [task.kind for task in tasks_of(cells)]

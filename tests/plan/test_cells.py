@@ -27,6 +27,7 @@ from lion_sweep.machine.devices import GIB, Device, device
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.site import settle
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork, steps_of_hours
+from lion_sweep.plan.disk import Disk
 from lion_sweep.plan.show import as_table
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.training.fit import Fit
@@ -85,9 +86,7 @@ class Stages:
         """What a measured step time would hold for."""
         return SimpleNamespace(
             start=SimpleNamespace(blueprint=self.blueprint, lora=None, precision="bf16"),
-            queries="q",
-            passages="p",
-            untaught="groups",
+            course=SimpleNamespace(queries="q", passages="p", draws="groups"),
             supervision="loss",
             optimisation=SimpleNamespace(embedding_rate=None),
         )
@@ -100,6 +99,7 @@ def full(compose_cell: Compose, tmp_path: Path) -> Compose:
     return lambda *overrides: compose_cell(*settings, *overrides)
 
 
+NO_DISK = Disk(0, 0, unbounded=False)
 H200 = Device("h200", 989e12, 139 * GIB)
 
 
@@ -267,8 +267,10 @@ def test_sharding_is_refused_on_one_device(full: Compose) -> None:
 def test_a_plan_tells_which_cells_are_sharded(full: Compose) -> None:
     cells = [training(full(f"model={model}", "site.devices=8"), own(18)) for model in ("1b", "8b")]
     assert [cell.as_dict()["sharded"] for cell in cells] == [False, True]
-    assert "are sharded over a cell's devices in 8b-sparse-cl;" in as_table(GridPlan(cells, []))
-    assert "sharded over" not in as_table(GridPlan(cells[:1], []))
+    assert "are sharded over a cell's devices in 8b-sparse-cl;" in as_table(
+        GridPlan(cells, [], NO_DISK)
+    )
+    assert "sharded over" not in as_table(GridPlan(cells[:1], [], NO_DISK))
 
 
 def test_a_micro_batch_holds_a_chunk_of_the_adaptation(full: Compose) -> None:
@@ -312,20 +314,20 @@ def test_many_gpu_hours_are_to_be_confirmed(full: Compose, monkeypatch: pytest.M
     shared = SharedWork("adapt", Spending(), 3600.0, 1.0, 1)
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     with pytest.raises(UserError, match=r"about 1 GPU-hours, 2 at 2 an hour.*confirm=true"):
-        preflight.confirm(GridPlan([cell], [shared]), config)
+        preflight.confirm(GridPlan([cell], [shared], NO_DISK), config)
     with pytest.raises(UserError, match="an unknown number of GPU-hours"):
         unknown = training(config, Device("own", None, None))
-        preflight.confirm(GridPlan([unknown], []), config)
-    preflight.confirm(GridPlan([cell], [shared]), changed(config, {"confirm": True}))
-    preflight.confirm(GridPlan([cell], []), config)  # minutes
+        preflight.confirm(GridPlan([unknown], [], NO_DISK), config)
+    preflight.confirm(GridPlan([cell], [shared], NO_DISK), changed(config, {"confirm": True}))
+    preflight.confirm(GridPlan([cell], [], NO_DISK), config)  # minutes
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     for answer, starts in (("y", True), ("", False)):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
         if starts:
-            preflight.confirm(GridPlan([cell], [shared]), config)
+            preflight.confirm(GridPlan([cell], [shared], NO_DISK), config)
         else:
             with pytest.raises(UserError, match="Not started"):
-                preflight.confirm(GridPlan([cell], [shared]), config)
+                preflight.confirm(GridPlan([cell], [shared], NO_DISK), config)
 
 
 def test_a_budget_of_gpu_hours_needs_a_measured_step_time(full: Compose) -> None:

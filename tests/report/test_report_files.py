@@ -269,6 +269,16 @@ def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
     assert unknown[2:] == hole[2:] == ["—"] * 11
 
 
+def test_cells_share_out_the_parts_of_a_teacher(write: Write, tmp_path: Path) -> None:
+    for size, parts in {"1b": {"a": 4.0e12, "b": 1.0e12}, "3b": {"a": 4.0e12}}.items():
+        ledger = record(Cell(size, "sparse", "kd"), 0.4)["ledger"]
+        ledger["teacher"] = {"spent": {"useful_flops": sum(parts.values())}, "parts": parts}
+        write(Cell(size, "sparse", "kd"), 0.4, ledger=ledger)
+    [section] = sections(collect(tmp_path))
+    column = compute_table(section).header.index("FLOPs teacher")
+    assert [row[column] for row in compute_table(section).rows] == ["3e+12", "2e+12"]
+
+
 def test_details_tell_gain_sparsity_and_time(write: Write, tmp_path: Path) -> None:
     write(Cell("1b", "sparse", "cl"), 0.41)
     write(Cell("1b", "dense", "cl"), 0.41)

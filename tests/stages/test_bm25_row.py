@@ -38,8 +38,9 @@ def test_engines_have_stages_of_their_own(
         runs[engine] = Run.load(shop.folder(row.searched) / RUN)
         keys[engine] = row.searched.specification
     asked, texts = collection.judged[split].asked, collection.documents
-    theirs = {"engine": keys["lucene"]["engine"], "index": None}  # it shares no index
-    assert keys["exact"] | theirs == keys["lucene"] != keys["exact"]
+    theirs = {name: keys["lucene"][name] for name in ("engine", "index")}
+    assert keys["exact"] | theirs == keys["lucene"]
+    assert all(keys["exact"][name] != found for name, found in theirs.items())
     queries = collection.queries.of(asked)
     by_lucene = LuceneBM25Index(texts.ids, texts.all(), tmp_path / "again")
     assert runs["lucene"] == by_lucene.search(asked, queries, 1000)

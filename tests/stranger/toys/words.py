@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lion_sweep.cost.meter import Spending
-from lion_sweep.data.groups import Groups
-from lion_sweep.stages.scorers import Scorer, Scores
+from lion_sweep.data.drawn import Drawn
+from lion_sweep.stages.scorers import Scorer
 from lion_sweep.stages.texts import ImportTexts, Source
 from lion_sweep.stages.workshop import Workshop
 
@@ -25,8 +25,8 @@ class SharedWords(Scorer):
         """On the texts of the pairs."""
         return cls(pairs.queries, pairs.documents, **settings)
 
-    def scores(self, groups: Groups, shop: Workshop) -> tuple[Scores, Spending]:
-        """Missing negatives have the score of the last document, which nobody reads."""
+    def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
+        """Of every pair that is drawn."""
         queries, documents = (
             [
                 {word for word in text.lower().split() if len(word) >= self.least}
@@ -39,5 +39,5 @@ class SharedWords(Scorer):
             return len(queries[query] & documents[document])
 
         score = np.vectorize(shared, otypes=[np.float32])
-        positive_P = score(groups.query_P, groups.positive_P)
-        return (positive_P, score(groups.query_P[:, None], groups.negative_PM)), Spending()
+        found_RG: NDArray[np.float32] = score(drawn.step.query_B[:, None], drawn.step.passage_BG)
+        return found_RG
