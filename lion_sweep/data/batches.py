@@ -92,15 +92,17 @@ class Sampler:
         if self.score_RG is None:
             return step
         first = number * self.batch_size
-        return replace(step, teacher_BG=self.score_RG[first : first + self.batch_size])
+        # A copy, as torch warns of arrays of a file that is only read.
+        return replace(step, teacher_BG=np.array(self.score_RG[first : first + self.batch_size]))
 
     def first(self, steps: int) -> Step:
         """So many steps as one, with the groups' own scores."""
         parts = []
         for number in range(-(-steps // self.steps_per_block)):
             left = steps - number * self.steps_per_block
-            pair_SB, column_SBN = (of[:left] for of in self._block(number))
-            parts.append(self._named(pair_SB.ravel(), column_SBN.reshape(-1, self.negatives)))
+            pair_SB, column_SBN = self._block(number)
+            column_BN = column_SBN[:left].reshape(-1, self.negatives)
+            parts.append(self._named(pair_SB[:left].ravel(), column_BN))
         arrays = ([getattr(part, entry.name) for part in parts] for entry in fields(Step))
         return Step(*map(np.concatenate, arrays))
 

@@ -213,7 +213,7 @@ def _details(result: CellResult, section: Section) -> list[str]:
 def compute_table(section: Section) -> Table:
     """A row per cell and seed: the three ledgers of its training, and how fast that ran."""
     shares = Counter(
-        folder for r in section.shown for stage in r.ledger for folder in _parts(r, stage)
+        (stage, part) for r in section.shown for stage in r.ledger for part in _parts(r, stage)
     )
     return Table(
         title=f"Compute on {section.name}",
@@ -236,7 +236,7 @@ def _parts(result: CellResult, stage: str) -> dict[str, float]:
     return (whole and result.ledger[stage].get("parts")) or whole
 
 
-def _compute(result: CellResult, shares: Counter[str]) -> list[str]:
+def _compute(result: CellResult, shares: Counter[tuple[str, str]]) -> list[str]:
     ledger, device = result.ledger, result.device
     planned = number(ledger, "train", "planned", "useful_flops")
     spent = number(ledger, "train", "spent", "useful_flops")
@@ -247,7 +247,7 @@ def _compute(result: CellResult, shares: Counter[str]) -> list[str]:
 
     def shared(stage: str) -> float | None:
         parts = _parts(result, stage)
-        return sum(flops / shares[name] for name, flops in parts.items()) if parts else None
+        return sum(flops / shares[stage, name] for name, flops in parts.items()) if parts else None
 
     return [
         show(number(ledger, "train", "spent", "steps"), ",.0f"),

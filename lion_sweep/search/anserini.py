@@ -20,6 +20,7 @@ from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.runs import Ranked, place_of
 
 CONTENTS, ID = "contents", "id"  # fields of Anserini's indexes
+DOCUMENTS = "documents"  # what is indexed, there as long as that takes
 _OLDEST_JAVA = 21  # Anserini's jar has class files of version 65
 
 
@@ -153,9 +154,9 @@ class LuceneIndex(Engine):
 
 @contextmanager
 def to_index(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """(an empty folder for documents, which goes again, and where their index is to be written)."""
-    documents = folder / "documents"
+    """(an empty folder for documents, which goes again, and where their index is to be)."""
+    documents = folder / DOCUMENTS
     shutil.rmtree(documents, ignore_errors=True)  # of a killed process
     documents.mkdir(parents=True)
-    yield documents, folder / "begun"
+    yield documents, folder / "index"
     shutil.rmtree(documents)

@@ -71,7 +71,8 @@ class BM25Index(WordsIndex):
     def scores(
         self, texts: Sequence[str], query_P: NDArray[np.integer], document_P: NDArray[np.integer]
     ) -> NDArray[np.floating[Any]]:
-        return self.postings.scores(self.queries(texts), query_P, document_P)
+        found = self.postings.scores(self.queries(texts), query_P, document_P)
+        return found.astype(np.float32, copy=False)
 
 
 class _Left(Sequence[tuple[Path, Sequence[str]]]):

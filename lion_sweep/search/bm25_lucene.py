@@ -37,11 +37,10 @@ class LuceneBM25Index(anserini.LuceneIndex, WordsIndex):
         b: float = 0.4,
     ) -> None:
         self.ids, index = checked_ids(document_ids, len(texts)), folder / "index"
-        if not index.is_dir():
-            with anserini.to_index(folder) as (documents, begun):
+        if not index.is_dir() or (folder / anserini.DOCUMENTS).is_dir():  # or somebody was at it
+            with anserini.to_index(folder) as (documents, index):
                 _write(documents / "documents.jsonl", document_ids, texts)
-                anserini.index("JsonCollection", documents, begun)
-            begun.rename(index)
+                anserini.index("JsonCollection", documents, index)
         java = anserini.java_class()
         similarity = java("org.apache.lucene.search.similarities.BM25Similarity")(k1, b)
         self._searcher = anserini.Searcher(index, self.ids.ascending, similarity)

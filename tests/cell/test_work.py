@@ -143,8 +143,9 @@ def test_a_task_does_its_own_work_and_no_other(
     tasks = tasks_of_a_cell(compose_cell(*TINY, *words, *spread, *own))
     kinds = [ADAPT, TEACHER, TRAIN, ENCODE, ENCODE, CELL]
     assert [task.kind for task in tasks] == kinds
-    for number, task in enumerate(tasks):
+    for task in tasks:
         task.freeze()
+    for number, task in enumerate(tasks):
         assert [task.complete for task in tasks].count(True) == number
         work.do(Task.thaw(task.folder), SiteName.laptop)
         assert [task.complete for task in tasks[: number + 1]] == [True] * (number + 1)

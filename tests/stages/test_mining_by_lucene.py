@@ -61,12 +61,12 @@ def test_they_are_its_hits_with_its_scores(config: Config, tmp_path: Path) -> No
     assert not list(tmp_path.glob("stages/index-*/lucene/documents"))
 
 
-def test_without_java_it_is_refused_first(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_java_it_is_refused_first(
+    compose_cell: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not where the data has groups of its own."""
     monkeypatch.setattr(LuceneBM25Index, "missing", staticmethod(lambda: "no Java here"))
-    monkeypatch.setattr(config.engine, "name", "exact")
-    monkeypatch.setattr(config.engine, "kinds", {"words": None, "sparse": None})
-    monkeypatch.setattr(
-        type(config.engine), "check_kind", lambda *_: type("Here", (), {"missing": lambda: ""})
-    )
+    words = ["data=beir", "data.path=folder", "negatives.engine=lucene"]
     with pytest.raises(UserError, match=r"negatives\.engine=lucene: no Java here\. Or use"):
-        validation.check_engines(config)
+        validation.check_engines(compose_cell(*words))
+    validation.check_engines(compose_cell(*words, "data.groups=groups.jsonl"))
