@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks import interleaved
 
-DEPTH, HITS, LENGTH, VOCABULARY, BATCH = 200, 1000, 192, 128_256, 1024
+DEPTH, HITS, LENGTH, VOCABULARY, BATCH, SAMPLE = 200, 1000, 192, 128_256, 1024, 4
 MEASURES = ["MRR@10", "Recall@1000"]
 
 
@@ -197,6 +197,31 @@ def score(bench: Bench) -> int:
     return len(judged)
 
 
+def compared(bench: Bench) -> int:
+    """Hits of a few queries have to be those of a plain product in float64, block by block."""
+    import numpy as np
+
+    from lion_sweep.search.runs import Run
+
+    documents = bench.source.documents.read(bench.shop)
+    asked = bench.source.judged["dev"].read(bench.shop).asked[:SAMPLE]
+    for kind in ("sparse", "dense"):
+        queries_SD = bench.vectors("dev", kind).rows(0, len(asked)).astype(np.float64)
+        blocks = (block for _, block in bench.vectors("passages", kind).blocks())
+        scores_SN = np.concatenate([_products(queries_SD, block) for block in blocks], axis=1)
+        run = Run.load(bench.folder / f"run {kind}" / "run.npz")
+        for query_id, scores_N in zip(asked, scores_SN, strict=True):
+            ids, found = zip(*run.hits(query_id), strict=True)
+            np.testing.assert_allclose(found, scores_N[documents.ids.rows(ids)], rtol=1e-5)
+            np.testing.assert_allclose(found, np.sort(scores_N)[: -len(ids) - 1 : -1], rtol=1e-5)
+    return len(asked)
+
+
+def _products(queries_SD: Any, block_MD: Any) -> Any:
+    found = queries_SD @ block_MD.astype("float64").T
+    return found.toarray() if hasattr(found, "toarray") else found
+
+
 # In their order, by the names that `--stages` takes; each returns how many texts it was at.
 STAGES: dict[str, Callable[[Bench], int]] = {
     stage.__name__: stage
@@ -212,6 +237,7 @@ STAGES: dict[str, Callable[[Bench], int]] = {
         search_sparse,
         search_dense,
         score,
+        compared,
     )
 }
 
@@ -284,7 +310,7 @@ def main() -> None:
     parser.add_argument("--dev", type=int, default=6980, help="queries that are searched for")
     parser.add_argument("--entries", type=int, default=300, help="of a sparse vector")
     parser.add_argument("--dimensions", type=int, default=1024, help="of a dense vector")
-    parser.add_argument("--until", choices=STAGES, default="score", help="the last stage to run")
+    parser.add_argument("--until", choices=STAGES, default="compared", help="the last stage to run")
     parser.add_argument("--folder", type=Path, default=Path(".scale"), help="where all of it lies")
     options = parser.parse_args()
     if len(options.queries) != len(options.passages):
@@ -306,7 +332,7 @@ def main() -> None:
         print(f"\nslopes of seconds: {json.dumps(results['slopes'])}")
     interleaved.write(
         results,
-        checked="nothing: there is one side",
+        checked="hits of four queries against a plain product, where vectors are searched",
         packages=["numpy", "pyarrow", "tokenizers"],
         facts={key: value for key, value in vars(options).items() if key != "folder"},
         device=interleaved.processor(),

@@ -138,6 +138,8 @@ def drop_self_hits(run: Run) -> Run:
     """
     self_Q = np.array([place_of(query_id, run.document_ids) for query_id in run.query_ids], int)
     is_self_QK = (run.documents_QK == self_Q[:, None]) & (self_Q[:, None] != NO_HIT)
+    if not is_self_QK.any():
+        return run
     # The hit goes to the end of its row, all others keep their order.
     order_QK = np.argsort(is_self_QK, axis=1, kind="stable")
     documents_QK, scores_QK = (
