@@ -28,7 +28,7 @@ def test_cells_wait_for_their_texts(slurm: Shell, twin: Path, tmp_path: Path) ->
         path.parent.name: json.loads(path.read_text())["request"]
         for path in tmp_path.glob("shared/*/submission.json")
     }
-    assert {name.split("-")[0] for name in requests} == {"prepare", "adapt", "teacher"}
+    assert {name.split("-")[0] for name in requests} == {"prepare", "adapt", "teach"}
     # What was made there is what a command makes that reads the texts itself.
     theirs = by_axes(twin)
     for name, result in by_axes(tmp_path).items():
