@@ -29,7 +29,7 @@ def by_result(
 def compute_table(section: Section) -> Table:
     """A row per cell and seed: the ledgers of its training, how fast that ran, and its price."""
     shares = Counter(
-        folder for r in section.shown for stage in r.ledger for folder in parts(r, stage)
+        (stage, folder) for r in section.shown for stage in r.ledger for folder in parts(r, stage)
     )
     names = {str(result.device.get("name")) for result in section.shown}
     header = list(COMPUTE)
@@ -106,7 +106,7 @@ def mfu(result: CellResult) -> float | None:
     return spent / (peak * taken * HOUR) if spent is not None and peak and taken else None
 
 
-def _compute(result: CellResult, shares: Counter[str]) -> list[str]:
+def _compute(result: CellResult, shares: Counter[tuple[str, str]]) -> list[str]:
     ledger, device = result.ledger, result.device
     planned = number(ledger, "train", "planned", "useful_flops")
     spent = number(ledger, "train", "spent", "useful_flops")
@@ -116,7 +116,7 @@ def _compute(result: CellResult, shares: Counter[str]) -> list[str]:
 
     def shared(stage: str) -> float | None:
         found = parts(result, stage)
-        return sum(flops / shares[name] for name, flops in found.items()) if found else None
+        return sum(flops / shares[stage, at] for at, flops in found.items()) if found else None
 
     name = device.get("name")
     return [
@@ -160,7 +160,8 @@ def efficiency_table(section: Section) -> Table:
                 "and lower is better.",
                 section.seeds,
             ],
-        )
+        ),
+        keep=[section.main],
     )
 
 

@@ -38,12 +38,16 @@ def best_of(values: Sequence[Sequence[float | None]], least: int = 1) -> set[tup
     return found
 
 
-def folded(table: Table) -> Table:
-    """The table with every column that says the same in all of several rows as a line below it."""
+def folded(table: Table, keep: Sequence[str] = ()) -> Table:
+    """The table with every column that says the same in all of several rows as a line below it.
+
+    Not the first, nor those to `keep`.
+    """
     if len(table.rows) < 2:
         return table
     columns = list(zip(*table.rows, strict=True))
-    same = {at for at, texts in enumerate(columns) if at and len(set(texts)) == 1}
+    stay = {0, *(at for at, name in enumerate(table.header) if name in keep)}
+    same = {at for at, texts in enumerate(columns) if at not in stay and len(set(texts)) == 1}
     said: dict[str, list[str]] = {"In every row": [], "Not known": [], "Not applicable": []}
     for at in sorted(same):
         name, text = table.header[at], columns[at][0]

@@ -184,7 +184,8 @@ def significance_table(section: Section) -> Table:
                 section.seeds,
                 *comparison.notes,
             ],
-        )
+        ),
+        keep=[section.main],
     )
 
 
@@ -215,7 +216,8 @@ def details_table(section: Section) -> Table:
                 "done for.",
                 section.seeds,
             ],
-        )
+        ),
+        keep=[section.main],
     )
 
 

@@ -19,7 +19,12 @@ from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import collect
 from lion_sweep.report.exports import escape
 from lion_sweep.report.sections import sections
-from lion_sweep.report.tables import compute_table, details_table, scaling_table
+from lion_sweep.report.tables import (
+    compute_table,
+    details_table,
+    efficiency_table,
+    scaling_table,
+)
 
 Write = Callable[..., Path]
 TITLES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
@@ -107,13 +112,17 @@ def test_markdown_is_exact_and_a_hole_is_a_dash(
     table = """\
 ### nDCG@10 on pydoc
 
-|           |         1b |         3b |
-| --------- | ---------: | ---------: |
-| sparse CL |     0.4100 | **0.5000** |
-| dense CL  |     0.1235 |          — |
-| BM25      | **0.4800** |     0.4800 |
+|           |     1b |         3b |
+| --------- | -----: | ---------: |
+| sparse CL | 0.4100 | **0.5000** |
+| dense CL  | 0.1235 |          — |
+| BM25      | 0.4800 |     0.4800 |
 
 Holes: dense CL 3b.
+
+BM25 is one number, the same in every column.
+
+One seed per cell.
 """
     text = (folder / "scaling.md").read_text()
     assert status == 3
@@ -145,10 +154,10 @@ def test_files_are_the_same_on_every_run_and_leave_nothing_behind(tmp_path: Path
     report(tmp_path, *SMALL)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
     assert {path.name for path in first if path.parent == folder} == {
-        "index.html", "scaling.csv", "scaling.json", "scaling.md", "scaling.tex",
-        "significance.csv",
+        "cells.csv", "index.html", "scaling.csv", "scaling.json", "scaling.md", "scaling.tex",
+        "significance.csv", "tables.csv", "tables.json",
     }  # fmt: skip
-    assert len(first) == 6 + 3 * 2
+    assert len(first) == 9 + 3 * 2
     png = folder / "figures" / "proxy-pydoc-nDCG@10.png"
     assert first[png].startswith(b"\x89PNG\r\n\x1a\n")
 
@@ -243,10 +252,10 @@ def test_seeds_are_averaged_and_the_newest_configuration_of_a_seed_is_kept(
     [section] = sections(collect(tmp_path))
     table = scaling_table(section, "nDCG@10")
     assert table.rows[0] == ["sparse CL", "0.5000 ± 0.1414 (n=2)"]
-    assert table.below[1] == (
+    assert (
         "sparse CL 1b, seed 42: shows new, the newest; left out, of the same configuration but "
         "other inputs or code: old."
-    )
+    ) in table.below
 
 
 def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
@@ -262,11 +271,12 @@ def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
     [section] = sections(collect(tmp_path), grid=wanted)
     plain, distilled, unknown, hole = compute_table(section).rows
     assert plain == [
-        "sparse CL 1b", "42", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",
-        "1.5e+10", "2e+11", "none", "60,000", "27.5",
+        "sparse CL 1b", "42", "2 x h200", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",
+        "1.5e+10", "2e+11", "none", "60,000", "0.00111", "27.5",
     ]  # fmt: skip
-    assert distilled[8:] == ["1.5e+10", "2e+11", "5e+12", "40,000", "—"]
-    assert unknown[2:] == hole[2:] == ["—"] * 11
+    assert distilled[9:] == ["1.5e+10", "2e+11", "5e+12", "40,000", "0.000833", "—"]
+    assert unknown[2:] == hole[2:] == ["—"] * 13
+    assert compute_table(section).header[13] == "Device-hours"  # as one has no GPU
 
 
 def test_cells_share_out_the_parts_of_a_teacher(write: Write, tmp_path: Path) -> None:
@@ -279,16 +289,42 @@ def test_cells_share_out_the_parts_of_a_teacher(write: Write, tmp_path: Path) ->
     assert [row[column] for row in compute_table(section).rows] == ["3e+12", "2e+12"]
 
 
-def test_details_tell_gain_sparsity_and_time(write: Write, tmp_path: Path) -> None:
+def test_details_tell_gain_and_time_and_what_is_the_same_stands_below(
+    write: Write, tmp_path: Path
+) -> None:
     write(Cell("1b", "sparse", "cl"), 0.41)
-    write(Cell("1b", "dense", "cl"), 0.41)
     [section] = sections(collect(tmp_path))
-    sparse, dense = details_table(section).rows
-    assert sparse == [
-        "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "81.0", "29.0",
-        "5.0", "3.0", "exact", "exact", "1.5", "0.2", "10.1",
+    [alone] = details_table(section).rows
+    assert alone == [
+        "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "exact", "exact", "1.5",
+        "0.2", "10.1",
     ]  # fmt: skip
-    assert dense[6:9] == ["n/a"] * 3
+    write(Cell("1b", "dense", "cl"), 0.4, gain={"pydoc": {"nDCG@10": 0.17, "p": 0.0001}})
+    [section] = sections(collect(tmp_path))
+    table = details_table(section)
+    assert table.header == ["Cell", "nDCG@10", "Gain"]
+    assert table.rows == [
+        ["sparse CL 1b", "0.4100", "+0.1800"], ["dense CL 1b", "0.4000", "+0.1700"]
+    ]  # fmt: skip
+    assert table.below[0] == (
+        "In every row: Seed 42; Untrained nDCG@10 0.2300; p 0.0001; Exact top 10 % exact; "
+        "Exact hits % exact; Encode s 1.5; Search s 0.2; All stages s 10.1."
+    )
+    assert table.below[-1] == "One seed per cell."
+
+
+def test_efficiency_tells_sparsity_latency_and_entropy(write: Write, tmp_path: Path) -> None:
+    told = {"pydoc": {"checksum": "abc", "queries": 50}}
+    write(Cell("1b", "sparse", "cl"), 0.41, collections=told, entropy={"pydoc": 1.25})
+    write(Cell("1b", "dense", "cl"), 0.4)
+    [section] = sections(collect(tmp_path))
+    table = efficiency_table(section)
+    assert dict(zip(table.header, table.rows[0], strict=True)) == {
+        "Cell": "sparse CL 1b", "nDCG@10": "0.4100", "L0 document": "81.0", "L0 query": "29.0",
+        "Posting FLOPs": "5.0", "ms per query": "5", "Contrastive entropy": "1.2500",
+    }  # fmt: skip
+    assert table.rows[1][2:] == ["n/a", "n/a", "n/a", "—", "—"]
+    assert "Index bytes 3,145,728" in table.below[0]
 
 
 def test_a_search_that_misses_hits_is_named_beside_the_scores(write: Write, tmp_path: Path) -> None:
@@ -297,7 +333,9 @@ def test_a_search_that_misses_hits_is_named_beside_the_scores(write: Write, tmp_
     missing = {"index_bytes": 1 << 20, "agreement_10": 0.985, "agreement": 0.612}
     write(sparse, 0.41, efficiency={"pydoc": missing})
     [section] = sections(collect(tmp_path))
-    rows = {row[0]: row[10:12] for row in details_table(section).rows}
+    table = details_table(section)
+    at = table.header.index("Exact top 10 %")
+    rows = {row[0]: row[at : at + 2] for row in table.rows}
     assert rows == {"sparse CL 1b": ["98.50", "61.20"], "dense CL 1b": ["exact", "exact"]}
     _, folder = report(tmp_path, "--grid", "model=1b", "loss=cl")
     said = (
@@ -329,15 +367,19 @@ def test_an_overview_of_several_collections_and_the_mean_of_a_group(
         for line in (folder / "scaling.md").read_text().splitlines()
         if line.startswith("|")
     ]
-    assert lines[0] == ["System", "a", "b", "own", "mean of g (2)"]
-    best = {("dense CL 1b", 2), ("BM25", 1)}
-    assert [[word.strip("*") for word in line] for line in lines[2:5]] == [
-        ["dense CL 1b", "0.2000", "0.4000", "0.9000", "0.3000"],
-        ["dense CL 3b", "0.2000", "—", "0.9000", "—"],
-        ["BM25", "0.3000", "0.3000", "0.3000", "0.3000"],
+    start = lines.index(["System", "own", "mean of g (2)"])
+    assert lines[start + 2 : start + 5] == [
+        ["dense CL 1b", "**0.9000**", "0.3000"],
+        ["dense CL 3b", "**0.9000**", "—"],
+        ["BM25", "0.3000", "0.3000"],
     ]
-    for line in lines[2:5]:
-        assert {(line[0], place) for place in (1, 2) if "*" in line[place]} <= best
+    start = lines.index(["System", "a", "b", "mean of g (2)"])
+    assert lines[start + 2 : start + 5] == [
+        ["dense CL 1b", "**0.2000**", "0.4000", "0.3000"],
+        ["dense CL 3b", "**0.2000**", "—", "—"],
+        ["BM25", "0.3000", "0.3000", "0.3000"],
+    ]
+    assert "No mean: dense CL 3b lacks b.\n" in (folder / "scaling.md").read_text()
     assert r"nDCG@10 on every collection, proxy ladder.}" in (folder / "scaling.tex").read_text()
     assert "nDCG@10 on every collection" in (folder / "index.html").read_text()
 
@@ -345,10 +387,11 @@ def test_an_overview_of_several_collections_and_the_mean_of_a_group(
 def test_latex_escapes_and_marks_the_best(write: Write, tmp_path: Path) -> None:
     assert escape(r"50% a_b & \x ± —") == r"50\% a\_b \& \textbackslash{}x $\pm$ ---"
     write(Cell("1b", "sparse", "cl"), 0.51, collection="py_doc")
+    write(Cell("1b", "dense", "cl"), 0.41, collection="py_doc")
     _, folder = report(tmp_path)
     text = (folder / "scaling.tex").read_text()
     assert r"nDCG@10 on py\_doc.}" in text
-    assert "sparse CL & \\textbf{0.5100} \\\\\nBM25 & 0.4800 \\\\" in text
+    assert "sparse CL & \\textbf{0.5100} \\\\\ndense CL & 0.4100 \\\\\nBM25 & 0.4800 \\\\" in text
     assert r"\caption{\textbf{PROXY LADDER: " in text
 
 
