@@ -32,6 +32,9 @@ SIGNIFICANCE = (
 )  # fmt: skip
 LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
@@ -214,8 +217,14 @@ def markdown(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str
 
 
 def escape(text: str) -> str:
-    """The text with every character that LaTeX would interpret written out."""
-    return "".join(LATEX_ESCAPES.get(character, character) for character in text)
+    """The text with every character that LaTeX would interpret, or does not know, written out."""
+    return "".join(map(_escaped, " ".join(text.split())))
+
+
+def _escaped(character: str) -> str:
+    if character in LATEX_ESCAPES or (character.isprintable() and ord(character) < 0x180):
+        return LATEX_ESCAPES.get(character, character)
+    return f"[U+{ord(character):04X}]"
 
 
 def latex(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:

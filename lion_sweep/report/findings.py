@@ -146,9 +146,8 @@ def _values(section: Section, weights: Weights) -> Array:
 
 def _posed(section: Section, statement: Statement) -> Finding:
     """The statement with its contrasts, still without numbers."""
-    pose = {Compare: _compare, Grows: _grows, Best: _best}[type(statement)]
     try:
-        contrasts = pose(section, statement)
+        contrasts = _contrasts(section, statement)
     except Impossible as error:
         return Finding(statement, section, [], [], [], f"{error}.")
     used = {cell for part in contrasts for cell in part.weights}
@@ -157,6 +156,17 @@ def _posed(section: Section, statement: Statement) -> Finding:
     if missing:
         return Finding(statement, section, cells, missing, [], _missing(section, missing))
     return Finding(statement, section, cells, [], contrasts, "", main=len(contrasts) - 1)
+
+
+def _contrasts(section: Section, statement: Statement) -> list[Contrast]:
+    match statement:
+        case Compare():
+            return _compare(section, statement)
+        case Grows():
+            return _grows(section, statement)
+        case Best():
+            return _best(section, statement)
+    raise TypeError(f"{type(statement).__name__} is no form of a statement")
 
 
 def _missing(section: Section, cells: list[Cell]) -> str:

@@ -115,9 +115,9 @@ class Pair:
 
     def swapped(self) -> "Pair":
         """The same pair as b less a."""
-        ends = {"low": -self.high, "high": -self.low}
         effect = None if self.effect is None else -self.effect
-        return replace(self, a=self.b, b=self.a, difference=-self.difference, effect=effect, **ends)
+        turned = replace(self, a=self.b, b=self.a, low=-self.high, high=-self.low)
+        return replace(turned, difference=-self.difference, effect=effect)
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _compare(
     pairs = []
     for (first, second), told in zip(pairs_R2.tolist(), numbers, strict=True):
         a, b = systems[first], systems[second]
-        pairs.append(Pair(a, b, a.mean - b.mean, *told, correction=correction))
+        pairs.append(Pair(a, b, a.mean - b.mean, *told, correction))
     return Comparison(scores_SQ.shape[1], systems, pairs, notes, scores_SQ)
 
 
