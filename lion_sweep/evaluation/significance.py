@@ -74,6 +74,7 @@ def randomisation_tests(
     statistic to the smallest, each against the largest flipped one among itself and those after
     it. So it uses how pairs depend on each other, which Holm's correction does not. The statistic
     is |sum| / sqrt(sum of squares), the same function of every pair's t, as flips change no square.
+    Flips of pairs that do not differ know nothing of the others, so the level holds whichever do.
     Source: Westfall and Young, Resampling-Based Multiple Testing, 1993; Ge, Dudoit and Speed, 2003.
 
     Scores are those of `align`. The standard error of p is sqrt(p (1 - p) / permutations), and the

@@ -155,9 +155,9 @@ def efficiency_table(section: Section) -> Table:
             below=[
                 "L0 is the mean number of non-zero terms; posting FLOPs are the terms that a query "
                 "and a document have in common on average, which exhaustive scoring multiplies; "
-                "ms per query are the seconds of search over all queries, in one batch, by their "
-                "number; contrastive entropy is in nats, over the same candidates for every cell, "
-                "and lower is better.",
+                "ms per query are the seconds of search, building the index included, by the "
+                "number of queries, which are searched in one batch; contrastive entropy is in nats, "
+                "over the same candidates for every cell, and lower is better.",
                 section.seeds,
             ],
         ),

@@ -171,14 +171,17 @@ def _significance(section: Section) -> dict[str, object]:
 
 def markdown_table(table: Table) -> str:
     """The table in aligned pipes with its title above, and the lines below it."""
+    header, *rows = (
+        [text.replace("|", r"\|") for text in row] for row in (table.header, *table.rows)
+    )
     body = [
         [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
-        for i, row in enumerate(table.rows)
+        for i, row in enumerate(rows)
     ]
-    widths = [max(3, *map(len, column)) for column in zip(table.header, *body, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(header, *body, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = []
-    for first, *rest in (table.header, rule, *body):
+    for first, *rest in (header, rule, *body):
         cells = [first.ljust(widths[0])]
         cells += [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
         lines.append(f"| {' | '.join(cells)} |")

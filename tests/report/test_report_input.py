@@ -19,7 +19,7 @@ from lion_sweep.report import wide
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import collect, unfinished
-from lion_sweep.report.exports import _chapters, json_text, markdown
+from lion_sweep.report.exports import _chapters, json_text, markdown, markdown_table
 from lion_sweep.report.failures import ending
 from lion_sweep.report.layout import HOLE, Table, folded
 from lion_sweep.report.noise import noise
@@ -358,3 +358,8 @@ def test_a_report_needs_no_torch(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 1000
+
+
+def test_bars_in_names_do_not_end_a_column_of_markdown() -> None:
+    text = markdown_table(Table("t", ["", "a|b"], [["x|y", "1"]]))
+    assert r"| x\|y |    1 |" in text and r"a\|b" in text
