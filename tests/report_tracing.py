@@ -357,11 +357,15 @@ def compute(traced: Traced, collection: str) -> Rows:
             "FLOPs encode": lambda r: f"{r['ledger']['encode']['spent']['useful_flops']:.3g}",
             "FLOPs teacher": shared("teacher"),
             "Train tokens/s": lambda r: f"{rate(r):,.0f}",
-            "GPU-hours": lambda r: f"{taken(r) / 3600:.3g}",
+            "GPU-hours": lambda r: amount(taken(r) / 3600),
             "MFU %": lambda r: f"{share(r):.1f}",
-            "Money": lambda r: f"{taken(r) / 3600 * r['config']['site']['price']:.2f}",
+            "Money": lambda r: amount(taken(r) / 3600 * r["config"]["site"]["price"]),
         },
     )
+
+
+def amount(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
 
 
 def missing(traced: Traced) -> Rows:

@@ -64,18 +64,23 @@ def _totals(section: Section) -> list[str]:
     """What all training here comes to, of the results that tell it."""
     told: list[str] = []
     spent = [number(r.ledger, "train", "spent", "useful_flops") for r in section.shown]
-    for name, form, values in (
-        ("useful FLOPs", ".3g", spent),
-        ("device-hours", ",.2f", [hours(result) for result in section.shown]),
-        ("money", ",.2f", [money(result) for result in section.shown]),
+    for name, text, values in (
+        ("useful FLOPs", "{:.3g}".format, spent),
+        ("device-hours", amount, [hours(result) for result in section.shown]),
+        ("money", amount, [money(result) for result in section.shown]),
     ):
         known = [value for value in values if value is not None]
         if known:
             missing = (
                 f" ({len(known)} of {len(values)} results)" if len(known) < len(values) else ""
             )
-            told.append(f"{sum(known):{form}} {name}{missing}")
+            told.append(f"{text(sum(known))} {name}{missing}")
     return [f"All training here: {'; '.join(told)}."] if told else []
+
+
+def amount(value: float | None) -> str:
+    """Hours or money, with two digits at least."""
+    return show(value, ",.2f" if value is None or value >= 1 else ".2g")
 
 
 def parts(result: CellResult, stage: str) -> dict[str, float]:
@@ -131,9 +136,9 @@ def _compute(result: CellResult, shares: Counter[tuple[str, str]]) -> list[str]:
         show(number(ledger, "encode", "spent", "useful_flops"), ".3g"),
         "none" if ledger and "teacher" not in ledger else show(shared("teacher"), ".3g"),
         show(tokens / seconds if tokens is not None and seconds else None, ",.0f"),
-        show(hours(result), ",.3g"),
+        amount(hours(result)),
         show(None if share is None else 100 * share, ".1f"),
-        show(money(result), ",.2f"),
+        amount(money(result)),
     ]
 
 
@@ -156,7 +161,7 @@ def efficiency_table(section: Section) -> Table:
                 "L0 is the mean number of non-zero terms; posting FLOPs are the terms that a query "
                 "and a document have in common on average, which exhaustive scoring multiplies; "
                 "ms per query are the seconds of search, building the index included, by the "
-                "number of queries, which are searched in one batch; contrastive entropy is in nats, "
+                "number of queries, searched in one batch; contrastive entropy is in nats, "
                 "over the same candidates for every cell, and lower is better.",
                 section.seeds,
             ],

@@ -41,20 +41,22 @@ def best_of(values: Sequence[Sequence[float | None]], least: int = 1) -> set[tup
 def folded(table: Table, keep: Sequence[str] = ()) -> Table:
     """The table with every column that says the same in all of several rows as a line below it.
 
-    Not the first, nor those to `keep`.
+    Not the first, nor those to `keep`. Rows of holes alone have no say.
     """
-    if len(table.rows) < 2:
+    known = [row for row in table.rows if set(row[1:]) != {HOLE}]
+    if len(known) < 2:
         return table
-    columns = list(zip(*table.rows, strict=True))
+    columns = list(zip(*known, strict=True))
     stay = {0, *(at for at, name in enumerate(table.header) if name in keep)}
     same = {at for at, texts in enumerate(columns) if at not in stay and len(set(texts)) == 1}
-    said: dict[str, list[str]] = {"In every row": [], "Not known": [], "Not applicable": []}
+    every = "In every row" if len(known) == len(table.rows) else "In every row with a result"
+    said: dict[str, list[str]] = {every: [], "Not known": [], "Not applicable": []}
     for at in sorted(same):
         name, text = table.header[at], columns[at][0]
         if text in (HOLE, NOT_APPLICABLE):
             said["Not known" if text == HOLE else "Not applicable"].append(name)
         else:
-            said["In every row"].append(f"{name} {text}")
+            said[every].append(f"{name} {text}")
     kept = [at for at in range(len(table.header)) if at not in same]
     return Table(
         title=table.title,

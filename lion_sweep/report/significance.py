@@ -250,11 +250,12 @@ def _compare(
     ]
     effects = (None if np.isnan(d) else d for d in effect_sizes(scores_SQ, pairs_R2).tolist())
     ps = (part.tolist() for part in (p_R, holm(p_R), maxt_R, benjamini_hochberg(p_R)))
-    numbers = zip(*differences_R2.T.tolist(), effects, *ps, strict=True)
+    told_R = [correction] * len(pairs_R2)
+    numbers = zip(*differences_R2.T.tolist(), effects, *ps, told_R, strict=True)
     pairs = []
     for (first, second), told in zip(pairs_R2.tolist(), numbers, strict=True):
         a, b = systems[first], systems[second]
-        pairs.append(Pair(a, b, a.mean - b.mean, *told, correction))
+        pairs.append(Pair(a, b, a.mean - b.mean, *told))
     return Comparison(scores_SQ.shape[1], systems, pairs, notes, scores_SQ)
 
 

@@ -269,14 +269,20 @@ def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
     write(Cell("1b", "dense", "cl"), 0.4, ledger={}, device={})
     wanted = {"paradigm": ["sparse", "dense"], "loss": ["cl", "kd"]}
     [section] = sections(collect(tmp_path), grid=wanted)
-    plain, distilled, unknown, hole = compute_table(section).rows
+    table = compute_table(section)
+    plain, distilled, unknown, hole = table.rows
     assert plain == [
-        "sparse CL 1b", "42", "2 x h200", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",
-        "1.5e+10", "2e+11", "none", "60,000", "0.00111", "27.5",
+        "sparse CL 1b", "2 x h200", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",
+        "1.5e+10", "2e+11", "none", "60,000", "0.0011", "27.5",
     ]  # fmt: skip
-    assert distilled[9:] == ["1.5e+10", "2e+11", "5e+12", "40,000", "0.000833", "—"]
-    assert unknown[2:] == hole[2:] == ["—"] * 13
-    assert compute_table(section).header[13] == "Device-hours"  # as one has no GPU
+    assert distilled[8:] == ["1.5e+10", "2e+11", "5e+12", "40,000", "0.00083", "—"]
+    assert unknown[1:] == hole[1:] == ["—"] * 13
+    assert table.header[12] == "Device-hours"  # as one has no GPU
+    assert table.below[:2] == [
+        "In every row with a result: Seed 42.",
+        "All training here: 2.2e+12 useful FLOPs (2 of 3 results); 0.0019 device-hours "
+        "(2 of 3 results).",
+    ]
 
 
 def test_cells_share_out_the_parts_of_a_teacher(write: Write, tmp_path: Path) -> None:

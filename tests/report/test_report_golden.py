@@ -18,7 +18,7 @@ from lion_sweep.report.exports import _chapters
 from lion_sweep.report.layout import Table
 from lion_sweep.report.sections import Choices, Section, sections
 from lion_sweep.report.statements import read_statements, study
-from lion_sweep.report.tables import overviews
+from lion_sweep.report.tables import overviews, provenance_tables
 
 PERMUTATIONS, SAMPLES = 999, 500
 RANK = "recipe.lora.rank"
@@ -70,17 +70,19 @@ def reported(root: Path) -> tuple[list[Section], dict[str, Table]]:
 def told(table: Table) -> Rows:
     """The rows by column, with what folding has put below."""
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    holes = [set(row[1:]) == {HOLE} for row in table.rows]
     folds = {"In every row: ": None, "Not known: ": HOLE, "Not applicable: ": "n/a"}
+    folds |= {"In every row with a result: ": None}
     for line in table.below:
         for start, value in folds.items():
             if line.startswith(start):
                 for part in line.removeprefix(start).removesuffix(".").split("; "):
                     name = part if value else part[: part.rindex(" ")]
-                    if part.endswith(("x h100", "0")) and part.startswith("Device "):
-                        name = "Device"
+                    if part.startswith("Device "):
+                        name = "Device"  # whose value is two words
                     text = value or part.removeprefix(f"{name} ")
-                    for row in rows:
-                        row[name] = text
+                    for row, hole in zip(rows, holes, strict=True):
+                        row[name] = HOLE if hole else text
     return rows
 
 
@@ -207,6 +209,20 @@ def test_wide_and_long_files_tell_what_the_results_do(tmp_path: Path) -> None:
     per_table = {title: [t for at, t in bold if at == title] for title, _ in bold}
     scaling = [t for title, t in per_table.items() if re.fullmatch(r"\S+ on \w+", title)]
     assert scaling and all(len(found) == 1 for found in scaling)
+
+
+def test_provenance_is_that_of_the_files(tmp_path: Path) -> None:
+    whole(tmp_path)
+    [section] = reported(tmp_path)[0]
+    provenance, versions = provenance_tables(section)
+    rows = {row["Id"]: row for row in told(provenance)}
+    for result in Traced(tmp_path, PERMUTATIONS, SAMPLES).results:
+        row = rows[result["id"]]
+        assert row["Parameters"] == f"{result['backbone']['parameters']:,.0f}"
+        assert row["Teacher"] == ("none" if result["axes"]["loss"] == "cl" else "minilm")
+        assert (row["Commit"], row["Collection checksum"]) == ("3cd7863", "cpydoc")
+        assert (row["Data"], row["Device"], row["Start"]) == (OWN, "h100", "random")
+    assert versions.rows == [["python", "3.11.7"]]
 
 
 def test_json_has_what_tables_have(tmp_path: Path) -> None:

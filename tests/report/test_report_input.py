@@ -339,6 +339,12 @@ def test_columns_that_are_the_same_in_all_rows_go_below() -> None:
     assert (table.header, table.rows) == (["", "four", "five"], [["a", "x", "5"], ["b", "y", "5"]])
     assert table.below == ["In every row: one 1.", "Not known: two.", "Not applicable: three."]
     assert folded(Table("t", ["", "one"], rows[:1])).rows == rows[:1]
+    # A row of holes has no say.
+    table = folded(
+        Table("t", ["", "one", "two"], [["a", "1", "2"], ["b", "1", "3"], ["c", HOLE, HOLE]])
+    )
+    assert table.rows == [["a", "2"], ["b", "3"], ["c", HOLE]]
+    assert table.below == ["In every row with a result: one 1."]
 
 
 def test_a_report_needs_no_torch(tmp_path: Path) -> None:
