@@ -116,15 +116,14 @@ def _mark_lines(section: Section, marks: dict[str, set[Cell]]) -> list[str]:
         BELOW_BM25: f"significantly below {BM25}",
     }
     lines = ["Bold is the best cell; in brackets 95 % intervals over the queries."]
+    if any(section.step(cell) for cell in section.results) and not marks[UP] | marks[DOWN]:
+        lines.append(f"No cell differs significantly from its {before}.")
+    if None in compared and not marks[ABOVE_BM25] | marks[BELOW_BM25]:
+        lines.append(f"No cell differs significantly from {BM25}.")
     for mark in (ABOVE_BM25, BELOW_BM25):
         if marks[mark] == cells and len(cells) > 1:
             lines.append(f"Every cell is {words[mark]}.")
             marks[mark].clear()
-    steps = any(section.step(cell) for cell in section.results)
-    if steps and not marks[UP] | marks[DOWN]:
-        lines.append(f"No cell differs significantly from its {before}.")
-    if None in compared and "Every" not in lines[-1] and not marks[ABOVE_BM25] | marks[BELOW_BM25]:
-        lines.append(f"No cell differs significantly from {BM25}.")
     legend = [f"{mark} {words[mark]}" for mark, marked in marks.items() if marked]
     tested = f"{section.comparison.tested}."
     return [*lines, f"{'; '.join(legend) or 'Significance'}: {tested}"]
