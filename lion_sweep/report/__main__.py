@@ -1,7 +1,9 @@
 """`python -m lion_sweep.report`: tables, figures and a page of all cells below a folder of outputs.
 
 A row per paradigm, loss and whatever else cells differ in; sizes are across, or the number that
-cells of one size differ in. Seeds are averaged.
+cells of one size differ in. Seeds are averaged. Claims are tested, and given a verdict. For
+programs: cells.csv has a row per cell and seed, significance.csv every pair, tables.csv and
+tables.json all tables, scaling.json everything.
 """
 
 import re
@@ -15,7 +17,8 @@ from lion_sweep.errors import UserError, sentence, trace
 from lion_sweep.files import written
 from lion_sweep.report import exports, wide
 from lion_sweep.report.axes import STUDY, full_key
-from lion_sweep.report.collect import LABELS, Asked, collect, unfinished
+from lion_sweep.report.collect import LABELS, Asked, CellResult, collect, unfinished
+from lion_sweep.report.failures import states
 from lion_sweep.report.figures import render, scaling_figure
 from lion_sweep.report.findings import findings_table
 from lion_sweep.report.overview import by_ladder
@@ -123,6 +126,32 @@ def _choices(correction: str, references: str, claims: str | None) -> Choices:
     return Choices(correction, read_references(references), statements)
 
 
+def _nothing(root: Path, everything: Sequence[CellResult], begun: Sequence[Asked]) -> str:
+    """Why there is nothing to show, and what to do about it."""
+    there = sorted({f"--ladder {result.ladder} --data {result.data}" for result in everything})
+    if there:
+        return f"No result fits; there are results for: {'; '.join(there)}."
+    told = f"There are no results under {root / 'cells'}"
+    if begun:
+        more = "`python -m lion_sweep.status` tells more"
+        return f"{told}, of {len(begun)} cells asked for: {states(begun)}; {more}."
+    return f"{told}; train the grid first with `python -m lion_sweep -m {WHOLE_GRID}`."
+
+
+def _show(parts: Sequence[Section]) -> None:
+    """Print findings and overviews of every ladder, and the main tables of every section."""
+    tables_of = overviews(parts)
+    for ladder, of_ladder in by_ladder(parts).items():
+        found = findings_table(ladder, of_ladder), tables_of.get(ladder)
+        for table in filter(None, found):
+            print(f"{LABELS[ladder]}\n\n{exports.markdown_table(table)}\n")
+    for section in parts:
+        print(f"{LABELS[section.ladder]}\n")
+        print(f"{exports.markdown_table(scaling_table(section, section.main))}\n")
+        if section.comparison.systems:
+            print(f"{exports.markdown_table(significance_table(section))}\n")
+
+
 def main(words: Sequence[str]) -> int:
     """Write and print the report; 0 where every asked-for cell is complete, 3 where holes are.
 
@@ -140,21 +169,14 @@ def main(words: Sequence[str]) -> int:
 
     everything = collect(options.root)
     results = [result for result in everything if chosen(result.ladder, result.data)]
-    if not results:
-        there = sorted({f"--ladder {result.ladder} --data {result.data}" for result in everything})
-        missing = (
-            f"No result fits; there are results for: {'; '.join(there)}."
-            if there
-            else f"There are no results under {options.root / 'cells'}; "
-            f"train the grid first with `python -m lion_sweep -m {WHOLE_GRID}`."
-        )
-        print(missing, file=sys.stderr)
-        return 2
     begun = [
         cell
         for cell in unfinished(options.root)
         if chosen(cell.ladder, cell.settings.get("data.name"))
     ]
+    if not results:
+        print(_nothing(options.root, everything, begun), file=sys.stderr)
+        return 2
     told = [*(result.asked for result in results), *begun]
     try:
         grid = parse_grid(options.grid, told)
@@ -167,20 +189,15 @@ def main(words: Sequence[str]) -> int:
     folder = options.root / "reports" / options.name
     refuse_unwritable(folder)
     write_report(parts, folder)
-    tables_of = overviews(parts)
-    for ladder, of_ladder in by_ladder(parts).items():
-        found = findings_table(ladder, of_ladder), tables_of.get(ladder)
-        for table in filter(None, found):
-            print(f"{LABELS[ladder]}\n\n{exports.markdown_table(table)}\n")
-    for section in parts:
-        print(f"{LABELS[section.ladder]}\n")
-        print(f"{exports.markdown_table(scaling_table(section, section.main))}\n")
-        if section.comparison.systems:
-            print(f"{exports.markdown_table(significance_table(section))}\n")
+    _show(parts)
     # A ladder without any result names no collection, hence has no section to show its holes.
     unseen = {cell.ladder for cell in begun} - {section.ladder for section in parts}
     for ladder in sorted(unseen):
-        print(f"The {ladder} ladder was started, but has no result yet: all of it is holes.\n")
+        ended = states(cell for cell in begun if cell.ladder == ladder)
+        print(
+            f"The {ladder} ladder was started, but has no result yet: all of it is holes "
+            f"({ended}).\n"
+        )
     print(f"page: {folder / 'index.html'}\ntables: {folder / 'scaling.md'}")
     holes = any(section.holes(measure) for section in parts for measure in section.measures)
     return 3 if holes or unseen else 0

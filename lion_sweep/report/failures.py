@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ def ending(folder: Path | None) -> Ending:
         said = "runs, or was killed without a word; `python -m lion_sweep.status` knows more"
         return Ending("no end recorded", len(records), when, said)
     return Ending(str(outcome or "attempt cannot be read"), len(records), when)
+
+
+def states(begun: Iterable[Asked]) -> str:
+    """How many of the cells that were begun ended how, in a line."""
+    counts = Counter(ending(one.folder).state for one in begun)
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
 def _failed_before(folder: Path) -> Ending | None:

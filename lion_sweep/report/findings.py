@@ -37,7 +37,7 @@ from lion_sweep.report.statements import (
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 STAND_INS = "of stand-ins"
-NAMED = 12
+NAMED = 24
 """So many cells are named below the table; of more only how many they are. JSON has all."""
 
 Weights = dict[Cell, float]

@@ -134,6 +134,24 @@ def test_a_cell_of_the_grid_alone_was_not_asked_to_run(tmp_path: Path) -> None:
     assert table.rows == [["dense CL 1b", HOLE, HOLE, "not asked to run", "0", HOLE, HOLE]]
 
 
+def test_where_all_failed_the_command_says_how(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Sweep(tmp_path)
+    for cell in (SPARSE, LARGE):
+        sweep.fail(cell, outcome="failed", failure={"class": "NaN", "message": "m"})
+    sweep.fail(DENSE)
+    assert main(["--root", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "of 3 cells asked for: 2 failed: NaN, 1 not begun; `python -m lion_sweep.status`" in said
+    sweep = Sweep(tmp_path, "full")
+    sweep.write(SPARSE)
+    assert main(["--root", str(tmp_path)]) == 3
+    said = capsys.readouterr().out
+    assert "The proxy ladder was started, but has no result yet" in said
+    assert "(2 failed: NaN, 1 not begun)." in said
+
+
 # Published numbers
 
 
