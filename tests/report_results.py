@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from report_cells import TITLES
 
 from lion_sweep.cell.result import FORMAT
 from lion_sweep.report.axes import Cell
 
-TITLES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
 SIZES = {"1b": 0.8e6, "3b": 2.0e6, "8b": 4.7e6}
 OWN, SETS = "pydoc", ("arguana", "nfcorpus", "scifact")
 MEASURES = ("nDCG@10", "MRR@10")

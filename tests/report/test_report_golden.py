@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import report_traced_costs
 import report_tracing
 from report_cells import grid
 from report_results import OWN, SETS, Sweep
@@ -91,9 +92,9 @@ def expected(traced: Traced, table: Table, collections: list[str]) -> Rows | Non
     title = table.title
     kinds = {
         "Significance of nDCG@10": report_tracing.significance,
-        "Details": report_tracing.details,
-        "Efficiency": report_tracing.efficiency,
-        "Compute": report_tracing.compute,
+        "Details": report_traced_costs.details,
+        "Efficiency": report_traced_costs.efficiency,
+        "Compute": report_traced_costs.compute,
     }
     found = re.fullmatch(r"(.+) on (\w+)", title)
     if found and found[1] in kinds:
@@ -101,14 +102,14 @@ def expected(traced: Traced, table: Table, collections: list[str]) -> Rows | Non
     if found:
         return report_tracing.scaling(traced, found[2], found[1])
     if title.startswith("Cells without"):
-        return report_tracing.missing(traced)
+        return report_traced_costs.missing(traced)
     if title.startswith("Signal"):
-        return report_tracing.noise(traced, collections)
+        return report_traced_costs.noise(traced, collections)
     sets = [one for one in collections if one != OWN]
     if "on every collection" in title:
-        return report_tracing.collected(traced, [OWN], "beir", sets)
+        return report_traced_costs.collected(traced, [OWN], "beir", sets)
     if "on beir" in title:
-        return report_tracing.collected(traced, sets, "beir", sets)
+        return report_traced_costs.collected(traced, sets, "beir", sets)
     assert title.startswith("Findings"), title
     return None
 
