@@ -154,7 +154,8 @@ def missing(traced: Traced) -> Rows:
                 "What was said": said[1],
             }
         )
-    return sorted(rows, key=lambda row: (row["Cell"], row["Seed"], row["Id"]))
+    order = [traced.name(key) for key in traced.keys("pydoc")]
+    return sorted(rows, key=lambda row: (order.index(row["Cell"]), row["Seed"]))
 
 
 def noise(traced: Traced, collections: list[str]) -> Rows:

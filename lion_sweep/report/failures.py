@@ -105,9 +105,11 @@ def failures_table(ladder: str, sections: Sequence[Section]) -> Table | None:
                 found[key] = ending(folder)
     if not found:
         return None
+    names = [section.axes.name(cell) for section in sections for cell in section.axes.ordered]
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
     rows = [
         [*key, one.state, str(one.attempts), _when(one.when), _short(one.said)]
-        for key, one in sorted(found.items())
+        for key, one in sorted(found.items(), key=lambda item: (order[item[0][0]], *item[0]))
     ]
     return Table(
         title=f"Cells without a result, {ladder} ladder",
