@@ -3,6 +3,7 @@
 Keys, values and their order come from the cells. Of what the study has, the study's order is kept.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +57,13 @@ class Axes:
         known = STUDY.get(key, ())
         return sorted(found, key=lambda value: known.index(value) if value in known else 99)
 
+    def ascend(self, key: str) -> bool:
+        """Whether the key's values are in an order that means something: of sizes, or numbers."""
+        found = self.values(key)
+        if key == MODEL and all(v in self.sizes or v in STUDY[MODEL] for v in found):
+            return True
+        return all(as_number(value) is not None for value in found)
+
     @cached_property
     def across(self) -> list[str]:
         """Values of the key across."""
@@ -103,8 +111,15 @@ class Axes:
 
     def line(self, row: tuple[str, ...]) -> list[Cell | None]:
         """The row's cells by column; None where none was asked for."""
-        here = {cell[self.columns]: cell for cell in self.cells if self.row_of(cell) == row}
+        here = self._by_row.get(row, {})
         return [here.get(value) for value in self.across]
+
+    @cached_property
+    def _by_row(self) -> dict[tuple[str, ...], dict[str, Cell]]:
+        found: dict[tuple[str, ...], dict[str, Cell]] = defaultdict(dict)
+        for cell in self.cells:
+            found[self.row_of(cell)][cell[self.columns]] = cell
+        return found
 
     @property
     def ordered(self) -> list[Cell]:

@@ -1,8 +1,9 @@
 """Read the cells of a sweep: their results, and which were asked for and have none."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Asked:
-    """A cell that was asked for: its ladder, axes, settings, and what its options are called."""
+    """A cell that was asked for: its ladder, axes, settings, and what its options are called.
+
+    One that has no result has the folder in which its attempts are recorded.
+    """
 
     ladder: str
     axes: Mapping[str, str]
     settings: Settings
     titles: Mapping[str, str]
+    folder: Path | None = None
 
     @classmethod
     def of(cls, ladder: str, axes: Mapping[str, Any], config: Mapping[str, Any]) -> "Asked":
@@ -39,7 +44,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class CellResult:
-    """The fields of a finished cell's result.json, its folder and when it changed (Unix s)."""
+    """The fields of a finished cell's result.json, its folder and when it changed (Unix s).
+
+    `price` is money per GPU-hour where its configuration tells it, `copies` names other folders
+    with a result of the same id.
+    """
 
     id: str
     asked: Asked
@@ -60,6 +69,10 @@ class CellResult:
     device: dict[str, Any]
     folder: Path
     modified: float
+    entropy: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    price: float | None = None
+    copies: tuple[str, ...] = ()
 
     def checksum(self, collection: str) -> str | None:
         """Of the content that the cell was scored on; None where it is not told."""
@@ -90,20 +103,43 @@ def read_result(path: Path) -> CellResult:
         asked = Asked.of(ladder, record["axes"], config)
     except KeyError as error:
         raise ValueError(f"{path}: axis {error} is missing") from error
-    own = {entry.name for entry in fields(CellResult)} - {"asked", "folder", "modified"}
+    not_told = {"asked", "folder", "modified", "price", "copies"}
+    own = {entry.name for entry in fields(CellResult)} - not_told
     told: dict[str, Any] = {key: value for key, value in record.items() if key in own}
-    return CellResult(asked=asked, folder=path.parent, modified=path.stat().st_mtime, **told)
+    price = number(config, "site", "price")
+    where: dict[str, Any] = {"folder": path.parent, "modified": path.stat().st_mtime}
+    return CellResult(asked=asked, price=price, **where, **told)
 
 
 def collect(root: Path) -> list[CellResult]:
-    """Every readable `<root>/cells/<id>/result.json`; names each malformed one on stderr."""
-    results = []
+    """Every readable `<root>/cells/<id>/result.json`; names each malformed one on stderr.
+
+    Of several with one id, which are copies, the one in the folder of that name is taken, else the
+    newest.
+    """
+    by_id: dict[str, list[CellResult]] = defaultdict(list)
     for path in sorted(root.glob(f"cells/*/{result.RESULT}")):
         try:
-            results.append(read_result(path))
-        except ValueError as error:
+            found = read_result(path)
+        except (ValueError, OSError) as error:
             print(f"{error}; the cell counts as a hole.", file=sys.stderr)
-    return results
+            continue
+        by_id[found.id].append(found)
+    return [_one_of(found) for found in by_id.values()]
+
+
+def _one_of(found: list[CellResult]) -> CellResult:
+    """The one of results of one id that is shown, with the folders of the others."""
+    if len(found) == 1:
+        return found[0]
+    shown = max(found, key=lambda one: (one.folder.name == one.id, one.modified))
+    copies = tuple(one.folder.name for one in found if one is not shown)
+    print(
+        f"{shown.id} is the id of {len(found)} results: shown is the one in {shown.folder}, "
+        f"left out {', '.join(copies)}.",
+        file=sys.stderr,
+    )
+    return replace(shown, copies=copies)
 
 
 def unfinished(root: Path) -> list[Asked]:
@@ -114,7 +150,8 @@ def unfinished(root: Path) -> list[Asked]:
             if not result.of_another(path.with_name(result.RESULT)):
                 continue
             config = yaml.safe_load(path.read_text("utf-8"))
-            begun.append(Asked.of(str(config["ladder"]), config["axes"], config))
+            asked = Asked.of(str(config["ladder"]), config["axes"], config)
+            begun.append(replace(asked, folder=path.parent))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
             print(f"{path}: ladder and axes cannot be read; ignored.", file=sys.stderr)
     return begun

@@ -1,4 +1,7 @@
-"""The forms of a report: Markdown, LaTeX and a page; for programs CSV and JSON."""
+"""The forms of a report: Markdown, LaTeX and a page; for programs CSV and JSON.
+
+Shorter forms of what a whole section has are in `wide`: a row per cell, and all tables as texts.
+"""
 
 import base64
 import csv
@@ -12,22 +15,34 @@ import jinja2
 
 from lion_sweep.report import significance, tables
 from lion_sweep.report.collect import LABELS
+from lion_sweep.report.failures import failures_table
 from lion_sweep.report.figures import across
+from lion_sweep.report.findings import as_record, findings, findings_table
+from lion_sweep.report.layout import HOLE, Table
+from lion_sweep.report.noise import noise, noise_table
+from lion_sweep.report.overview import by_ladder, group_tables
+from lion_sweep.report.references import published
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import Pair
-from lion_sweep.report.tables import HOLE, Table
 
 SIGNIFICANCE = (
     "ladder", "collection", "measure", "system_a", "system_b", "difference", "ci_low", "ci_high",
-    "p", "p_holm", "queries", "seeds_a", "seeds_b", "permutations",
+    "cohens_d", "p", "p_holm", "p_maxt", "p_bh", "correction", "queries", "seeds_a", "seeds_b",
+    "permutations",
 )  # fmt: skip
 LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "≈": r"$\approx$",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
     HOLE: "---",
 }
 
@@ -73,8 +88,12 @@ def _pair(section: Section, pair: Pair) -> dict[str, object]:
         "difference": pair.difference,
         "ci_low": pair.low,
         "ci_high": pair.high,
+        "cohens_d": pair.effect,
         "p": pair.p,
         "p_holm": pair.p_holm,
+        "p_maxt": pair.p_maxt,
+        "p_bh": pair.p_bh,
+        "correction": pair.correction,
         "queries": section.comparison.queries,
         "seeds_a": " ".join(map(str, pair.a.seeds)),
         "seeds_b": " ".join(map(str, pair.b.seeds)),
@@ -103,9 +122,33 @@ def _section(section: Section) -> dict[str, object]:
         "scores": scores,
         "bm25": {measure: section.bm25(measure) for measure in section.measures},
         "significance": _significance(section),
+        "signal_and_noise": _noise(section),
+        "findings": [as_record(one) for one in findings(section)],
+        "published": _published(section),
+        "seeds": section.seeds,
         "notes": section.notes,
         "results": [asdict(r) | {"folder": str(r.folder)} for r in section.shown],
     }
+
+
+def _noise(section: Section) -> dict[str, object]:
+    found = noise(section)
+    return asdict(found) | {
+        "signal_to_noise_seeds": found.by_seeds,
+        "signal_to_noise_points": found.by_points,
+    }
+
+
+def _published(section: Section) -> list[dict[str, object]]:
+    """Numbers of others that tables show; none of them was measured here."""
+    return [
+        {"name": one.name, "title": one.title, "measure": measure, "value": value}
+        | {"source": one.source, "url": one.url, "second_hand": one.second_hand}
+        for measure in section.measures
+        for one, value in published(
+            section.choices.references, section.ladder, section.collection, measure
+        )
+    ]
 
 
 def _significance(section: Section) -> dict[str, object]:
@@ -118,6 +161,8 @@ def _significance(section: Section) -> dict[str, object]:
         "level_of_intervals": significance.LEVEL,
         "bootstrap_samples": significance.SAMPLES,
         "seed": significance.SEED,
+        "level": significance.ALPHA,
+        "correction": section.choices.correction,
         "systems": systems,
         "pairs": [_pair(section, pair) for pair in section.comparison.pairs],
         "notes": section.comparison.notes,
@@ -126,14 +171,17 @@ def _significance(section: Section) -> dict[str, object]:
 
 def markdown_table(table: Table) -> str:
     """The table in aligned pipes with its title above, and the lines below it."""
+    header, *rows = (
+        [text.replace("|", r"\|") for text in row] for row in (table.header, *table.rows)
+    )
     body = [
         [f"**{text}**" if (i, j) in table.bold else text for j, text in enumerate(row)]
-        for i, row in enumerate(table.rows)
+        for i, row in enumerate(rows)
     ]
-    widths = [max(3, *map(len, column)) for column in zip(table.header, *body, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(header, *body, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = []
-    for first, *rest in (table.header, rule, *body):
+    for first, *rest in (header, rule, *body):
         cells = [first.ljust(widths[0])]
         cells += [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
         lines.append(f"| {' | '.join(cells)} |")
@@ -143,13 +191,24 @@ def markdown_table(table: Table) -> str:
 def _chapters(
     sections: Sequence[Section], overviews: Mapping[str, Table]
 ) -> Iterator[tuple[str, str, list[Table]]]:
-    """Title, label and tables of every overview and section."""
-    for ladder, table in overviews.items():
-        yield f"{ladder} ladder", LABELS[ladder], [table]
+    """Title, label and tables of every ladder, which findings open, and of every section."""
+    for ladder, parts in by_ladder(sections).items():
+        found = findings_table(ladder, parts)
+        over_all = [overviews[ladder], *group_tables(parts)] if ladder in overviews else []
+        missing = failures_table(ladder, parts)
+        ends = [noise_table(ladder, parts), *([missing] if missing else [])]
+        yield f"{ladder} ladder", LABELS[ladder], [*([found] if found else []), *over_all, *ends]
     for section in sections:
+        title = f"{section.ladder} ladder, {section.name}"
+        yield title, LABELS[section.ladder], _of_section(section)
+
+
+def _of_section(section: Section) -> list[Table]:
+    """Its tables, worked out once for all forms of the report."""
+    if "tables" not in section.memo:
         scaling = [tables.scaling_table(section, measure) for measure in section.measures]
-        details = tables.detail_tables(section)
-        yield f"{section.ladder} ladder, {section.name}", LABELS[section.ladder], scaling + details
+        section.memo["tables"] = scaling + tables.detail_tables(section)
+    return section.memo["tables"]
 
 
 def markdown(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
@@ -161,16 +220,27 @@ def markdown(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str
 
 
 def escape(text: str) -> str:
-    """The text with every character that LaTeX would interpret written out."""
-    return "".join(LATEX_ESCAPES.get(character, character) for character in text)
+    """The text with every character that LaTeX would interpret, or does not know, written out."""
+    return "".join(map(_escaped, " ".join(text.split())))
+
+
+def _escaped(character: str) -> str:
+    if character in LATEX_ESCAPES or (character.isprintable() and ord(character) < 0x180):
+        return LATEX_ESCAPES.get(character, character)
+    return f"[U+{ord(character):04X}]"
 
 
 def latex(sections: Sequence[Section], overviews: Mapping[str, Table]) -> str:
     """All tables as LaTeX floats, captioned with the label of their ladder."""
-    parts = ["% Needs the packages booktabs and adjustbox."]
+    parts = ["% Needs the packages booktabs and graphicx; to be read as UTF-8."]
     for _, label, found in _chapters(sections, overviews):
         parts += [_latex_table(table, label) for table in found]
+        parts.append(r"\clearpage")  # LaTeX keeps no more than some dozens of floats waiting
     return "\n\n".join(parts) + "\n"
+
+
+# As wide as the text where a table would be wider, else as it is.
+SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def _latex_table(table: Table, label: str) -> str:
@@ -184,18 +254,17 @@ def _latex_table(table: Table, label: str) -> str:
     ]  # fmt: skip
     return "\n".join(
         [
-            r"\begin{table}",
+            r"\begin{table}[p]",
             r"\centering",
             rf"\caption{{\textbf{{{escape(label)}}} {escape(table.title)}.}}",
-            r"\begin{adjustbox}{max width=\textwidth}",
+            SHRUNK,
             rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
             r"\toprule",
             line([escape(text) for text in table.header]),
             r"\midrule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{adjustbox}",
+            r"\end{tabular}}",
             *(rf"\par\footnotesize {escape(text)}" for text in table.below),
             r"\end{table}",
         ]

@@ -6,11 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from lion_sweep.config.schema import AXES
-from lion_sweep.report.axes import MODEL, Axes, Cell, as_number, place, telling
+from lion_sweep.report.axes import MODEL, SEED, Axes, Cell, as_number, place, telling
 from lion_sweep.report.collect import Asked, CellResult, number
-from lion_sweep.report.significance import Comparison, Named, Pair, compare
+from lion_sweep.report.references import Reference
+from lion_sweep.report.significance import HOLM, Comparison, Named, Pair, compare
+from lion_sweep.report.statements import Statement
 
 USUAL = "nDCG@10"  # the main measure of cells none of which has a result
 AGREEMENT = ("agreement_10", "agreement")
@@ -26,8 +29,20 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """How a report was asked to test, what it shows beside its cells, and the claims it tests."""
+
+    correction: str = HOLM
+    references: tuple[Reference, ...] = ()
+    statements: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True)
 class Section:
-    """Cells of one ladder on one collection, with one result per cell and seed; none for holes."""
+    """Cells of one ladder on one collection, with one result per cell and seed; none for holes.
+
+    `begun` are cells and seeds that were asked for and have no result.
+    """
 
     ladder: str
     collection: str
@@ -35,6 +50,10 @@ class Section:
     axes: Axes
     results: dict[Cell, list[CellResult]]
     notes: list[str] = field(default_factory=list)
+    begun: list[tuple[Cell, Asked]] = field(default_factory=list)
+    choices: Choices = Choices()
+    # What tables have worked out already, as every form of the report shows it.
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @cached_property
     def named(self) -> list[Named]:
@@ -63,7 +82,23 @@ class Section:
     @cached_property
     def comparison(self) -> Comparison:
         """Of all cells and BM25, in the main measure."""
-        return compare(self.named, self.collection, self.main)
+        before = ((cell, self.axes.smaller(cell)[:1]) for cell in self.results)
+        steps = [(cell, other) for cell, others in before for other in others]
+        correction = self.choices.correction
+        return compare(self.named, self.collection, self.main, correction, steps)
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds its numbers are of, in a sentence."""
+        counts = {cell: len(found) for cell, found in self.results.items() if found}
+        if not counts:
+            return "No cell has a result."
+        usual = statistics.mode(counts.values())
+        name = self.axes.name
+        others = [f"{name(cell)} ({count})" for cell, count in counts.items() if count != usual]
+        if others:
+            return f"Seeds per cell: {usual}, except for {', '.join(others)}."
+        return "One seed per cell." if usual == 1 else f"Seeds per cell: {usual}."
 
     def score(self, cell: Cell | None, measure: str) -> Score | None:
         """The measure (0 to 1) of a cell over its seeds; None for a hole, or no cell."""
@@ -93,6 +128,16 @@ class Section:
         return [cell for cell in self.results if self.score(cell, measure) is None]
 
 
+def seeds_of(parts: Sequence[Section]) -> str:
+    """How many seeds several sections are of, those of which it is the same together."""
+    where: dict[str, list[str]] = defaultdict(list)
+    for section in parts:
+        where[section.seeds].append(section.name)
+    if len(where) == 1:
+        return next(iter(where))
+    return " ".join(f"{', '.join(names)}: {said}" for said, names in where.items())
+
+
 def sections(
     results: Iterable[CellResult],
     begun: Sequence[Asked] = (),
@@ -100,6 +145,7 @@ def sections(
     grid: Mapping[str, Sequence[str]] | None = None,
     columns: str | None = None,
     tables: Sequence[str] = (),
+    choices: Choices | None = None,
 ) -> list[Section]:
     """One section per ladder, collection (by content) and value of the keys of `tables`.
 
@@ -118,7 +164,8 @@ def sections(
         several = sum(key[:2] == (ladder, collection) for key in by_key) > 1
         name = f"{collection} ({checksum[:8]})" if several else collection
         asked = [*(r.asked for r in here), *(cell for cell in begun if cell.ladder == ladder)]
-        found = _cells(here, asked, telling(asked, wanted), grid)
+        keys = telling(asked, wanted)
+        found = _cells(here, asked, keys, grid)
         titles = {(axis, one.axes[axis]): one.titles[axis] for one in asked for axis in AXES}
         common = Counter((axis, title) for (axis, _), title in titles.items())
         titles = {k: title for k, title in titles.items() if common[k[0], title] == 1}
@@ -130,8 +177,25 @@ def sections(
             if not (cells := by_table.get(values)):
                 continue
             table = ", ".join([name, *map(axes.said, tables, values)])
-            built.append(_settled(Section(ladder, collection, table, axes, cells), columns))
+            section = Section(ladder, collection, table, axes, cells)
+            section = replace(
+                section, begun=_begun(section, begun, keys), choices=choices or Choices()
+            )
+            built.append(_settled(section, columns))
     return built
+
+
+def _begun(
+    section: Section, begun: Sequence[Asked], keys: Sequence[str]
+) -> list[tuple[Cell, Asked]]:
+    """What was asked for of the section's cells, by cell and seed, and has no result."""
+    there = {(cell, str(result.seed)) for cell, _, result in section.named}
+    found: dict[tuple[Cell, str | None], Asked] = {}
+    for one in begun:
+        cell, seed = place(one, keys), one.settings.get(SEED)
+        if one.ladder == section.ladder and cell in section.results and (cell, seed) not in there:
+            found[cell, seed] = one
+    return [(cell, one) for (cell, _), one in found.items()]
 
 
 def _cells(
@@ -203,16 +267,16 @@ def _columns(axes: Axes, wanted: str | None) -> str:
 
 
 def _notes(section: Section) -> Iterable[str]:
-    """In what cells differ besides the axes, in how many seeds, where search may miss hits."""
+    """In what cells differ besides the axes, what is there twice, where search may miss hits."""
     axes, collection = section.axes, section.collection
     keys = [key for key in axes.keys if key not in AXES and len(axes.values(key)) > 1]
     if keys:
         yield f"Cells differ in {', '.join(keys)}."
-    counts = {cell: len(found) for cell, found in section.results.items() if found}
-    usual = statistics.mode(counts.values()) if counts else 0
-    others = [f"{axes.name(cell)} ({count})" for cell, count in counts.items() if count != usual]
-    if others:
-        yield f"Seeds per cell: {usual}, except for {', '.join(others)}."
+    for _, name, result in section.named:
+        if result.copies:
+            yield f"{name}: {result.id} lies in {result.folder.name}; left out is its copy in " + (
+                f"{', '.join(result.copies)}."
+            )
     found = []
     for _, name, result in section.named:
         shares = [number(result.efficiency, collection, key) for key in AGREEMENT]

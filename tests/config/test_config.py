@@ -22,7 +22,12 @@ from lion_sweep.stages.validation import validate
 
 Compose = Callable[..., Config]
 FILES = sorted(config_folder().rglob("*.yaml"))
-OPTIONS = [(path.parent.name, path.stem) for path in FILES if path.parent != config_folder()]
+READ_BY_REPORTS = ("reference", "findings")  # folders of no options
+OPTIONS = [
+    (path.parent.name, path.stem)
+    for path in FILES
+    if path.parent != config_folder() and path.parent.name not in READ_BY_REPORTS
+]
 # What an option asks of whoever chooses it.
 EXTRA = {
     option: ["data.path=folder"]

@@ -6,85 +6,27 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from report_cells import grid
+from report_cells import grid, write_record
 
-from lion_sweep.cell.result import FORMAT
 from lion_sweep.errors import UserError
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import collect
 from lion_sweep.report.exports import escape
 from lion_sweep.report.sections import sections
-from lion_sweep.report.tables import compute_table, details_table, scaling_table
+from lion_sweep.report.tables import scaling_table
 
 Write = Callable[..., Path]
-TITLES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
 SMALL = ["--grid", "model=1b,3b", "paradigm=sparse,dense", "loss=cl"]
-
-
-def record(cell: Cell, ndcg: float | None, **changes: Any) -> dict[str, Any]:
-    collection = changes.pop("collection", "pydoc")
-    scores = {"nDCG@10": ndcg, "MRR@10": 0.3, "Recall@100": 0.8}
-    axes = {"model": cell.model, "paradigm": cell.paradigm, "loss": cell.loss}
-    efficiency = {"index_bytes": 3 << 20, "encode_seconds": 1.5, "search_seconds": 0.25}
-    if cell.paradigm == "sparse":
-        efficiency |= {"L0_documents": 81.0, "L0_queries": 29.04, "flops": 5.0}
-    return {
-        "format": FORMAT,
-        "id": "-".join((*axes.values(), "0f")),
-        "axes": axes,
-        "config": {
-            "loss": {"title": TITLES[cell.loss]},
-            "seed": changes.get("seed", 42),
-            "ladder": changes.get("ladder", "proxy"),
-        },
-        "ladder": "proxy",
-        "seed": 42,
-        "data": "pydoc",
-        "backbone": {"name": "tiny", "parameters": 762240, "start": "random <weights>"},
-        "teacher": None,
-        "scores": {collection: scores},
-        "untrained": {collection: {"nDCG@10": 0.23}},
-        "gain": {collection: {"nDCG@10": 0.18, "p": 0.0001}},
-        "bm25": {collection: {"nDCG@10": 0.48, "MRR@10": 0.2, "Recall@100": 0.7}},
-        "efficiency": {collection: efficiency},
-        "collections": {collection: {"checksum": "abc"}},
-        "ledger": {
-            "adapt": {"spent": {"useful_flops": 3.0e10}},
-            "train": {
-                "planned": {"useful_flops": 1.0e12, "steps": 60, "tokens": 120000},
-                "spent": {
-                    "useful_flops": 1.1e12,
-                    "hardware_flops": 1.3e12,
-                    "steps": 60,
-                    "tokens": 120000,
-                },
-            },
-            "encode": {"spent": {"useful_flops": 2.0e11}},
-        },
-        "device": {"name": "h200", "peak_flops": 1e12, "count": 2, "train_seconds": 2.0},
-        "stages": {
-            "adapt": {"seconds": 9.1, "reused": True, "folder": "adapt-1"},
-            "train": {"seconds": 1.0, "reused": False},
-        },
-        "versions": {"python": "3.11.7"},
-    } | changes
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def write_result(cell: Cell, ndcg: float | None, **changes: Any) -> Path:
-        content = record(cell, ndcg, **changes)
-        path = tmp_path / "cells" / f"{content['id']}-{content['ladder']}" / "result.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(content))
-        return path
-
-    return write_result
+    return partial(write_record, tmp_path)
 
 
 @pytest.fixture
@@ -107,13 +49,17 @@ def test_markdown_is_exact_and_a_hole_is_a_dash(
     table = """\
 ### nDCG@10 on pydoc
 
-|           |         1b |         3b |
-| --------- | ---------: | ---------: |
-| sparse CL |     0.4100 | **0.5000** |
-| dense CL  |     0.1235 |          — |
-| BM25      | **0.4800** |     0.4800 |
+|           |     1b |         3b |
+| --------- | -----: | ---------: |
+| sparse CL | 0.4100 | **0.5000** |
+| dense CL  | 0.1235 |          — |
+| BM25      | 0.4800 |     0.4800 |
 
 Holes: dense CL 3b.
+
+BM25 is one number, the same in every column.
+
+One seed per cell.
 """
     text = (folder / "scaling.md").read_text()
     assert status == 3
@@ -145,10 +91,10 @@ def test_files_are_the_same_on_every_run_and_leave_nothing_behind(tmp_path: Path
     report(tmp_path, *SMALL)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
     assert {path.name for path in first if path.parent == folder} == {
-        "index.html", "scaling.csv", "scaling.json", "scaling.md", "scaling.tex",
-        "significance.csv",
+        "cells.csv", "index.html", "scaling.csv", "scaling.json", "scaling.md", "scaling.tex",
+        "significance.csv", "tables.csv", "tables.json",
     }  # fmt: skip
-    assert len(first) == 6 + 3 * 2
+    assert len(first) == 9 + 3 * 2
     png = folder / "figures" / "proxy-pydoc-nDCG@10.png"
     assert first[png].startswith(b"\x89PNG\r\n\x1a\n")
 
@@ -243,69 +189,10 @@ def test_seeds_are_averaged_and_the_newest_configuration_of_a_seed_is_kept(
     [section] = sections(collect(tmp_path))
     table = scaling_table(section, "nDCG@10")
     assert table.rows[0] == ["sparse CL", "0.5000 ± 0.1414 (n=2)"]
-    assert table.below[1] == (
+    assert (
         "sparse CL 1b, seed 42: shows new, the newest; left out, of the same configuration but "
         "other inputs or code: old."
-    )
-
-
-def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
-    write: Write, tmp_path: Path
-) -> None:
-    write(Cell("1b", "sparse", "cl"), 0.41)
-    taught = record(Cell("1b", "sparse", "kd"), 0.4)
-    taught["ledger"]["teacher"] = {"spent": {"useful_flops": 5.0e12}}
-    taught["device"] = {"name": "cpu", "peak_flops": None, "count": 1, "train_seconds": 3.0}
-    write(Cell("1b", "sparse", "kd"), 0.4, ledger=taught["ledger"], device=taught["device"])
-    write(Cell("1b", "dense", "cl"), 0.4, ledger={}, device={})
-    wanted = {"paradigm": ["sparse", "dense"], "loss": ["cl", "kd"]}
-    [section] = sections(collect(tmp_path), grid=wanted)
-    plain, distilled, unknown, hole = compute_table(section).rows
-    assert plain == [
-        "sparse CL 1b", "42", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",
-        "1.5e+10", "2e+11", "none", "60,000", "27.5",
-    ]  # fmt: skip
-    assert distilled[8:] == ["1.5e+10", "2e+11", "5e+12", "40,000", "—"]
-    assert unknown[2:] == hole[2:] == ["—"] * 11
-
-
-def test_cells_share_out_the_parts_of_a_teacher(write: Write, tmp_path: Path) -> None:
-    for size, parts in {"1b": {"a": 4.0e12, "b": 1.0e12}, "3b": {"a": 4.0e12}}.items():
-        ledger = record(Cell(size, "sparse", "kd"), 0.4)["ledger"]
-        ledger["teacher"] = {"spent": {"useful_flops": sum(parts.values())}, "parts": parts}
-        write(Cell(size, "sparse", "kd"), 0.4, ledger=ledger)
-    [section] = sections(collect(tmp_path))
-    column = compute_table(section).header.index("FLOPs teacher")
-    assert [row[column] for row in compute_table(section).rows] == ["3e+12", "2e+12"]
-
-
-def test_details_tell_gain_sparsity_and_time(write: Write, tmp_path: Path) -> None:
-    write(Cell("1b", "sparse", "cl"), 0.41)
-    write(Cell("1b", "dense", "cl"), 0.41)
-    [section] = sections(collect(tmp_path))
-    sparse, dense = details_table(section).rows
-    assert sparse == [
-        "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "81.0", "29.0",
-        "5.0", "3.0", "exact", "exact", "1.5", "0.2", "10.1",
-    ]  # fmt: skip
-    assert dense[6:9] == ["n/a"] * 3
-
-
-def test_a_search_that_misses_hits_is_named_beside_the_scores(write: Write, tmp_path: Path) -> None:
-    sparse, dense = Cell("1b", "sparse", "cl"), Cell("1b", "dense", "cl")
-    write(dense, 0.41)
-    missing = {"index_bytes": 1 << 20, "agreement_10": 0.985, "agreement": 0.612}
-    write(sparse, 0.41, efficiency={"pydoc": missing})
-    [section] = sections(collect(tmp_path))
-    rows = {row[0]: row[10:12] for row in details_table(section).rows}
-    assert rows == {"sparse CL 1b": ["98.50", "61.20"], "dense CL 1b": ["exact", "exact"]}
-    _, folder = report(tmp_path, "--grid", "model=1b", "loss=cl")
-    said = (
-        "Searched by an approximate engine or in half precision, with the shares of exact "
-        "search's top 10 and of all its hits that were found: sparse CL 1b (98.50%, 61.20%)."
-    )
-    for name in ("scaling.md", "index.html"):
-        assert said in (folder / name).read_text().replace("&#39;", "'")
+    ) in table.below
 
 
 def test_an_overview_of_several_collections_and_the_mean_of_a_group(
@@ -329,15 +216,19 @@ def test_an_overview_of_several_collections_and_the_mean_of_a_group(
         for line in (folder / "scaling.md").read_text().splitlines()
         if line.startswith("|")
     ]
-    assert lines[0] == ["System", "a", "b", "own", "mean of g (2)"]
-    best = {("dense CL 1b", 2), ("BM25", 1)}
-    assert [[word.strip("*") for word in line] for line in lines[2:5]] == [
-        ["dense CL 1b", "0.2000", "0.4000", "0.9000", "0.3000"],
-        ["dense CL 3b", "0.2000", "—", "0.9000", "—"],
-        ["BM25", "0.3000", "0.3000", "0.3000", "0.3000"],
+    start = lines.index(["System", "own", "mean of g (2)"])
+    assert lines[start + 2 : start + 5] == [
+        ["dense CL 1b", "**0.9000**", "0.3000"],
+        ["dense CL 3b", "**0.9000**", "—"],
+        ["BM25", "0.3000", "0.3000"],
     ]
-    for line in lines[2:5]:
-        assert {(line[0], place) for place in (1, 2) if "*" in line[place]} <= best
+    start = lines.index(["System", "a", "b", "mean of g (2)"])
+    assert lines[start + 2 : start + 5] == [
+        ["dense CL 1b", "**0.2000**", "0.4000", "0.3000"],
+        ["dense CL 3b", "**0.2000**", "—", "—"],
+        ["BM25", "0.3000", "0.3000", "0.3000"],
+    ]
+    assert "No mean: dense CL 3b lacks b.\n" in (folder / "scaling.md").read_text()
     assert r"nDCG@10 on every collection, proxy ladder.}" in (folder / "scaling.tex").read_text()
     assert "nDCG@10 on every collection" in (folder / "index.html").read_text()
 
@@ -345,10 +236,11 @@ def test_an_overview_of_several_collections_and_the_mean_of_a_group(
 def test_latex_escapes_and_marks_the_best(write: Write, tmp_path: Path) -> None:
     assert escape(r"50% a_b & \x ± —") == r"50\% a\_b \& \textbackslash{}x $\pm$ ---"
     write(Cell("1b", "sparse", "cl"), 0.51, collection="py_doc")
+    write(Cell("1b", "dense", "cl"), 0.41, collection="py_doc")
     _, folder = report(tmp_path)
     text = (folder / "scaling.tex").read_text()
     assert r"nDCG@10 on py\_doc.}" in text
-    assert "sparse CL & \\textbf{0.5100} \\\\\nBM25 & 0.4800 \\\\" in text
+    assert "sparse CL & \\textbf{0.5100} \\\\\ndense CL & 0.4100 \\\\\nBM25 & 0.4800 \\\\" in text
     assert r"\caption{\textbf{PROXY LADDER: " in text
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from report_cells import grid
 from lion_sweep.cell.result import FORMAT
 from lion_sweep.evaluation.significance import (
     align,
+    benjamini_hochberg,
     bootstrap_intervals,
+    effect_sizes,
     holm,
     paired_randomisation,
+    randomisation_tests,
 )
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import collect
-from lion_sweep.report.sections import Section, sections
-from lion_sweep.report.significance import PERMUTATIONS, SAMPLES, SEED
+from lion_sweep.report.sections import Choices, Section, sections
+from lion_sweep.report.significance import CORRECTIONS, PERMUTATIONS, SAMPLES, SEED
 from lion_sweep.report.tables import scaling_table, significance_table
 
 Write = Callable[..., Path]
@@ -110,7 +114,7 @@ def test_pairs_are_those_of_the_plain_test_on_the_same_queries(
     assert comparison.notes == []
 
 
-def test_arrows_letters_and_steps(write: Write, tmp_path: Path) -> None:
+def test_arrows_counts_and_steps(write: Write, tmp_path: Path) -> None:
     """1b to 3b rises, 3b to 8b falls as clearly; the dense row does not move."""
     for cell, mean in zip(ROW, (0.40, 0.50, 0.45), strict=True):
         write(cell, around(mean, NARROW, seed=int(mean * 100)))
@@ -118,22 +122,121 @@ def test_arrows_letters_and_steps(write: Write, tmp_path: Path) -> None:
         write(Cell(model, "dense", "cl"), around(0.45, WIDE, seed))
     part = section(tmp_path, paradigm=["sparse", "dense"])
     table = scaling_table(part, "nDCG@10")
-    assert table.rows[0] == ["sparse CL", "0.4000", "0.5000 ↑", "0.4500 ↓"]
-    assert table.rows[1] == ["dense CL", "0.4500", "0.4500", "—"]
-    assert any(line.startswith("↑ and ↓: significantly above or below") for line in table.below)
+    assert [words(text) for text in table.rows[0]] == [
+        ["sparse", "CL"], ["0.4000"], ["0.5000", "↑"], ["0.4500", "↓"]
+    ]  # fmt: skip
+    assert [words(text) for text in table.rows[1]] == [
+        ["dense", "CL"], ["0.4500", "≈"], ["0.4500", "≈"], ["—"]
+    ]  # fmt: skip
+    assert table.bold == {(0, 2)}
+    assert table.below[1] == (
+        "↑ significantly above the next smaller size; ↓ significantly below the next smaller size; "
+        "≈ not significantly different from the best cell: paired randomisation over 60 queries "
+        "(100,000 permutations), Holm's correction over 10 pairs, level 0.05."
+    )
     assert table.below[-1] == "Not compared, without per-query values of the mean shown: BM25."
     assert "↑" not in str(scaling_table(part, "MRR@10"))
 
-    rows = significance_table(part).rows
-    assert [row[0] for row in rows] == [
-        "(a) sparse CL 1b", "(b) sparse CL 3b", "(c) sparse CL 8b", "(d) dense CL 1b",
-        "(e) dense CL 3b",
+    found = significance_table(part)
+    rows = [dict(zip(found.header, row, strict=True)) for row in found.rows]
+    names = ["sparse CL 1b", "sparse CL 3b", "sparse CL 8b", "dense CL 1b", "dense CL 3b"]
+    assert [row["System"] for row in rows] == names
+    assert [(row["Above"], row["Below"]) for row in rows] == [
+        ("0", "2"), ("2", "0"), ("1", "1"), ("0", "0"), ("0", "0")
     ]  # fmt: skip
-    assert [row[3] for row in rows] == ["none", "a, c", "a", "none", "none"]
-    assert [row[4] for row in rows] == ["n/a", "+0.1000", "-0.0500", "n/a", "+0.0000"]
-    assert rows[2][5].startswith("[-0.05")
+    assert [row["Step"] for row in rows] == ["n/a", "+0.1000", "-0.0500", "n/a", "+0.0000"]
+    assert rows[2]["Interval, step"].startswith("[-0.05")
     # Ten pairs: Holm tests the smallest p, 1 / 100,001, at a tenth of the level.
-    assert rows[1][6:] == ["1e-05", "0.0001"]
+    assert (rows[1]["p, step"], rows[1]["p, step (Holm)"]) == ("1e-05", "0.0001")
+    low, high = part.comparison.systems[0].low, part.comparison.systems[0].high
+    assert table.rows[0][1] == f"0.4000 [{low:.3f}, {high:.3f}]"
+    assert "Less BM25" not in found.header
+    assert any(line.startswith("Not applicable: Less BM25") for line in found.below)
+
+
+def words(text: str) -> list[str]:
+    """Without the interval."""
+    return re.sub(r" \[.*\]", "", text).split()
+
+
+@pytest.mark.parametrize(
+    ("means", "said"),
+    [
+        ((0.6, 0.7, 0.8), "Every cell is significantly above BM25."),
+        ((0.2, 0.3, 0.4), "Every cell is significantly below BM25."),
+        ((0.5, 0.5, 0.5), "No cell differs significantly from BM25."),
+    ],
+)
+def test_what_every_cell_would_bear_is_a_sentence(
+    write: Write, tmp_path: Path, means: tuple[float, ...], said: str
+) -> None:
+    spread = WIDE if len(set(means)) == 1 else NARROW
+    for seed, (cell, mean) in enumerate(zip(ROW, means, strict=True)):
+        write(cell, around(mean, spread, seed))
+    write_bm25(tmp_path, around(0.5, spread, 9))
+    table = scaling_table(section(tmp_path), "nDCG@10")
+    assert [line for line in table.below if "significantly" in line and "BM25" in line] == [said]
+    assert "†" not in str(table.rows) and "‡" not in str(table.rows)
+
+
+def test_some_cells_are_marked_against_bm25(write: Write, tmp_path: Path) -> None:
+    for seed, (cell, mean) in enumerate(zip(ROW, (0.4, 0.5, 0.6), strict=True)):
+        write(cell, around(mean, NARROW, seed))
+    write_bm25(tmp_path, around(0.5, NARROW, 9))
+    [row] = scaling_table(section(tmp_path), "nDCG@10").rows[:1]
+    assert [words(text)[1:] for text in row[1:]] == [["‡"], ["↑"], ["↑†"]]
+
+
+@pytest.mark.parametrize("correction", ["holm", "maxt", "bh"])
+def test_marks_use_the_correction_that_is_asked_for(
+    write: Write, tmp_path: Path, correction: str
+) -> None:
+    for seed, (cell, mean) in enumerate(zip(ROW, (0.40, 0.47, 0.50), strict=True)):
+        write(cell, around(mean, WIDE, seed))
+    [part] = sections(collect(tmp_path), choices=Choices(correction=correction))
+    assert [getattr(p, f"p_{correction}") for p in part.comparison.pairs] == [
+        pair.p_adjusted for pair in part.comparison.pairs
+    ]
+    table = significance_table(part)
+    assert table.header[-1] == {
+        "holm": "p, step (Holm)", "maxt": "p, step (MaxT)", "bh": "p, step (BH)"
+    }[correction]  # fmt: skip
+    assert CORRECTIONS[correction] in str(table.below)
+    values_SQ = part.comparison.scores_SQ
+    assert values_SQ is not None
+    p_R, maxt_R = randomisation_tests(values_SQ, PERMUTATIONS, SEED)
+    adjusted = {"holm": holm(p_R), "maxt": maxt_R, "bh": benjamini_hochberg(p_R)}[correction]
+    assert [pair.p_adjusted for pair in part.comparison.pairs] == adjusted.tolist()
+    assert [p.effect for p in part.comparison.pairs] == effect_sizes(values_SQ).tolist()
+
+
+def test_of_very_many_systems_steps_and_references_are_compared(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lion_sweep.report.significance.MOST_SYSTEMS", 6)
+    cells = grid(loss=["cl", "kd"])
+    for seed, cell in enumerate(cells):
+        write(cell, around(0.4 + 0.01 * seed, WIDE, seed))
+    write_bm25(tmp_path, around(0.5, WIDE, 99))
+    [part] = sections(collect(tmp_path))
+    comparison = part.comparison
+    best = max(comparison.systems[:-1], key=lambda system: system.mean).cell
+    pairs = {(p.a.cell, p.b.cell) for p in comparison.pairs}
+    assert len(pairs) == len(comparison.pairs)
+    for cell in cells:
+        assert comparison.pair(cell, None) is not None
+        assert cell == best or comparison.pair(cell, best) is not None
+        assert not part.axes.smaller(cell) or part.step(cell) is not None
+    # Twelve with BM25, eleven with the best, eight steps of which one or two are with the best.
+    assert 12 + 11 + 6 <= len(pairs) <= 12 + 11 + 8
+    assert comparison.notes[-1].startswith("Of 13 systems not all pairs were compared, but each")
+    scores_SQ = comparison.scores_SQ
+    assert scores_SQ is not None
+    names = [system.cell for system in comparison.systems]
+    for pair in comparison.pairs[:5]:
+        a, b = (scores_SQ[names.index(s.cell)].tolist() for s in (pair.a, pair.b))
+        told = [{f"q{n:02}": v for n, v in enumerate(values)} for values in (a, b)]
+        assert pair.p == paired_randomisation(*told, PERMUTATIONS, SEED)
 
 
 def test_a_step_passes_over_a_size_without_values(write: Write, tmp_path: Path) -> None:
@@ -147,7 +250,7 @@ def test_a_step_passes_over_a_size_without_values(write: Write, tmp_path: Path) 
     assert part.step(SMALL) is None
     assert part.step(MIDDLE) is None
     [row] = scaling_table(part, "nDCG@10").rows[:1]
-    assert row == ["sparse CL", "0.4000", "0.4000", "0.5000 ↑"]
+    assert [words(text) for text in row[1:]] == [["0.4000"], ["0.4000"], ["0.5000", "↑"]]
 
 
 def test_without_a_significant_step_the_table_says_so(write: Write, tmp_path: Path) -> None:
@@ -169,12 +272,12 @@ def test_seeds_are_averaged_per_query_before_the_test(write: Write, tmp_path: Pa
     assert (pair.a.seeds, pair.b.seeds) == ((0, 1, 2), (0,))
     assert pair.a.mean == pytest.approx(0.42)
     table = scaling_table(part, "nDCG@10")
-    assert table.rows[0][1:3] == ["0.4200 ± 0.0200 (n=3)", "0.5500 ↑"]
-    # Where all have as many seeds as each other there is no such note.
+    assert table.rows[0][1] == "0.4200 ± 0.0200 (n=3)"
+    assert words(table.rows[0][2]) == ["0.5500", "↑"]
     assert "Seeds per cell: 3, except for sparse CL 3b (1)." in table.below
     for seed in (1, 2):
         write(MIDDLE, other, seed)
-    assert "Seeds per cell" not in str(scaling_table(section(tmp_path), "nDCG@10").below)
+    assert "Seeds per cell: 3." in scaling_table(section(tmp_path), "nDCG@10").below
 
 
 @pytest.mark.parametrize(
@@ -263,17 +366,19 @@ def test_every_form_of_the_report_tells_it(
     folder = tmp_path / "reports" / "scaling"
     title = "Significance of nDCG@10 on pydoc"
     texts = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
-    assert "0.5000 ↑" in capsys.readouterr().out
+    arrow = re.compile(r"0\.5000 \[[\d., ]+\] ↑")
+    assert arrow.search(capsys.readouterr().out)
     assert f"### {title}" in texts["scaling.md"]
     assert f"<h3>{title}</h3>" in texts["index.html"]
     assert title in texts["scaling.tex"]
-    assert r"0.5000 $\uparrow$" in texts["scaling.tex"]
+    assert r"] $\uparrow$" in texts["scaling.tex"]
     assert "↑" not in texts["scaling.tex"]
 
     rows = list(csv.DictReader(texts["significance.csv"].splitlines()))
     assert list(rows[0]) == [
         "ladder", "collection", "measure", "system_a", "system_b", "difference", "ci_low",
-        "ci_high", "p", "p_holm", "queries", "seeds_a", "seeds_b", "permutations",
+        "ci_high", "cohens_d", "p", "p_holm", "p_maxt", "p_bh", "correction", "queries", "seeds_a",
+        "seeds_b", "permutations",
     ]  # fmt: skip
     assert [(row["system_a"], row["system_b"]) for row in rows] == [
         ("sparse CL 1b", "sparse CL 3b"), ("sparse CL 1b", "BM25"), ("sparse CL 3b", "BM25")
@@ -285,16 +390,6 @@ def test_every_form_of_the_report_tells_it(
     pairs = stored["significance"]["pairs"]
     assert [pair["p_holm"] for pair in pairs] == [float(row["p_holm"]) for row in rows]
     assert stored["significance"]["systems"][0]["seeds"] == [0, 1]
-
-
-def test_more_systems_than_the_alphabet_has_letters(write: Write, tmp_path: Path) -> None:
-    losses = [f"l{number:02}" for number in range(28)]
-    for number, loss in enumerate(losses):
-        write(Cell("1b", "sparse", loss), around(0.4 + (number == 27) / 10, NARROW, number))
-    found = section(tmp_path, model=["1b"], loss=losses)
-    rows = {row[0]: row[3] for row in significance_table(found).rows}
-    assert list(rows)[25:] == ["(z) sparse L25 1b", "(aa) sparse L26 1b", "(ab) sparse L27 1b"]
-    assert rows["(ab) sparse L27 1b"].split(", ")[-1] == "aa"
 
 
 def test_losses_of_one_title_are_called_by_their_names(write: Write, tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Tables of what cells cost: ledgers, shares, hours, sparsity, latency, and what search missed."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from report_cells import record, write_record
+
+from lion_sweep.report.__main__ import main
+from lion_sweep.report.axes import Cell
+from lion_sweep.report.collect import collect
+from lion_sweep.report.sections import sections
+from lion_sweep.report.tables import compute_table, details_table, efficiency_table
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    return partial(write_record, tmp_path)
+
+
+def test_compute_tells_all_ledgers_and_shares_out_what_is_shared(
+    write: Write, tmp_path: Path
+) -> None:
+    write(Cell("1b", "sparse", "cl"), 0.41)
+    taught = record(Cell("1b", "sparse", "kd"), 0.4)
+    taught["ledger"]["teacher"] = {"spent": {"useful_flops": 5.0e12}}
+    taught["device"] = {"name": "cpu", "peak_flops": None, "count": 1, "train_seconds": 3.0}
+    write(Cell("1b", "sparse", "kd"), 0.4, ledger=taught["ledger"], device=taught["device"])
+    write(Cell("1b", "dense", "cl"), 0.4, ledger={}, device={})
+    wanted = {"paradigm": ["sparse", "dense"], "loss": ["cl", "kd"]}
+    [section] = sections(collect(tmp_path), grid=wanted)
+    table = compute_table(section)
+    plain, distilled, unknown, hole = table.rows
+    assert plain == [
+        "sparse CL 1b", "2 x h200", "60", "120,000", "1e+12", "1.1e+12", "+10.00", "1.3e+12",
+        "1.5e+10", "2e+11", "none", "60,000", "0.0011", "27.5",
+    ]  # fmt: skip
+    assert distilled[8:] == ["1.5e+10", "2e+11", "5e+12", "40,000", "0.00083", "—"]
+    assert unknown[1:] == hole[1:] == ["—"] * 13
+    assert table.header[12] == "Device-hours"  # as one has no GPU
+    assert table.below[:2] == [
+        "In every row with a result: Seed 42.",
+        "All training here: 2.2e+12 useful FLOPs (2 of 3 results); 0.0019 device-hours "
+        "(2 of 3 results).",
+    ]
+
+
+def test_cells_share_out_the_parts_of_a_teacher(write: Write, tmp_path: Path) -> None:
+    for size, parts in {"1b": {"a": 4.0e12, "b": 1.0e12}, "3b": {"a": 4.0e12}}.items():
+        ledger = record(Cell(size, "sparse", "kd"), 0.4)["ledger"]
+        ledger["teacher"] = {"spent": {"useful_flops": sum(parts.values())}, "parts": parts}
+        write(Cell(size, "sparse", "kd"), 0.4, ledger=ledger)
+    [section] = sections(collect(tmp_path))
+    column = compute_table(section).header.index("FLOPs teacher")
+    assert [row[column] for row in compute_table(section).rows] == ["3e+12", "2e+12"]
+
+
+def test_details_tell_gain_and_time_and_what_is_the_same_stands_below(
+    write: Write, tmp_path: Path
+) -> None:
+    write(Cell("1b", "sparse", "cl"), 0.41)
+    [section] = sections(collect(tmp_path))
+    [alone] = details_table(section).rows
+    assert alone == [
+        "sparse CL 1b", "42", "0.2300", "0.4100", "+0.1800", "0.0001", "exact", "exact", "1.5",
+        "0.2", "10.1",
+    ]  # fmt: skip
+    write(Cell("1b", "dense", "cl"), 0.4, gain={"pydoc": {"nDCG@10": 0.17, "p": 0.0001}})
+    [section] = sections(collect(tmp_path))
+    table = details_table(section)
+    assert table.header == ["Cell", "nDCG@10", "Gain"]
+    assert table.rows == [
+        ["sparse CL 1b", "0.4100", "+0.1800"], ["dense CL 1b", "0.4000", "+0.1700"]
+    ]  # fmt: skip
+    assert table.below[0] == (
+        "In every row: Seed 42; Untrained nDCG@10 0.2300; p 0.0001; Exact top 10 % exact; "
+        "Exact hits % exact; Encode s 1.5; Search s 0.2; All stages s 10.1."
+    )
+    assert table.below[-1] == "One seed per cell."
+
+
+def test_efficiency_tells_sparsity_latency_and_entropy(write: Write, tmp_path: Path) -> None:
+    told = {"pydoc": {"checksum": "abc", "queries": 50}}
+    write(Cell("1b", "sparse", "cl"), 0.41, collections=told, entropy={"pydoc": 1.25})
+    write(Cell("1b", "dense", "cl"), 0.4)
+    [section] = sections(collect(tmp_path))
+    table = efficiency_table(section)
+    assert dict(zip(table.header, table.rows[0], strict=True)) == {
+        "Cell": "sparse CL 1b", "nDCG@10": "0.4100", "L0 document": "81.0", "L0 query": "29.0",
+        "Posting FLOPs": "5.0", "ms per query": "5", "Contrastive entropy": "1.2500",
+    }  # fmt: skip
+    assert table.rows[1][2:] == ["n/a", "n/a", "n/a", "—", "—"]
+    assert "Index bytes 3,145,728" in table.below[0]
+
+
+def test_a_search_that_misses_hits_is_named_beside_the_scores(write: Write, tmp_path: Path) -> None:
+    sparse, dense = Cell("1b", "sparse", "cl"), Cell("1b", "dense", "cl")
+    write(dense, 0.41)
+    missing = {"index_bytes": 1 << 20, "agreement_10": 0.985, "agreement": 0.612}
+    write(sparse, 0.41, efficiency={"pydoc": missing})
+    [section] = sections(collect(tmp_path))
+    table = details_table(section)
+    at = table.header.index("Exact top 10 %")
+    rows = {row[0]: row[at : at + 2] for row in table.rows}
+    assert rows == {"sparse CL 1b": ["98.50", "61.20"], "dense CL 1b": ["exact", "exact"]}
+    main(["--root", str(tmp_path), "--grid", "model=1b", "loss=cl"])
+    said = (
+        "Searched by an approximate engine or in half precision, with the shares of exact "
+        "search's top 10 and of all its hits that were found: sparse CL 1b (98.50%, 61.20%)."
+    )
+    for name in ("scaling.md", "index.html"):
+        text = (tmp_path / "reports" / "scaling" / name).read_text()
+        assert said in text.replace("&#39;", "'")
