@@ -42,6 +42,7 @@ SLOW = (
     "test_compiled",
     "test_disk",
     "test_encode",
+    "test_entropy_stage",
     "test_estimate",
     "test_gpu_rehearsal",
     "test_hydra_ways",
