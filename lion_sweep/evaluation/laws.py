@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar, nnls
+from scipy.optimize import nnls
 
 Numbers = NDArray[np.float64]
 Inputs = Mapping[str, Numbers]  # [P] by the letter
@@ -23,7 +23,8 @@ Inputs = Mapping[str, Numbers]  # [P] by the letter
 SIZES, BUDGETS, SPARE = 4, 3, 2  # a law is printed with so many sizes, budgets, degrees of freedom
 SAMPLES, LEVEL, SEED = 200, 0.95, 0
 IDENTIFIED = 0.9  # share of the samples in which an exponent must mean something
-STARTS = 5  # of the grid that are refined, where there are several exponents
+STARTS = 5  # of the grid that are refined
+STEP, ROUNDS, ENOUGH = 1e-5, 60, 1e-9  # of logarithms; of refining; its last gain, as a share
 EDGE = 1.01  # an exponent is at its edge where it is no further from it than this factor
 
 
@@ -178,37 +179,50 @@ def curve(law: Law, inputs: Inputs, loss_P: Numbers, near: Sequence[float] = ())
     units = {letter: float(np.exp(np.log(inputs[letter]).mean())) for letter in law.letters}
     scaled = {letter: inputs[letter] / units[letter] for letter in law.letters}
 
+    def missed(chosen: Sequence[float]) -> Numbers:
+        terms_PK = law.terms(chosen, scaled)
+        return terms_PK @ nnls(terms_PK, loss_P)[0] - loss_P
+
     def error(chosen: Sequence[float]) -> float:
         return float(nnls(law.terms(chosen, scaled), loss_P)[1])
 
     grid = product(*(one.grid.tolist() for one in law.exponents))
-    starts = [near] if near else sorted(grid, key=error)[: STARTS if len(law.exponents) > 1 else 1]
-    chosen = min((_refined(law, error, start) for start in starts), key=error)
+    starts = [near] if near else sorted(grid, key=error)[:STARTS]
+    chosen = min((_refined(law, missed, start) for start in starts), key=error)
     return Curve(law, chosen, nnls(law.terms(chosen, scaled), loss_P)[0], units)
 
 
 def _refined(
-    law: Law, error: Callable[[Sequence[float]], float], start: Sequence[float]
+    law: Law, missed: Callable[[Sequence[float]], Numbers], start: Sequence[float]
 ) -> tuple[float, ...]:
-    """Exponents of the least error around these, in what was tried; searched in logarithms."""
-    bounds = [(float(np.log(one.least)), float(np.log(one.most))) for one in law.exponents]
-    log_E = np.log(start)
-    settings: dict[str, float]
+    """Exponents of the least squares of what is missed, near these and within what was tried.
 
-    def of_logs(logs_E: Numbers) -> float:
-        return error(np.exp(logs_E).tolist())
+    By Levenberg and Marquardt's rule, in logarithms; slopes are differences.
+    """
+    least_E, most_E = (
+        np.log([getattr(one, end) for one in law.exponents]) for end in ("least", "most")
+    )
 
-    if len(bounds) == 1:
-        [(least, most)], reach, settings = bounds, np.log(3.0), {"xatol": 1e-6}
-        around = max(least, log_E[0] - reach), min(most, log_E[0] + reach)
-        found = minimize_scalar(
-            lambda log: of_logs(np.array([log])), bounds=around, method="bounded", options=settings
-        )
-        best_E = np.array([found.x]) if found.fun < of_logs(log_E) else log_E
-    else:
-        settings = {"xatol": 1e-4, "fatol": 1e-10, "maxfev": 150 * len(bounds)}
-        best_E = minimize(of_logs, log_E, method="Nelder-Mead", bounds=bounds, options=settings).x
-    return tuple(np.exp(best_E).tolist())
+    def at(log_E: Numbers) -> Numbers:
+        return missed(np.exp(log_E).tolist())
+
+    log_E, damping, steps_EE = np.log(start), 1e-2, STEP * np.eye(len(least_E))
+    missed_P = at(log_E)
+    for _ in range(ROUNDS):
+        slope_PE = np.stack([at(log_E + step_E) - missed_P for step_E in steps_EE], axis=1) / STEP
+        square_EE, down_E = slope_PE.T @ slope_PE, -slope_PE.T @ missed_P
+        error = found = missed_P @ missed_P
+        while found >= error and damping < 1e8:
+            damped_EE = square_EE + damping * np.diag(square_EE.diagonal() + 1e-12)
+            tried_E = np.clip(log_E + np.linalg.solve(damped_EE, down_E), least_E, most_E)
+            tried_P = at(tried_E)
+            found, damping = tried_P @ tried_P, damping * 4
+        if found >= error:
+            break
+        log_E, missed_P, damping = tried_E, tried_P, max(damping / 12, 1e-9)
+        if error - found <= ENOUGH * error:
+            break
+    return tuple(np.exp(log_E).tolist())
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class CellResult:
     untrained: dict[str, Any]
     gain: dict[str, Any]
     bm25: dict[str, Any]
+    entropy: dict[str, Any]
     efficiency: dict[str, Any]
     collections: dict[str, dict[str, Any]]
     ledger: dict[str, Any]

@@ -13,6 +13,7 @@ import jinja2
 from lion_sweep.report import significance, tables
 from lion_sweep.report.collect import LABELS
 from lion_sweep.report.figures import across
+from lion_sweep.report.fit_tables import as_json, fit_tables
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import Pair
 from lion_sweep.report.tables import HOLE, Table
@@ -103,6 +104,7 @@ def _section(section: Section) -> dict[str, object]:
         "scores": scores,
         "bm25": {measure: section.bm25(measure) for measure in section.measures},
         "significance": _significance(section),
+        "fits": as_json(section.fits),
         "notes": section.notes,
         "results": [asdict(r) | {"folder": str(r.folder)} for r in section.shown],
     }
@@ -148,7 +150,7 @@ def _chapters(
         yield f"{ladder} ladder", LABELS[ladder], [table]
     for section in sections:
         scaling = [tables.scaling_table(section, measure) for measure in section.measures]
-        details = tables.detail_tables(section)
+        details = [*fit_tables(section), *tables.detail_tables(section)]
         yield f"{section.ladder} ladder, {section.name}", LABELS[section.ladder], scaling + details
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from lion_sweep.config.schema import AXES
 from lion_sweep.report.axes import MODEL, Axes, Cell, as_number, place, telling
 from lion_sweep.report.collect import Asked, CellResult, number
+from lion_sweep.report.fits import Fits, fits
 from lion_sweep.report.significance import Comparison, Named, Pair, compare
 
 USUAL = "nDCG@10"  # the main measure of cells none of which has a result
@@ -64,6 +65,11 @@ class Section:
     def comparison(self) -> Comparison:
         """Of all cells and BM25, in the main measure."""
         return compare(self.named, self.collection, self.main)
+
+    @cached_property
+    def fits(self) -> Fits:
+        """Scaling laws of contrastive entropy, and what goes with them."""
+        return fits(self.axes, self.results, self.collection, self.main)
 
     def score(self, cell: Cell | None, measure: str) -> Score | None:
         """The measure (0 to 1) of a cell over its seeds; None for a hole, or no cell."""
