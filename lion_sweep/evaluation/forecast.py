@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import minimize
 
-from lion_sweep.evaluation.laws import SIZES, SPARE, Numbers
+from lion_sweep.evaluation.laws import SIZES, SPARE, Numbers, counted
 
 Predict = Callable[[Numbers], Numbers]
 LINE, SIGMOID = "line", "sigmoid"
@@ -39,7 +39,7 @@ def forecast(entropy_P: Numbers, score_P: Numbers, size_P: Numbers) -> Forecast:
     if points < least:
         wanted.append(f"{least} points for {least - SPARE} parameters")
     if wanted:
-        return Forecast(points, f"{points} points, no forecast: it takes {'; '.join(wanted)}")
+        return Forecast(points, f"{counted(points)}, no forecast: it takes {'; '.join(wanted)}")
     forms = [form for form in FORMS if points >= len(PARAMETERS[form]) + SPARE]
     errors = {}
     for form in forms:

@@ -259,7 +259,12 @@ def refusal(law: Law, inputs: Inputs, budgets: int | None = None) -> str:
     spare = points - len(law.parameters)
     if spare < SPARE:
         wanted.append(f"{len(law.parameters) + SPARE} points for {len(law.parameters)} parameters")
-    return f"{points} points, no law: it takes {'; '.join(wanted)}" if wanted else ""
+    return f"{counted(points)}, no law: it takes {'; '.join(wanted)}" if wanted else ""
+
+
+def counted(points: int) -> str:
+    """How many, in words."""
+    return f"{points} point{'' if points == 1 else 's'}"
 
 
 def fit(law: Law, points: Points, budgets: int | None = None, samples: int = SAMPLES) -> Fit:

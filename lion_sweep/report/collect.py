@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,6 @@ class CellResult:
     untrained: dict[str, Any]
     gain: dict[str, Any]
     bm25: dict[str, Any]
-    entropy: dict[str, Any]
     efficiency: dict[str, Any]
     collections: dict[str, dict[str, Any]]
     ledger: dict[str, Any]
@@ -61,6 +60,7 @@ class CellResult:
     device: dict[str, Any]
     folder: Path
     modified: float
+    entropy: dict[str, Any] = field(default_factory=dict)  # contrastive, of collections
 
     def checksum(self, collection: str) -> str | None:
         """Of the content that the cell was scored on; None where it is not told."""

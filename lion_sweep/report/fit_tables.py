@@ -5,7 +5,7 @@ from typing import Any
 
 from lion_sweep.evaluation.forecast import FORMS, Forecast
 from lion_sweep.evaluation.isoflop import Profile
-from lion_sweep.evaluation.laws import LEVEL, SAMPLES, SIZES, Fit
+from lion_sweep.evaluation.laws import LEVEL, SAMPLES, SIZES, Fit, counted
 from lion_sweep.report.collect import number
 from lion_sweep.report.fits import Fits, Group, Point
 from lion_sweep.report.sections import Section
@@ -62,7 +62,7 @@ def _laws_table(section: Section) -> Table:
         rows += [[group.name, name, *_law_row(fit)] for name, fit in told.items()]
         if not told:
             points = len(group.points)
-            rows.append([group.name, "none", str(points), f"{_points(points)}, no law"])
+            rows.append([group.name, "none", str(points), f"{counted(points)}, no law"])
             rows[-1] += [HOLE] * 3
         refused = [name for name in group.laws if name not in told]
         below += [f"{group.name}, {name}: {group.laws[name].refused}." for name in refused]
@@ -82,10 +82,6 @@ def _laws_table(section: Section) -> Table:
             *below,
         ],
     )
-
-
-def _points(count: int) -> str:
-    return f"{count} point{'' if count == 1 else 's'}"
 
 
 def _law_row(fit: Fit) -> list[str]:

@@ -187,7 +187,7 @@ def _group(name: str, points: list[Point], notes: list[str]) -> Group:
 
 def _fit(law: Law, points: Sequence[Point], budgets: int | None = None) -> Fit:
     if untold := _untold(points, law.letters):
-        return Fit(law, len(points), f"{len(points)} points, no law: {untold}")
+        return Fit(law, len(points), f"{laws.counted(len(points))}, no law: {untold}")
     return laws.fit(law, _of(points), budgets)
 
 
