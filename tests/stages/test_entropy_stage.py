@@ -191,3 +191,22 @@ def test_its_temperature_and_its_rules_are_in_the_cell(
     warmer = small_cell("paradigm=dense", *SHORT, "paradigm.temperature=2.0").stages
     assert warmer.untrained.score == before.stages.untrained.score
     assert warmer.untrained.entropy != before.stages.untrained.entropy
+
+
+def test_cells_of_an_isoflop_grid_share_all_but_their_training(small_cell: SmallCell) -> None:
+    """Texts, tokens and negatives are those of all sizes, adaptation that of a size."""
+    cells = {
+        (model, flops): small_cell(
+            f"model=stand-in-{model}", "paradigm=dense", "loss=cl", f"budget.flops={flops}"
+        )
+        for model in ("64x1", "96x1")
+        for flops in ("1e10", "2e10")
+    }
+    assert len({cell.id for cell in cells.values()}) == 4
+    roles = next(iter(cells.values())).stages.roles
+    several = {t: len({cell.stages.roles[t] for cell in cells.values()}) for t in roles}
+    once = ("texts", "judgements", "tokenizer", "tokens", "negatives", "index")
+    assert {several[title] for title, stage in roles.items() if stage.kind in once} == {1}
+    assert several["score bm25 twin"] == 1
+    assert several["backbone"] == several["adapt"] == several["entropy untrained twin"] == 2
+    assert several["train"] == several["entropy twin"] == 4
