@@ -27,7 +27,9 @@ class Result(TypedDict):
     site: str
     precision: str
     device: dict[str, Any]  # name, peak, how many, seconds of training
-    backbone: dict[str, Any]  # name, what its weights were, parameters, those of embeddings and head
+    backbone: dict[
+        str, Any
+    ]  # name, what its weights were, parameters, those of embeddings and head
     teacher: dict[str, Any] | None  # None: no loss reads its scores
     scores: dict[str, Means]
     untrained: dict[str, Means]

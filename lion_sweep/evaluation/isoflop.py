@@ -71,9 +71,7 @@ def _lowest(curve_3B: Numbers, log_P: Numbers) -> Numbers:
     return np.where(square_B > 0, turn_B, end_B)
 
 
-def _edge(
-    place: float, log_P: Numbers, loss_P: Numbers, bounds: NDArray[np.float64] | None
-) -> str:
+def _edge(place: float, log_P: Numbers, loss_P: Numbers, bounds: NDArray[np.float64] | None) -> str:
     if place <= log_P[0] or place >= log_P[-1]:
         which = "smallest" if place <= log_P[0] else "largest"
         return f"at the edge: no size here is better than the {which}"

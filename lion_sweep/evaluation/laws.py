@@ -92,7 +92,11 @@ def _fang_told(
     found = {"a": r * b, "b": b, "d": d}
     if factor <= 0:
         return {"A": 0.0, "B": 0.0, **found, "a": np.nan, "b": np.nan}
-    return {"A": units["N"] * factor ** (1 / (r * b)), "B": factor ** (1 / b) * k * units["D"], **found}
+    return {
+        "A": units["N"] * factor ** (1 / (r * b)),
+        "B": factor ** (1 / b) * k * units["D"],
+        **found,
+    }
 
 
 SIZE = _powers("size", "E + A/N^a", {"N": "Aa"}, 40)
@@ -251,8 +255,8 @@ def refusal(law: Law, inputs: Inputs, budgets: int | None = None) -> str:
     `budgets` is how many there are; None for a law of points that share one.
     """
     points, wanted = len(inputs[law.letters[0]]), []
-    sizes = len(np.unique(inputs["N"]))
-    if "N" in law.letters and sizes < SIZES:
+    sizes = len(np.unique(inputs["N"])) if "N" in law.letters else SIZES
+    if sizes < SIZES:
         wanted.append(f"{SIZES} sizes or more, here {sizes}")
     if budgets is not None and budgets < BUDGETS:
         wanted.append(f"{BUDGETS} budgets or more, here {budgets}")
@@ -289,17 +293,13 @@ def fit(law: Law, points: Points, budgets: int | None = None, samples: int = SAM
     )
 
 
-def _intervals(
-    best: Curve, points: Points, samples: int
-) -> dict[str, tuple[float, float] | None]:
+def _intervals(best: Curve, points: Points, samples: int) -> dict[str, tuple[float, float] | None]:
     """Percentiles of each parameter; None where it cannot be told in many samples, or of means."""
     if points.losses[0].shape[1] < 2:
         return dict.fromkeys(best.law.parameters)
     drawn = points.samples_BP(samples)
     again = [curve(best.law, points.inputs, loss_P, best.chosen).parameters for loss_P in drawn]
-    return {
-        name: interval(np.array([one[name] for one in again])) for name in best.law.parameters
-    }
+    return {name: interval(np.array([one[name] for one in again])) for name in best.law.parameters}
 
 
 def interval(value_B: Numbers) -> tuple[float, float] | None:

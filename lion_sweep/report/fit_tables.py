@@ -12,7 +12,7 @@ from lion_sweep.report.sections import Section
 from lion_sweep.report.tables import HOLE, Table, show
 
 LAWS = ["System", "Law", "Points", "Exponents", "Floor", "RMSE", "Held out"]
-ISOFLOP = ["FLOPs", "Best size", "Interval", "Best here"]
+ISOFLOP = ["Best size", "Interval", "Best here"]
 FORECAST = ["System", "Points", "Better form", "Parameters", "Missed by line", "by sigmoid"]
 FLOOR = ("E", "d")
 SEEN = (
@@ -115,8 +115,12 @@ def _isoflop_table(section: Section, groups: Iterable[Group]) -> Table:
                 below.append(f"{where}: {said}.")
     return Table(
         title=f"IsoFLOP profiles of contrastive entropy on {section.name}",
-        header=["System", *ISOFLOP[:1], *(section.axes.said("model", m) for m in order)]
-        + ISOFLOP[1:],
+        header=[
+            "System",
+            *ISOFLOP[:1],
+            *(section.axes.said("model", m) for m in order),
+            *ISOFLOP[1:],
+        ],
         rows=rows,
         below=[
             "A row per budget, entropies by size. Best size: where a parabola through them, over "

@@ -52,7 +52,9 @@ def test_judgements_that_lie_apart_belong_to_one_query() -> None:
 
     class Shuffled:
         def column(self, name: str) -> np.ndarray:
-            return np.concatenate([column(name), column(name)[:1] if name != "document_row" else [5]])
+            return np.concatenate(
+                [column(name), column(name)[:1] if name != "document_row" else [5]]
+            )
 
     found = pool(Shuffled(), 9)  # type: ignore[arg-type]
     assert found.query_Q.tolist() == [1, 3]
@@ -60,7 +62,8 @@ def test_judgements_that_lie_apart_belong_to_one_query() -> None:
 
 
 @pytest.mark.parametrize(
-    ("qrels", "documents"), [({"q0": {"gone": 1}}, 9), ({"q0": {"d0": 1}}, 1), ({"q0": {"d0": 0}}, 9)]
+    ("qrels", "documents"),
+    [({"q0": {"gone": 1}}, 9), ({"q0": {"d0": 1}}, 1), ({"q0": {"d0": 0}}, 9)],
 )
 def test_a_collection_without_any_is_refused(qrels: Qrels, documents: int) -> None:
     with pytest.raises(ValueError, match="no query has both"):

@@ -30,7 +30,7 @@ def test_the_error_is_of_sizes_left_out_one_at_a_time() -> None:
     score_P = 0.8 - 0.2 * ENTROPY + np.where(SIZES == 1e9, 0.05, 0)
     missed = []
     for size in np.unique(SIZES):
-        there = SIZES != size
+        there = size != SIZES
         slope, start = np.polyfit(ENTROPY[there], score_P[there], 1)
         missed += np.abs(score_P - (start + slope * ENTROPY))[~there].tolist()
     assert forecast(ENTROPY, score_P, SIZES).held_out["line"] == pytest.approx(np.mean(missed))

@@ -30,9 +30,7 @@ def loss_of(size: float, queries: float) -> float:
 def write(tmp_path: Path) -> Write:
     """A result as a cell leaves it; `loss` is its mean, `changes` go over the record."""
 
-    def result(
-        model: str, flops: float, loss: float, seed: int = 42, **changes: Any
-    ) -> Path:
+    def result(model: str, flops: float, loss: float, seed: int = 42, **changes: Any) -> Path:
         name = f"{model}-dense-cl-{flops:g}-{seed}"
         folder = tmp_path / "cells" / name
         (folder / "per_query").mkdir(parents=True)
@@ -84,9 +82,7 @@ def test_the_joint_law_of_a_grid_is_found(write: Write, tmp_path: Path) -> None:
     assert set(group.laws) == {
         *(f"size at flops={flops:g}" for flops in BUDGETS), "compute", "joint", "entropy"
     }  # fmt: skip
-    assert group.laws["compute"].refused == (
-        "3 points, no law: it takes 5 points for 3 parameters"
-    )
+    assert group.laws["compute"].refused == ("3 points, no law: it takes 5 points for 3 parameters")
     point = next(p for p in group.points if p.cell.model == "s2" and p.budget.endswith("4e+18"))
     assert point.size == 2.5e7 and point.flops == 4e18
     assert point.queries == pytest.approx(4e18 / (6 * 2.5e7 * 20))
@@ -195,7 +191,18 @@ def test_what_results_do_not_tell_is_said(write: Write, tmp_path: Path) -> None:
     [group] = found.groups
     assert group.laws["joint"].refused == "5 points, no law: results do not tell training queries"
     assert not group.laws["size"].refused
+    assert group.laws["compute"].refused == "1 point, no law: results do not tell FLOPs"
     assert group.profiles[""].refused == "results do not tell FLOPs"
+
+
+def test_sizes_that_nobody_tells_leave_the_compute_law(write: Write, tmp_path: Path) -> None:
+    for number in range(5):
+        for model in ("s1", "s2"):
+            write(model, 1e18 * 4**number, 1 + 3 * 0.5**number, backbone={})
+    [group] = section(tmp_path).fits.groups
+    assert not group.laws["compute"].refused
+    assert group.laws["joint"].refused == "10 points, no law: results do not tell sizes"
+    assert group.forecast.refused.startswith("0 points, no forecast")
 
 
 def test_every_form_of_the_report_has_them(
@@ -213,7 +220,9 @@ def test_every_form_of_the_report_has_them(
     ):
         assert markdown.count(title) == 1
         assert title[4:] in (folder / "scaling.tex").read_text()
-    assert re.search(r"\| dense CL \|\s+joint \|\s+15 \| a 0\.3\d\d \[0\.\d+, 0\.\d+\], b", markdown)
+    assert re.search(
+        r"\| dense CL \|\s+joint \|\s+15 \| a 0\.3\d\d \[0\.\d+, 0\.\d+\], b", markdown
+    )
     [told] = json.loads((folder / "scaling.json").read_text())
     [group] = told["fits"]["groups"]
     assert len(group["points"]) == 15 and set(group["points"][0]) == {

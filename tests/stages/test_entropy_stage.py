@@ -59,7 +59,7 @@ class Loaded:
 
 def stage(shop: Workshop, queries: Any, passages: Any, encoder: Any = None) -> Entropy:
     """Of vectors that are there already."""
-    texts = {name: "" for name in DOCUMENTS}, {name: "" for name in ASKED}
+    texts = dict.fromkeys(DOCUMENTS, ""), dict.fromkeys(ASKED, "")
     held = source(*texts, test=QRELS)
     tokens = Tokenise(held.documents, Pretrained("", None, ""), 1, title="tokens").cut(1)
     made = []
@@ -157,7 +157,9 @@ def test_of_a_cell_and_of_its_checkpoint(
         (cell.stages.trained["twin"], result["entropy"]),
         (cell.stages.untrained, result["untrained_entropy"]),
     ):
-        both = [Stored(shop.place(one) / "vectors").all() for one in (scored.queries, scored.passages)]
+        both = [
+            Stored(shop.place(one) / "vectors").all() for one in (scored.queries, scored.passages)
+        ]
         query_QD, passage_ND = (
             torch.from_numpy(one.toarray() if sparse.issparse(one) else one) for one in both
         )
