@@ -1,6 +1,7 @@
 """Tables and JSON of the laws, profiles and forecasts of a section."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lion_sweep.evaluation.forecast import FORMS, Forecast
@@ -64,8 +65,6 @@ def _laws_table(section: Section) -> Table:
             points = len(group.points)
             rows.append([group.name, "none", str(points), f"{counted(points)}, no law"])
             rows[-1] += [HOLE] * 3
-        refused = [name for name in group.laws if name not in told]
-        below += [f"{group.name}, {name}: {group.laws[name].refused}." for name in refused]
         below += [f"{group.name}, {name}: {n}." for name, fit in told.items() for n in fit.notes]
         below += [f"{group.name}: {note}." for note in group.notes]
     forms = dict.fromkeys(fit.law for group in found.groups for fit in group.laws.values())
@@ -79,9 +78,24 @@ def _laws_table(section: Section) -> Table:
             "the compute law is of the best size of each budget. At one budget a larger model "
             "sees fewer queries, and the exponent of a size law there is of both. Held out: mean "
             "error on the largest, by the law of the others. " + SEEN,
+            *_refusals(found.groups),
             *below,
         ],
     )
+
+
+def _refusals(groups: Sequence[Group]) -> list[str]:
+    """A line per reason, with the laws and the groups that it stands for."""
+    by_law: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for group in groups:
+        for name, fit in group.laws.items():
+            if fit.refused:
+                by_law[name, fit.refused].append(group.name)
+    by_reason: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for (law, reason), names in by_law.items():
+        where = "all" if len(names) == len(groups) > 1 else ", ".join(names)
+        by_reason[reason, where].append(law)
+    return [f"{', '.join(laws)} ({where}): {why}." for (why, where), laws in by_reason.items()]
 
 
 def _law_row(fit: Fit) -> list[str]:
@@ -115,12 +129,7 @@ def _isoflop_table(section: Section, groups: Iterable[Group]) -> Table:
                 below.append(f"{where}: {said}.")
     return Table(
         title=f"IsoFLOP profiles of contrastive entropy on {section.name}",
-        header=[
-            "System",
-            *ISOFLOP[:1],
-            *(section.axes.said("model", m) for m in order),
-            *ISOFLOP[1:],
-        ],
+        header=["System", "FLOPs", *(section.axes.said("model", m) for m in order), *ISOFLOP],
         rows=rows,
         below=[
             "A row per budget, entropies by size. Best size: where a parabola through them, over "

@@ -89,8 +89,8 @@ def fits(axes: Axes, results: Results, collection: str, measure: str) -> Fits:
     for name, cells in by_name.items():
         known = {cell: found for cell in cells if (found := entropies.get(cell))}
         if known:
-            missing = [axes.name(cell) for cell in cells if cell not in known]
-            notes = [f"left out, without an entropy: {', '.join(missing)}"] if missing else []
+            left = len(cells) - len(known)
+            notes = [f"{left} of {len(cells)} cells left out, without an entropy"] if left else []
             points, more = _points(axes, known, collection, measure, bare)
             groups.append(_group(name, points, [*notes, *more]))
     return Fits(tuple(groups), BARE if bare else WHOLE, measure)

@@ -107,10 +107,11 @@ def test_three_sizes_are_no_law(write: Write, tmp_path: Path) -> None:
                                              for m in list(SIZES)[:3])]]  # fmt: skip
     assert table.rows == [["dense CL", "none", "3", "3 points, no law", "—", "—", "—"]]
     assert table.below[1] == (
-        "dense CL, size: 3 points, no law: it takes 4 sizes or more, here 3; "
+        "size (dense CL): 3 points, no law: it takes 4 sizes or more, here 3; "
         "5 points for 3 parameters."
     )
-    assert table.below[2].startswith("dense CL, compute: 1 point, no law: it takes 3 budgets")
+    assert table.below[2].startswith("compute (dense CL): 1 point, no law: it takes 3 budgets")
+    assert table.below[3].startswith("joint, entropy (dense CL): 3 points, no law")
 
 
 def test_one_size_has_no_tables(write: Write, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_cell_without_an_entropy_is_named(write: Write, tmp_path: Path) -> Non
     write("s6", 1e18, 1.0, entropy={"pydoc": None})
     [group] = section(tmp_path).fits.groups
     assert len(group.points) == 5
-    assert group.notes == ("left out, without an entropy: dense CL s6",)
+    assert group.notes == ("1 of 6 cells left out, without an entropy",)
 
 
 def test_profiles_of_equal_budgets(write: Write, tmp_path: Path) -> None:
