@@ -73,7 +73,8 @@ def _sigmoid(entropy_P: Numbers, score_P: Numbers) -> tuple[list[float], Predict
 
     def top(middle: float, width: float) -> float:
         shape_P = shape(middle, width, entropy_P)
-        return float(np.clip(shape_P @ score_P / max(shape_P @ shape_P, 1e-12), 0, TOP))
+        best = float(shape_P @ score_P) / max(float(shape_P @ shape_P), 1e-12)
+        return min(max(best, 0.0), TOP)
 
     def error(chosen: Numbers) -> float:
         middle, width = float(chosen[0]), float(np.exp(chosen[1]))

@@ -131,7 +131,7 @@ class Points:
     def where(self, kept_P: NDArray[np.bool_]) -> "Points":
         """Some of the points."""
         inputs = {letter: values[kept_P] for letter, values in self.inputs.items()}
-        return Points(inputs, [self.losses[place] for place in np.flatnonzero(kept_P)])
+        return Points(inputs, [self.losses[place] for place in np.flatnonzero(kept_P).tolist()])
 
     def samples_BP(self, samples: int = SAMPLES, seed: int = SEED) -> Numbers:
         """[B, P] losses of as many bootstrap samples: queries and seeds drawn with replacement.

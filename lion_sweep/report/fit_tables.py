@@ -23,10 +23,12 @@ SEEN = (
 
 
 def fit_tables(section: Section) -> list[Table]:
-    """Entropies, then laws, profiles and forecasts; nothing where there is nothing to fit."""
+    """Entropies where there are any; laws, profiles and forecasts where sizes differ."""
     found = section.fits
-    if not found.shown:
+    if not found.groups:
         return []
+    if not found.shown:
+        return [_entropy_table(section)]
     many = [group for group in found.groups if group.sizes >= SIZES]
     tables = [_entropy_table(section), _laws_table(section)]
     if many:
@@ -216,10 +218,15 @@ def _group_json(group: Group) -> dict[str, Any]:
         "system": group.name,
         "points": points,
         "laws": {name: _fit_json(fit) for name, fit in group.laws.items()},
-        "isoflop": {budget: vars(found) for budget, found in group.profiles.items()},
+        "isoflop": {budget: _profile_json(found) for budget, found in group.profiles.items()},
         "forecast": vars(group.forecast),
         "notes": list(group.notes),
     }
+
+
+def _profile_json(found: Profile) -> dict[str, Any]:
+    told = {key: value for key, value in vars(found).items() if not key.endswith("_P")}
+    return {"sizes": found.size_P, "losses": found.loss_P} | told
 
 
 def _fit_json(fit: Fit) -> dict[str, Any]:

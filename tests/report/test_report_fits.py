@@ -114,10 +114,14 @@ def test_three_sizes_are_no_law(write: Write, tmp_path: Path) -> None:
     assert table.below[3].startswith("joint, entropy (dense CL): 3 points, no law")
 
 
-def test_one_size_has_no_tables(write: Write, tmp_path: Path) -> None:
+def test_one_size_has_its_entropies_alone(write: Write, tmp_path: Path) -> None:
     write("s1", 1e18, 2.0)
     write("s1", 4e18, 1.8)
-    assert fit_tables(section(tmp_path)) == []
+    [table] = fit_tables(section(tmp_path))
+    assert table.title == "Contrastive entropy on pydoc" and table.rows[0][1:] == [
+        "2.0000",
+        "1.8000",
+    ]
 
 
 def test_results_without_entropies_have_no_tables(write: Write, tmp_path: Path) -> None:
@@ -234,4 +238,6 @@ def test_every_form_of_the_report_has_them(
     assert group["laws"]["compute"]["refused"] and group["laws"]["compute"]["rmse"] is None
     assert group["forecast"]["form"] == "line"
     assert group["forecast"]["parameters"] == pytest.approx({"p": 0.9, "q": 0.2}, rel=1e-3)
-    assert len(group["isoflop"]) == 3
+    profile = group["isoflop"]["flops=4e+18"]
+    assert len(group["isoflop"]) == 3 and profile["sizes"] == list(SIZES.values())
+    assert len(profile["losses"]) == len(profile["residuals"]) == 5 and "interval" in profile
