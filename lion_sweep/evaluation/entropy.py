@@ -69,7 +69,9 @@ def pair_scores(
     for start in range(0, len(passages), BLOCK):
         first, last = np.searchsorted(sorted_P, (start, start + BLOCK)).tolist()
         on_passage(min(start + BLOCK, len(passages)), len(passages))
-        block = passages.rows(start, start + BLOCK) if first < last else None
+        if first == last:
+            continue
+        block = passages.rows(start, start + BLOCK)
         for begin in range(first, last, at_once):
             chunk = order_P[begin : min(begin + at_once, last)]
             found_P[chunk] = score(queries[query_P[chunk]], block[passage_P[chunk] - start])
