@@ -25,7 +25,7 @@ SAMPLES, LEVEL, SEED = 200, 0.95, 0
 IDENTIFIED = 0.9  # share of the samples in which an exponent must mean something
 STARTS = 5  # of the grid that are refined
 STEP, ROUNDS, ENOUGH = 1e-5, 60, 1e-9  # of logarithms; of refining; its last gain, as a share
-EDGE = 1.01  # an exponent is at its edge where it is no further from it than this factor
+EDGE = 1.05  # an exponent is at its edge where it is no further from it than this factor
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,8 @@ class Fit:
     residuals: tuple[float, ...] = ()  # of each point: loss less what the law says, in nats
     held_out: float | None = None  # mean error, in nats, on the largest, which the law has not seen
     held_out_bias: float | None = None  # the same with its sign: loss less prediction
-    notes: tuple[str, ...] = ()
+    edges: tuple[str, ...] = ()  # exponents that stopped where nothing more was tried
+    untold: tuple[str, ...] = ()  # exponents without a meaning, as the loss does not fall
 
     @property
     def rmse(self) -> float:
@@ -277,9 +278,7 @@ def fit(law: Law, points: Points, budgets: int | None = None, samples: int = SAM
     if refused := refusal(law, inputs, budgets):
         return Fit(law, count, refused)
     best = curve(law, inputs, loss_P)
-    notes = [f"{name} is at the edge of what was tried" for name in best.edges]
-    if missing := [name for name, value in best.parameters.items() if np.isnan(value)]:
-        notes = [f"the loss does not fall, so {' and '.join(missing)} cannot be told"]
+    untold = tuple(name for name, value in best.parameters.items() if np.isnan(value))
     error, bias = held_out(law, points)
     return Fit(
         law,
@@ -289,7 +288,8 @@ def fit(law: Law, points: Points, budgets: int | None = None, samples: int = SAM
         residuals=tuple((loss_P - best.at(inputs)).tolist()),
         held_out=error,
         held_out_bias=bias,
-        notes=tuple(notes),
+        edges=() if untold else tuple(best.edges),
+        untold=untold,
     )
 
 

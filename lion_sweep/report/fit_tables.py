@@ -67,7 +67,7 @@ def _laws_table(section: Section) -> Table:
             points = len(group.points)
             rows.append([group.name, "none", str(points), f"{counted(points)}, no law"])
             rows[-1] += [HOLE] * 3
-        below += [f"{group.name}, {name}: {n}." for name, fit in told.items() for n in fit.notes]
+        below += [f"{group.name}, {name}: {note}." for name in told for note in _notes(told[name])]
         below += [f"{group.name}: {note}." for note in group.notes]
     forms = dict.fromkeys(fit.law for group in found.groups for fit in group.laws.values())
     return Table(
@@ -84,6 +84,12 @@ def _laws_table(section: Section) -> Table:
             *below,
         ],
     )
+
+
+def _notes(fit: Fit) -> list[str]:
+    notes = [f"* {' and '.join(fit.edges)} at the edge of what was tried"] if fit.edges else []
+    untold = f"the loss does not fall, so {' and '.join(fit.untold)} cannot be told"
+    return [*notes, untold] if fit.untold else notes
 
 
 def _refusals(groups: Sequence[Group]) -> list[str]:
@@ -115,7 +121,8 @@ def _law_row(fit: Fit) -> list[str]:
 def _with_interval(fit: Fit, name: str) -> str:
     value, bounds = fit.parameters[name], fit.intervals[name]
     between = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-    return show(value, ".3f") + (between if value is not None else "")
+    edge = "*" if name in fit.edges else ""
+    return show(value, ".3f") + (edge + between if value is not None else "")
 
 
 def _isoflop_table(section: Section, groups: Iterable[Group]) -> Table:

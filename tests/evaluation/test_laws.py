@@ -175,13 +175,13 @@ def test_residuals_are_loss_less_law() -> None:
 def test_a_loss_that_does_not_fall_has_no_exponent() -> None:
     found = fit(SIZE, exact(LINE, np.linspace(1.0, 2.0, 6)))
     assert found.parameters == {"E": pytest.approx(1.5), "A": 0.0, "a": None}
-    assert found.notes == ("the loss does not fall, so a cannot be told",)
+    assert found.untold == ("a",) and not found.edges
     assert found.intervals == {"E": None, "A": None, "a": None}  # of means alone
 
 
 def test_an_exponent_at_the_edge_is_told() -> None:
     found = fit(SIZE, exact(LINE, np.array([2.0, 1, 1, 1, 1, 1])))
-    assert found.notes == ("a is at the edge of what was tried",)
+    assert found.edges == ("a",) and not found.untold
 
 
 def test_an_interval_needs_most_samples() -> None:

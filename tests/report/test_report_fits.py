@@ -78,7 +78,7 @@ def test_the_joint_law_of_a_grid_is_found(write: Write, tmp_path: Path) -> None:
     assert group.name == "dense CL" and found.counted == BARE and len(group.points) == 15
     joint = group.laws["joint"]
     assert dict(joint.parameters) == pytest.approx(TRUE, rel=0.05)
-    assert joint.held_out == pytest.approx(0, abs=1e-4) and not joint.notes
+    assert joint.held_out == pytest.approx(0, abs=1e-4) and not joint.edges and not joint.untold
     assert set(group.laws) == {
         *(f"size at flops={flops:g}" for flops in BUDGETS), "compute", "joint", "entropy"
     }  # fmt: skip
@@ -150,6 +150,19 @@ def test_profiles_of_equal_budgets(write: Write, tmp_path: Path) -> None:
     assert second[-3].endswith("M") and 50 < float(second[-3][:-1]) < 75
     assert third[-3] == "—"
     assert table.below[1].startswith("dense CL, flops=1.6e+19: at the edge: no size here is better")
+
+
+def test_exponents_that_say_nothing_are_marked(write: Write, tmp_path: Path) -> None:
+    for number, model in enumerate(SIZES):
+        write(model, 1e18, 1.0 + (number == 0))
+        write(model, 4e18, 1.0 + number)
+    _, table, *_ = fit_tables(section(tmp_path))
+    steep, rising = table.rows
+    assert steep[1] == "size at flops=1e+18" and re.match(r"a [23]\.\d\d\d\*", steep[3])
+    assert rising[3] == "a —"
+    assert "dense CL, size at flops=1e+18: * a at the edge of what was tried." in table.below
+    line = "dense CL, size at flops=4e+18: the loss does not fall, so a cannot be told."
+    assert line in table.below
 
 
 def test_cells_that_spent_otherwise_are_no_profile(write: Write, tmp_path: Path) -> None:
@@ -226,7 +239,7 @@ def test_every_form_of_the_report_has_them(
         assert markdown.count(title) == 1
         assert title[4:] in (folder / "scaling.tex").read_text()
     assert re.search(
-        r"\| dense CL \|\s+joint \|\s+15 \| a 0\.3\d\d \[0\.\d+, 0\.\d+\], b", markdown
+        r"\| dense CL \|\s+joint \|\s+15 \|\s+a 0\.3\d\d \[0\.\d+, 0\.\d+\], b", markdown
     )
     [told] = json.loads((folder / "scaling.json").read_text())
     [group] = told["fits"]["groups"]
