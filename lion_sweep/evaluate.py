@@ -119,6 +119,8 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
         "folder": str(folder),
         "scores": {name: mean(values) for name, values in scores.items()},
         "bm25": {name: mean(score.scores(shop)) for name, score in references.items()},
+        "entropy": {name: of_set.entropy.mean(shop) for name, of_set in tested.items()},
+        "temperature": config.paradigm.temperature,  # which entropies are of
         "efficiency": {name: of_set.efficiency(shop) for name, of_set in tested.items()},
         "collections": {name: one.read(shop).facts(split) for name, (one, split) in sets.items()},
     }

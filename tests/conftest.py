@@ -43,6 +43,7 @@ SLOW = (
     "test_corrections",
     "test_disk",
     "test_encode",
+    "test_entropy_stage",
     "test_estimate",
     "test_gpu_rehearsal",
     "test_hydra_ways",

@@ -9,7 +9,7 @@ from lion_sweep.errors import UserError
 
 RESULT = "result.json"
 # Raised when a key changes what it means, or one that is needed comes to be.
-FORMAT = 3
+FORMAT = 4
 
 Means = Mapping[str, float | None]  # by measure; None: not a number
 
@@ -27,12 +27,16 @@ class Result(TypedDict):
     site: str
     precision: str
     device: dict[str, Any]  # name, peak, how many, seconds of training
-    backbone: dict[str, Any]  # name, what its weights were, parameters
+    backbone: dict[
+        str, Any
+    ]  # name, what its weights were, parameters, those of embeddings and head
     teacher: dict[str, Any] | None  # None: no loss reads its scores
     scores: dict[str, Means]
     untrained: dict[str, Means]
     gain: dict[str, Means]  # in the first measure, and p of a paired randomisation test
     bm25: dict[str, Means]
+    entropy: dict[str, float | None]  # contrastive, mean in nats; None: no query has one
+    untrained_entropy: dict[str, float | None]
     efficiency: dict[str, dict[str, float]]
     ledger: dict[str, dict[str, Any]]  # planned and spent, by stage
     stages: dict[str, dict[str, Any]]  # folder and seconds, by what the stage is to the cell

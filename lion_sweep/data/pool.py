@@ -25,6 +25,11 @@ class Pool:
     relevant_P: NDArray[np.int64]
     candidate_QC: NDArray[np.int64]  # distinct in a row, none of them relevant to its query
 
+    @property
+    def candidates(self) -> int:
+        """C."""
+        return self.candidate_QC.shape[1]
+
 
 def pool(judged: Judged, documents: int, candidates: int = CANDIDATES) -> Pool:
     """Of the queries with a relevant passage that is there, in their order.

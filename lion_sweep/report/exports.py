@@ -18,6 +18,7 @@ from lion_sweep.report.collect import LABELS
 from lion_sweep.report.failures import failures_table
 from lion_sweep.report.figures import across
 from lion_sweep.report.findings import as_record, findings, findings_table
+from lion_sweep.report.fit_tables import as_json, fit_tables
 from lion_sweep.report.layout import HOLE, Table
 from lion_sweep.report.noise import noise, noise_table
 from lion_sweep.report.overview import by_ladder, group_tables
@@ -126,6 +127,7 @@ def _section(section: Section) -> dict[str, object]:
         "findings": [as_record(one) for one in findings(section)],
         "published": _published(section),
         "seeds": section.seeds,
+        "fits": as_json(section.fits),
         "notes": section.notes,
         "results": [asdict(r) | {"folder": str(r.folder)} for r in section.shown],
     }
@@ -207,7 +209,7 @@ def _of_section(section: Section) -> list[Table]:
     """Its tables, worked out once for all forms of the report."""
     if "tables" not in section.memo:
         scaling = [tables.scaling_table(section, measure) for measure in section.measures]
-        section.memo["tables"] = scaling + tables.detail_tables(section)
+        section.memo["tables"] = [*scaling, *fit_tables(section), *tables.detail_tables(section)]
     return section.memo["tables"]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from lion_sweep.config.schema import AXES
 from lion_sweep.report.axes import MODEL, SEED, Axes, Cell, as_number, place, telling
 from lion_sweep.report.collect import Asked, CellResult, number
+from lion_sweep.report.fits import Fits, fits
 from lion_sweep.report.references import Reference
 from lion_sweep.report.significance import HOLM, Comparison, Named, Pair, compare
 from lion_sweep.report.statements import Statement
@@ -99,6 +100,11 @@ class Section:
         if others:
             return f"Seeds per cell: {usual}, except for {', '.join(others)}."
         return "One seed per cell." if usual == 1 else f"Seeds per cell: {usual}."
+
+    @cached_property
+    def fits(self) -> Fits:
+        """Scaling laws of contrastive entropy, and what goes with them."""
+        return fits(self.axes, self.results, self.collection, self.main)
 
     def score(self, cell: Cell | None, measure: str) -> Score | None:
         """The measure (0 to 1) of a cell over its seeds; None for a hole, or no cell."""

@@ -89,6 +89,11 @@ class Blueprint:
         return self.made_by.revision if isinstance(self.made_by, Pretrained) else None
 
     @property
+    def embeddings(self) -> int:
+        """Parameters of the embedding matrix, and of the head where that is one of its own."""
+        return self.shape.head_parameters * (1 if self.tied else 2)
+
+    @property
     def key(self) -> str:
         """Its name without the folder that outputs lie in."""
         return self.made_by.name if isinstance(self.made_by, Stage) else self.source

@@ -16,6 +16,7 @@ from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.course import Amount, Course, Draws
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
+from lion_sweep.stages.entropy import Entropy, Scoring
 from lion_sweep.stages.groups import Given, Mine, groups_of
 from lion_sweep.stages.index import engine_of
 from lion_sweep.stages.search import Score, Scored, Search, bm25
@@ -58,8 +59,9 @@ class CellStages:
     @cached_property
     def roles(self) -> dict[str, Stage]:
         """Every stage by its title, what is read before what reads it."""
-        scores = (found.score for found in (self.untrained, *self.trained.values()))
-        return ancestry((*scores, *self.bm25.values()))
+        encoders = (self.untrained, *self.trained.values())
+        scores = (found.score for found in encoders)
+        return ancestry((*scores, *self.bm25.values(), *(found.entropy for found in encoders)))
 
     @cached_property
     def preparation(self) -> tuple[Stage, ...]:
@@ -84,6 +86,8 @@ class CellStages:
             "untrained": self.untrained.score.name,
             "trained": {name: found.score.name for name, found in self.trained.items()},
             "bm25": {name: score.name for name, score in self.bm25.items()},
+            "entropy": {name: found.entropy.name for name, found in self.trained.items()},
+            "untrained entropy": self.untrained.entropy.name,
         }
 
 
@@ -175,4 +179,6 @@ def scored(
     how, called = (engine_of(config, made_by.kind), evaluation.depth), title + name
     searched = Search(judged, *how, passages=passages, queries=queries, title=f"search {called}")
     score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")
-    return Scored(passages, queries, searched, score)
+    scoring = Scoring.of(config.paradigm)
+    entropy = Entropy(judged, passages, queries, scoring, title=f"entropy {called}")
+    return Scored(passages, queries, searched, score, entropy)

@@ -15,6 +15,7 @@ from lion_sweep.search.runs import Run, drop_self_hits, write_trec
 from lion_sweep.search.sparse import INDEX
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.encode import VECTORS, Encode
+from lion_sweep.stages.entropy import Entropy
 from lion_sweep.stages.index import IndexWords, class_of, engine_of, over
 from lion_sweep.stages.texts import ImportJudgements, Source
 from lion_sweep.stages.workshop import Workshop
@@ -107,16 +108,18 @@ class Score(Stage):
 
 @dataclass(frozen=True)
 class Scored:
-    """One encoder on one collection: encode, search, score."""
+    """One encoder on one collection: encode, search, score, entropy."""
 
     passages: Encode
     queries: Encode
     searched: Search
     score: Score
+    entropy: Entropy
 
     def run(self, shop: Workshop) -> Scores:
         for encode in (self.passages, self.queries):
             encode.whole(shop)
+        shop.run(self.entropy)
         return self.score.scores(shop)
 
     def efficiency(self, shop: Workshop) -> dict[str, float]:
@@ -145,10 +148,11 @@ def bm25(config: Config, source: Source, split: str) -> Score:
 def keep(
     shop: Workshop, folder: Path, tested: Mapping[str, Scored], references: Mapping[str, Score]
 ) -> None:
-    """Runs and values per query, BM25's too, by the name of the collection."""
+    """Runs, values per query, BM25's too, and entropies, by the name of the collection."""
     for part in ("runs", "per_query"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for name, found in tested.items():
         shutil.copyfile(shop.folder(found.searched) / TREC, folder / "runs" / f"{name}.trec")
         write_json(folder / "per_query" / f"{name}.json", found.score.scores(shop))
         write_json(folder / "per_query" / f"{name}.bm25.json", references[name].scores(shop))
+        write_json(folder / "per_query" / f"{name}.entropy.json", found.entropy.values(shop))

@@ -103,8 +103,28 @@ def test_values_of_a_grid(start: Start, word: str, found: list[int]) -> None:
     assert seeds(start("--multirun", word)) == found
 
 
+def test_a_grid_that_has_a_name(start: Start) -> None:
+    """Six sizes that ascend, at three budgets; whatever is given beside it counts more."""
+    configs = start("grid=isoflop").configs
+    assert configs == start("-m", "grid=isoflop").configs and len(configs) == 18
+    by_size = {config.model.name: config.model.proxy for config in configs}
+    budgets = {config.budget.flops for config in configs}
+    assert len(by_size) == 6 and budgets == {2e11, 6e11, 1.8e12}
+    weights = [
+        shape.layers * shape.hidden_size * (2 * shape.hidden_size + 3 * shape.intermediate_size)
+        for shape in by_size.values()
+        if shape
+    ]
+    assert weights == sorted(set(weights)) and len(weights) == 6
+    assert all(shape and shape.hidden_size == 32 * shape.heads for shape in by_size.values())
+    fewer = start("-m", "grid=isoflop", "model=1b,3b", "paradigm=dense", "budget.flops=1e12")
+    assert [(c.model.name, c.paradigm.name) for c in fewer.configs] == [
+        ("1b", "dense"), ("3b", "dense"),
+    ]  # fmt: skip
+
+
 def test_a_pattern_names_options(start: Start) -> None:
-    found = start("-m", "loss=glob(c*)", "model=glob(*,exclude=[smollm2,8b])")
+    found = start("-m", "loss=glob(c*)", "model=glob(*,exclude=[smollm2,8b,stand-in*])")
     assert [(config.loss.name, config.model.name) for config in found.configs] == [
         ("cl", "1b"), ("cl", "3b"), ("clkd", "1b"), ("clkd", "3b"),
     ]  # fmt: skip

@@ -43,6 +43,7 @@ def test_every_cell_trains_searches_and_is_scored(root: Path) -> None:
     }
     for name, result in cells.items():
         assert 0 < result["scores"]["mine"]["nDCG@10"] <= 1
+        assert result["entropy"]["mine"] > 0 and result["untrained_entropy"]["mine"] > 0
         assert result["ledger"]["train"]["spent"]["steps"] > 0
         assert (result["teacher"] or {}).get("name") == (None if "hinge" in name else "mine")
     assert "L0_documents" in cells["tiny-loud-kd"]["efficiency"]["mine"]
