@@ -173,6 +173,16 @@ def scaling(traced: Traced, collection: str, measure: str) -> Rows:
     return [*rows.values(), {"": "BM25"} | dict.fromkeys(SIZES, baseline)]
 
 
+def entropies(traced: Traced, collection: str) -> Rows:
+    """Means over seeds, of those that have one."""
+    rows: dict[str, dict[str, str]] = {}
+    for key in traced.keys(collection):
+        row = rows.setdefault(traced.row(key), {"": traced.row(key)} | dict.fromkeys(SIZES, ""))
+        values = [r["entropy"][collection] for r in traced.of(collection, key)]
+        row[key[0]] = fixed(statistics.fmean(values) if values else None, ".4f")
+    return list(rows.values())
+
+
 def marked(traced: Traced, collection: str) -> dict[Key, str]:
     """Marks of a section's cells, but those that all cells would bear."""
     adjusted = traced.adjusted(collection)
