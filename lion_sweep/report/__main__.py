@@ -15,7 +15,7 @@ from lion_sweep.files import written
 from lion_sweep.report import exports
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import LABELS, Asked, collect, unfinished
-from lion_sweep.report.figures import render, scaling_figure
+from lion_sweep.report.figures import figures, render
 from lion_sweep.report.sections import Section, sections
 from lion_sweep.report.tables import overviews, scaling_table, significance_table
 
@@ -24,34 +24,37 @@ WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in STUDY.ite
 
 def write_report(parts: Sequence[Section], folder: Path) -> None:
     """Write the tables, figures and page of the sections into the folder, each file whole."""
-    vectors: dict[tuple[str, str, str], bytes] = {}
-    files: dict[str, bytes] = {}
     tables = overviews(parts)
-    for section in parts:
-        for measure in section.measures:
-            stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.name}-{measure}")
-            try:
-                figure = scaling_figure(section, measure)
-                svg, png = render(figure, "svg"), render(figure, "png")
-            except Exception as error:  # of fonts, folders, a library: tables do not need them
-                trace(error)
-                print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)
-                continue
-            vectors[section.ladder, section.name, measure] = svg
-            files |= {f"figures/{stem}.svg": svg, f"figures/{stem}.png": png}
     texts = {
         "scaling.md": exports.markdown(parts, tables),
         "scaling.csv": exports.csv_text(parts),
         "scaling.tex": exports.latex(parts, tables),
         "scaling.json": exports.json_text(parts),
         "significance.csv": exports.significance_csv(parts),
-        "index.html": exports.page(parts, tables, vectors),
     }
+    files = draw(parts)
+    drawn = [name for name in files if name.endswith(".pdf")]
+    texts["index.html"] = exports.page(parts, tables, [*texts, *drawn])
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     files |= {name: text.encode() for name, text in texts.items()}
     for name, content in files.items():
         with written(folder / name) as partial:
             partial.write_bytes(content)
+
+
+def draw(parts: Sequence[Section]) -> dict[str, bytes]:
+    """The figures by their files' names; names those that cannot be drawn on stderr."""
+    files: dict[str, bytes] = {}
+    for name, figure in figures(parts):
+        stem = re.sub(r"[^\w.@-]", "-", name)
+        try:
+            drawn = render(figure)
+        except Exception as error:  # of fonts, a platform, the library: tables do not need them
+            trace(error)
+            print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)
+            continue
+        files |= {f"figures/{stem}.{form}": content for form, content in drawn.items()}
+    return files
 
 
 def parse_grid(words: Sequence[str], cells: Sequence[Asked]) -> dict[str, list[str]]:
