@@ -76,6 +76,9 @@ def looks(section: Section) -> dict[tuple[str, ...], dict[str, str]]:
         other = ", ".join(rest)
         found[row] = {"line": line, "colour": other if one_loss and other else colour}
         found[row]["other"] = "" if one_loss else other
+    if any(told["other"] for told in found.values()):
+        for told in found.values():
+            told["other"] = told["other"] or "not set"
     return found
 
 
@@ -120,7 +123,7 @@ def colour(title: str, domain: Sequence[str]) -> Spec:
     """The channel of the rows' colours, the same whichever of them are drawn."""
     scale: Spec = {"domain": list(domain)}
     scale |= {"range": list(COLOURS)} if len(domain) <= len(COLOURS) else {"scheme": "tableau20"}
-    legend = {"title": title} if len(domain) > 1 else None
+    legend = {"title": title, "symbolOpacity": 1} if len(domain) > 1 else None
     return {"field": "colour", "type": "nominal", "scale": scale, "legend": legend}
 
 
@@ -130,20 +133,24 @@ def channels(section: Section) -> dict[str, Spec]:
     one_loss = len({row[1] for row in section.axes.rows}) == 1
     colours, lines, others = (list(dict.fromkeys(r[k] for r in rows)) for k in
                               ("colour", "line", "other"))  # fmt: skip
-    legend = {"title": "paradigm", "symbolStrokeColor": GREY} if len(lines) > 1 else None
     dashes = {"domain": lines, "range": [DASHES[n % len(DASHES)] for n in range(len(lines))]}
+    # One legend for dashes and shapes, where they tell the same.
+    legend = {"title": "paradigm", "symbolFillColor": GREY, "symbolStrokeWidth": 0}
     shaped, shapes = ("other", others) if len(others) > 1 else ("line", lines)
-    of_shape = {"title": "paradigm" if shaped == "line" else "settings", "symbolFillColor": GREY}
+    of_shape = legend | {"title": "paradigm" if shaped == "line" else "settings"}
+    if shaped != "line":
+        legend = {"title": "paradigm"}
     return {
         "color": colour("settings" if one_loss else "loss", colours),
-        "strokeDash": {"field": "line", "type": "nominal", "scale": dashes, "legend": legend},
+        "strokeDash": {"field": "line", "type": "nominal", "scale": dashes,
+                       "legend": legend if len(lines) > 1 else None},
         "shape": {
             "field": shaped,
             "type": "nominal",
             "scale": {"domain": shapes},
             "legend": of_shape if len(shapes) > 1 else None,
         },
-    }
+    }  # fmt: skip
 
 
 def scaling_spec(section: Section, measure: str) -> Spec:
@@ -157,9 +164,11 @@ def scaling_spec(section: Section, measure: str) -> Spec:
     if title == "backbone parameters":
         labels = [[t, f"{size / 1e6:,.4g} M"] for t, size in zip(ticks, at, strict=True)]
     low, high = min(at), max(at)
-    scale: Spec = {"type": "linear", "zero": False, "nice": False, "padding": 30}
+    scale: Spec = {"type": "linear", "nice": False, "padding": 30}
     if low > 0 and (high / low > DECADE or axes.columns == MODEL) and high > low:
-        scale |= {"type": "log"}
+        scale["type"] = "log"
+    else:
+        scale["zero"] = False
     scale["domain"] = [low, high] if high > low else [low - 0.5, high + 0.5]
     axis = {"values": at, "labelExpr": f"({json.dumps(labels)})[indexof({at}, datum.value)]"}
     x = {"field": "at", "type": "quantitative", "title": title, "scale": scale, "axis": axis}

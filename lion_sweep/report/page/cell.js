@@ -3,7 +3,7 @@
 const BESIDE = "../../cells/"; // from outputs/reports/NAME/, where the report is written
 
 function cellPage(id) {
-  const cell = DATA.cells[id], common = DATA.common[cell.ladder];
+  const cell = { ...DATA.cells[id], id }, common = DATA.common[cell.ladder];
   const first = cell.sections[0];
   const siblings = DATA.sections[first].systems.find((system) => system.ids.includes(id))?.ids ?? [];
   const [own, all] = told(cell.settings, common.settings);
@@ -86,7 +86,7 @@ function curveOf(cell) {
     const [kind, key] = state.y.split(":");
     const rows = (cell[kind]?.[key] ?? []).map((y, number) => ({ x: cell[kind][state.x]?.[number] ?? null, y }));
     draw(place, DATA.charts.one, { curve: rows.filter((row) => known(row.x)) },
-      (spec) => titled(spec, words(state.x), words(key)));
+      { proxy: cell.ladder === "proxy", patch: (spec) => titled(spec, words(state.x), words(key)) });
   };
   fill();
   return h("figure", {}, h("h3", {}, "Training"), h("div", { class: "controls" },
@@ -125,14 +125,16 @@ function efficiencyOf(cell) {
 function queriesOf(cell) {
   const found = Object.entries(cell.queries);
   if (!found.length) return h("p", {}, "There are no values per query.");
-  return found.map(([collection, told]) => {
+  return found.map(([collection, told], number) => {
     const texts = DATA.texts[told.texts] ?? {};
     const list = (title, entries) => h("div", {}, h("h4", {}, title), entries.map(([query, value, bm25, hits]) =>
       h("div", { class: "query" }, h("code", {}, query), ` ${fixed(value)}`, known(bm25) ? ` (BM25 ${fixed(bm25)})` : "",
         texts[query] ? h("div", {}, texts[query]) : null,
         hits.length ? h("div", { class: "note" }, "first hits: ", hits.map(([hit, score], place) =>
           [place ? ", " : "", h("code", {}, hit), ` ${score.toPrecision(4)}`])) : null)));
-    return h("div", {}, h("h4", {}, `${collection}, ${told.measure}`),
+    const beside = (path) => h("a", { href: `${BESIDE}${encodeURIComponent(cell.id)}/${path.split("/").map(encodeURIComponent).join("/")}` }, path);
+    return h("details", { open: number === 0 }, h("summary", {}, h("h4", {}, `${collection}, ${told.measure}`)),
+      h("p", { class: "note" }, "All of them: ", beside(`per_query/${collection}.json`), ", ", beside(`runs/${collection}.trec`)),
       h("div", { class: "columns" }, list("Worst", told.worst), list("Best", told.best)),
       told.looked_up ? null : h("p", { class: "note" }, `The run is not at hand, or too large to look hits up: runs/${collection}.trec in the cell's folder.`));
   });

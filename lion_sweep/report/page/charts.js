@@ -24,17 +24,16 @@ function drawRest() {
 }
 
 /** Draw a specification with datasets; `patch` changes a copy of it first. */
-function draw(place, spec, datasets, patch) {
+function draw(place, spec, datasets, { patch, proxy = false } = {}) {
   const dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
   const work = () => {
     const own = structuredClone(spec);
-    delete own.title;
-    Object.assign(own, { background: "transparent", width: "container", datasets,
+    Object.assign(own, { title: proxy ? "PROXY ladder" : undefined, background: "transparent", width: "container", datasets,
       autosize: { type: "fit-x", contains: "padding" } });
     if (place.clientWidth && place.clientWidth < 480) narrow(own);
     patch?.(own);
     return window.vegaEmbed(place, own, {
-      renderer: "svg", tooltip: { theme: dark ? "dark" : "light" },
+      renderer: "svg", logLevel: 1, tooltip: { theme: dark ? "dark" : "light" },
       actions: { export: true, source: false, compiled: false, editor: false },
     }).catch((error) => { place.textContent = `This chart could not be drawn: ${error.message}`; });
   };
@@ -100,7 +99,7 @@ function curves(section, systems) {
       name: system.ids.length > 1 ? `${system.name}, seed ${cell.seed}` : system.name,
       colour: system.colour, line: system.line, x: cell[kind][state.x]?.[number] ?? null, y })));
     draw(place, section.charts.curves, { curve: rows.filter((row) => known(row.x)) },
-      (spec) => titled(spec, words(state.x), words(key)));
+      { proxy: section.ladder === "proxy", patch: (spec) => titled(spec, words(state.x), words(key)) });
   };
   fill();
   const left = told.length - drawn.length;
@@ -161,14 +160,15 @@ function wins(section) {
     const mean = rows.reduce((sum, row) => sum + row.difference, 0) / rows.length;
     summary.textContent = `${state.a} is higher on ${won.length}, equal on ${rows.length - won.length - lost.length} ` +
       `and lower on ${lost.length} of ${rows.length} queries than ${state.b}; mean difference ${signed(mean)}.`;
-    draw(place, DATA.charts.wins, { differences: rows }, (spec) => {
+    const patch = (spec) => {
       spec.encoding.y.title = `difference in ${section.measures[0]}`;
       spec.encoding.tooltip = spec.encoding.tooltip.map((tip) => ({ ...tip, title: state[tip.field] ?? tip.field }));
-    });
+    };
+    draw(place, DATA.charts.wins, { differences: rows }, { patch, proxy: section.ladder === "proxy" });
     const list = (title, entries) => h("div", {}, h("h4", {}, title), entries.slice(0, 5).map((row) =>
       h("div", { class: "query" }, h("code", {}, row.query), ` ${signed(row.difference)} `,
         texts[row.query] ? h("span", {}, texts[row.query]) : null)));
-    lists.replaceChildren(list(`Most won by ${state.a}`, won), list(`Most won by ${state.b}`, [...lost].reverse()));
+    put(lists, list(`Most won by ${state.a}`, won), list(`Most won by ${state.b}`, [...lost].reverse()));
   };
   fill();
   const left = told.of - told.queries.length;

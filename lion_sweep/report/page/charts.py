@@ -20,13 +20,15 @@ def _chart(data: str) -> Spec:
 def curves_spec(section: Section) -> Spec:
     """A line per cell over its training. Dataset `curve`: name, x, y, and what a row looks like."""
     channel = channels(section)
+    dash = channel["strokeDash"]
+    dash |= {"legend": dash["legend"] and {"title": "paradigm"}}
     return _chart("curve") | {
         "mark": {"type": "line", "strokeWidth": 1.6, "invalid": "break-paths-show-domains"},
         "encoding": {
             "x": {"field": "x", "type": "quantitative", "axis": {"format": "~s"}},
             "y": {"field": "y", "type": "quantitative", "scale": {"zero": False}},
             "color": channel["color"],
-            "strokeDash": channel["strokeDash"],
+            "strokeDash": dash,
             "detail": {"field": "name", "type": "nominal"},
             "tooltip": [
                 {"field": "name", "title": "cell"},
@@ -67,6 +69,7 @@ def wins_spec() -> Spec:
                   "scale": {"nice": False, "zero": True}},
             "x2": {"field": "next"},
             "y": {"field": "difference", "type": "quantitative"},
+            "y2": {"datum": 0},
             "color": sign,
             "tooltip": [
                 {"field": "query"},

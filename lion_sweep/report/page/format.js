@@ -15,6 +15,11 @@ function h(name, attributes, ...children) {
   return made;
 }
 
+/** Replace what a place holds; what is null is left out. */
+function put(place, ...children) {
+  place.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+}
+
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 const fixed = (value, digits = 4) => (known(value) ? value.toFixed(digits) : HOLE);
 const signed = (value, digits = 4) => (known(value) ? (value >= 0 ? "+" : "") + value.toFixed(digits) : HOLE);

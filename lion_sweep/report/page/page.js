@@ -12,12 +12,11 @@ function showSection() {
   const here = section();
   if (!here.measures.includes(state.measure)) state.measure = here.measures[0];
   const changing = h("div", {});
-  const fill = () => changing.replaceChildren(...[scaling(here), everyCell(here), charts(here)]
-    .flat(Infinity).filter((part) => part !== null && part !== undefined));
+  const fill = () => put(changing, scaling(here), everyCell(here), charts(here));
   const measures = here.measures.length > 1
     ? chooser("Measure", here.measures.map((m) => [m, m]), state.measure, (m) => { state.measure = m; fill(); })
     : null;
-  views.tables.replaceChildren(
+  put(views.tables,
     h("h2", {}, "Scaling table"), sectionTabs(), h("h3", {}, `${here.ladder} ladder, ${here.name}`),
     h("p", { class: `label ${here.ladder}` }, label(here.ladder)),
     h("div", { class: "controls" }, measures, chips(here.axes, state.hidden, fill)),
@@ -72,7 +71,7 @@ function scaling(here) {
     ? ` [${here.bm25_interval.map((end) => fixed(end)).join(", ")}]` : "";
   const foot = state.measure in here.bm25
     ? h("tr", { class: "bm25" }, h("th", { scope: "row" }, "BM25"),
-        h("td", { colspan: Math.max(1, heads.length) }, `${fixed(here.bm25[state.measure])}${interval}, of every size`))
+        h("td", { colspan: Math.max(1, heads.length) }, `${fixed(here.bm25[state.measure])}${interval}, whatever the column`))
     : null;
   const missing = shown.filter((system) => system.hole);
   return h("div", { class: "scaling" },
@@ -111,8 +110,13 @@ function everyCell(here) {
       show: (s) => (form[cost.key] ?? plain)(s.costs[cost.key]) })),
     { title: "Seeds", value: (s) => s.seeds.length, show: (s) => s.seeds.join(", ") || HOLE },
   ];
+  const done = here.systems.filter((system) => !system.hole);
+  const texts = (column) => new Set(done.map((system) => column.show(system)));
+  const constant = columns.slice(1).filter((column) => done.length > 1 && texts(column).size === 1);
   return h("div", { class: "every" }, h("h3", {}, "Every cell"),
-    sortable(`Cells on ${here.name}`, columns, here.systems.filter(passes)),
+    sortable(`Cells on ${here.name}`, columns.filter((column) => !constant.includes(column)), here.systems.filter(passes)),
+    constant.length ? h("p", { class: "below constant" }, "The same in all that have a result: ",
+      constant.map((column) => `${column.title} ${[...texts(column)][0]}`).join(", "), ".") : null,
     h("p", { class: "below" }, here.costs.map((cost) => `${cost.title}: ${cost.said}.`).join(" ")));
 }
 
@@ -123,28 +127,35 @@ function verdict(system, here) {
 
 function charts(here) {
   if (!here.charts.scaling) return h("p", { class: "note" }, "Charts could not be made on the machine that wrote this page.");
-  const systems = here.systems.filter(passes), main = here.measures[0];
+  const systems = here.systems.filter(passes), main = here.measures[0], proxy = here.ladder === "proxy";
   const bm25 = bm25Rows(here, state.measure), rows = scoreRows(here, systems, state.measure);
   const caption = state.measure === main
     ? "Bars: 95 % bootstrap intervals over the queries." : "Bars: standard deviation over the seeds, where there are several.";
+  const alike = [];
   const parts = [figure(`${state.measure} over ${here.columns.title}`, `${caption} A line breaks at a hole.`, (place) =>
-    draw(place, here.charts.scaling, { points: rows, bm25 }, (spec) => retitle(spec, main, state.measure)))];
+    draw(place, here.charts.scaling, { points: rows, bm25 }, { proxy, patch: (spec) => retitle(spec, main, state.measure) }))];
   for (const [key, spec] of Object.entries(here.charts.tradeoffs)) {
     const points = scoreRows(here, systems, main).map((row) => ({ ...row, cost: row.costs[key] ?? null }));
     if (!points.some((row) => known(row.cost) && known(row.score))) continue;
     const cost = here.costs.find((one) => one.key === key);
+    const spent = points.map((row) => row.cost).filter(known);
+    if (Math.max(...spent) <= 1.01 * Math.min(...spent)) {
+      alike.push(cost.title);
+      continue;
+    }
     parts.push(figure(`${main} against ${cost.title}`, `${cost.said}. The grey line is the front: no cell shown here is better at less.`,
-      (place) => draw(place, spec, { points, bm25: bm25Rows(here, main) })));
+      (place) => draw(place, spec, { points, bm25: bm25Rows(here, main) }, { proxy })));
   }
   parts.push(curves(here, systems));
   const sets = DATA.sets[here.ladder];
   if (sets) {
     const names = new Set(systems.map((system) => system.name)), kept = sets.rows.filter((row) => names.has(row.name)).slice(0, 3000);
     parts.push(figure("Every collection", "Scores, coloured by their distance to BM25 on the same collection.",
-      (place) => draw(place, sets.spec, { sets: kept }), { whole: true }));
+      (place) => draw(place, sets.spec, { sets: kept }, { proxy }), { whole: true }));
   }
   parts.push(wins(here));
-  return h("div", {}, h("h2", {}, "Figures"), h("p", { class: "label" }, label(here.ladder)), h("div", { class: "figures" }, parts.filter(Boolean)));
+  const same = alike.length ? h("p", { class: "note" }, `Within 1 % the same for all cells shown, hence without a chart: ${alike.join(", ")}.`) : null;
+  return h("div", {}, h("h2", {}, `Figures${here.ladder === "proxy" ? ": PROXY ladder" : ""}`), same, h("div", { class: "figures" }, parts.filter(Boolean)));
 }
 
 function provenance() {
@@ -173,7 +184,7 @@ function route() {
   const one = kind === "cell" && Object.hasOwn(DATA.cells, value);
   if (one) {
     if (views.cell.hidden) scrolled = window.scrollY;
-    views.cell.replaceChildren(...cellPage(value).flat(Infinity).filter((part) => part !== null && part !== undefined));
+    put(views.cell, cellPage(value));
   }
   const came = !views.cell.hidden && !one;
   views.cell.hidden = !one;

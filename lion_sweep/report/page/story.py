@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from lion_sweep.cell.names import short
+from lion_sweep.cell.names import UNSET, short
 from lion_sweep.report.collect import LABELS, CellResult, number
 from lion_sweep.report.page.cells import Shown
 from lion_sweep.report.page.content import best
@@ -35,7 +35,10 @@ def stories(sections: Sequence[Section], shown: Mapping[str, Shown]) -> list[Sto
         of_ladder = list(parts)
         ids = dict.fromkeys(r.id for section in of_ladder for r in section.shown)
         results = [shown[identity] for identity in ids]
-        findings = [line for section in of_ladder for line in _findings(section)]
+        own = {one.result.data for one in results}
+        # What was trained on comes first.
+        order = sorted(of_ladder, key=lambda section: section.collection not in own)
+        findings = [" ".join(_findings(section)) for section in order]
         found.append(
             Story(
                 ladder,
@@ -74,8 +77,9 @@ def _facts(sections: list[Section], shown: list[Shown]) -> Iterator[tuple[str, s
     yield "Trained on", listed(sorted({result.data for result in results}))
     yield "Scored on", listed(_collection(section) for section in sections)
     yield "Training", _training(results)
-    if hours := _hours(results):
-        yield "Time", f"{hours:,.2f} hours of stages, each counted once, whichever cells share it"
+    if seconds := _seconds(results):
+        time = f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.1f} minutes"
+        yield "Time", f"{time} of stages, each counted once, whichever cells share it"
     yield "Hardware", listed(_devices(shown))
     yield "Code", listed(_commits(shown))
     days = sorted({_day(result.modified) for result in results})
@@ -93,7 +97,8 @@ def _axes(sections: list[Section]) -> Iterator[str]:
     for key in keys:
         values: dict[str, None] = {}
         for axes in (section.axes for section in sections if key in section.axes.keys):
-            values |= dict.fromkeys(axes.titles.get((key, v), v) for v in axes.values(key))
+            told = (value for value in axes.values(key) if value != UNSET)
+            values |= dict.fromkeys(axes.titles.get((key, value), value) for value in told)
         yield f"{names[key]} {listed(values)}"
 
 
@@ -128,15 +133,15 @@ def _training(results: list[CellResult]) -> str:
     return said
 
 
-def _hours(results: list[CellResult]) -> float:
-    """Seconds of the stages by their folders, as cells share stages; in hours."""
+def _seconds(results: list[CellResult]) -> float:
+    """Seconds of the stages by their folders, as cells share stages."""
     seconds: dict[str, float] = {}
     for result in results:
         for stage in result.stages:
             if (value := number(result.stages, stage, "seconds")) is not None:
                 folder = result.stages[stage].get("folder") or f"{result.id} {stage}"
                 seconds[folder] = value
-    return sum(seconds.values()) / 3600
+    return sum(seconds.values())
 
 
 def _devices(shown: list[Shown]) -> Iterator[str]:
@@ -190,17 +195,17 @@ def _against_bm25(section: Section, means: list[float]) -> Iterator[str]:
     if baseline is None:
         return
     above = sum(mean > baseline for mean in means)
-    said = f"BM25 has {baseline:.4f}: {above} of {count(len(means), 'cell')} {_have_higher(above)}"
+    said = f"BM25 has {baseline:.4f}: {above} of {count(len(means), 'cell')} {_are(above)} higher"
     pairs = section.comparison.against(None)
     if any(system.cell is None for system in section.comparison.systems) and pairs:
         better = sum(pair.significant and pair.difference < 0 for pair in pairs)
         worse = sum(pair.significant and pair.difference > 0 for pair in pairs)
-        said += f"; {better} significantly, and {worse} significantly lower"
+        said += f", {better or 'none'} significantly; {worse or 'none'} significantly lower"
     yield f"{said}."
 
 
-def _have_higher(number_of: int) -> str:
-    return "is higher" if number_of == 1 else "are higher"
+def _are(number_of: int) -> str:
+    return "is" if number_of == 1 else "are"
 
 
 def _by_axis(section: Section) -> Iterator[str]:
