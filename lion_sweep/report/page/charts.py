@@ -101,7 +101,7 @@ def sets_spec(names: Sequence[str], measure: str) -> Spec:
     ]
     dark = {"condition": {"test": "isValid(datum.gap)", "value": "#111111"}, "value": GREY}
     return _chart("sets") | {
-        "height": {"step": ROW},
+        "height": ROW,  # of each row: the page knows how many are shown
         "encoding": {
             "x": {"field": "set", "type": "nominal", "sort": list(names), "title": None,
                   "axis": {"orient": "top", "labelAngle": -40, "labelLimit": 140, "grid": False,

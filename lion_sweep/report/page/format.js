@@ -43,7 +43,7 @@ const cellLink = (id) => `#cell=${encodeURIComponent(id)}`;
 function chooser(title, options, chosen, change) {
   const entries = options.map(([value, said]) =>
     h("option", { value, selected: value === chosen }, said));
-  return h("label", {}, title, h("select", { change: (event) => change(event.target.value) }, entries));
+  return h("label", {}, title, h("select", { "aria-label": title, change: (event) => change(event.target.value) }, entries));
 }
 
 /** Rows of two texts. */

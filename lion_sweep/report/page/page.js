@@ -99,7 +99,7 @@ function everyCell(here) {
   const end = (number) => ({ value: (s) => s.interval?.[number], show: (s) => fixed(s.interval?.[number]) });
   const columns = [
     { title: "Cell", value: (s) => s.name, show: name },
-    ...here.axes.map((axis) => ({ title: axis.title, value: (s) => s.axes[axis.key],
+    ...here.axes.map((axis) => ({ title: axis.title, value: (s) => ordered(s.axes[axis.key]),
       show: (s) => axis.values.find(([value]) => value === s.axes[axis.key])?.[1] ?? s.axes[axis.key] })),
     ...here.measures.map((m) => ({ title: m, value: (s) => s.scores[m]?.[0], kind: (s) => (s.hole ? "hole" : null),
       show: (s) => fixed(s.scores[m]?.[0]) })),
@@ -119,6 +119,9 @@ function everyCell(here) {
       constant.map((column) => `${column.title} ${[...texts(column)][0]}`).join(", "), ".") : null,
     h("p", { class: "below" }, here.costs.map((cost) => `${cost.title}: ${cost.said}.`).join(" ")));
 }
+
+/** A setting as it sorts: a number where it is one, null where there is none. */
+const ordered = (text) => (text === "null" ? null : text.trim() && Number.isFinite(Number(text)) ? Number(text) : text);
 
 function verdict(system, here) {
   if (!system.interval || !here.bm25_interval) return HOLE;
@@ -151,7 +154,9 @@ function charts(here) {
   if (sets) {
     const names = new Set(systems.map((system) => system.name)), kept = sets.rows.filter((row) => names.has(row.name)).slice(0, 3000);
     parts.push(figure("Every collection", "Scores, coloured by their distance to BM25 on the same collection.",
-      (place) => draw(place, sets.spec, { sets: kept }, { proxy }), { whole: true }));
+      (place) => draw(place, sets.spec, { sets: kept }, { proxy, patch: (spec) => {
+        spec.height *= new Set(kept.map((row) => row.name)).size; // of one row
+      } }), { whole: true }));
   }
   parts.push(wins(here));
   const same = alike.length ? h("p", { class: "note" }, `Within 1 % the same for all cells shown, hence without a chart: ${alike.join(", ")}.`) : null;
