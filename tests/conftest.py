@@ -54,6 +54,7 @@ SLOW = (
     "test_mining_by_lucene",
     "test_mntp_steps",
     "test_not_finite",
+    "test_page",
     "test_prepare",
     "test_seismic",
     "test_sharding",
