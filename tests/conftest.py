@@ -55,6 +55,8 @@ SLOW = (
     "test_mntp_steps",
     "test_not_finite",
     "test_page",
+    "test_page_cells",
+    "test_page_data",
     "test_prepare",
     "test_seismic",
     "test_sharding",

@@ -23,6 +23,8 @@ from lion_sweep.report.axes import Cell
 MEASURES = ("nDCG@10", "MRR@10", "Recall@100")
 SIZES = {"1b": 0.8e6, "3b": 2.4e6, "8b": 6.4e6}
 LOSSES = {"cl": 0.05, "kd": 0.0, "clkd": 0.08}
+SIZED = ("1b", "3b")  # of the reports that a browser opens
+NASTY = "</script><img/src=x/onerror=alert(1)>&amp;"
 HITS, STEPS, FLOPS = 10, 60, 1.8e12
 
 Config = dict[str, Any]
@@ -79,8 +81,8 @@ class Grid:
                 lines = _run(rng, list(values[MEASURES[0]]), passages)
                 (folder / "runs" / f"{name}.trec").write_text("".join(lines))
         if self.history:
-            _lines(folder / "history.jsonl", _history(rng, cell))
-            _lines(folder / "points.jsonl", _points(rng, cell))
+            _lines(folder / "history.jsonl", _history(rng))
+            _lines(folder / "points.jsonl", _points(rng))
         record = self._record(cell, identity, config, scores, bm25) | changes
         _write(folder / "result.json", record)
         config |= {"id": identity, "axes": record["axes"]}
@@ -168,7 +170,8 @@ def _values(rng: np.random.Generator, queries: int, skill: float) -> dict[str, d
     drawn = rng.beta(0.6 * skill + 0.1, 0.6 * (1 - skill) + 0.1, (len(MEASURES), queries))
     drawn = np.where(drawn < 0.15, 0.0, np.where(drawn > 0.9, 1.0, drawn.round(4)))
     ids = [f"q{number}" for number in range(queries)]
-    return {m: dict(zip(ids, row.tolist(), strict=True)) for m, row in zip(MEASURES, drawn, strict=True)}
+    rows = zip(MEASURES, drawn.tolist(), strict=True)
+    return {measure: dict(zip(ids, row, strict=True)) for measure, row in rows}
 
 
 def _means(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -180,12 +183,12 @@ def _run(rng: np.random.Generator, queries: Sequence[str], passages: int) -> lis
     for query in queries:
         hits = rng.choice(passages, HITS, replace=False)
         scores = np.sort(rng.random(HITS))[::-1]
-        found += [f"{query} Q0 d{hit} {rank} {score!r} made-up\n"
-                  for rank, (hit, score) in enumerate(zip(hits.tolist(), scores.tolist(), strict=True), start=1)]  # fmt: skip
+        ranked = enumerate(zip(hits.tolist(), scores.tolist(), strict=True), start=1)
+        found += [f"{query} Q0 d{hit} {rank} {score!r} made-up\n" for rank, (hit, score) in ranked]
     return found
 
 
-def _history(rng: np.random.Generator, cell: Cell) -> list[dict[str, float]]:
+def _history(rng: np.random.Generator) -> list[dict[str, float]]:
     steps = np.arange(1, STEPS + 1)
     loss = 2.5 * np.exp(-steps / 25) + 0.4 + rng.normal(0, 0.03, STEPS)
     return [
@@ -196,7 +199,7 @@ def _history(rng: np.random.Generator, cell: Cell) -> list[dict[str, float]]:
     ]  # fmt: skip
 
 
-def _points(rng: np.random.Generator, cell: Cell) -> list[dict[str, float]]:
+def _points(rng: np.random.Generator) -> list[dict[str, float]]:
     return [
         {"step": step, "useful_flops": FLOPS * step / STEPS, "entropy": 3 - step / 40,
          "MRR@10": 0.2 + step / 300 + rng.normal(0, 0.005)}
@@ -210,3 +213,21 @@ def _lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
+
+
+def page_of(root: Path) -> Path:
+    return root / "reports" / "scaling" / "index.html"
+
+
+def results(root: Path) -> dict[str, dict[str, Any]]:
+    found = (json.loads(path.read_text()) for path in root.glob("cells/*/result.json"))
+    return {record["id"]: record for record in found}
+
+
+def ids_of(demo: Path) -> dict[str, str]:
+    """The id of each cell of one seed, by what tables call it."""
+    titles = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
+    return {
+        f"{r['axes']['paradigm']} {titles[r['axes']['loss']]} {r['axes']['model']}": name
+        for name, r in results(demo).items()
+    }

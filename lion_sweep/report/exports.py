@@ -198,8 +198,6 @@ def _latex_table(table: Table, label: str) -> str:
     )
 
 
-def page(
-    sections: Sequence[Section], overviews: Mapping[str, Table], files: Sequence[str]
-) -> str:
+def page(sections: Sequence[Section], overviews: Mapping[str, Table], files: Sequence[str]) -> str:
     """The page; `files` are the names of files that are written beside it."""
     return build.page(sections, list(_chapters(sections, overviews)), files)

@@ -24,7 +24,7 @@ VERSION = "6.4"  # of Vega-Lite, among those that vl-convert has
 # Okabe-Ito colours, told apart under the common kinds of colour blindness; the black is grey, to be
 # seen in the dark as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
-DASHES = ([], [6, 3], [2, 2], [8, 3, 2, 3])
+DASHES: tuple[list[int], ...] = ([], [6, 3], [2, 2], [8, 3, 2, 3])
 GREY = "#808080"
 DECADE = 10  # numbers that are further apart than this lie on a logarithmic axis
 WIDTH, HEIGHT = 560, 380
@@ -36,7 +36,13 @@ CONFIG = {
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
     "axisX": {"grid": False},
     "axisY": {"gridColor": "#dddddd", "domain": False, "ticks": False},
-    "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "symbolLimit": 40, "labelLimit": 320},
+    "legend": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "symbolLimit": 40,
+        "labelLimit": 320,
+    },
     "title": {"fontSize": 14, "fontWeight": "normal", "anchor": "start"},
     "view": {"stroke": None},
 }
@@ -87,7 +93,8 @@ def points(section: Section, measure: str) -> Rows:
 
     Of other measures the ends are a standard deviation between seeds away, where there are several.
     """
-    axes, (_, at), look, found = section.axes, across(section), looks(section), []
+    axes, (_, at), look = section.axes, across(section), looks(section)
+    found: Rows = []
     intervals = {s.cell: (s.low, s.high) for s in section.comparison.systems}
     place = dict(zip(axes.across, at, strict=True))
     for number, row in enumerate(axes.rows):
@@ -241,10 +248,19 @@ def tradeoff_spec(section: Section, key: str, title: str) -> Spec:
     Datasets: `points`, with the cost under `cost`, and `bm25`.
     """
     channel, main = channels(section), section.main
-    x = {"field": "cost", "type": "quantitative", "title": title,
-         "scale": {"zero": False, "padding": 12}, "axis": {"format": "~s", "tickCount": 5}}
-    y = {"field": "score", "type": "quantitative", "title": main,
-         "scale": {"zero": False, "padding": 8}}
+    x = {
+        "field": "cost",
+        "type": "quantitative",
+        "title": title,
+        "scale": {"zero": False, "padding": 12},
+        "axis": {"format": "~s", "tickCount": 5},
+    }
+    y = {
+        "field": "score",
+        "type": "quantitative",
+        "title": main,
+        "scale": {"zero": False, "padding": 8},
+    }
     tips = [
         {"field": "name", "title": "cell"},
         {"field": "score", "title": main, "format": ".4f"},

@@ -110,5 +110,3 @@ def _library() -> str:
     # Its names stay within; no text in it ends the script.
     closed = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
     return f"(() => {{{closed}\n}})();"
-
-

@@ -62,7 +62,7 @@ def holes(sections: Sequence[Section], roots: Iterable[Path]) -> dict[tuple[str,
         if not of_another(path.with_name(RESULT)):
             continue
         try:
-            config = yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader"))
+            config = yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
             begun = Asked.of(str(config["ladder"]), config["axes"], config)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
             continue
@@ -97,7 +97,7 @@ def cell_data(
                 "sections": one.sections,
                 "settings": _own(own, common[ladder]["settings"], order),
                 "provenance": _own(fact, common[ladder]["provenance"], []),
-                "ledger": {stage: told.get("spent", {}) for stage, told in _told(one.result.ledger)},
+                "ledger": {s: told.get("spent", {}) for s, told in _told(one.result.ledger)},
                 "planned": number(one.result.ledger, "train", "planned", "useful_flops"),
                 "stages": {s: told.get("seconds") for s, told in _told(one.result.stages)},
                 "scores": one.result.scores,
@@ -105,8 +105,6 @@ def cell_data(
                 "gain": one.result.gain,
                 "bm25": one.result.bm25,
                 "efficiency": one.result.efficiency,
-                "collections": {c: {"queries": told.get("queries"), "documents": told.get("documents")}
-                                for c, told in _told(one.result.collections)},
                 "entropy": one.record.get("entropy") or {},
                 "history": _curve(one, traces.HISTORY, most),
                 "points": _curve(one, traces.POINTS, most),

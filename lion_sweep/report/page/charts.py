@@ -110,11 +110,15 @@ def sets_spec(names: Sequence[str], measure: str) -> Spec:
                   "axis": {"labelLimit": 260, "grid": False}},
         },
         "layer": [
-            {"mark": {"type": "rect", "invalid": None}, "encoding": {"color": gap, "tooltip": tips}},
+            {
+                "mark": {"type": "rect", "invalid": None},
+                "encoding": {"color": gap, "tooltip": tips},
+            },
             {
                 "transform": [{"filter": "isValid(datum.score)"}],
                 "mark": {"type": "text", "fontSize": 11},
-                "encoding": {"color": dark, "text": {"field": "score", "format": ".3f"}, "tooltip": tips},
+                "encoding": {"color": dark, "tooltip": tips,
+                             "text": {"field": "score", "format": ".3f"}},
             },
         ],
     }  # fmt: skip

@@ -20,7 +20,7 @@ from lion_sweep.config.section import plain
 ELSEWHERE = ("id", "axes", "site", "tracking", "paths.root", "plan", "status", "confirm")
 GROUPS = (*AXES, "ladder", "data", "teacher", "budget", "evaluation", "engine")
 SCORING = ("data", "evaluation", "engine", "paths")
-PLAIN = re.compile(r"[A-Za-z_/.~][\w/.:@+~-]*|\d+[A-Za-z][\w.-]*")
+PLAIN = re.compile(r"[A-Za-z_/.][\w/.:@+~-]*|\d+[A-Za-z][\w.-]*")
 WORDS = ("null", "true", "false", "nan", "inf")
 OUTPUTS = "outputs"
 

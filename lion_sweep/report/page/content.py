@@ -80,7 +80,7 @@ def section_data(
     place = dict(zip(axes.across, at, strict=True))
     known = {system.cell: system for system in comparison.systems}
     marks, look = _marks(section), looks(section)
-    systems = []
+    systems: list[dict[str, Any]] = []
     for cell in axes.ordered:
         results, system = section.results.get(cell, []), known.get(cell)
         told = [costs(result, records.get(result.id, {}), section.collection) for result in results]

@@ -66,7 +66,9 @@ def count(number_of: int, word: str, plural: str = "") -> str:
 
 def _facts(sections: list[Section], shown: list[Shown]) -> Iterator[tuple[str, str]]:
     results = [one.result for one in shown]
-    cells = {(s.axes.name(cell), bool(found)) for s in sections for cell, found in s.results.items()}
+    cells = {
+        (s.axes.name(cell), bool(found)) for s in sections for cell, found in s.results.items()
+    }
     done = {name for name, has in cells if has}
     names = {name for name, _ in cells}
     yield "Cells", f"{len(done):,} of {count(len(names), 'cell')} {_have(len(done))} a result"
@@ -151,7 +153,7 @@ def _devices(shown: list[Shown]) -> Iterator[str]:
         name = machine.get("gpu") or device.get("name") or "not told"
         processor = f", {machine['processor']}" if machine.get("processor") else ""
         cores = f", {machine['cores']} cores" if machine.get("cores") else ""
-        told[f"{device.get('count', 1)} × {name}{processor}{cores}"] += 1
+        told[f"{device.get('count', 1)} x {name}{processor}{cores}"] += 1
     for name, cells in told.most_common():
         yield name if len(told) == 1 else f"{name} ({count(cells, 'result')})"
 
@@ -245,7 +247,9 @@ def _limits(sections: list[Section], shown: list[Shown]) -> Iterator[str]:
             "Whether other seeds would differ: intervals and tests speak of other queries of the "
             "same kind."
         )
-    missing = {s.axes.name(cell) for s in sections for cell, found in s.results.items() if not found}
+    missing = {
+        s.axes.name(cell) for s in sections for cell, found in s.results.items() if not found
+    }
     if missing:
         yield f"Anything about {listed(sorted(missing))}: no result."
     partly = {
