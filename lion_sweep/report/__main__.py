@@ -15,7 +15,7 @@ from lion_sweep.files import written
 from lion_sweep.report import exports
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import LABELS, Asked, collect, unfinished
-from lion_sweep.report.figures import figures, render
+from lion_sweep.report.figures import render, scaling_figure
 from lion_sweep.report.sections import Section, sections
 from lion_sweep.report.tables import overviews, scaling_table, significance_table
 
@@ -45,10 +45,10 @@ def write_report(parts: Sequence[Section], folder: Path) -> None:
 def draw(parts: Sequence[Section]) -> dict[str, bytes]:
     """The figures by their files' names; names those that cannot be drawn on stderr."""
     files: dict[str, bytes] = {}
-    for name, figure in figures(parts):
-        stem = re.sub(r"[^\w.@-]", "-", name)
+    for section, measure in ((part, measure) for part in parts for measure in part.measures):
+        stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.name}-{measure}")
         try:
-            drawn = render(figure)
+            drawn = render(scaling_figure(section, measure))
         except Exception as error:  # of fonts, a platform, the library: tables do not need them
             trace(error)
             print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ its files for papers take a browser.) A specification names its datasets, see `d
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lion_sweep.cell.names import UNSET
@@ -302,14 +302,6 @@ def scaling_figure(section: Section, measure: str) -> Spec:
     """The measure over what is across, with its data."""
     rows = points(section, measure)
     return drawn(scaling_spec(section, measure), points=rows, bm25=baseline(section, measure))
-
-
-def figures(sections: Sequence[Section]) -> Iterator[tuple[str, Spec]]:
-    """The name and the figure of each section and measure."""
-    for section in sections:
-        for measure in section.measures:
-            name = f"{section.ladder}-{section.name}-{measure}"
-            yield name, scaling_figure(section, measure)
 
 
 def render(spec: Spec) -> dict[str, bytes]:

@@ -13,7 +13,6 @@ from lion_sweep.report.collect import Asked, CellResult
 from lion_sweep.report.figures import (
     baseline,
     drawn,
-    figures,
     points,
     render,
     scaling_figure,
@@ -160,7 +159,3 @@ def test_the_front_has_what_no_other_is_better_and_cheaper_than() -> None:
     assert x == sorted(x) and y == sorted(y, reverse=True)
     width = x[-1] - x[0]
     assert [round((one - x[0]) / width, 3) for one in x] == [0, 0.5, 0.5, 1, 1]
-
-
-def test_figures_are_named_after_ladder_collection_and_measure() -> None:
-    assert [name for name, _ in figures([section()])] == ["proxy-pydoc-nDCG@10"]

@@ -265,7 +265,7 @@ def test_every_form_of_the_report_tells_it(
     texts = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
     assert "0.5000 ↑" in capsys.readouterr().out
     assert f"### {title}" in texts["scaling.md"]
-    assert f"<h3>{title}</h3>" in texts["index.html"]
+    assert f"<summary>{title}</summary>" in texts["index.html"]
     assert title in texts["scaling.tex"]
     assert r"0.5000 $\uparrow$" in texts["scaling.tex"]
     assert "↑" not in texts["scaling.tex"]
