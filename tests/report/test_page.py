@@ -157,6 +157,10 @@ def test_holes_seeds_and_collections_are_told(browser: Browser, holes: Path) -> 
         assert f"failed (attempt 1, out of memory): {NASTY}" in found.page.inner_text(".holes")
         tabs = found.page.locator("nav[aria-label=Collections] a")
         assert tabs.all_inner_texts() == ["fiqa", "nq", "pydoc"]
+        # What the cells were trained on comes first.
+        assert tabs.nth(2).get_attribute("aria-current") == "true"
+        tabs.nth(0).click()
+        assert found.page.inner_text("#tables h3 >> nth=0") == "proxy ladder, fiqa"
         tabs.nth(2).click()
         assert found.page.url.endswith("#section=2")
         scores = [

@@ -108,6 +108,7 @@ def section_data(
         "ladder": section.ladder,
         "name": section.name,
         "collection": section.collection,
+        "own": any(result.data == section.collection for result in section.shown),
         "texts": texts_of(section.collection, section.shown[0]) if section.shown else None,
         "measures": section.measures,
         "columns": {

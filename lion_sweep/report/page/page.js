@@ -2,7 +2,7 @@
 
 const views = { cell: document.getElementById("cell"), tables: document.getElementById("tables") };
 const aside = ["top", "chapters", "provenance"].map((id) => document.getElementById(id));
-const state = { section: 0, measure: null, hidden: {} };
+const state = { section: Math.max(0, DATA.sections.findIndex((one) => one.own)), measure: null, hidden: {} };
 
 const section = () => DATA.sections[state.section];
 const passes = (system) => Object.entries(state.hidden).every(([key, out]) =>

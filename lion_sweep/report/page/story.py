@@ -228,9 +228,9 @@ def _by_axis(section: Section) -> Iterator[str]:
             higher = sum(told[one] > told[other] for told in pairs)
             gap = fmean(told[one] - told[other] for told in pairs)
             yield (
-                f"{axes.said(key, one)} is higher than {axes.said(key, other)} in {higher} of "
-                f"{count(len(pairs), 'pair')} that differ in nothing else, by {gap:+.4f} on "
-                "average (not tested)."
+                f"Of {count(len(pairs), 'pair')} that differ in nothing else, "
+                f"{axes.said(key, one)} is higher than {axes.said(key, other)} in {higher}, by "
+                f"{gap:+.4f} on average (not tested)."
             )
 
 
