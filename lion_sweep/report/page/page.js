@@ -146,7 +146,7 @@ function charts(here) {
       alike.push(cost.title);
       continue;
     }
-    parts.push(figure(`${main} against ${cost.title}`, `${cost.said}. The grey line is the front: no cell shown here is better at less.`,
+    parts.push(figure(`${main} against ${cost.title}`, `${cost.title}: ${cost.said}. The grey line is the front: no cell shown here is better at less.`,
       (place) => draw(place, spec, { points, bm25: bm25Rows(here, main) }, { proxy })));
   }
   parts.push(curves(here, systems));
@@ -155,7 +155,11 @@ function charts(here) {
     const names = new Set(systems.map((system) => system.name)), kept = sets.rows.filter((row) => names.has(row.name)).slice(0, 3000);
     parts.push(figure("Every collection", "Scores, coloured by their distance to BM25 on the same collection.",
       (place) => draw(place, sets.spec, { sets: kept }, { proxy, patch: (spec) => {
-        spec.height *= new Set(kept.map((row) => row.name)).size; // of one row
+        const [rows, columns] = ["name", "set"].map((key) => new Set(kept.map((row) => row[key])).size);
+        spec.height *= rows; // that of one row
+        if (place.clientWidth < 300 + 48 * columns) { // it scrolls rather than overlaps
+          Object.assign(spec, { width: 48 * columns, autosize: { type: "pad" } });
+        }
       } }), { whole: true }));
   }
   parts.push(wins(here));
