@@ -62,7 +62,7 @@ def holes(sections: Sequence[Section], roots: Iterable[Path]) -> dict[tuple[str,
         if not of_another(path.with_name(RESULT)):
             continue
         try:
-            config = yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
+            config = yaml.safe_load(path.read_text("utf-8"))
             begun = Asked.of(str(config["ladder"]), config["axes"], config)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
             continue
@@ -93,7 +93,6 @@ def cell_data(
                 "name": one.name,
                 "ladder": ladder,
                 "seed": one.result.seed,
-                "data": one.result.data,
                 "sections": one.sections,
                 "settings": _own(own, common[ladder]["settings"], order),
                 "provenance": _own(fact, common[ladder]["provenance"], []),
@@ -110,7 +109,6 @@ def cell_data(
                 "points": _curve(one, traces.POINTS, most),
                 "queries": _queries(one, [sections[s] for s in one.sections], texts),
                 "commands": commands.of(one.result.id, one.record["config"], root),
-                "folder": f"{root.name}/cells/{one.result.folder.name}",
             }  # fmt: skip
     return {"cells": found, "common": common, "texts": texts}
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from lion_sweep.cell.names import UNSET, short
 from lion_sweep.report.collect import LABELS, CellResult, number
@@ -266,8 +265,3 @@ def _limits(sections: list[Section], shown: list[Shown]) -> Iterator[str]:
         yield "Times of different machines: compare them only within one."
     if {r.teacher["name"] for r in results if r.teacher and "name" in r.teacher}:
         yield "What the teacher cost: its FLOPs are beside a cell's budget, see Compute below."
-
-
-def card(story: Story) -> dict[str, Any]:
-    """For the template."""
-    return vars(story)
