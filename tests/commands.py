@@ -25,7 +25,6 @@ LIBRARIES = [
     "accelerate",
     "datasets",
     "hydra",
-    "matplotlib.figure",
     "numba",
     "pandas",
     "peft",

@@ -33,21 +33,7 @@ WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in STUDY.ite
 
 def write_report(parts: Sequence[Section], folder: Path) -> None:
     """Write the tables, figures and page of the sections into the folder, each file whole."""
-    vectors: dict[tuple[str, str, str], bytes] = {}
-    files: dict[str, bytes] = {}
     tables = overviews(parts)
-    for section in parts:
-        for measure in section.measures:
-            stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.name}-{measure}")
-            try:
-                figure = scaling_figure(section, measure)
-                svg, png = render(figure, "svg"), render(figure, "png")
-            except Exception as error:  # of fonts, folders, a library: tables do not need them
-                trace(error)
-                print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)
-                continue
-            vectors[section.ladder, section.name, measure] = svg
-            files |= {f"figures/{stem}.svg": svg, f"figures/{stem}.png": png}
     texts = {
         "scaling.md": exports.markdown(parts, tables),
         "scaling.csv": exports.csv_text(parts),
@@ -57,8 +43,10 @@ def write_report(parts: Sequence[Section], folder: Path) -> None:
         "cells.csv": wide.cells_csv(parts),
         "tables.csv": wide.tables_csv(parts, tables),
         "tables.json": wide.tables_json(parts, tables),
-        "index.html": exports.page(parts, tables, vectors),
     }
+    files = draw(parts)
+    drawn = [name for name in files if name.endswith(".pdf")]
+    texts["index.html"] = exports.page(parts, tables, [*texts, *drawn])
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     files |= {name: text.encode() for name, text in texts.items()}
     for name, content in files.items():
@@ -78,6 +66,21 @@ def refuse_unwritable(folder: Path) -> None:
             f"the report cannot be written to {folder} ({error.strerror or error}): choose another "
             "folder with --name, or make that one writable"
         ) from None
+
+
+def draw(parts: Sequence[Section]) -> dict[str, bytes]:
+    """The figures by their files' names; names those that cannot be drawn on stderr."""
+    files: dict[str, bytes] = {}
+    for section, measure in ((part, measure) for part in parts for measure in part.measures):
+        stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.name}-{measure}")
+        try:
+            drawn = render(scaling_figure(section, measure))
+        except Exception as error:  # of fonts, a platform, the library: tables do not need them
+            trace(error)
+            print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)
+            continue
+        files |= {f"figures/{stem}.{form}": content for form, content in drawn.items()}
+    return files
 
 
 def parse_grid(words: Sequence[str], cells: Sequence[Asked]) -> dict[str, list[str]]:

@@ -3,25 +3,21 @@
 Shorter forms of what a whole section has are in `wide`: a row per cell, and all tables as texts.
 """
 
-import base64
 import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-
-import jinja2
 
 from lion_sweep.report import significance, tables
 from lion_sweep.report.collect import LABELS
 from lion_sweep.report.failures import failures_table
-from lion_sweep.report.figures import across
 from lion_sweep.report.findings import as_record, findings, findings_table
 from lion_sweep.report.fit_tables import as_json, fit_tables
 from lion_sweep.report.layout import HOLE, Table
 from lion_sweep.report.noise import noise, noise_table
 from lion_sweep.report.overview import by_ladder, group_tables
+from lion_sweep.report.page import build
 from lion_sweep.report.references import published
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import Pair
@@ -273,21 +269,6 @@ def _latex_table(table: Table, label: str) -> str:
     )
 
 
-def page(
-    sections: Sequence[Section],
-    overviews: Mapping[str, Table],
-    figures: Mapping[tuple[str, str, str], bytes],
-) -> str:
-    """The page; `figures` holds the SVG bytes by (ladder, collection, measure)."""
-    here = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=here, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
-    render = environment.get_template("page.html").render
-    return render(
-        sections=sections,
-        overviews=overviews,
-        figures=figures,
-        labels=LABELS,
-        tables=tables,
-        across=across,
-    )
+def page(sections: Sequence[Section], overviews: Mapping[str, Table], files: Sequence[str]) -> str:
+    """The page; `files` are the names of files that are written beside it."""
+    return build.page(sections, list(_chapters(sections, overviews)), files)

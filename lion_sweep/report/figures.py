@@ -1,21 +1,51 @@
-"""Scaling figures: a measure against what is across in the tables, a line per row of theirs."""
+"""Charts as Vega-Lite specifications: the page draws them, and papers get them as files.
 
-import io
+One specification serves both: vl-convert renders it to SVG, PNG and PDF without a browser, and
+brings the scripts that draw it in the page. (Plotly's script alone is five times their size, and
+its files for papers take a browser.) A specification names its datasets, see `drawn`.
+"""
+
+import json
 import math
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from lion_sweep.cell.names import UNSET
 from lion_sweep.report.axes import MODEL, as_number
 from lion_sweep.report.sections import Section
+from lion_sweep.report.significance import BM25
 
-if TYPE_CHECKING:  # matplotlib is imported where it draws, as it may fail, and tables need it not
-    from matplotlib.figure import Figure
+Spec = dict[str, Any]
+Rows = list[dict[str, Any]]
 
-# Okabe-Ito colours, told apart under the common kinds of colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#666666"
-DECADE = 10  # numbers across that are further apart than this lie on a logarithmic axis
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+VERSION = "6.4"  # of Vega-Lite, among those that vl-convert has
+# Okabe-Ito colours, told apart under the common kinds of colour blindness; the black is grey, to be
+# seen in the dark as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
+DASHES: tuple[list[int], ...] = ([], [6, 3], [2, 2], [8, 3, 2, 3])
+GREY = "#808080"
+DECADE = 10  # numbers that are further apart than this lie on a logarithmic axis
+WIDTH, HEIGHT = 560, 380
+SCALE = 2  # pixels of a PNG for one of these
+DODGE = 4  # pixels between the intervals of lines at one place
+
+CONFIG = {
+    "font": "sans-serif",
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
+    "axisX": {"grid": False},
+    "axisY": {"gridColor": "#dddddd", "domain": False, "ticks": False},
+    "legend": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "symbolLimit": 40,
+        "labelLimit": 320,
+    },
+    "title": {"fontSize": 14, "fontWeight": "normal", "anchor": "start"},
+    "view": {"stroke": None},
+}
 
 
 def across(section: Section) -> tuple[str, list[float]]:
@@ -36,80 +66,274 @@ def across(section: Section) -> tuple[str, list[float]]:
     return title, known if len(known) == len(found) else in_order
 
 
-def scaling_figure(section: Section, measure: str) -> "Figure":
-    """The measure over what is across, with standard deviations; a line breaks at a hole."""
-    from matplotlib.figure import Figure
-
-    axes, (title, at) = section.axes, across(section)
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-    plot = figure.add_subplot()
-    styles = _styles(section)
-    for row, (colour, style, marker) in sorted(styles.items(), key=lambda item: item[1][0]):
-        scores = [section.score(cell, measure) for cell in axes.line(row)]
-        plot.errorbar(
-            at,
-            [score.mean if score else math.nan for score in scores],
-            yerr=[score.std if score and score.std is not None else math.nan for score in scores],
-            label=axes.rows[row] if any(scores) else f"{axes.rows[row]} (no result)",
-            color=COLOURS[colour % len(COLOURS)],
-            linestyle=STYLES[style % len(STYLES)],
-            marker=MARKERS[marker % len(MARKERS)],
-            elinewidth=1,
-            capsize=3,
-        )
-    baseline = section.bm25(measure)
-    if baseline is not None:
-        plot.axhline(baseline, color=GREY, linewidth=1.2)
-        told, beside = f"BM25\n{baseline:.3f}", ("axes fraction", "data")
-        plot.annotate(told, (1.01, baseline), xycoords=beside, color=GREY, va="center")
-    low, high = min(at), max(at)
-    if low > 0 and (high / low > DECADE or axes.columns == MODEL):
-        plot.set_xscale("log")
-        plot.minorticks_off()
-        # Values that are holes throughout keep their place too.
-        plot.set_xlim(low / 1.25, high * 1.25)
-    else:
-        plot.set_xlim(low - 0.25, high + 0.25) if low == high else plot.margins(x=0.1)
-    ticks = axes.across if axes.columns != MODEL else [axes.said(MODEL, m) for m in axes.across]
-    if title == "backbone parameters":
-        ticks = [f"{tick}\n{size / 1e6:,.3g} M" for tick, size in zip(ticks, at, strict=True)]
-    plot.set_xticks(at, ticks)
-    plot.set_xlabel(title)
-    plot.set_ylabel(measure)
-    prefix = "PROXY ladder: " if section.ladder == "proxy" else ""
-    plot.set_title(f"{prefix}{measure} on {section.name}")
-    plot.set_axisbelow(True)
-    plot.grid(axis="y", color="#dddddd", linewidth=0.8)
-    plot.spines[["top", "right"]].set_visible(False)
-    colours = {colour for colour, _, _ in styles.values()}
-    figure.legend(loc="outside lower center", ncols=min(3, len(colours)), frameon=False)
-    return figure
-
-
-def _styles(section: Section) -> dict[tuple[str, ...], tuple[int, int, int]]:
-    """(colour, line, marker) of each row: of its loss, its paradigm, and what else it differs in.
+def looks(section: Section) -> dict[tuple[str, ...], dict[str, str]]:
+    """What a row's colour, line and shape stand for: loss, paradigm, and what else it differs in.
 
     Where there is one loss, what else it differs in has the colour.
     """
-    rows = list(section.axes.rows)
-    lines, colours, others = (
-        list(dict.fromkeys(part)) for part in zip(*((r[0], r[1], r[2:]) for r in rows), strict=True)
-    )
-    found = {}
-    for row in rows:
-        line, colour, other = lines.index(row[0]), colours.index(row[1]), others.index(row[2:])
-        marker = other if len(others) > 1 else line
-        found[row] = (colour if len(colours) > 1 else other, line, marker)
+    axes, found = section.axes, {}
+    one_loss = len({row[1] for row in axes.rows}) == 1
+    for row in axes.rows:
+        line, colour, *rest = (
+            axes.said(key, value)
+            for key, value in zip(axes.row_keys, row, strict=True)
+            if key in axes.row_keys[:2] or value != UNSET
+        )
+        other = ", ".join(rest)
+        found[row] = {"line": line, "colour": other if one_loss and other else colour}
+        found[row]["other"] = "" if one_loss else other
+    if any(told["other"] for told in found.values()):
+        for told in found.values():
+            told["other"] = told["other"] or "not set"
     return found
 
 
-def render(figure: "Figure", form: str) -> bytes:
-    """The figure as the bytes of a 'png' or 'svg' file, the same on every run."""
-    import matplotlib as mpl
+def points(section: Section, measure: str) -> Rows:
+    """A row for each cell: where it lies, its score, and the interval of the main measure.
 
-    out = io.BytesIO()
-    # SVG otherwise holds the date and random ids.
-    metadata = {"Date": None} if form == "svg" else {}
-    with mpl.rc_context({"svg.hashsalt": "scaling"}):
-        figure.savefig(out, format=form, dpi=160, metadata=metadata)
-    return out.getvalue()
+    Of other measures the ends are a standard deviation between seeds away, where there are several.
+    """
+    axes, (_, at), look = section.axes, across(section), looks(section)
+    found: Rows = []
+    intervals = {s.cell: (s.low, s.high) for s in section.comparison.systems}
+    place = dict(zip(axes.across, at, strict=True))
+    for number, row in enumerate(axes.rows):
+        for cell in filter(None, axes.line(row)):
+            score = section.score(cell, measure)
+            low, high = intervals.get(cell, (None, None))
+            if measure != section.main:
+                spread = score.std if score and score.std is not None else None
+                low = score.mean - spread if score and spread is not None else None
+                high = score.mean + spread if score and spread is not None else None
+            found.append(
+                look[row]
+                | {
+                    "name": axes.name(cell),
+                    "row": axes.rows[row],
+                    "at": place[cell[axes.columns]],
+                    "score": score.mean if score else None,
+                    "low": low if score else None,
+                    "high": high if score else None,
+                    "dodge": _dodge(number, len(axes.rows)),
+                }
+            )
+    return found
+
+
+def _dodge(number: int, of: int) -> float:
+    """Pixels to the side, so that intervals at one place are told apart; within 40 in all."""
+    step = min(DODGE, 40 / of)
+    return round(step * (number - (of - 1) / 2), 2)
+
+
+def colour(title: str, domain: Sequence[str]) -> Spec:
+    """The channel of the rows' colours, the same whichever of them are drawn."""
+    scale: Spec = {"domain": list(domain)}
+    scale |= {"range": list(COLOURS)} if len(domain) <= len(COLOURS) else {"scheme": "tableau20"}
+    legend = {"title": title, "symbolOpacity": 1} if len(domain) > 1 else None
+    return {"field": "colour", "type": "nominal", "scale": scale, "legend": legend}
+
+
+def channels(section: Section) -> dict[str, Spec]:
+    """Colour, and the dash or the shape of what rows differ in besides."""
+    rows = list(looks(section).values())
+    one_loss = len({row[1] for row in section.axes.rows}) == 1
+    colours, lines, others = (list(dict.fromkeys(r[k] for r in rows)) for k in
+                              ("colour", "line", "other"))  # fmt: skip
+    dashes = {"domain": lines, "range": [DASHES[n % len(DASHES)] for n in range(len(lines))]}
+    # One legend for dashes and shapes, where they tell the same.
+    legend = {"title": "paradigm", "symbolFillColor": GREY, "symbolStrokeWidth": 0}
+    shaped, shapes = ("other", others) if len(others) > 1 else ("line", lines)
+    of_shape = legend | {"title": "paradigm" if shaped == "line" else "settings"}
+    if shaped != "line":
+        legend = {"title": "paradigm"}
+    return {
+        "color": colour("settings" if one_loss else "loss", colours),
+        "strokeDash": {"field": "line", "type": "nominal", "scale": dashes,
+                       "legend": legend if len(lines) > 1 else None},
+        "shape": {
+            "field": shaped,
+            "type": "nominal",
+            "scale": {"domain": shapes},
+            "legend": of_shape if len(shapes) > 1 else None,
+        },
+    }  # fmt: skip
+
+
+def scaling_spec(section: Section, measure: str) -> Spec:
+    """The measure over what is across: a line per row, intervals, and BM25; breaks at a hole.
+
+    Datasets: `points`, as `points` gives them, and `bm25`, a row or none.
+    """
+    axes, (title, at) = section.axes, across(section)
+    ticks = [axes.said(axes.columns, v) if axes.columns == MODEL else v for v in axes.across]
+    labels: list[Any] = ticks
+    if title == "backbone parameters":
+        labels = [[t, f"{size / 1e6:,.4g} M"] for t, size in zip(ticks, at, strict=True)]
+    low, high = min(at), max(at)
+    scale: Spec = {"type": "linear", "nice": False, "padding": 30}
+    if low > 0 and (high / low > DECADE or axes.columns == MODEL) and high > low:
+        scale["type"] = "log"
+    else:
+        scale["zero"] = False
+    scale["domain"] = [low, high] if high > low else [low - 0.5, high + 0.5]
+    axis = {"values": at, "labelExpr": f"({json.dumps(labels)})[indexof({at}, datum.value)]"}
+    x = {"field": "at", "type": "quantitative", "title": title, "scale": scale, "axis": axis}
+    y = {"field": "score", "type": "quantitative", "title": measure, "scale": {"zero": False}}
+    tips = [
+        {"field": "name", "title": "cell"},
+        {"field": "score", "title": measure, "format": ".4f"},
+        {"field": "low", "title": "from", "format": ".4f"},
+        {"field": "high", "title": "to", "format": ".4f"},
+    ]
+    channel, aside = channels(section), {"xOffset": {"expr": "datum.dodge"}}
+    known = {"filter": "isValid(datum.score)"}
+    line = {"type": "line", "invalid": "break-paths-show-domains", "strokeWidth": 2, **aside}
+    dot = {"type": "point", "filled": True, "size": 70, "opacity": 1, **aside}
+    return {
+        **_whole(section, f"{measure} on {section.name}"),
+        "data": {"name": "points"},
+        "encoding": {"x": x, "color": channel["color"]},
+        "layer": [
+            *_baseline(measure),
+            {
+                "mark": line,
+                "encoding": {"y": y, "strokeDash": channel["strokeDash"],
+                             "detail": {"field": "row", "type": "nominal"}},
+            },
+            {
+                "transform": [{"filter": "isValid(datum.low)"}],
+                "mark": {"type": "rule", "opacity": 0.55, **aside},
+                "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}},
+            },
+            {
+                "transform": [known],
+                "mark": dot,
+                "encoding": {"y": y, "shape": channel["shape"], "tooltip": tips},
+            },
+        ],
+    }  # fmt: skip
+
+
+def _whole(section: Section, title: str) -> Spec:
+    words = f"PROXY ladder: {title}" if section.ladder == "proxy" else title
+    return {"$schema": SCHEMA, "width": WIDTH, "height": HEIGHT, "title": words, "config": CONFIG}
+
+
+def _baseline(measure: str) -> list[Spec]:
+    """BM25's line and its name."""
+    y = {"field": "score", "type": "quantitative", "title": measure}
+    tips = [{"field": "name"}, {"field": "score", "title": measure, "format": ".4f"}]
+    free = {"x": {"value": "width"}, "color": {"value": GREY}}
+    said = {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "text": BM25}
+    return [
+        {
+            "data": {"name": "bm25"},
+            "mark": {"type": "rule", "strokeWidth": 1.5, "strokeDash": [4, 3]},
+            "encoding": {"y": y, "x": None, "color": {"value": GREY}, "tooltip": tips},
+        },
+        {"data": {"name": "bm25"}, "mark": said, "encoding": {"y": y, **free}},
+    ]
+
+
+def baseline(section: Section, measure: str) -> Rows:
+    """BM25's row, or none."""
+    score = section.bm25(measure)
+    return [] if score is None else [{"name": BM25, "score": score}]
+
+
+def tradeoff_spec(section: Section, key: str, title: str) -> Spec:
+    """The main measure against a cost, and the front: no other cell is better and costs less.
+
+    Datasets: `points`, with the cost under `cost`, and `bm25`.
+    """
+    channel, main = channels(section), section.main
+    x = {
+        "field": "cost",
+        "type": "quantitative",
+        "title": title,
+        "scale": {"zero": False, "padding": 12},
+        "axis": {"format": "~s", "tickCount": 5},
+    }
+    y = {
+        "field": "score",
+        "type": "quantitative",
+        "title": main,
+        "scale": {"zero": False, "padding": 8},
+    }
+    tips = [
+        {"field": "name", "title": "cell"},
+        {"field": "score", "title": main, "format": ".4f"},
+        {"field": "cost", "title": title, "format": ",.6~g"},
+    ]
+    first = [{"field": "cost"}, {"field": "score", "order": "descending"}]
+    best = [{"op": "max", "field": "score", "as": "best"}]
+    last = [{"op": "lag", "field": "best", "as": "before"}]
+    front = [
+        {"filter": "isValid(datum.score) && isValid(datum.cost)"},
+        {"window": best, "sort": first, "frame": [None, 0], "ignorePeers": True},
+        {"window": last, "sort": first},
+        {"filter": "!isValid(datum.before) || datum.score > datum.before"},
+    ]
+    step = {"type": "line", "interpolate": "step-after", "color": GREY, "opacity": 0.8}
+    return {
+        **_whole(section, f"{main} on {section.name} against {title}"),
+        "data": {"name": "points"},
+        "layer": [
+            *_baseline(main),
+            {"name": "front", "transform": front, "mark": step, "encoding": {"x": x, "y": y}},
+            {
+                "transform": front[:1],
+                "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
+                "encoding": {"x": x, "y": y, "tooltip": tips, "color": channel["color"],
+                             "shape": channel["shape"]},
+            },
+        ],
+        "usermeta": {"cost": key},
+    }  # fmt: skip
+
+
+def drawn(spec: Spec, **datasets: Rows) -> Spec:
+    """The specification with its datasets."""
+    return spec | {"datasets": datasets}
+
+
+def scaling_figure(section: Section, measure: str) -> Spec:
+    """The measure over what is across, with its data."""
+    rows = points(section, measure)
+    return drawn(scaling_spec(section, measure), points=rows, bm25=baseline(section, measure))
+
+
+def render(spec: Spec) -> dict[str, bytes]:
+    """The figure as the bytes of files by their endings, the same on every run."""
+    import vl_convert  # here, as a report without figures does without it
+
+    drawing = vl_convert.vegalite_to_svg(json.dumps(finite(spec)), vl_version=VERSION)
+    # The library numbers the names within drawings on through a process.
+    found = dict.fromkeys(re.findall(r' id="([^"]+)"', drawing))
+    names = {name: f"id{number}" for number, name in enumerate(found)}
+    drawing = re.sub(
+        r'( id="|url\(#|href="#)([^")]+)',
+        lambda said: said[1] + names.get(said[2], said[2]),
+        drawing,
+    )
+    return {
+        "svg": drawing.encode(),
+        "png": vl_convert.svg_to_png(drawing, scale=SCALE),
+        # What the pages of a PDF need is listed in any order.
+        "pdf": re.sub(
+            rb"(?:^ +/\w+ \d+ 0 R\n)+",
+            lambda lines: b"".join(sorted(lines[0].splitlines(keepends=True))),
+            vl_convert.svg_to_pdf(drawing),
+            flags=re.MULTILINE,
+        ),
+    }
+
+
+def finite(value: Any) -> Any:
+    """The same with None for numbers that JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value

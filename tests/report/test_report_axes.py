@@ -11,7 +11,7 @@ import pytest
 from lion_sweep.cell.result import FORMAT
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.collect import collect, unfinished
-from lion_sweep.report.figures import scaling_figure
+from lion_sweep.report.figures import points, scaling_figure
 from lion_sweep.report.sections import Section, sections
 from lion_sweep.report.tables import scaling_table
 
@@ -83,9 +83,9 @@ def test_a_swept_number_is_across_where_there_is_one_size_and_seeds_are_averaged
         ["", "rank=4", "rank=16"],
         ["dense cl", "0.1400 ± 0.1414 (n=2)", "0.2600 ± 0.1414 (n=2)"],
     ]
-    [axes] = scaling_figure(section, "nDCG@10").axes
-    assert axes.get_xlabel() == "recipe.lora.rank"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4", "16"]
+    x = scaling_figure(section, "nDCG@10")["encoding"]["x"]
+    assert x["title"] == "recipe.lora.rank"
+    assert (x["axis"]["values"], x["scale"]["type"]) == ([4.0, 16.0], "linear")
     assert table(only(tmp_path, columns="seed"))[0] == ["", "seed=0", "seed=2"]
     assert [row[0] for row in table(only(tmp_path, columns="seed"))[1:]] == [
         "dense cl, rank=4", "dense cl, rank=16"
@@ -105,7 +105,7 @@ def test_other_keys_make_rows_of_their_own_and_are_told(write: Write, tmp_path: 
         ["dense cl, flops=1e+12", "0.1000", "0.1000"],
     ]
     assert "Cells differ in budget.flops." in scaling_table(section, "nDCG@10").below
-    assert len(scaling_figure(section, "nDCG@10").axes[0].lines) >= 3
+    assert len({row["row"] for row in points(section, "nDCG@10")}) == 3
     parts = sections(collect(tmp_path), tables=["budget.flops"])
     assert [(part.name, len(part.results)) for part in parts] == [
         ("pydoc, flops=1e+11", 4), ("pydoc, flops=1e+12", 2)

@@ -1,17 +1,24 @@
-"""The scaling figure: its lines, breaks, baseline and sizes."""
+"""Figures: their lines, breaks, baseline, sizes and files."""
 
 import math
+import re
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from matplotlib.container import ErrorbarContainer
-from matplotlib.lines import Line2D
 from report_cells import grid
 
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import Asked, CellResult
-from lion_sweep.report.figures import render, scaling_figure
+from lion_sweep.report.figures import (
+    baseline,
+    drawn,
+    points,
+    render,
+    scaling_figure,
+    scaling_spec,
+    tradeoff_spec,
+)
 from lion_sweep.report.sections import Section, sections
 
 PARAMETERS = {"1b": 0.8e6, "3b": 2.4e6, "8b": 6.4e6}
@@ -54,62 +61,101 @@ def section(holes: tuple[Cell, ...] = (), ladder: str = "proxy") -> Section:
     return only
 
 
-def lines(part: Section) -> dict[str, Line2D]:
-    [axes] = scaling_figure(part, "nDCG@10").axes
-    _, labels = axes.get_legend_handles_labels()
-    drawn = [line for line in axes.lines if line.get_linestyle() in ("-", "--")]
-    assert len(drawn) == len(labels) + 1
-    return dict(zip(labels, drawn, strict=False))
+def svg(spec: dict[str, Any]) -> str:
+    return render(spec)["svg"].decode()
+
+
+def ticks(drawing: str) -> list[str]:
+    return re.findall(r"<(?:text|tspan)[^>]*>([^<]+)</(?:text|tspan)>", drawing)
 
 
 def test_one_line_per_paradigm_and_loss_and_one_for_bm25() -> None:
-    drawn = lines(section())
-    assert sorted(drawn) == [
-        "dense CL", "dense CL+KD", "dense KD", "sparse CL", "sparse CL+KD", "sparse KD"
+    part = section()
+    rows = points(part, "nDCG@10")
+    assert list(dict.fromkeys(row["row"] for row in rows)) == [
+        "sparse CL", "sparse KD", "sparse CL+KD", "dense CL", "dense KD", "dense CL+KD"
     ]  # fmt: skip
-    assert drawn["sparse KD"].get_color() == drawn["dense KD"].get_color()
-    assert drawn["sparse KD"].get_linestyle() != drawn["dense KD"].get_linestyle()
-    assert np.asarray(drawn["dense CL"].get_xdata()).tolist() == list(PARAMETERS.values())
+    looks = {row["row"]: (row["colour"], row["line"]) for row in rows}
+    assert looks["sparse KD"] == ("KD", "sparse") and looks["dense KD"] == ("KD", "dense")
+    assert [row["at"] for row in rows[:3]] == list(PARAMETERS.values())
+    assert {row["score"] for row in rows} == {0.4}
+    assert baseline(part, "nDCG@10") == [{"name": "BM25", "score": 0.48}]
+    drawing = svg(scaling_figure(part, "nDCG@10"))
+    assert drawing.count('stroke-width="2"') >= 6
+    assert "BM25" in ticks(drawing)
 
 
 def test_a_line_breaks_at_a_hole() -> None:
-    drawn = lines(section(holes=(Cell("3b", "dense", "kd"),)))
-    values = np.asarray(drawn["dense KD"].get_ydata()).tolist()
-    assert values[0] == values[2] == 0.4
-    assert math.isnan(values[1])
+    whole, broken = section(), section(holes=(Cell("3b", "dense", "kd"),))
+    scores = {row["name"]: row["score"] for row in points(broken, "nDCG@10")}
+    assert scores["dense KD 3b"] is None
+    assert scores["dense KD 1b"] == scores["dense KD 8b"] == 0.4
+    drawings = [svg(scaling_figure(part, "nDCG@10")) for part in (whole, broken)]
+    strokes = [re.findall(r'd="(M[^"]+)"[^>]*stroke-width="2"', one) for one in drawings]
+    segments = [sum(path.count("L") for path in found) for found in strokes]
+    # The one line that lacks its middle has no stroke left, of two.
+    assert segments[0] - segments[1] == 2
 
 
-def test_an_empty_line_says_so_and_unknown_sizes_are_nominal() -> None:
+def test_unknown_sizes_are_nominal() -> None:
     holes = tuple(
         cell
         for cell in grid()
         if cell.model == "8b" or (cell.paradigm, cell.loss) == ("sparse", "cl")
     )
     part = section(holes=holes)
-    drawn = lines(part)
-    assert "sparse CL (no result)" in drawn
-    assert np.asarray(drawn["dense CL"].get_xdata()).tolist() == [1e9, 3e9, 8e9]
-    assert scaling_figure(part, "nDCG@10").axes[0].get_xlabel() == "backbone size"
+    rows = [row for row in points(part, "nDCG@10") if row["row"] == "dense CL"]
+    assert [row["at"] for row in rows] == [1e9, 3e9, 8e9]
+    assert scaling_spec(part, "nDCG@10")["encoding"]["x"]["title"] == "backbone size"
 
 
 @pytest.mark.parametrize(("ladder", "marked"), [("proxy", True), ("full", False)])
 def test_only_a_proxy_figure_says_proxy(ladder: str, marked: bool) -> None:
-    [axes] = scaling_figure(section(ladder=ladder), "nDCG@10").axes
-    assert ("PROXY" in axes.get_title()) is marked
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
-        "1b\n0.8 M", "3b\n2.4 M", "8b\n6.4 M"
-    ]  # fmt: skip
+    told = ticks(svg(scaling_figure(section(ladder=ladder), "nDCG@10")))
+    assert any("PROXY" in text for text in told) is marked
+    assert [text for text in told if text in ("1b", "3b", "8b")] == ["1b", "3b", "8b"]
+    assert [text for text in told if text.endswith(" M")] == ["0.8 M", "2.4 M", "6.4 M"]
 
 
-def test_seeds_have_error_bars_and_files_have_their_signature() -> None:
+def test_seeds_have_error_bars_and_files_are_the_same_on_every_run() -> None:
     cell = Cell("1b", "sparse", "cl")
     done = [result(cell, ndcg, "proxy", seed) for seed, ndcg in enumerate((0.4, 0.6))]
     [part] = sections(done)
-    figure = scaling_figure(part, "nDCG@10")
-    [bars] = figure.axes[0].containers
-    assert isinstance(bars, ErrorbarContainer)
-    assert bars.has_yerr
-    assert render(figure, "png").startswith(b"\x89PNG\r\n\x1a\n")
-    # A figure's layout settles further with each drawing, so equal files need fresh figures.
-    first, second = (render(scaling_figure(part, "nDCG@10"), "svg") for _ in range(2))
+    part.measures.append("MRR@10")  # of which there is no interval over queries
+    for one in done:
+        one.scores["pydoc"]["MRR@10"] = one.scores["pydoc"]["nDCG@10"]
+    [row] = points(part, "MRR@10")
+    assert row["score"] == 0.5
+    assert math.isclose(row["high"] - row["score"], math.sqrt(0.02))
+    assert math.isclose(row["score"] - row["low"], math.sqrt(0.02))
+    first, second = (render(scaling_figure(part, "nDCG@10")) for _ in range(2))
     assert first == second
+    assert first["png"].startswith(b"\x89PNG\r\n\x1a\n")
+    assert first["svg"].startswith(b"<svg ")
+    assert first["pdf"].startswith(b"%PDF-")
+
+
+def test_lines_at_one_place_are_told_apart() -> None:
+    rows = points(section(), "nDCG@10")
+    aside = [row["dodge"] for row in rows if row["name"].endswith("1b")]
+    assert sorted(aside) == [-10.0, -6.0, -2.0, 2.0, 6.0, 10.0]
+
+
+def test_the_front_has_what_no_other_is_better_and_cheaper_than() -> None:
+    """By the drawing: the corners of the grey line are those of a front worked out by hand."""
+    told = ((1.0, 0.30), (2.0, 0.20), (3.0, 0.50), (4.0, 0.45), (5.0, 0.6))
+    costs = dict(zip("abcde", told, strict=True))
+    look = {"colour": "CL", "line": "sparse", "other": ""}
+    rows = [look | {"name": n, "cost": cost, "score": score} for n, (cost, score) in costs.items()]
+    rows.append(look | {"name": "hole", "cost": None, "score": None})
+    spec = tradeoff_spec(section(), "flops", "FLOPs spent")
+    drawing = svg(drawn(spec, points=rows, bm25=[]))
+    [front] = re.findall(r'd="(M[^"]+)"[^>]*stroke="#808080"[^>]*stroke-width', drawing)
+    corners = re.findall(r"(-?[\d.]+),(-?[\d.]+)", front)
+    x = [float(one) for one, _ in corners]
+    y = [float(other) for _, other in corners]
+    # a, then a step to c, then a step to e: five corners, never down.
+    assert len(corners) == 5
+    assert x == sorted(x) and y == sorted(y, reverse=True)
+    width = x[-1] - x[0]
+    assert [round((one - x[0]) / width, 3) for one in x] == [0, 0.5, 0.5, 1, 1]

@@ -369,7 +369,7 @@ def test_every_form_of_the_report_tells_it(
     arrow = re.compile(r"0\.5000 \[[\d., ]+\] ↑")
     assert arrow.search(capsys.readouterr().out)
     assert f"### {title}" in texts["scaling.md"]
-    assert f"<h3>{title}</h3>" in texts["index.html"]
+    assert f"<summary>{title}</summary>" in texts["index.html"]
     assert title in texts["scaling.tex"]
     assert r"] $\uparrow$" in texts["scaling.tex"]
     assert "↑" not in texts["scaling.tex"]
