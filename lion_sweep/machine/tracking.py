@@ -1,88 +1,230 @@
-"""Weights & Biases: one run per cell, offline where no key is there, and never a cell's failure."""
+"""Trackers: what a person sees of a cell elsewhere, and never a cell's failure.
 
-import os
-from collections.abc import Callable
+Nothing is kept here. Steps and points are read from what the training wrote down (history.py), so
+that a cell that was killed, or trained by another job, is told as one that was not: from its first
+step to its last, each of them once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lion_sweep.config.schema import Config, TrackerKind
 from lion_sweep.errors import Interrupted, sentence
+from lion_sweep.machine.history import HISTORY, POINTS, STEP_KEYS, Row, read_rows
 
-MODE, OFFLINE = "WANDB_MODE", "offline"
-PATIENCE_SECONDS = "30"  # for the server's first answer; W&B itself would wait for 90
-
+FLOPS = "train/useful_flops"  # the axis that cells of different sizes share
+GIB = 1 << 30
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Tracked:
+    """A cell as a tracker names it."""
+
+    id: str
+    project: str
+    group: str
+    root: Path  # of all outputs
+    folder: Path  # of the cell
+    config: Mapping[str, Any]  # every key, settled
+    tags: tuple[str, ...]  # axis=value
+    peak_flops: float | None = None  # a second, of all its devices; None: not known
+
+
+@dataclass
+class Told:
+    """All there is to say when a cell ends."""
+
+    planned: Mapping[str, int] | None = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    scores: list[list[Any]] = field(default_factory=list)  # rows of SCORES
+    result: Mapping[str, Any] | None = None  # None: the cell has none
+
+
+SCORES = ("collection", "measure", "trained", "untrained", "BM25", "gain", "p")
+
+
+class Backend(Protocol):
+    """Where values go."""
+
+    whole: bool  # whether it takes everything at the end, rather than step by step
+
+    def begin(self) -> int:
+        """Start, or go on with, the cell's run; the last step that it holds already."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Values of a step, higher than the last one."""
+
+    def end(self, told: Told, error: type[BaseException] | None) -> None:
+        """The run is over; `Interrupted` where it goes on later."""
+
+
 class Tracker:
-    """What a cell tells its run; where there is none, nothing is recorded."""
+    """What a cell tells its backend; without one nothing is told."""
 
-    def __init__(self, run: Any = None, say: Say = print) -> None:
-        self.run, self.say = run, say
+    def __init__(
+        self, backend: Backend | None = None, peak: float | None = None, say: Say = print
+    ) -> None:
+        self.backend, self.peak, self.say = backend, peak, say
+        self.told, self.last, self.records = Told(), 0, Records(None)
+        if backend and not backend.whole:
+            self.last = self._tell(backend.begin) or 0
 
-    def _tell(self, what: Callable[[Any], object]) -> None:
-        """Tell the run, which hears no more once it has failed; that is said."""
+    def _tell(self, what: Callable[[], Any]) -> Any:
+        """Tell the backend, which hears no more once it has failed; that is said."""
         try:
-            if self.run:
-                what(self.run)
+            return what()
         except Exception as error:
-            self.run = None
+            self.backend = None
             self.say(f"no longer tracked: {sentence(error)}")
+            return None
 
-    def log(self, values: dict[str, float], step: int) -> None:
-        """Values of one optimiser step, under train/."""
-        named = {f"train/{name}": value for name, value in values.items()}
-        self._tell(lambda run: run.log(named | {"train/step": step}))
+    def follow(self, folder: Path, planned: Mapping[str, int] | None = None) -> None:
+        """Steps are written down in this folder; the backend hears of those that are new to it."""
+        self.told.planned = planned or self.told.planned
+        if self.records.folder != folder:
+            self.records = Records(folder)
+        if self.backend and not self.backend.whole:
+            self._tell(self._log)
 
-    def summary(self, values: dict[str, Any]) -> None:
-        """Final values, nested names joined with a slash."""
-        self._tell(lambda run: run.summary.update(values))
+    def _log(self) -> None:
+        assert self.backend
+        for step, values in self.records.new(self.peak):
+            if step > self.last:
+                self.backend.log(values, step)
+                self.last = step
+
+    def finished(self, result: Mapping[str, Any]) -> None:
+        """The cell is done; the rest is told at the end of the context."""
+        self.told.result, self.told.summary = result, summary(result)
+        self.told.scores = score_rows(result)
 
     def __enter__(self) -> "Tracker":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is Interrupted:
-            self._tell(lambda run: run.mark_preempting())  # it goes on in the next attempt
-        self._tell(lambda run: run.finish(exit_code=0 if kind is None else 1))
+        if self.backend and self.backend.whole:
+            if kind is not None and issubclass(kind, Interrupted):
+                return  # there is little time left, and the next attempt tells all of it
+            self.last = self._tell(self.backend.begin) or 0
+            if self.backend:
+                self._tell(self._log)
+        if backend := self.backend:
+            self._tell(lambda: backend.end(self.told, kind))
 
 
-def tracker(config: Config, cell_id: str, settings: dict[str, Any], say: Say) -> Tracker:
-    """Of the run whose id is the cell's, so that a cell that goes on goes on in the same run.
+class Records:
+    """The lines of a folder, as values by name; those that were read are not read again."""
 
-    Where none can be had it is offline, from this cell of the process on, or there is none.
+    def __init__(self, folder: Path | None) -> None:
+        self.folder, self._before, self._place = folder, Row(step=0), 0
+
+    def new(self, peak: float | None) -> list[tuple[int, dict[str, float]]]:
+        """Steps that came to be since the last time, with the points of these steps."""
+        if self.folder is None:
+            return []
+        rows = list(read_rows(self.folder / HISTORY, self._place))
+        points = {row["step"]: row for row, _ in read_rows(self.folder / POINTS)} if rows else {}
+        found = []
+        for row, self._place in rows:
+            values = step_values(row, self._before, peak) | point_values(points.get(row["step"]))
+            found.append((row["step"], values))
+            self._before = row
+        return found
+
+
+def step_values(row: Row, before: Row, peak: float | None) -> dict[str, float]:
+    """A line of the history, and what follows from it and the line before it.
+
+    `peak` is FLOP/s. What is not known, or no number, is left out.
     """
-    if config.tracking.kind is TrackerKind.none:
+    values = {f"train/{key}": row.get(key) for key in ("step", *row) if key != "memory_bytes"}
+    if "memory_bytes" in row:
+        values["train/memory_gib"] = row["memory_bytes"] / GIB
+    # After a gap, as of an attempt that wrote nothing down, it would be the speed of nobody.
+    if row["step"] == before["step"] + 1:
+        seconds = row["seconds"] - before.get("seconds", 0.0)
+        if seconds > 0:
+            tokens, flops = (row[k] - before.get(k, 0) for k in ("tokens", "useful_flops"))
+            values["train/tokens_per_second"] = tokens / seconds
+            values["train/mfu"] = flops / seconds / peak if peak else None
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def point_values(row: Row | None) -> dict[str, float]:
+    """A line of the points, but for what its step says itself."""
+    kept = {key: v for key, v in (row or {}).items() if key not in STEP_KEYS and v is not None}
+    return {f"points/{key}": value for key, value in kept.items()}
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, float]:
+    """Every number of a result that a table of runs could be sorted by, names joined by slashes."""
+    found = dict(_leaves("", result["scores"]))
+    parts = "entropy", "untrained", "gain", "bm25", "efficiency", "ledger"
+    for part in parts:
+        found |= dict(_leaves(part, result.get(part) or {}))
+    found |= dict(_leaves("evaluated", result.get("points") or {}))  # points/ are their values
+    seconds = {title: stage.get("seconds") for title, stage in result["stages"].items()}
+    device = {"train_seconds": result["device"].get("train_seconds")}
+    return found | dict(_leaves("stage_seconds", seconds)) | dict(_leaves("", device))
+
+
+def _leaves(name: str, value: Any) -> list[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        return [
+            leaf
+            for key, inner in value.items()
+            for leaf in _leaves(f"{name}/{key}" if name else str(key), inner)
+        ]
+    return [(name, value)] if isinstance(value, int | float) else []
+
+
+def score_rows(result: Mapping[str, Any]) -> list[list[Any]]:
+    """Rows of SCORES; None where there is no number."""
+
+    def of(part: str, collection: str, measure: str) -> Any:
+        return ((result.get(part) or {}).get(collection) or {}).get(measure)
+
+    return [
+        [
+            collection,
+            measure,
+            value,
+            of("untrained", collection, measure),
+            of("bm25", collection, measure),
+            gain := of("gain", collection, measure),
+            None if gain is None else of("gain", collection, "p"),
+        ]
+        for collection, scores in result["scores"].items()
+        for measure, value in scores.items()
+    ]
+
+
+_said: set[str] = set()
+
+
+def once(say: Say, text: str) -> None:
+    """The same line is said by one cell of a process."""
+    if text not in _said:
+        _said.add(text)
+        say(text)
+
+
+def tracker(config: Config, cell: Tracked, say: Say) -> Tracker:
+    """What `tracking` asks for; where it cannot be had, that is said, and nothing is tracked."""
+    kind = config.tracking.kind
+    if kind is TrackerKind.none:
         return Tracker()
     try:
-        return Tracker(_begun(config, cell_id, settings), say)
+        if kind is TrackerKind.trackio:
+            from lion_sweep.machine.trackio_run import TrackioRun
+
+            return Tracker(TrackioRun(cell), cell.peak_flops, say)
+        from lion_sweep.machine.wandb_run import wandb_run
+
+        return Tracker(wandb_run(cell, say), cell.peak_flops, say)
     except Exception as error:
-        if os.environ.get(MODE) == OFFLINE:
-            say(f"not tracked: {sentence(error)}")
-            return Tracker()
-        say(f"tracked offline, as W&B cannot be had: {sentence(error)}")
-    os.environ[MODE] = OFFLINE
-    return tracker(config, cell_id, settings, say)
-
-
-def _begun(config: Config, cell_id: str, settings: dict[str, Any]) -> Any:
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_INIT_TIMEOUT", PATIENCE_SECONDS)
-    import wandb
-
-    folder = Path(config.paths.root) / "wandb"
-    folder.mkdir(parents=True, exist_ok=True)
-    asked: Any = os.environ.get(MODE) or ("online" if wandb.login(prompt=False) else OFFLINE)
-    run = wandb.init(
-        project=config.tracking.project,
-        group=config.tracking.group or f"{config.data.name}-{config.ladder.name}",
-        id=cell_id,
-        name=cell_id,
-        resume="allow",
-        mode=asked,
-        config=settings,
-        dir=folder,
-        reinit="finish_previous",
-    )
-    run.define_metric("train/*", step_metric="train/step")
-    return run
+        say(f"not tracked: {sentence(error)}")
+        return Tracker()
