@@ -129,7 +129,9 @@ def _tracked(cell: Cell, shop: Workshop) -> Tracker:
     told = axes(config) | {"ladder": config.ladder.name, "data": config.data.name}
     tags = tuple(f"{name}={value}" for name, value in (told | {"seed": config.seed}).items())
     where = tracking.project, tracking.group or grid, Path(config.paths.root), cell.folder
-    known = plain(config) | {"cell": cell.id, "axes": axes(config)}
+    # Groups and filters of dashboards want them flat.
+    flat = {f"axis_{name}": value for name, value in axes(config).items()}
+    known = plain(config) | flat | {"cell": cell.id}
     peak = None if peak is None else peak * how.devices
     track = tracker(config, Tracked(cell.id, *where, known, tags, peak), shop.progress.say)
     shop.on_record = track.follow

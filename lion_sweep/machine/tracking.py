@@ -60,6 +60,9 @@ class Backend(Protocol):
     def end(self, told: Told, error: type[BaseException] | None) -> None:
         """The run is over; `Interrupted` where it goes on later."""
 
+    def instead(self) -> "Backend | None":
+        """What takes everything at the end, where this one has failed."""
+
 
 class Tracker:
     """What a cell tells its backend; without one nothing is told."""
@@ -77,8 +80,9 @@ class Tracker:
         try:
             return what()
         except Exception as error:
-            self.backend = None
+            assert self.backend
             self.say(f"no longer tracked: {sentence(error)}")
+            self.backend = self.backend.instead()
             return None
 
     def follow(self, folder: Path, planned: Mapping[str, int] | None = None) -> None:
@@ -105,14 +109,18 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.backend and self.backend.whole:
-            if kind is not None and issubclass(kind, Interrupted):
-                return  # there is little time left, and the next attempt tells all of it
-            self.last = self._tell(self.backend.begin) or 0
-            if self.backend:
-                self._tell(self._log)
-        if backend := self.backend:
+        goes_on = kind is not None and issubclass(kind, Interrupted)
+        if (backend := self.backend) and not backend.whole:
             self._tell(lambda: backend.end(self.told, kind))
+        # With little time left, nothing is written that the next attempt writes again.
+        if (backend := self.backend) and backend.whole and not goes_on:
+            self._tell(lambda: self._write(backend, kind))
+
+    def _write(self, backend: Backend, kind: type[BaseException] | None) -> None:
+        """All at once, from the first step."""
+        self.last, self.records = backend.begin(), Records(self.records.folder)
+        self._log()
+        backend.end(self.told, kind)
 
 
 class Records:

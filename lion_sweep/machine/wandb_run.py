@@ -11,10 +11,11 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.errors import Interrupted, UserError, sentence
+from lion_sweep.errors import Interrupted, sentence
 from lion_sweep.machine.tracking import FLOPS, SCORES, Say, Told, Tracked, once
 
 MODE, ONLINE, OFFLINE = "WANDB_MODE", "online", "offline"
@@ -69,19 +70,8 @@ class WandbRun:
         return self.mode == OFFLINE
 
     def begin(self) -> int:
-        """See `Backend`. Goes offline where the server does not take the run."""
-        try:
-            self.run = self._init()
-        except Exception as error:
-            if self.whole:
-                raise
-            os.environ[MODE] = self.mode = OFFLINE  # the next cells need not wait as long
-            command = sync_command(self.cell.root)
-            once(
-                self.say,
-                f"tracked offline, as W&B cannot be had: {sentence(error)}; to upload: {command}",
-            )
-            return 0
+        """See `Backend`."""
+        self.run = self._init()
         self.run.define_metric(FLOPS)
         for names in ("train/*", "points/*"):
             self.run.define_metric(names, step_metric=FLOPS)
@@ -123,30 +113,37 @@ class WandbRun:
         """See `Backend`."""
         self.run.log(dict(values), step=step)
 
-    def end(self, told: Told, error: type[BaseException] | None) -> None:
-        """See `Backend`; raises what W&B does where not all was uploaded, and says what does it."""
-        import wandb
+    def instead(self) -> "WandbRun | None":
+        """An offline run that has it all, for which what was uploaded makes place when synced."""
+        if self.whole:
+            return None
+        with suppress(Exception):  # it may be what has failed
+            self.run.finish(exit_code=1)
+        os.environ[MODE] = OFFLINE  # the next cells need not wait as long
+        once(self.say, f"tracked offline; to upload: {sync_command(self.cell.root)}")
+        return WandbRun(self.cell, OFFLINE, self.say)
 
+    def end(self, told: Told, error: type[BaseException] | None) -> None:
+        """See `Backend`; raises what W&B does where it could not upload everything in time."""
         run, folder = self.run, Path(self.run.dir).parent
         if told.planned:
             run.config.update({"planned": dict(told.planned)}, allow_val_change=True)
         if error is not None and issubclass(error, Interrupted):
             run.mark_preempting()
         if told.result is not None:
-            run.summary.update(dict(told.summary))
-            run.summary["scores"] = wandb.Table(columns=list(SCORES), data=told.scores)
-            run.log_artifact(self._artifact(told.result))
-        try:
-            run.finish(exit_code=0 if error is None else 1)
-        except TimeoutError:
-            raise UserError(
-                f"W&B did not take all of it in {FINISH_SECONDS} s; it is kept, and to upload: "
-                f"wandb sync {folder}"
-            ) from None
+            self._scores(told, told.result)
+        run.finish(exit_code=0 if error is None else 1)
         if self.whole:
             for old in folder.parent.glob(f"{OFFLINE}-run-*-{self.cell.id}"):
                 if old.resolve() != folder.resolve():
                     shutil.rmtree(old, ignore_errors=True)
+
+    def _scores(self, told: Told, result: Mapping[str, Any]) -> None:
+        import wandb
+
+        self.run.summary.update(dict(told.summary))
+        self.run.summary["scores"] = wandb.Table(columns=list(SCORES), data=told.scores)
+        self.run.log_artifact(self._artifact(result))
 
     def _artifact(self, result: Mapping[str, Any]) -> Any:
         """The result, and the small files that a report reads beside it."""
