@@ -19,6 +19,7 @@ from typing import Any
 
 KEY = "k" * 40
 TEAM = "pride"
+DATE = "2026-01-01T00:00:00Z"
 
 
 @dataclass
@@ -196,7 +197,8 @@ class Handler(BaseHTTPRequestHandler):
     def _createartifact(self, told: dict[str, Any]) -> Any:
         asked = told["input"]
         name = asked["artifactCollectionName"]
-        self.server.artifacts[name] = {"type": asked["artifactTypeName"], "run": asked["runName"]}
+        known = {"type": asked["artifactTypeName"], "metadata": asked["metadata"]}
+        self.server.artifacts[name] = known | {"digest": asked["digest"]}
         artifact = {"id": name, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
         return {"createArtifact": {"artifact": artifact}}
 
@@ -224,3 +226,57 @@ class Handler(BaseHTTPRequestHandler):
     def _commitartifact(self, told: dict[str, Any]) -> Any:
         self.server.artifacts[told["artifactID"]]["committed"] = True
         return {"commitArtifact": {"artifact": {"id": told["artifactID"], "digest": "d"}}}
+
+    def _getdefaultentity(self, _: dict[str, Any]) -> Any:
+        return {"viewer": {"id": "1", "entity": TEAM}}
+
+    def _artifacttypeartifactcollections(self, told: dict[str, Any]) -> Any:
+        names = [n for n, known in self.server.artifacts.items() if known["type"] == told["type"]]
+        if not names:
+            return {"project": {"artifactType": None}}
+        project = {"id": "p", "internalId": "1", "name": told["project"], "entity": {"name": TEAM}}
+        nodes = [
+            {"__typename": "ArtifactSequence", "id": name, "name": name, "description": None,
+             "createdAt": DATE, "updatedAt": DATE, "project": project,
+             "type": {"name": told["type"]}, "tags": {"edges": []}}
+            for name in names
+        ]  # fmt: skip
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        found = {"totalCount": len(nodes), "pageInfo": page}
+        found["edges"] = [{"node": node} for node in nodes]
+        return {"project": {"artifactType": {"artifactCollections": found}}}
+
+    def _artifactmembershipbyname(self, told: dict[str, Any]) -> Any:
+        name = told["name"].partition(":")[0]
+        known = self.server.artifacts[name]
+        project = {"id": "p", "internalId": "1", "name": told["project"], "entity": {"name": TEAM}}
+        collection = {"__typename": "ArtifactSequence", "name": name, "project": project}
+        alias = {"__typename": "ArtifactAlias", "id": "a", "alias": "latest"}
+        artifact = {"__typename": "Artifact", "id": name, "artifactSequence": collection,
+                    "versionIndex": 0, "artifactType": {"name": known["type"]}, "description": None,
+                    "metadata": known["metadata"], "ttlDurationSeconds": -2, "ttlIsInherited": True,
+                    "tags": [], "historyStep": None, "state": "COMMITTED", "size": 1,
+                    "digest": known["digest"], "commitHash": None, "fileCount": 1,
+                    "createdAt": DATE, "updatedAt": DATE,
+                    "aliases": [alias | {"artifactCollection": collection}]}  # fmt: skip
+        membership = {"__typename": "ArtifactCollectionMembership", "id": "m", "versionIndex": 0,
+                      "createdAt": DATE, "aliases": [alias], "artifactCollection": collection,
+                      "artifact": artifact}  # fmt: skip
+        return {"project": {"artifactCollectionMembership": membership}}
+
+    def _fetchartifactmanifest(self, told: dict[str, Any]) -> Any:
+        file = {"directUrl": f"{self.server.url}/manifest/{told['id']}"}
+        return {"artifact": {"currentManifest": {"file": file}}}
+
+    def _getartifactmembershipfileurls(self, told: dict[str, Any]) -> Any:
+        base = f"/artifact/{told['collection']}/"
+        nodes = [
+            {"__typename": "File", "name": path.removeprefix(base),
+             "directUrl": self.server.url + path}
+            for path in self.server.files
+            if path.startswith(base)
+        ]  # fmt: skip
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        files = {"pageInfo": page, "edges": [{"node": node} for node in nodes]}
+        collection = {"__typename": "ArtifactSequence", "artifactMembership": {"files": files}}
+        return {"project": {"artifactCollection": collection}}

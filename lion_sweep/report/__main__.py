@@ -12,7 +12,7 @@ from pathlib import Path
 from lion_sweep import command
 from lion_sweep.errors import sentence, trace
 from lion_sweep.files import written
-from lion_sweep.report import exports
+from lion_sweep.report import exports, remote
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import LABELS, Asked, collect, unfinished
 from lion_sweep.report.figures import render, scaling_figure
@@ -81,6 +81,9 @@ def _options() -> command.Parser:
     made.add_argument("--tables", nargs="+", default=[], metavar="KEY", help=said)
     made.add_argument("--ladder", choices=LABELS, help="only this ladder")
     made.add_argument("--data", help="only cells trained on this data")
+    said = "results of a grid that ran elsewhere, wandb:ENTITY/PROJECT: they are downloaded to "
+    said += f"ROOT/{remote.FOLDER}, where the report is written too"
+    made.add_argument("--from", dest="source", metavar="SOURCE", help=said)
     return made
 
 
@@ -93,6 +96,9 @@ def main(words: Sequence[str]) -> int:
     options = command.parse(made, words)
     if not re.fullmatch(r"\w[\w.-]*", options.name):
         made.error(f"--name: '{options.name}' must be letters, digits, '.', '_' and '-' only")
+
+    if options.source:
+        options.root = remote.fetch(options.source, options.root)
 
     def chosen(ladder: str, data: str | None) -> bool:
         return options.ladder in (None, ladder) and options.data in (None, data)
