@@ -1,6 +1,6 @@
 """An attempt at a cell that writes down steps and tells its tracker, without any training.
 
-`python tracked_cell.py ROOT KIND FIRST LAST END`: it goes on after step FIRST, from a checkpoint, and
+`python tracked_cell.py ROOT KIND FIRST LAST END`: it goes on from a checkpoint of step FIRST and
 takes the steps up to LAST; END is kill, stop, fail, result or halt (waits there for a line). Every
 tenth step is a point.
 """
@@ -19,9 +19,12 @@ from lion_sweep.machine.history import HISTORY, POINTS, Record, copy_records
 from lion_sweep.machine.tracking import Tracked, tracker
 
 CELL = "1b-sparse-cl-0123456789ab"
+SECRET = "hf_a-key-of-somebody"
+SENT: dict[str, Any] = {"seed": 7, "site": {"slurm": {"qos": "q"}}}
+CONFIG = SENT | {"site": {"slurm": {"qos": "q", "setup": [f"export HF_TOKEN={SECRET}"]}}}
 RESULT: dict[str, Any] = {
     "format": 3, "id": CELL, "axes": {"model": "1b", "paradigm": "sparse", "loss": "cl"},
-    "config": {"seed": 7}, "ladder": "proxy", "seed": 7, "data": "mine", "site": "laptop",
+    "config": CONFIG, "ladder": "proxy", "seed": 7, "data": "mine", "site": "laptop",
     "precision": "fp32",
     "device": {"name": "cpu", "peak_flops": None, "count": 1, "train_seconds": 20.0},
     "scores": {"mine": {"nDCG@10": 0.5, "MRR@10": 0.25}},
@@ -37,7 +40,12 @@ RESULT: dict[str, Any] = {
 
 def row(step: int) -> dict[str, Any]:
     """What a step writes down: 100 FLOPs and 10 tokens in a second."""
-    told = {"step": step, "loss": 1.0 / step, "contrastive": 0.75 / step, "flops_query": 0.25 / step}
+    told = {
+        "step": step,
+        "loss": 1.0 / step,
+        "contrastive": 0.75 / step,
+        "flops_query": 0.25 / step,
+    }
     told |= {"learning_rate": 0.01, "gradient_norm": 2.0, "useful_flops": 100 * step}
     return told | {"tokens": 10 * step, "seconds": float(step)}
 
@@ -54,7 +62,7 @@ def attempt(root: Path, kind: str, first: int, last: int, end: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     config: Any = SimpleNamespace(tracking=SimpleNamespace(kind=TrackerKind[kind]))
     tags = ("model=1b", "loss=cl")
-    known = Tracked(CELL, "lions", "grid", root, cell, {"seed": 7, "nested": {"a": 1}}, tags, 1000.0)
+    known = Tracked(CELL, "lions", "grid", root, cell, CONFIG, tags, 1000.0)
     if end == "halt":
         wandb_run.FINISH_SECONDS = 3
     history, points = (Record(folder / name, first) for name in (HISTORY, POINTS))

@@ -6,7 +6,6 @@ takes. Nobody but this machine can reach it.
 
 import base64
 import gzip
-import hashlib
 import json
 import re
 import threading
@@ -218,8 +217,9 @@ class Handler(BaseHTTPRequestHandler):
         for spec in told.get("files") or told["input"]["artifactFiles"]:
             path = f"/artifact/{spec['artifactID']}/{spec['name']}"
             node = {"id": path, "name": spec["name"], "displayName": spec["name"],
-                    "uploadUrl": self.server.url + path, "uploadHeaders": [], "storagePath": path,
-                    "uploadMultipartUrls": None, "artifact": {"id": spec["artifactID"]}}  # fmt: skip
+                    "uploadUrl": self.server.url + path, "uploadHeaders": [],
+                    "storagePath": path, "uploadMultipartUrls": None,
+                    "artifact": {"id": spec["artifactID"]}}  # fmt: skip
             files.append({"node": node})
         return {"createArtifactFiles": {"files": {"edges": files}}}
 

@@ -26,7 +26,9 @@ FINISH_SECONDS = 60
 LONGEST_TAG, LARGEST_FILE = 64, 20 << 20
 ARTIFACT = "result"  # the type of what the report reads
 # Of the cell's folder, beside its result: what a report is made from.
-FILES = ("config.yaml", "history.jsonl", "points.jsonl", "per_query/*.json")
+FILES = ("history.jsonl", "points.jsonl", "per_query/*.json")
+
+UNSENT = ("setup", "sbatch")  # of site.slurm
 
 
 def artifact_name(cell: str) -> str:
@@ -50,6 +52,15 @@ def wandb_run(cell: Tracked, say: Say) -> "WandbRun":
     if mode == OFFLINE:
         once(say, f"tracked offline, as {why}; to upload: {sync_command(cell.root)}")
     return WandbRun(cell, mode, say)
+
+
+def sendable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All but what jobs of a cluster are set up with: lines of a shell, which may hold secrets."""
+    site = config.get("site")
+    if not isinstance(site, Mapping) or not isinstance(site.get("slurm"), Mapping):
+        return dict(config)
+    slurm = {name: value for name, value in site["slurm"].items() if name not in UNSENT}
+    return dict(config) | {"site": dict(site) | {"slurm": slurm}}
 
 
 def sync_command(root: Path, cell: str = "") -> str:
@@ -97,7 +108,7 @@ class WandbRun:
             tags=[tag[:LONGEST_TAG] for tag in cell.tags],
             resume=None if self.whole else "allow",
             mode=self.mode,
-            config=dict(cell.config),
+            config=sendable(cell.config),
             dir=cell.root.absolute(),
             reinit="finish_previous",
             settings=wandb.Settings(
@@ -152,7 +163,7 @@ class WandbRun:
         axes = {"cell": self.cell.id, "ladder": result["ladder"], "data": result["data"]}
         made = wandb.Artifact(artifact_name(self.cell.id), ARTIFACT, metadata=axes)
         with made.new_file("result.json", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
+            json.dump(dict(result) | {"config": sendable(result["config"])}, file, indent=2)
         for path in sorted(path for part in FILES for path in self.cell.folder.glob(part)):
             if path.stat().st_size <= LARGEST_FILE:
                 made.add_file(str(path), name=path.relative_to(self.cell.folder).as_posix())

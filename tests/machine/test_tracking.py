@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import tracked_cell
-from tracked_cell import CELL, RESULT, row
+from tracked_cell import CELL, RESULT, SECRET, SENT, row
 from wandb_files import read_run
-from wandb_server import KEY, TEAM, Server, serving
+from wandb_server import KEY, Server, serving
 
 from lion_sweep.machine import tracking
-from lion_sweep.machine.tracking import Tracker, step_values, tracker
+from lion_sweep.machine.tracking import step_values
 
 PROGRAM = Path(tracked_cell.__file__)
 # Killed two steps after its checkpoint, then stopped by its scheduler, then done.
@@ -100,7 +100,7 @@ def test_an_offline_run_is_whole_after_two_requeues(requeued: tuple[Path, list[s
     assert (run.run_group, run.job_type) == ("grid", "cell")
     assert list(run.tags) == ["model=1b", "loss=cl"]
     planned = {"steps": 20, "useful_flops": 2000}
-    known = {"seed": 7, "nested": {"a": 1}, "planned": planned}
+    known = SENT | {"planned": planned}
     assert {key: value for key, value in read["config"].items() if key != "_wandb"} == known
     assert read["metrics"]["train/*"] == read["metrics"]["points/*"] == "train/useful_flops"
     check_history(read["history"])
@@ -108,7 +108,7 @@ def test_an_offline_run_is_whole_after_two_requeues(requeued: tuple[Path, list[s
     (artifact,) = (one for one in read["artifacts"] if one.type == "result")
     files = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
     assert files.keys() == {"result.json", "history.jsonl", "points.jsonl"}
-    assert json.loads(files["result.json"].read_text()) == RESULT
+    assert json.loads(files["result.json"].read_text()) == RESULT | {"config": SENT}
     assert all(root in path.parents for path in files.values())  # nothing in the home folder
 
 
@@ -134,7 +134,10 @@ def test_a_live_run_goes_on_through_requeues(tmp_path: Path) -> None:
         said = attempts(tmp_path, ATTEMPTS, **server.environment())
         assert said == ["", "", "done\n"]
         check_live(server)
-        assert json.loads(server.files[f"/artifact/{CELL}-result/result.json"]) == RESULT
+        sent = json.loads(server.files[f"/artifact/{CELL}-result/result.json"])
+        assert sent == RESULT | {"config": SENT}
+        everything = json.dumps([run.settings for run in server.runs.values()])
+        assert SECRET not in everything and KEY not in everything
         # The result was lost, and the cell is done again: nothing is told twice.
         attempts(tmp_path, [(20, 20, "result")], **server.environment())
         check_live(server)
@@ -179,6 +182,18 @@ def test_a_network_that_goes_costs_a_while_and_nothing_else(tmp_path: Path) -> N
         assert cell.stdout.readline() == "halted\n"
     printed, complaints = cell.communicate("on\n", timeout=120)
     assert cell.returncode == 0, complaints
-    assert "no longer tracked: " in printed and printed.endswith("done\n")
-    print(printed, complaints)
+    assert printed.startswith("no longer tracked: ") and printed.endswith("done\n")
+    assert f"tracked offline; to upload: wandb sync {tmp_path}/wandb/offline-run-*" in printed
+    read = read_run(next(offline(tmp_path).glob("*.wandb")))
+    check_history(read["history"])
+    check_summary(read["summary"])
 
+
+def test_what_a_step_does_not_say_is_left_out() -> None:
+    """Neither a speed over a gap in the record, nor a share of a peak that nobody knows."""
+    before = row(1)
+    assert "train/tokens_per_second" not in step_values(row(3), before, 1000.0)
+    values = step_values(row(2) | {"gradient_norm": None, "memory_bytes": 1 << 31}, before, None)
+    assert values["train/tokens_per_second"] == 10
+    assert values["train/memory_gib"] == 2
+    assert not {"train/mfu", "train/gradient_norm", "train/memory_bytes"} & values.keys()
