@@ -280,3 +280,11 @@ class Handler(BaseHTTPRequestHandler):
         files = {"pageInfo": page, "edges": [{"node": node} for node in nodes]}
         collection = {"__typename": "ArtifactSequence", "artifactMembership": {"files": files}}
         return {"project": {"artifactCollection": collection}}
+
+    def _projectartifacttypes(self, told: dict[str, Any]) -> Any:
+        kinds = {known["type"] for known in self.server.artifacts.values()}
+        nodes = [{"__typename": "ArtifactType", "id": kind, "name": kind, "description": None,
+                  "createdAt": DATE} for kind in sorted(kinds)]  # fmt: skip
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        found = {"pageInfo": page, "edges": [{"node": node} for node in nodes]}
+        return {"project": {"artifactTypes": found}}

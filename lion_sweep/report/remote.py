@@ -60,6 +60,8 @@ def _artifacts(project: str) -> Iterator[Any]:
     import wandb
 
     api = wandb.Api()
+    if TYPE not in (kind.name for kind in api.artifact_types(project)):
+        return
     for collection in api.artifact_collections(project, TYPE):
         yield api.artifact(f"{project}/{collection.name}:latest", type=TYPE)
 
