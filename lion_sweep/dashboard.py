@@ -16,7 +16,7 @@ from typing import Any
 from lion_sweep import command
 from lion_sweep.config.schema import AXES
 from lion_sweep.errors import UserError
-from lion_sweep.machine.tracking import FLOPS
+from lion_sweep.machine.tracked import FLOPS
 from lion_sweep.report.axes import STUDY
 from lion_sweep.report.collect import LABELS, collect, unfinished
 
@@ -99,11 +99,13 @@ def _panels(grid: Grid) -> dict[str, list[Any]]:
     import wandb_workspaces.reports.v2 as wr
 
     def lines(titles: dict[str, str]) -> list[Any]:
-        axis = {"x": FLOPS, "title_x": "useful FLOPs of training"}
+        axis: dict[str, Any] = {"x": FLOPS, "title_x": "useful FLOPs of training"}
         return [wr.LinePlot(title=title, y=[name], **axis) for title, name in titles.items()]
 
     def bars(title: str, name: str, axis: str | None = None) -> Any:
-        of_axis = {"groupby": wr.Config(f"axis_{axis}"), "groupby_aggfunc": "mean"} if axis else {}
+        of_axis: dict[str, Any] = (
+            {"groupby": wr.Config(f"axis_{axis}"), "groupby_aggfunc": "mean"} if axis else {}
+        )
         return wr.BarPlot(title=title, metrics=[wr.SummaryMetric(name)], **of_axis)
 
     found = {"training": lines(CURVES), "evaluation while training": lines(POINTS)}
@@ -156,7 +158,8 @@ def report(grid: Grid) -> Any:
         return wr.Runset(name=name, filters=filters)
 
     label = LABELS["proxy" if grid.proxy else "full"]
-    blocks, panels = [wr.P(label), wr.TableOfContents()], _panels(grid)
+    panels = _panels(grid)
+    blocks: list[Any] = [wr.P(label), wr.TableOfContents()]
     for paradigm in grid.options["paradigm"]:
         sets = [runs(loss, paradigm=paradigm, loss=loss) for loss in grid.options["loss"]]
         for name in ("training", "evaluation while training"):

@@ -16,7 +16,8 @@ from lion_sweep.config.schema import TrackerKind
 from lion_sweep.errors import Interrupted
 from lion_sweep.machine import wandb_run
 from lion_sweep.machine.history import HISTORY, POINTS, Record, copy_records
-from lion_sweep.machine.tracking import Tracked, tracker
+from lion_sweep.machine.tracked import Tracked
+from lion_sweep.machine.tracking import tracker
 
 CELL = "1b-sparse-cl-0123456789ab"
 SECRET = "hf_a-key-of-somebody"

@@ -43,7 +43,8 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.history import copy_records
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import world_size
-from lion_sweep.machine.tracking import Tracked, Tracker, tracker
+from lion_sweep.machine.tracked import Tracked
+from lion_sweep.machine.tracking import Tracker, tracker
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.engine import Done, Team

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from lion_sweep.config.section import require
-from lion_sweep.machine.tracking import Told, Tracked
+from lion_sweep.machine.tracked import Told, Tracked
 
 PACKAGE = "trackio"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep.errors import Interrupted, sentence
-from lion_sweep.machine.tracking import FLOPS, SCORES, Say, Told, Tracked, once
+from lion_sweep.machine.tracked import FLOPS, SCORES, Say, Told, Tracked, once
 
 MODE, ONLINE, OFFLINE = "WANDB_MODE", "online", "offline"
 # For the server's first answer; W&B itself would wait for 90.
@@ -41,6 +41,7 @@ def wandb_run(cell: Tracked, say: Say) -> "WandbRun":
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
+    mode: Any
     mode, why = os.environ.get(MODE), "no key is configured (wandb login)"
     if not mode:
         try:
@@ -71,7 +72,7 @@ def sync_command(root: Path, cell: str = "") -> str:
 class WandbRun:
     """A cell's run; `run` is None until it is begun."""
 
-    def __init__(self, cell: Tracked, mode: str, say: Say) -> None:
+    def __init__(self, cell: Tracked, mode: Any, say: Say) -> None:
         self.cell, self.mode, self.say = cell, mode, say
         self.run: Any = None
 

@@ -13,8 +13,7 @@ from tracked_cell import CELL, RESULT, SECRET, SENT, row
 from wandb_files import read_run
 from wandb_server import KEY, Server, serving
 
-from lion_sweep.machine import tracking
-from lion_sweep.machine.tracking import step_values
+from lion_sweep.machine.tracked import SCORES, step_values
 
 PROGRAM = Path(tracked_cell.__file__)
 # Killed two steps after its checkpoint, then stopped by its scheduler, then done.
@@ -73,7 +72,7 @@ def check_summary(summary: dict[str, Any]) -> None:
         "train/step": 20,
     }
     assert {key: summary.get(key) for key in expected} == expected
-    assert summary["scores"]["ncols"] == len(tracking.SCORES) and summary["scores"]["nrows"] == 2
+    assert summary["scores"]["ncols"] == len(SCORES) and summary["scores"]["nrows"] == 2
 
 
 def offline(root: Path) -> Path:

@@ -13,7 +13,7 @@ from wandb_server import serving
 from lion_sweep import dashboard
 from lion_sweep.errors import UserError
 from lion_sweep.files import write_json
-from lion_sweep.machine.tracking import FLOPS, Records, summary
+from lion_sweep.machine.tracked import FLOPS, Records, summary
 
 pytest.importorskip("wandb_workspaces")
 
