@@ -28,7 +28,6 @@ STEPS, DEPTH, PERMUTATIONS, SEED = 3, 15, 99, 7
 NAME, OTHER, SHORT = "mine", "dev", 4
 MEASURES = {NAME: ["nDCG@10", "MRR@10", "Recall@100"], OTHER: ["Recall@12", "MRR@14"]}
 DOCUMENTS, TRAIN, TEST, DEV = 60, 24, range(20), range(20, 32)
-# Somebody's own mode is left alone.
 
 
 def words() -> list[str]:
@@ -339,7 +338,7 @@ def test_a_tracker_hears_of_every_step(base: Path) -> None:
         run, config = read["run"], read["config"]
         assert (run.run_id, run.project, run.run_group) == (result["id"], "lions", f"{NAME}-proxy")
         assert {f"{axis}={name}" for axis, name in result["axes"].items()} < set(run.tags)
-        assert (config["seed"], config["loss"]["batch_size"]) == (SEED, 4)
+        assert (config["seed"], config["budget"]["steps"]) == (SEED, STEPS)
         assert {axis: config[f"axis_{axis}"] for axis in result["axes"]} == result["axes"]
         assert config["planned"] == result["ledger"]["train"]["planned"]
         rows = [json.loads(line) for line in (cell / "history.jsonl").read_text().splitlines()]
