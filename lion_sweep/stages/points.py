@@ -10,6 +10,7 @@ import numpy as np
 from lion_sweep.config import Config
 from lion_sweep.data.places import Hub
 from lion_sweep.errors import UserError
+from lion_sweep.machine.tracked import once
 from lion_sweep.stages.texts import Cut, File, ImportJudgements, ImportTexts, Source
 from lion_sweep.stages.workshop import Workshop
 
@@ -55,9 +56,10 @@ class Asked:
             say(f"no evaluation while training: {error} in the split {self.split}")
             return None
         if self.trained_on:
-            say(
+            once(
+                say,
                 f"evaluated while training on {len(points.query_Q)} of its own queries (split "
-                f"{self.split}), as the collection has no split {DEV}; tracking.split names another"
+                f"{self.split}), which are not held out; tracking.split=NAME takes another split",
             )
         return points
 

@@ -170,3 +170,19 @@ def test_entropy_and_rank_against_plain_sums() -> None:
     tensors = torch.from_numpy(score_QP), torch.from_numpy(relevant_QP)
     assert float(entropy(*tensors)) == pytest.approx(np.mean(losses), rel=1e-12)
     assert float(reciprocal_rank(*tensors)) == pytest.approx(np.mean(ranks), rel=1e-6)
+
+
+def test_sharded_ranks_write_what_one_process_does(
+    collection: Path, backbones: dict[bool, Path], tmp_path: Path
+) -> None:
+    """Every rank evaluates, as layers are gathered by all of them; the first one writes."""
+    words = [*WORDS, "paradigm=dense", "recipe.lora.dropout=0", "budget.steps=2"]
+    take_steps(tmp_path / "one", collection, backbones[False], words)
+    spread = [*words, "site.devices=2", "site.shard=always"]
+    take_steps(tmp_path / "two", collection, backbones[False], spread, ranks=2)
+    for name in (HISTORY, POINTS):
+        one, two = (lines(finished(tmp_path / root) / name) for root in ("one", "two"))
+        assert [row["step"] for row in one] == [row["step"] for row in two] == [1, 2]
+        for row, other in zip(one, two, strict=True):
+            row.pop("seconds", None), other.pop("seconds", None)
+            assert other == pytest.approx(row, rel=1e-4)
