@@ -119,7 +119,9 @@ def test_a_sync_makes_one_run_of_it(requeued: tuple[Path, list[str]]) -> None:
         program = Path(sys.executable).parent / "wandb"
         command = [str(program), "sync", str(offline(root))]
         env = environment(root, **server.environment())
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=120, cwd=root
+        )
         assert done.returncode == 0, done.stderr
         assert not server.unknown
         (run,) = server.runs.values()
