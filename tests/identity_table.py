@@ -138,6 +138,8 @@ HOW: dict[str, str | list[str]] = {
     "tracking.kind": "none",
     "tracking.project": "other",
     "tracking.group": "mine",
+    "tracking.points": "2",
+    "tracking.split": "train",
     "paths.beir": "elsewhere",
     "plan.format": "json",
     "plan.calibrate": "true",

@@ -6,12 +6,10 @@ All that is known here of how training is started and named stands in this file.
 import json
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import commands
@@ -31,6 +29,7 @@ from lion_sweep.cell import work
 from lion_sweep.cell.tasks import TRAIN, Task
 from lion_sweep.config.composing import compose
 from lion_sweep.config.site import SiteName
+from lion_sweep.machine.history import HISTORY, Record
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import settle
 from lion_sweep.stages.engine import Team
@@ -108,8 +107,8 @@ def save_backbone(model: LlamaForCausalLM, folder: Path) -> Path:
 class Seen:
     """What one process showed."""
 
-    logged: list[dict[str, float]] = field(default_factory=list)  # by the tracker
-    exit_codes: list[int] = field(default_factory=list)  # told the tracker
+    logged: list[dict[str, float]] = field(default_factory=list)  # lines of history.jsonl
+    points: list[dict[str, float]] = field(default_factory=list)  # lines of points.jsonl
     adapting: list[Weights] = field(default_factory=list)  # after every step of MNTP
     training: list[Weights] = field(default_factory=list)  # after every step of training
     chunks: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # inputs, targets of MNTP
@@ -127,8 +126,8 @@ class Run:
 
 @contextmanager
 def watched(seen: Seen) -> Iterator[None]:
-    """Note what is logged to W&B and saved as a checkpoint; chunks of MNTP, on every rank."""
-    save, loss = torch.save, adapt.mntp_loss
+    """Note what is written down and saved as a checkpoint; chunks of MNTP, on every rank."""
+    save, loss, add = torch.save, adapt.mntp_loss, Record.add
 
     def saved(state: Any, path: Any, **how: Any) -> None:
         if isinstance(state, dict) and "parameters" in state:
@@ -140,14 +139,14 @@ def watched(seen: Seen) -> Iterator[None]:
         seen.chunks.append((input_BL, target_BL))
         return loss(backbone, input_BL, target_BL)
 
-    run = SimpleNamespace(
-        define_metric=lambda *_, **__: None,
-        log=seen.logged.append,
-        finish=lambda exit_code: seen.exit_codes.append(exit_code),
-    )
-    wandb = SimpleNamespace(login=lambda **_: False, init=lambda **_: run)
+    def noted(record: Record, row: dict[str, Any]) -> None:
+        add(record, row)
+        if record.writes:
+            into = seen.logged if record.path.name == HISTORY else seen.points
+            into.append(dict(row))
+
     with pytest.MonkeyPatch.context() as planted:
-        planted.setitem(sys.modules, "wandb", wandb)
+        planted.setattr(Record, "add", noted)
         planted.setattr(torch, "save", saved)
         planted.setattr(adapt, "mntp_loss", read)
         yield
@@ -171,7 +170,7 @@ def freeze(root: Path, collection: Path, backbone: Path, words: list[str]) -> Pa
         f"model.backbone={backbone}",
         f"paths.root={root}",
         "site.devices=1",
-        "tracking=wandb",
+        "tracking=none",
         "budget=steps",
         "recipe.precision=fp32",
         "recipe.checkpoint_every=1",

@@ -41,6 +41,7 @@ class Result(TypedDict):
     ledger: dict[str, dict[str, Any]]  # planned and spent, by stage
     stages: dict[str, dict[str, Any]]  # folder and seconds, by what the stage is to the cell
     collections: dict[str, dict[str, Any]]
+    points: dict[str, Any]  # evaluations while training: whom they asked, what they took
     groups: dict[str, int]  # training pairs, and what was left out of them
     versions: dict[str, str]
     environment: dict[str, Any]  # what else could make two machines differ, see work.py

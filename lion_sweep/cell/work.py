@@ -40,8 +40,10 @@ from lion_sweep.cost.meter import Spending
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.machine.execution import Execution
+from lion_sweep.machine.history import copy_records
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import world_size
+from lion_sweep.machine.tracked import Tracked
 from lion_sweep.machine.tracking import Tracker, tracker
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
@@ -108,8 +110,8 @@ def _do(task: Task, shop: Workshop) -> None:
     stage = todo.get(task.kind)
     task.check(cell.id if task.kind == CELL else stage.name if stage else None)
     if task.kind == TRAIN:
-        with _tracked(cell, shop):
-            shop.run(stages.train)
+        with _tracked(cell, shop) as track:
+            track.follow(shop.folder(stages.train))
     elif stage:
         shop.run(stage)
     else:
@@ -120,15 +122,20 @@ def _do(task: Task, shop: Workshop) -> None:
 
 def _tracked(cell: Cell, shop: Workshop) -> Tracker:
     """The tracker, which hears of every step from now on."""
-    settings = axes(cell.config) | {"ladder": cell.config.ladder.name}
-    asked = cell.config, cell.id, settings, shop.progress.say
-    track = tracker(*asked) if shop.execution.leads else Tracker()
-
-    def on_step(done: int, total: int, values: dict[str, float]) -> None:
-        shop.progress.step(done, total, values)
-        track.log(values, done)
-
-    shop.on_step = on_step
+    config, how = cell.config, shop.execution
+    if not how.leads:
+        return Tracker()
+    peak, tracking = how.device.peak_flops, config.tracking
+    grid = f"{config.data.name}-{config.ladder.name}"
+    told = axes(config) | {"ladder": config.ladder.name, "data": config.data.name}
+    tags = tuple(f"{name}={value}" for name, value in (told | {"seed": config.seed}).items())
+    where = tracking.project, tracking.group or grid, Path(config.paths.root), cell.folder
+    # Groups and filters of dashboards want them flat.
+    flat = {f"axis_{name}": value for name, value in axes(config).items()}
+    known = plain(config) | flat | {"cell": cell.id}
+    peak = None if peak is None else peak * how.devices
+    track = tracker(config, Tracked(cell.id, *where, known, tags, peak), shop.progress.say)
+    shop.on_record = track.follow
     return track
 
 
@@ -138,11 +145,13 @@ def run(cell: Cell, shop: Workshop) -> Result:
     with _tracked(cell, shop) as track:
         done = {"adapt": shop.run(stages.adapt), "train": shop.run(stages.train)}
         trained = done["train"].facts
+        track.follow(done["train"].folder, trained["planned"])
         before = stages.untrained.run(shop)
         scores = {name: scored.run(shop) for name, scored in stages.trained.items()}
         references = {name: score.scores(shop) for name, score in stages.bm25.items()}
         if how.leads:
             keep(shop, cell.folder, stages.trained, stages.bm25)
+            copy_records(done["train"].folder, cell.folder)
         if stages.teacher:
             done["teacher"] = shop.run(stages.teacher)
         encoded = [e for found in stages.trained.values() for e in (found.passages, found.queries)]
@@ -184,11 +193,11 @@ def run(cell: Cell, shop: Workshop) -> Result:
                 for name, (source, split) in stages.sets.items()
             },
             groups=shop.run(stages.groups).facts,
+            points=_points(trained),
             versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             environment=environment(),
         )
-        for name, means in result["scores"].items():
-            track.summary({f"{name}/{measure}": value for measure, value in means.items()})
+        track.finished(result)
     return result
 
 
@@ -196,6 +205,12 @@ def _gain(config: Config, after: Scores, before: Scores) -> dict[str, float | No
     measure, chance = next(iter(after)), (config.evaluation.permutations, config.seed)
     p = paired_randomisation(after[measure], before[measure], *chance)
     return {measure: mean(after)[measure] - mean(before)[measure], "p": p}
+
+
+def _points(trained: dict[str, Any]) -> dict[str, Any]:
+    """Whom evaluations while training asked, and what they took; empty where there were none."""
+    told = trained.get("points")
+    return told | trained["evaluated"] if told else {}
 
 
 def _ledger(done: Done) -> dict[str, Any]:

@@ -23,7 +23,7 @@ LadderName = StrEnum("LadderName", ["proxy", "full"])  # what 1b/3b/8b stand for
 # What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours.
 BudgetKind = StrEnum("BudgetKind", ["flops", "epochs", "steps", "gpu_hours"])
 Miner = StrEnum("Miner", ["exact", "lucene"])  # whose BM25 finds negatives
-TrackerKind = StrEnum("TrackerKind", ["wandb", "none"])
+TrackerKind = StrEnum("TrackerKind", ["wandb", "trackio", "none"])
 PlanFormat = StrEnum("PlanFormat", ["table", "json", "csv"])
 StatusFormat = StrEnum("StatusFormat", ["table", "json"])
 
@@ -244,6 +244,14 @@ class Tracking(Section):
     kind: TrackerKind = MISSING
     project: str = MISSING
     group: str | None = None
+    points: int = MISSING
+    split: str | None = None
+
+    def check(self, key: str) -> None:
+        require(
+            self.points >= 0,
+            f"{key}.points={self.points} are evaluations while training: 0 or more.",
+        )
 
 
 @dataclass

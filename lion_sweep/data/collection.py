@@ -78,6 +78,11 @@ class Judged:
         """[J] numbers: "grade", "query_row" or "document_row"."""
         return self._table[name].to_numpy()
 
+    def of_queries(self, rows: NDArray[np.int64]) -> "Judged":
+        """Those of some queries, by their rows; of the whole they keep the checksum."""
+        mask_J = np.isin(self.column("query_row"), rows)
+        return Judged(self._table.filter(pa.array(mask_J)), self.checksum, self.flaws)
+
     @cached_property
     def qrels(self) -> Qrels:
         """Grades by query and document, in the order of the judgements."""

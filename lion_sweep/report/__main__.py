@@ -15,7 +15,7 @@ from typing import Any
 from lion_sweep import command
 from lion_sweep.errors import UserError, sentence, trace
 from lion_sweep.files import written
-from lion_sweep.report import exports, wide
+from lion_sweep.report import exports, remote, wide
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import LABELS, Asked, CellResult, collect, unfinished
 from lion_sweep.report.failures import states
@@ -119,6 +119,9 @@ def _options() -> command.Parser:
     made.add_argument("--findings", metavar="FILE.yaml", help=said)
     made.add_argument("--ladder", choices=LABELS, help="only this ladder")
     made.add_argument("--data", help="only cells trained on this data")
+    said = "results of a grid that ran elsewhere, wandb:ENTITY/PROJECT: they are downloaded to "
+    said += f"ROOT/{remote.FOLDER}, where the report is written too"
+    made.add_argument("--from", dest="source", metavar="SOURCE", help=said)
     return made
 
 
@@ -166,6 +169,8 @@ def main(words: Sequence[str]) -> int:
         made.error(f"--name: '{options.name}' must be letters, digits, '.', '_' and '-' only")
 
     choices = _choices(options.correction, options.references, options.findings)
+    if options.source:
+        options.root = remote.fetch(options.source, options.root)
 
     def chosen(ladder: str, data: str | None) -> bool:
         return options.ladder in (None, ladder) and options.data in (None, data)

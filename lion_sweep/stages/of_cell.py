@@ -19,6 +19,7 @@ from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
 from lion_sweep.stages.entropy import Entropy, Scoring
 from lion_sweep.stages.groups import Given, Mine, groups_of
 from lion_sweep.stages.index import engine_of
+from lion_sweep.stages.points import asked_of
 from lion_sweep.stages.search import Score, Scored, Search, bm25
 from lion_sweep.stages.teacher import Teach, teacher_of
 from lion_sweep.stages.texts import (
@@ -135,6 +136,13 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         chunk=mntp.chunk if mntp.steps else 0,
     )
     teacher = teacher_of(config, shop, own, course) if loss.needs_teacher else None
+
+    def asked(texts: ImportTexts) -> Cut:
+        """Tokens of queries that training is evaluated on."""
+        mine = texts == own.queries
+        held = queries if mine else Tokenise(texts, tokenizer, lengths.query, title="dev tokens")
+        return held.cut(lengths.query)
+
     train = TrainCell(
         adapt,
         course,
@@ -149,6 +157,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
             "query_length": evaluation.query_length,
             "passage_length": evaluation.passage_length,
         },
+        points=asked_of(config, shop, own, asked),
     )
     caches = {own.queries.name: queries, own.documents.name: passages}
     tokeniser = Tokeniser(tokenizer, caches)

@@ -16,6 +16,7 @@ from lion_sweep.machine.devices import enough_memory
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.course import Course
+from lion_sweep.stages.points import Asked
 from lion_sweep.stages.teacher import SCORES, Teach
 from lion_sweep.stages.texts import Cut, tokenizer_of
 from lion_sweep.stages.workshop import Workshop
@@ -85,6 +86,7 @@ class TrainCell(Stage):
     optimisation: Optimisation
     teacher: Teach | None  # None: no loss reads its scores
     meant_for: Mapping[str, Any] = beside()  # what the weights alone do not tell who finds them
+    points: Asked | None = beside(None)  # evaluations on the way, which change no weight
 
     def steps(
         self,
@@ -114,12 +116,23 @@ class TrainCell(Stage):
         scores = shop.folder(self.teacher) / SCORES if self.teacher else None
         sampler = course.draws.sampler(shop, scores)
         backbone = weights.load(start, how, shop.folder(start), sharded=fit.sharded)
-        run = Run(how.accelerator, folder, how.checkpoint_every, shop.on_step, shop.progress.kept)
+        points, planned = self.points.read(shop) if self.points else None, fit.spending
+
+        def on_step(done: int, total: int, values: dict[str, float]) -> None:
+            shop.progress.step(done, total, values)
+            shop.on_record(folder, planned.as_dict())
+
+        run = Run(
+            how.accelerator, folder, how.checkpoint_every, on_step, shop.progress.kept, points
+        )
         memory = enough_memory("train", fit.lighter)
         with memory, weights.compiling(shop, "train", backbone) as more:
-            facts = self.steps(shop, backbone, fit, sampler, fit.spending, run)
+            facts = self.steps(shop, backbone, fit, sampler, planned, run)
         weights.save(backbone, folder, how)
         if how.leads:
             write_json(folder / weights.WEIGHTS / weights.MEANT_FOR, dict(self.meant_for))
-        own = {"planned": fit.spending.as_dict(), "devices": how.accelerator.num_processes}
+        own: dict[str, Any] = {"planned": planned.as_dict()}
+        own["devices"] = how.accelerator.num_processes
+        if self.points and points:
+            own["points"] = self.points.told | {"queries": len(points.query_Q)}
         return own | facts | more

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from huggingface_hub import get_token
 
-from lion_sweep.config.schema import Config, LadderName
+from lion_sweep.config.schema import Config, LadderName, TrackerKind
 from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import SiteName, When
 from lion_sweep.data.pretrained import config_of
 from lion_sweep.data.whole import check_weights
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
+from lion_sweep.machine.trackio_run import check_trackio
 from lion_sweep.search.base import WORDS
 from lion_sweep.stages.index import MINERS, class_of
 
@@ -90,6 +91,8 @@ def check_machine(config: Config, site: SiteName) -> None:
             "or less (python -m lion_sweep.plan plans for any number)."
         )
     check_engines(config)
+    if config.tracking.kind is TrackerKind.trackio:
+        check_trackio()
     if config.site.compile and site is not SiteName.slurm:
         from lion_sweep.models.compiled import check_compiler
 

@@ -53,7 +53,8 @@ class Workshop:
         self.execution = cast(Execution, execution)  # None where it only reads and counts
         self.owner, self.team = owner, team or Team()
         self.digests = Digests(root / "digests")
-        self.on_step: Callable[[int, int, dict[str, float]], None] = progress.step
+        # Hears where a training writes what it does, and what it is to spend.
+        self.on_record: Callable[[Path, dict[str, int]], None] = lambda folder, planned: None
         self._done: dict[str, Done] = {}
         self._loaded: tuple[str, Any] | None = None
 

@@ -120,6 +120,7 @@ def adapt(
             accelerator.backward(part)
             loss += part.item()
         loss = mean_over_ranks(loss, accelerator)
+        steps.clip_gradients()
         steps.take(number, loss)
         cost = mntp_spending(shape, settings, lora, settings.batch_size, asked)
         spent = Spending(**facts["spent"]) + Spending(steps=1) + cost

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from hydra.utils import instantiate
+from torch import Tensor
 
 from lion_sweep.config import Config
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
+from lion_sweep.machine.history import HISTORY, POINTS, Record
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.training.embedding import Embedding
 from lion_sweep.training.optimisation import Optimisation, Run, Steps
@@ -86,36 +88,98 @@ def share(step: Step, accelerator: Accelerator) -> Step:
     return step.split(accelerator.num_processes)[accelerator.process_index]
 
 
+@dataclass
+class Account:
+    """What a training has come to so far; a checkpoint keeps it."""
+
+    spent: Spending
+    losses: list[float]
+    evaluated: dict[str, float]  # what the points took, which no budget counts
+    begun: float  # as if it had run without a break, and without points
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Account":
+        """As a checkpoint says, or with nothing done."""
+        begun = time.perf_counter() - facts.get("seconds", 0.0)
+        spent, nothing = Spending(**facts.get("spent", {})), {"seconds": 0.0, "useful_flops": 0}
+        return cls(spent, facts.get("loss", []), facts.get("evaluated", nothing), begun)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.begun
+
+    def add_point(self, seconds: float, cost: Spending) -> None:
+        self.evaluated["seconds"] += seconds
+        self.evaluated["useful_flops"] += cost.useful_flops
+        self.begun += seconds
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        own = {"loss": self.losses, "evaluated": self.evaluated, "seconds": self.seconds}
+        return {"spent": self.spent.as_dict()} | own
+
+
+def read(values: list[Tensor], accelerator: Accelerator) -> list[float]:
+    """Numbers on a device, which is waited for once; their means over the ranks."""
+    found = torch.stack([value.detach().double() for value in values]).tolist()
+    return [mean_over_ranks(value, accelerator) for value in found]
+
+
 def train(
     encoder: Encoder, data: TrainingData, optimisation: Optimisation, seed: int, run: Run
 ) -> dict[str, Any]:
-    """Train for `data.plan.steps` steps; what was spent, the losses. May raise `Interrupted`."""
+    """Train for `data.plan.steps` steps; what was spent, the losses. May raise `Interrupted`.
+
+    Every step is written to `history.jsonl` in the run's folder, and points to `points.jsonl`.
+    """
     accelerator, supervision = run.accelerator, data.supervision
     losses = {name: instantiate(term) for name, term in supervision.terms.items()}
     regulariser = instantiate(supervision.regulariser) if supervision.regulariser else None
     steps = Steps(encoder.backbone, optimisation, data.plan.steps, seed, run)
-    spent = Spending(**steps.facts.get("spent", {}))
-    seen: list[float] = steps.facts.get("loss", [])
-    begun = time.perf_counter() - steps.facts.get("seconds", 0.0)
-
-    def facts() -> dict[str, Any]:
-        seconds = time.perf_counter() - begun
-        return {"spent": spent.as_dict(), "loss": seen, "seconds": seconds}
-
+    account, leads = Account.of(steps.facts), accelerator.is_main_process
+    history, points = (
+        Record(run.folder / name, steps.start, writes=leads) for name in (HISTORY, POINTS)
+    )
+    due = run.points.due(steps.total) if run.points else frozenset()
     for number in range(steps.start, steps.total):
         part = share(data.sampler.step(number), accelerator)
         step, embedding = represent(encoder, part, data, accelerator)
-        spent += Spending(steps=1) + over_ranks(embedding.spending(data.meter), accelerator)
+        account.spent += Spending(steps=1) + over_ranks(embedding.spending(data.meter), accelerator)
         terms = {name: loss.weight * loss(step) for name, loss in losses.items()}
         terms |= regulariser(step, number / steps.total) if regulariser else {}
         accelerator.backward(torch.stack(list(terms.values())).sum())
-        named = {name: mean_over_ranks(v.item(), accelerator) for name, v in terms.items()}
+        names, told = list(terms), [value.detach() for value in terms.values()]
         # They hold the graph, and it some activations, through the passes that follow.
         del step, terms
         embedding.backward()
         del embedding
+        rate, norm = steps.learning_rate, steps.clip_gradients()
+        # All at once, as reading waits for the device.
+        *values, length = read([*told, norm], accelerator)
+        named = dict(zip(names, values, strict=True))
         named["loss"] = sum(named.values())
         steps.take(number, named["loss"])
-        seen.append(round(named["loss"], 6))
-        steps.end(number, named, facts())
-    return facts() | {"trainable_parameters": sum(p.numel() for p in steps.parameters.values())}
+        account.losses.append(round(named["loss"], 6))
+        of_step = {"learning_rate": rate, "gradient_norm": length} | _reached(account)
+        history.add({"step": number + 1} | named | of_step | memory(accelerator.device))
+        if run.points and number + 1 in due:
+            where = {"step": number + 1, "useful_flops": account.spent.useful_flops}
+            found, cost, seconds = run.points.measure(encoder, data, accelerator)
+            account.add_point(seconds, cost)
+            points.add(where | found)
+        steps.end(number, named, account.facts())
+    trained = sum(p.numel() for p in steps.parameters.values())
+    return account.facts() | {"trainable_parameters": trained} | memory(accelerator.device)
+
+
+def _reached(account: Account) -> dict[str, float]:
+    spent = account.spent
+    flops, tokens = spent.useful_flops, spent.tokens
+    return {"useful_flops": flops, "tokens": tokens, "seconds": account.seconds}
+
+
+def memory(device: torch.device) -> dict[str, int]:
+    """The most bytes that tensors have taken of a GPU; nothing of a CPU, where nobody counts."""
+    if device.type != "cuda":
+        return {}
+    return {"memory_bytes": torch.cuda.max_memory_allocated(device)}

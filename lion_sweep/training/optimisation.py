@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from lion_sweep.config import Adapt
@@ -20,6 +21,7 @@ from lion_sweep.training.parallel import average_gradients
 
 if TYPE_CHECKING:  # importing the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
+    from lion_sweep.training.points import Points
 
 CHECKPOINT = "checkpoint.pt"
 # Raised when what a checkpoint holds changes.
@@ -93,12 +95,13 @@ class Run:
     checkpoint_every: int  # steps
     on_step: Callable[[int, int, dict[str, float]], None]  # done, of how many, values
     on_kept: Callable[[int], None] = lambda _: None  # steps that no kill can undo
+    points: "Points | None" = None  # where the model is evaluated on the way
 
 
 class Steps:
     """The optimiser steps of a run, of which the first `start` are done; `facts` were kept then.
 
-    Every number from `start` on is to be given to `take`, once there are gradients, and to `end`.
+    In every step from `start` on, once there are gradients: `clip_gradients`, `take`, `end`.
     """
 
     def __init__(
@@ -159,12 +162,23 @@ class Steps:
                 torch.save(state, temporary)
         self.run.accelerator.wait_for_everyone()
 
-    def take(self, number: int, loss: float) -> None:
-        """Go by the ranks' mean gradient, unless the `loss`, the same to all, is `NotFinite`."""
-        check_finite(loss, number)
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that comes next, for what has no rate of its own."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def clip_gradients(self) -> Tensor:
+        """Make them the ranks' mean, no longer than `clip`; the norm before, where they are.
+
+        It is left on the device: to read it is to wait for the whole backward pass.
+        """
         parameters = list(self.parameters.values())
         average_gradients(parameters, self.run.accelerator)
-        torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+        return torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+
+    def take(self, number: int, loss: float) -> None:
+        """Go by the gradients, unless the `loss`, the same to all ranks, is `NotFinite`."""
+        check_finite(loss, number)
         self.optimiser.step()
         self.schedule.step()
         self.optimiser.zero_grad()

@@ -6,7 +6,6 @@ Q queries, V vocabulary entries.
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support import Shell, by_axes, teacher_encoder
+from wandb_files import read_run
 
 from lion_sweep.data import tokens
 from lion_sweep.evaluation.significance import paired_randomisation
@@ -28,31 +28,6 @@ STEPS, DEPTH, PERMUTATIONS, SEED = 3, 15, 99, 7
 NAME, OTHER, SHORT = "mine", "dev", 4
 MEASURES = {NAME: ["nDCG@10", "MRR@10", "Recall@100"], OTHER: ["Recall@12", "MRR@14"]}
 DOCUMENTS, TRAIN, TEST, DEV = 60, 24, range(20), range(20, 32)
-# Somebody's own mode is left alone.
-MODE = os.environ.get("WANDB_MODE", "offline")
-# In place of W&B: writes down what it is told, and says that no key is there.
-TRACKER = """
-import json, os
-
-class Run:
-    summary = property(lambda self: self)
-    def update(self, values):
-        for name, value in values.items():
-            tell("summary", name, value)
-    def __getattr__(self, name):
-        return lambda *args, **named: tell(name, *args, **named)
-
-def tell(what, *args, **named):
-    with open(os.environ["TOLD"], "a") as file:
-        file.write(json.dumps([what, list(args), named], default=str) + "\\n")
-
-def login(**_):
-    return False
-
-def init(**named):
-    tell("init", **named)
-    return Run()
-"""
 
 
 def words() -> list[str]:
@@ -109,14 +84,13 @@ def overrides(base: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def base(once: Once, laptop: Shell) -> Path:
-    """Folder of the collection, the outputs, what the tracker was told, and the plan."""
+    """Folder of the collection, the outputs, and the plan."""
 
     def make(base: Path) -> None:
         collection(base / "beir")
         teacher_encoder(base / "encoder", words())
-        (base / "wandb.py").write_text(TRACKER)
-        told = {"PYTHONPATH": str(base), "TOLD": str(base / "told.jsonl")}
-        shell = Shell(laptop.environment | told, base / "beir")
+        offline = {"WANDB_MODE": "offline"}
+        shell = Shell(laptop.environment | offline, base / "beir")
         code, printed = shell.run(*overrides(base))
         assert code == 0, printed
         # Of a folder where nothing was done.
@@ -357,34 +331,35 @@ def test_the_plan_adds_up_to_what_was_spent(base: Path) -> None:
 
 
 def test_a_tracker_hears_of_every_step(base: Path) -> None:
-    """Of both cells, one after the other, what their logs and results say."""
-    told = [json.loads(line) for line in (base / "told.jsonl").read_text().splitlines()]
+    """Of both cells, in an offline run of each, what their logs, records and results say."""
     for result in by_axes(base / "out").values():
-        first = next(i for i, (_, _, named) in enumerate(told) if named.get("id") == result["id"])
-        length = [what for what, _, _ in told[first:]].index("finish") + 1
-        (_, _, named), *calls = told[first : first + length]
-        assert named["project"] == "lions"
-        assert named["group"] == f"{NAME}-proxy"
-        assert named["name"] == result["id"]
-        assert (named["resume"], named["mode"]) == ("allow", MODE)
-        assert named["config"] == result["axes"] | {"ladder": "proxy"}
-        assert named["dir"] == str(base / "out" / "wandb")
-        log = (base / "out" / "cells" / result["id"] / "log.txt").read_text()
-        logged = re.findall(rf" train (\d)/{STEPS} (.*)", log)
-        steps = [args[0] for what, args, _ in calls if what == "log"]
-        assert [step["train/step"] for step in steps] == list(range(1, STEPS + 1))
-        for step, (number, line) in zip(steps, logged, strict=True):
-            values = {key: value for key, value in step.items() if key != "train/step"}
-            assert step["train/step"] == int(number)
-            shown = {f"train/{k}": float(v) for k, v in (p.split("=") for p in line.split())}
-            assert values == pytest.approx(shown, abs=1e-4)
+        (file,) = base.glob(f"out/wandb/offline-run-*-{result['id']}/*.wandb")
+        read, cell = read_run(file), base / "out" / "cells" / result["id"]
+        run, config = read["run"], read["config"]
+        assert (run.run_id, run.project, run.run_group) == (result["id"], "lions", f"{NAME}-proxy")
+        assert {f"{axis}={name}" for axis, name in result["axes"].items()} < set(run.tags)
+        assert (config["seed"], config["budget"]["steps"]) == (SEED, STEPS)
+        assert {axis: config[f"axis_{axis}"] for axis in result["axes"]} == result["axes"]
+        assert config["planned"] == result["ledger"]["train"]["planned"]
+        rows = [json.loads(line) for line in (cell / "history.jsonl").read_text().splitlines()]
+        logged = re.findall(rf" train (\d)/{STEPS} (.*)", (cell / "log.txt").read_text())
+        assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+        for step, row, (number, line) in zip(read["history"], rows, logged, strict=True):
+            assert row["step"] == int(number)
+            assert {f"train/{key}": value for key, value in row.items()}.items() <= step.items()
+            shown = {k: float(v) for k, v in (part.split("=") for part in line.split())}
+            assert {key: row[key] for key in shown} == pytest.approx(shown, abs=1e-4)
+        last, trained = rows[-1], result["ledger"]["train"]["spent"]
+        assert (last["useful_flops"], last["tokens"]) == (
+            trained["useful_flops"],
+            trained["tokens"],
+        )
         losses = facts(done(base, result, "train"))["facts"]["loss"]
-        assert [step["train/loss"] for step in steps] == pytest.approx(losses, abs=1e-6)
-        summary = {args[0]: args[1] for what, args, _ in calls if what == "summary"}
-        assert summary == {
-            f"{name}/{measure}": value
-            for name, values in result["scores"].items()
-            for measure, value in values.items()
-        }
-        assert calls[-1] == ["finish", [], {"exit_code": 0}]
-    assert [what for what, _, _ in told].count("init") == len(by_axes(base / "out"))
+        assert [row["loss"] for row in rows] == pytest.approx(losses, abs=1e-6)
+        points = [json.loads(line) for line in (cell / "points.jsonl").read_text().splitlines()]
+        assert {"split": "dev", "trained_on": False}.items() <= result["points"].items()
+        assert points[-1]["step"] == STEPS and len(points) == min(4, STEPS)
+        summary = read["summary"]
+        for name, values in result["scores"].items():
+            assert {m: summary[f"{name}/{m}"] for m in values} == values
+        assert summary["points/entropy"] == points[-1]["entropy"]

@@ -30,16 +30,15 @@ def test_in_training(collection: Path, backbones: dict[bool, Path], tmp_path: Pa
     seen = Seen()
     with pytest.raises(NotFinite, match=r"The loss is nan at step 1: lower recipe.learning_rate"):
         do(folder, seen)
-    assert [values["train/step"] for values in seen.logged] == [1]
+    assert [values["step"] for values in seen.logged] == [1]
     assert len(seen.training) == 1
-    assert seen.exit_codes == [1]
     assert not list(tmp_path.glob("stages/train-*/done.json"))
     (attempt,) = folder.glob("attempts/*.json")
     assert json.loads(attempt.read_text())["failure"]["class"] == "NaN"
     again = Seen()  # from the step that was kept: the same end at once
     with pytest.raises(NotFinite, match="at step 1"):
         do(folder, again)
-    assert not again.logged and not again.adapting and again.exit_codes == [1]
+    assert not again.logged and not again.adapting
 
 
 def test_in_adaptation(collection: Path, backbones: dict[bool, Path], tmp_path: Path) -> None:
@@ -48,7 +47,7 @@ def test_in_adaptation(collection: Path, backbones: dict[bool, Path], tmp_path: 
     with pytest.raises(NotFinite, match=r"The loss is nan at step 1: lower recipe.learning_rate"):
         do(folder, seen)
     assert len(seen.adapting) == 1
-    assert not seen.logged and not seen.training and seen.exit_codes == [1]
+    assert not seen.logged and not seen.training
     assert not list(tmp_path.glob("stages/adapt-*/done.json"))
 
 

@@ -108,6 +108,7 @@ class Tiny:
             logits = self.backbone.model(input_ids=ids).logits
             loss = (logits * torch.randn(logits.shape)).mean()
             loss.backward()
+            self.steps.clip_gradients()
             self.steps.take(number, loss.item())
             self.steps.end(number, {}, {"first_loss": 0.25})
 
