@@ -13,9 +13,10 @@ from typing import NoReturn
 from launch import local, queue, slurm, status
 from launch.status import Status, job_log, job_of, read_submission
 from lion_sweep import command
-from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks, full_names
+from lion_sweep.cell.tasks import CELL, ENCODE, TASK, TRAIN, Task, all_tasks, full_names
 from lion_sweep.config.schema import Config, StatusFormat
 from lion_sweep.errors import UserError
+from lion_sweep.machine import screen
 
 CLEAR = "\x1b[H\x1b[2J"
 WATCH_SECONDS = 5
@@ -104,9 +105,14 @@ def _survey(config: Config, names: list[str]) -> list[Status]:
 
 
 def _status(config: Config, names: list[str], *, watch: bool) -> int:
+    as_json = config.status.format is StatusFormat.json
+    if watch and not as_json and screen.fits(sys.stdout):
+        seen = Seen(config, names)
+        seen()  # whatever is refused is refused before there is a table
+        return status.watch(seen)
     while True:
         statuses = _survey(config, names)
-        if config.status.format is StatusFormat.json:
+        if as_json:
             text = json.dumps([found.as_dict() for found in statuses], indent=2)
         else:
             text = status.as_table(statuses)
@@ -114,6 +120,25 @@ def _status(config: Config, names: list[str], *, watch: bool) -> int:
         if not watch or all(found.state in status.ENDED for found in statuses):
             return status.exit_status(statuses)
         time.sleep(WATCH_SECONDS)
+
+
+class Seen:
+    """The tasks called so, read again only where others have come: there may be thousands."""
+
+    def __init__(self, config: Config, names: list[str]) -> None:
+        self.config, self.names = config, names
+        self._there: set[Path] = set()
+        self._tasks: list[Task] = []
+        self._chosen: set[str] = set()
+
+    def __call__(self) -> list[Status]:
+        """Where they are now."""
+        root = Path(self.config.paths.root)
+        there = set(root.glob(f"*/*/{TASK}"))
+        if there != self._there or not there:
+            self._chosen = {task.name for task in _tasks(self.config, self.names)}
+            self._tasks, self._there = all_tasks(root), there
+        return [one for one in survey(self._tasks) if one.task.name in self._chosen]
 
 
 def _cancel(config: Config, names: list[str]) -> int:

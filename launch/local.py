@@ -20,10 +20,11 @@ from launch.status import SUBMISSION, Standing, Status, Submission, job_of, read
 from lion_sweep.cell.tasks import Task
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
+from lion_sweep.machine import screen
 from lion_sweep.stages.engine import locked
 
 NAME = "local"
-POLL_SECONDS = 0.5
+POLL_SECONDS, WATCH_SECONDS = 0.5, 2.0
 DEAD = Standing(status.FAILED, "its process has died", "killed")
 
 
@@ -54,7 +55,8 @@ def launch(tasks: list[Task]) -> int:
     """
     root, places = tasks[0].root, _places(tasks)
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root / ".launch.lock"):
+    watch = status.Watch(lambda: survey(tasks), WATCH_SECONDS)
+    with locked(root / ".launch.lock"), screen.shown(watch.drawn):
         # A launcher that was killed has left its jobs, perhaps of other tasks.
         running, of_folder = _running(root), {task.folder: task for task in tasks}
         waiting, failed = {task.name: task for task in tasks if not task.complete}, set[str]()
