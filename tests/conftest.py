@@ -41,6 +41,7 @@ SLOW = (
     "test_bm25_row",
     "test_compiled",
     "test_disk",
+    "test_doc_commands",
     "test_encode",
     "test_estimate",
     "test_gpu_rehearsal",

@@ -97,6 +97,10 @@ def _comment(line: str) -> str:
     return words.strip() if mark and (not code.strip() or code.endswith(" ")) else ""
 
 
+def _section(group: str) -> Any:
+    return typing.get_type_hints(Config)[group]
+
+
 def type_of(key: str) -> str:
     """As the schema has it; empty where it leaves that to a class behind `_target_`."""
     found: Any = Config
@@ -168,6 +172,9 @@ def page() -> str:
             for name in order:
                 for entry in entries(options[name]):
                     keys.setdefault(entry.key, {})[name] = entry
+            for key in fields(_section(group)):  # what no file sets
+                if not any(f"{known}.".startswith(f"{key.name}.") for known in keys):
+                    keys[key.name] = {default: Entry(key.name, "null", "")}
             parts += ["", _table(group, keys, len(order), default)]
     return "\n".join(parts) + "\n"
 
