@@ -148,11 +148,15 @@ def _cancel(config: Config, names: list[str]) -> int:
     told = full_names(tasks)
     active = [s for s in survey(tasks) if s.state in (status.QUEUED, status.RUNNING)]
     for found in active:
+        name = told[found.task.name]
+        if not found.job:
+            print(f"{name}: a command of this machine is at it, which Ctrl-C there ends")
+            continue
         if job_of(found.task.folder, slurm.NAME):
             queue.cancel([found.job])
         else:
             local.cancel(found.job)
-        print(f"{told[found.task.name]}: cancelled job {found.job}")
+        print(f"{name}: cancelled job {found.job}")
     if not active:
         print("nothing is queued or running")
     return status.ALL_FINISHED

@@ -3,7 +3,6 @@
 The states are those a person needs: new, queued, running, finished, failed, blocked, cancelled.
 """
 
-import math
 import sys
 import time
 from collections import Counter, defaultdict
@@ -224,44 +223,40 @@ Survey = Callable[[], list[Status]]
 
 
 class Watch:
-    """Where tasks are, looked up again and again, as a table on a terminal."""
+    """Where tasks are, looked up now and then (`look`), as a table on a terminal (`drawn`)."""
 
-    def __init__(self, survey: Survey, seconds: float) -> None:
-        self._survey, self._seconds, self._looked = survey, seconds, -math.inf
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
         self.statuses: list[Status] = []
         self._names: dict[str, str] = {}
+        self._rows: list[Row] = []
         self._trouble = ""
 
-    def drawn(self, columns: int, lines: int) -> board.Drawn:
-        """The table as it was when it was last looked up, which is done now where it is time."""
-        if time.monotonic() - self._looked > self._seconds:
-            self.look()
-        rows = [found.row(self._names[found.task.name]) for found in self.statuses]
-        return board.drawn(rows, columns, lines, self._trouble)
-
     def look(self) -> None:
-        """Look it up now; where the scheduler does not answer, say so and keep what was known."""
+        """Look it up; where the scheduler does not answer, say so and keep what was known."""
         try:
             found = self._survey()
-            if self._names.keys() != {one.task.name for one in found}:
-                self._names = full_names([one.task for one in found])
-            self.statuses, self._trouble = found, ""
         except UserError as error:
             self._trouble = str(error)
-        self._looked = time.monotonic()
+            return
+        if self._names.keys() != {one.task.name for one in found}:
+            self._names = full_names([one.task for one in found])
+        self.statuses, self._trouble = found, ""
+        self._rows = [one.row(self._names[one.task.name]) for one in found]
 
-    @property
-    def over(self) -> bool:
-        """Whether all tasks have ended."""
-        return bool(self.statuses) and all(one.state in ENDED for one in self.statuses)
+    def drawn(self, columns: int, lines: int) -> board.Drawn:
+        """The table of what was found."""
+        return board.drawn(self._rows, columns, lines, self._trouble)
 
 
 def watch(survey: Survey) -> int:
     """Show the table until every task has ended; returns the exit status."""
-    shown = Watch(survey, POLL_SECONDS)
+    shown = Watch(survey)
+    shown.look()
     with screen.shown(shown.drawn, sys.stdout):
-        while not shown.over:
-            time.sleep(POLL_SECONDS / 10)
+        while not shown.statuses or any(one.state not in ENDED for one in shown.statuses):
+            time.sleep(POLL_SECONDS)
+            shown.look()
     print(as_table(shown.statuses), flush=True)
     return exit_status(shown.statuses)
 

@@ -79,7 +79,7 @@ class Terminal:
         )
 
     def wait_for(
-        self, seen: Callable[[list[str]], object], what: str, seconds: float = 240
+        self, seen: Callable[[list[str]], object], what: object, seconds: float = 240
     ) -> list[str]:
         """Its lines, once they are as they should be."""
         end = time.monotonic() + seconds

@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 300
 # All others leave with 0.
 STATUS = {"lion_sweep.diff": {0, 1}, "lion_sweep.report": {0, 3}, "lion_sweep.status": {0, 3}}
 # These count whatever the command says.
-ALWAYS = ("budget.steps=", "loss.batch_size=", "recipe.adapt.", "tracking=")
+ALWAYS = ("budget=", "budget.steps=", "loss.batch_size=", "recipe.adapt.", "tracking=")
 SHOWN = doc_commands.distinct()
 
 

@@ -11,7 +11,7 @@ from typing import TextIO
 import pytest
 from terminal import Terminal
 
-from launch import commands, slurm, status
+from launch import commands, local, slurm, status
 from launch.queue import standing
 from launch.status import Status, Submission
 from lion_sweep.cell.tasks import CELL, WHEREABOUTS, Attempt, Task
@@ -59,13 +59,23 @@ def test_a_watch_shows_the_table_and_then_the_plain_one(
     make: Callable[[str], Task], terminal: Terminal, stream: TextIO
 ) -> None:
     task, other = make("cell-1"), make("cell-2")
-    looks: list[list[str]] = []
+    looks: list[str] = []
+
+    def seen(*words: str) -> None:
+        """Wait until all of that is on the terminal."""
+        lines = terminal.wait_for(lambda lines: all(w in "\n".join(lines) for w in words), words)
+        looks.extend(lines)
 
     def survey() -> list[Status]:
-        looks.append(terminal.lines)
-        if len(looks) == 2:
+        looks.append("")
+        number = looks.count("")
+        if number == 2:
+            seen("train", "━", "3/9", "2/s", "3.0 s", "0.500", "nDCG@10 0.25 on twin")
+            seen("1 of 2 finished, about 30 s left, 90 s spent, 1 running")
             raise UserError("SLURM does not answer")
-        state = board.RUNNING if len(looks) < 6 else board.FINISHED
+        if number == 3:
+            seen("SLURM does not answer", "3/9")
+        state = board.RUNNING if number < 3 else board.FINISHED
         return [
             Status(task, state, "7_1", 1, None, "", WHERE, "nDCG@10 0.5 on twin", 30.0),
             Status(other, board.FINISHED, "7_2", 1, None, "", {}, "nDCG@10 0.25 on twin", 60.0),
@@ -73,11 +83,7 @@ def test_a_watch_shows_the_table_and_then_the_plain_one(
 
     with redirect_stdout(stream):
         assert status.follow(survey) == status.ALL_FINISHED
-    seen = "\n".join(line for look in looks for line in look)
-    for text in ("train", "━", "3/9", "2/s", "3.0 s", "0.500", "nDCG@10 0.25 on twin"):
-        assert text in seen
-    assert "1 of 2 finished, about 30 s left, 90 s spent, 1 running" in seen
-    assert "SLURM does not answer" in seen
+    assert looks.count("") == 3
     assert terminal.lines[0].split() == ["task", "state", "tries", "job"]
     assert terminal.lines[-1] == "2 finished"
 
@@ -106,21 +112,28 @@ def test_the_command_watches_jobs_of_slurm(
     stream: TextIO,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    task, states = make("cell-1"), ["PENDING|Priority"] * 3 + ["RUNNING|None"]
+    task = make("cell-1")
     Submission("token", "slurm", "7_1").write(task.folder)
-    shown: list[str] = []
+    asks = 0
+
+    def line(*words: str) -> None:
+        """Wait until one line of the terminal has all of that."""
+        terminal.wait_for(lambda lines: any(all(w in one for w in words) for one in lines), words)
 
     def asked(jobs: set[str]) -> dict[str, object]:
-        shown.append(terminal.lines[1] if len(terminal.lines) > 1 else "")
-        if len(shown) == 4:
+        nonlocal asks
+        asks += 1
+        if asks == 3:
+            line("1b-sparse-cl", "queued", "Priority")
             Attempt.begin(task.folder, "7_1", limit=9)
             write_json(task.folder / WHEREABOUTS, {**WHERE, "time": 0})
             make("cell-2")  # by somebody else
-        if len(shown) == 8:
+        if asks == 5:
+            line("1b-sparse-cl", "running", "3/9")
             scores = {"scores": {"twin": {"nDCG@10": 0.25}}}
             for one in ("cell-1", "cell-2"):
                 write_json(task.root / "cells" / one / "result.json", scores)
-        state = states.pop(0) if len(states) > 1 else states[0]
+        state = "PENDING|Priority" if asks < 3 else "RUNNING|None"
         return {"7_1": standing(*state.split("|"), nodes="n1")} if jobs else {}
 
     monkeypatch.setattr(slurm.queue, "job_states", asked)
@@ -129,9 +142,30 @@ def test_the_command_watches_jobs_of_slurm(
     with redirect_stdout(stream), pytest.raises(SystemExit) as left:
         commands.run("status")
     assert left.value.code == status.ALL_FINISHED
-    assert any("queued" in line and "Priority" in line for line in shown)
-    assert any("running" in line and "3/9" in line for line in shown)
     assert terminal.lines[-1] == "2 finished"
+
+
+def test_what_a_command_does_itself_runs_as_long_as_that_lives(
+    make: Callable[[str], Task], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = make("cell-1")
+
+    def state() -> str:
+        return local.survey([task])[0].state
+
+    assert state() == board.NEW
+    attempt = Attempt.begin(task.folder, "", limit=9)
+    assert state() == board.RUNNING
+    monkeypatch.setattr(commands.command, "composed", lambda overrides: task.config)
+    monkeypatch.setattr(sys, "argv", ["cancel", "cell-1"])
+    with pytest.raises(SystemExit):
+        commands.run("cancel")
+    assert "which Ctrl-C there ends" in capsys.readouterr().out
+    for changed in ({"pid": 999_999_999}, {"started": 0.0}, {"node": "elsewhere"}):
+        write_json(attempt.path, attempt.record | changed)
+        assert state() == board.NEW, changed
+    attempt.end(KeyboardInterrupt())
+    assert state() == board.NEW
 
 
 def test_nothing_to_watch_is_refused_at_once(
