@@ -64,12 +64,17 @@ def survey(tasks: list[Task]) -> list[Status]:
     return [found[task.name] for task in tasks]
 
 
-def _tasks(config: Config, names: list[str]) -> list[Task]:
-    """Tasks called so, see `NAMES`, and training and encoding jobs that no other cell needs."""
+def _all(config: Config) -> list[Task]:
+    """All that there are; reading them takes its time. Raises `UserError` where there is none."""
     root = Path(config.paths.root)
     tasks = all_tasks(root)
     if not tasks:
         raise UserError(f"No cell was ever started below paths.root={root}.")
+    return tasks
+
+
+def _called_so(tasks: list[Task], names: list[str]) -> list[Task]:
+    """Tasks called so, see `NAMES`, and training and encoding jobs that no other cell needs."""
     if not names:
         return tasks
     told = full_names(tasks)
@@ -97,21 +102,13 @@ def _called(name: str, tasks: list[Task], told: dict[str, str]) -> list[Task]:
     return found
 
 
-def _survey(config: Config, names: list[str]) -> list[Status]:
-    """Of the tasks called so; what they need is looked at too, as it may be why they wait."""
-    chosen = {task.name for task in _tasks(config, names)}
-    found = survey(all_tasks(Path(config.paths.root)))
-    return [one for one in found if one.task.name in chosen]
-
-
 def _status(config: Config, names: list[str], *, watch: bool) -> int:
-    as_json = config.status.format is StatusFormat.json
+    as_json, seen = config.status.format is StatusFormat.json, Seen(config, names)
     if watch and not as_json and screen.fits(sys.stdout):
-        seen = Seen(config, names)
         seen()  # whatever is refused is refused before there is a table
         return status.watch(seen)
     while True:
-        statuses = _survey(config, names)
+        statuses = seen()
         if as_json:
             text = json.dumps([found.as_dict() for found in statuses], indent=2)
         else:
@@ -123,7 +120,10 @@ def _status(config: Config, names: list[str], *, watch: bool) -> int:
 
 
 class Seen:
-    """The tasks called so, read again only where others have come: there may be thousands."""
+    """The tasks called so, read again only where others have come: there may be thousands.
+
+    What they need is looked at too, as it may be why they wait.
+    """
 
     def __init__(self, config: Config, names: list[str]) -> None:
         self.config, self.names = config, names
@@ -136,15 +136,15 @@ class Seen:
         root = Path(self.config.paths.root)
         there = set(root.glob(f"*/*/{TASK}"))
         if there != self._there or not there:
-            self._chosen = {task.name for task in _tasks(self.config, self.names)}
-            self._tasks, self._there = all_tasks(root), there
+            self._tasks, self._there = _all(self.config), there
+            self._chosen = {task.name for task in _called_so(self._tasks, self.names)}
         return [one for one in survey(self._tasks) if one.task.name in self._chosen]
 
 
 def _cancel(config: Config, names: list[str]) -> int:
     if not names:
         raise UserError("Say which cells: python -m lion_sweep.cancel 8b-sparse-cl, or all.")
-    tasks = _tasks(config, [] if names == ["all"] else names)
+    tasks = _called_so(_all(config), [] if names == ["all"] else names)
     told = full_names(tasks)
     active = [s for s in survey(tasks) if s.state in (status.QUEUED, status.RUNNING)]
     for found in active:
@@ -165,7 +165,7 @@ def _cancel(config: Config, names: list[str]) -> int:
 def _logs(config: Config, names: list[str]) -> int:
     if not names:
         raise UserError("Say whose log: python -m lion_sweep.logs 8b-sparse-cl.")
-    for task in _tasks(config, names):
+    for task in _called_so(_all(config), names):
         record = read_submission(task.folder)
         logs = [task.folder / "log.txt"]
         if record and record.job:
