@@ -117,8 +117,11 @@ def ids(place: Path) -> dict[str, list[str]]:
 
 
 def of_here(shown: Shown, place: Path) -> Shown:
-    """The command with cells that are there in place of those that it names."""
-    finished, text = ids(place), shown.words
+    """The command with cells that are there in place of those that it names, and with the smallest
+    of the sizes: the others take the same code and more time.
+    """
+    finished = ids(place)
+    text = tuple(re.sub(r"^model=(1b,|3b|8b).*", "model=1b", word) for word in shown.words)
     names = dict.fromkeys(match[0] for word in text for match in CELL.finditer(word))
     counts: dict[str, int] = {}
     for name in names:
@@ -150,15 +153,17 @@ def options() -> Iterator[None]:
 @pytest.mark.parametrize("shown", of(Mode.compose))
 def test_its_cells_can_be_composed(shown: Shown) -> None:
     words = [word for word in shown.words[3:] if word != "-m"]
-    with options():
-        configs, _ = compose_cells(swept(words))
     sweeps = [word.partition("=")[2] for word in words if re.fullmatch(r"\w+=[\w,]+", word)]
-    assert len(configs) == prod(len(values.split(",")) for values in sweeps)
+    with options():
+        cells = swept(words)
+        assert len(cells) == prod(len(values.split(",")) for values in sweeps)
+        compose_cells([cells[0], cells[-1]])
 
 
 @pytest.mark.parametrize("shown", of(Mode.rehearse))
 def test_its_target_is_there(shown: Shown) -> None:
-    command = ["make", "-n", *shown.words[1:]]
+    python = [] if any(word.startswith("PYTHON=") for word in shown.words) else ["PYTHON=python3"]
+    command = ["make", "-n", *python, *shown.words[1:]]  # which it would look for
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
