@@ -70,13 +70,8 @@ class Progress:
             self._first, self._start = done, now
         rate = (done - self._first) / max(now - self._start, 1e-9)
         left = (total - done) / rate if rate > 0 else None
+        self._where |= {"done": done, "total": total, "seconds_left": left, "rate": rate or None}
         if now - self._told >= TELL_SECONDS:
-            self._where |= {
-                "done": done,
-                "total": total,
-                "seconds_left": left,
-                "rate": rate or None,
-            }
             self._tell()
         if screen.active():
             return
