@@ -19,6 +19,8 @@ from support import TINY, results, teacher_encoder
 
 from lion_sweep import config as configuration
 from lion_sweep.config.composing import compose_cells, swept
+from lion_sweep.data import pydoc
+from lion_sweep.data.collection import write
 
 SMALL = ["budget=steps", "budget.steps=2", "evaluation.depth=20", "evaluation.permutations=9"]
 CELL = re.compile(r"\b([\w.]+-\w+-\w+)-[0-9a-f]{12}\b")
@@ -65,22 +67,32 @@ def tiny(shown: Shown, collection: Path) -> list[str]:
     return [word for word in words if word not in taken or word.startswith(ALWAYS)]
 
 
-def trim(folder: Path, topics: int = 12) -> None:
-    """Leave a few topics of the tutorial's folder: readers have minutes, tests have seconds."""
+def trim(folder: Path, topics: int = 12, paragraphs: int = 6) -> None:
+    """Leave a little of the tutorial's folder: readers have minutes, tests have seconds."""
     queries = (folder / "queries.jsonl").read_text().splitlines()[:topics]
     left = {json.loads(line)["_id"] for line in queries}
     (folder / "queries.jsonl").write_text("\n".join(queries) + "\n")
     corpus = (folder / "corpus.jsonl").read_text().splitlines()
-    kept = [line for line in corpus if json.loads(line)["_id"].rpartition("-")[0] in left]
+    known = {f"{topic}-{place}" for topic in left for place in range(paragraphs)}
+    kept = [line for line in corpus if json.loads(line)["_id"] in known]
     (folder / "corpus.jsonl").write_text("\n".join(kept) + "\n")
     for path in (folder / "qrels").iterdir():
         head, *judged = path.read_text().splitlines()
-        kept = [line for line in judged if line.split("\t")[0] in left]
+        kept = [line for line in judged if line.split("\t")[1] in known]
         path.write_text("\n".join([head, *kept]) + "\n")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, small_beir: Path) -> Path:
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What commands are given that name no collection: 60 pairs of the embedded one."""
+    pairs = pydoc.collect(["json", "logging", "email"])[:60]
+    folder = tmp_path_factory.mktemp("beir")
+    write(folder, {"train": pairs[:40], "test": pairs[40:]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, collection: Path) -> Path:
     """A reader's folder: the files that pages show, what they speak of, and some finished cells."""
     made = tmp_path_factory.mktemp("reader")
     for name, text in doc_commands.files().items():
@@ -93,10 +105,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_beir: Path) -> Path:
     code, printed = run(made, Shown("", 0, (), ("python", "make_folder.py")))
     assert code == 0, printed
     trim(made / "my_folder")
-    shutil.copytree(small_beir, made / "other_folder")
+    shutil.copytree(collection, made / "other_folder")
     teacher_encoder(made / "my_encoder", ["the", "of", "a", "statement", "return"])
     grid = ("python", "-m", "lion_sweep", "-m", "paradigm=dense,sparse", "seed=42,1")
-    words = [*TINY, f"data.path={small_beir}", *SMALL]
+    words = [*TINY, f"data.path={collection}", *SMALL]
     code, printed = run(made, Shown("", 0, (), grid), *words)
     assert code == 0, printed
     (dense, *_) = ids(made)["1b-dense-cl"]
@@ -135,8 +147,8 @@ def of_here(shown: Shown, place: Path) -> Shown:
 
 
 @pytest.mark.parametrize("shown", of(Mode.run))
-def test_it_runs(shown: Shown, place: Path, small_beir: Path) -> None:
-    code, printed = run(place, of_here(shown, place), *tiny(shown, small_beir))
+def test_it_runs(shown: Shown, place: Path, collection: Path) -> None:
+    code, printed = run(place, of_here(shown, place), *tiny(shown, collection))
     assert code in STATUS.get(shown.module, {0}), f"{shown.text}\n{printed}"
     assert "Traceback" not in printed
 
