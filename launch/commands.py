@@ -13,9 +13,10 @@ from typing import NoReturn
 from launch import local, queue, slurm, status
 from launch.status import Status, job_log, job_of, read_submission
 from lion_sweep import command
-from lion_sweep.cell.tasks import CELL, ENCODE, TRAIN, Task, all_tasks, full_names
+from lion_sweep.cell.tasks import CELL, ENCODE, TASK, TRAIN, Task, all_tasks, full_names
 from lion_sweep.config.schema import Config, StatusFormat
 from lion_sweep.errors import UserError
+from lion_sweep.machine import screen
 
 CLEAR = "\x1b[H\x1b[2J"
 WATCH_SECONDS = 5
@@ -63,12 +64,17 @@ def survey(tasks: list[Task]) -> list[Status]:
     return [found[task.name] for task in tasks]
 
 
-def _tasks(config: Config, names: list[str]) -> list[Task]:
-    """Tasks called so, see `NAMES`, and training and encoding jobs that no other cell needs."""
+def _all(config: Config) -> list[Task]:
+    """All that there are; reading them takes its time. Raises `UserError` where there is none."""
     root = Path(config.paths.root)
     tasks = all_tasks(root)
     if not tasks:
         raise UserError(f"No cell was ever started below paths.root={root}.")
+    return tasks
+
+
+def _called_so(tasks: list[Task], names: list[str]) -> list[Task]:
+    """Tasks called so, see `NAMES`, and training and encoding jobs that no other cell needs."""
     if not names:
         return tasks
     told = full_names(tasks)
@@ -96,17 +102,14 @@ def _called(name: str, tasks: list[Task], told: dict[str, str]) -> list[Task]:
     return found
 
 
-def _survey(config: Config, names: list[str]) -> list[Status]:
-    """Of the tasks called so; what they need is looked at too, as it may be why they wait."""
-    chosen = {task.name for task in _tasks(config, names)}
-    found = survey(all_tasks(Path(config.paths.root)))
-    return [one for one in found if one.task.name in chosen]
-
-
 def _status(config: Config, names: list[str], *, watch: bool) -> int:
+    as_json, seen = config.status.format is StatusFormat.json, Seen(config, names)
+    if watch and not as_json and screen.fits(sys.stdout):
+        seen()  # whatever is refused is refused before there is a table
+        return status.watch(seen)
     while True:
-        statuses = _survey(config, names)
-        if config.status.format is StatusFormat.json:
+        statuses = seen()
+        if as_json:
             text = json.dumps([found.as_dict() for found in statuses], indent=2)
         else:
             text = status.as_table(statuses)
@@ -116,18 +119,44 @@ def _status(config: Config, names: list[str], *, watch: bool) -> int:
         time.sleep(WATCH_SECONDS)
 
 
+class Seen:
+    """The tasks called so, read again only where others have come: there may be thousands.
+
+    What they need is looked at too, as it may be why they wait.
+    """
+
+    def __init__(self, config: Config, names: list[str]) -> None:
+        self.config, self.names = config, names
+        self._there: set[Path] = set()
+        self._tasks: list[Task] = []
+        self._chosen: set[str] = set()
+
+    def __call__(self) -> list[Status]:
+        """Where they are now."""
+        root = Path(self.config.paths.root)
+        there = set(root.glob(f"*/*/{TASK}"))
+        if there != self._there or not there:
+            self._tasks, self._there = _all(self.config), there
+            self._chosen = {task.name for task in _called_so(self._tasks, self.names)}
+        return [one for one in survey(self._tasks) if one.task.name in self._chosen]
+
+
 def _cancel(config: Config, names: list[str]) -> int:
     if not names:
         raise UserError("Say which cells: python -m lion_sweep.cancel 8b-sparse-cl, or all.")
-    tasks = _tasks(config, [] if names == ["all"] else names)
+    tasks = _called_so(_all(config), [] if names == ["all"] else names)
     told = full_names(tasks)
     active = [s for s in survey(tasks) if s.state in (status.QUEUED, status.RUNNING)]
     for found in active:
+        name = told[found.task.name]
+        if not found.job:
+            print(f"{name}: a command of this machine is at it, which Ctrl-C there ends")
+            continue
         if job_of(found.task.folder, slurm.NAME):
             queue.cancel([found.job])
         else:
             local.cancel(found.job)
-        print(f"{told[found.task.name]}: cancelled job {found.job}")
+        print(f"{name}: cancelled job {found.job}")
     if not active:
         print("nothing is queued or running")
     return status.ALL_FINISHED
@@ -136,7 +165,7 @@ def _cancel(config: Config, names: list[str]) -> int:
 def _logs(config: Config, names: list[str]) -> int:
     if not names:
         raise UserError("Say whose log: python -m lion_sweep.logs 8b-sparse-cl.")
-    for task in _tasks(config, names):
+    for task in _called_so(_all(config), names):
         record = read_submission(task.folder)
         logs = [task.folder / "log.txt"]
         if record and record.job:

@@ -17,13 +17,14 @@ from launch import status
 from launch.places import Gpus, Places
 from launch.requests import request
 from launch.status import SUBMISSION, Standing, Status, Submission, job_of, read_submission
-from lion_sweep.cell.tasks import Task
+from lion_sweep.cell.tasks import Task, read_attempts, this_node
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
+from lion_sweep.machine import screen
 from lion_sweep.stages.engine import locked
 
 NAME = "local"
-POLL_SECONDS = 0.5
+POLL_SECONDS, WATCH_SECONDS = 0.5, 2.0
 DEAD = Standing(status.FAILED, "its process has died", "killed")
 
 
@@ -34,8 +35,22 @@ def survey(tasks: list[Task]) -> list[Status]:
         job, told = job_of(task.folder, NAME), None
         if job and not task.complete:
             told = Standing(status.RUNNING) if _process(job) else DEAD
+        elif not job and not task.complete and is_at_itself(task):
+            told = Standing(status.RUNNING)
         statuses.append(status.status_of(task, job, told))
     return statuses
+
+
+def is_at_itself(task: Task) -> bool:
+    """Whether a command of this machine does the task, in no job, at this moment."""
+    last = read_attempts(task.folder)[-1:]
+    if not last or last[0].get("outcome") != "running" or last[0]["job"]:
+        return False
+    try:  # the number may be of a later process by now
+        begun = psutil.Process(last[0]["pid"]).create_time()
+    except psutil.Error:
+        return False
+    return last[0]["node"] == this_node() and begun <= last[0]["started"]
 
 
 def _process(job: str) -> psutil.Process | None:
@@ -54,7 +69,8 @@ def launch(tasks: list[Task]) -> int:
     """
     root, places = tasks[0].root, _places(tasks)
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root / ".launch.lock"):
+    watch, looked = status.Watch(lambda: survey(tasks)), -WATCH_SECONDS
+    with locked(root / ".launch.lock"), screen.shown(watch.drawn):
         # A launcher that was killed has left its jobs, perhaps of other tasks.
         running, of_folder = _running(root), {task.folder: task for task in tasks}
         waiting, failed = {task.name: task for task in tasks if not task.complete}, set[str]()
@@ -77,6 +93,9 @@ def launch(tasks: list[Task]) -> int:
             for name, gpus in places.give(needs, taken).items():
                 task = waiting.pop(name)
                 running[task.folder] = _start(task, needs[name], gpus, places)
+            if screen.active() and time.monotonic() - looked > WATCH_SECONDS:
+                watch.look()
+                looked = time.monotonic()
             time.sleep(POLL_SECONDS)
     statuses = survey(tasks)
     print(status.as_table(statuses))

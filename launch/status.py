@@ -23,14 +23,27 @@ from lion_sweep.cell.tasks import (
 )
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json, write_json
+from lion_sweep.machine import board, screen
+from lion_sweep.machine.board import (
+    BLOCKED,
+    CANCELLED,
+    ENDED,
+    FAILED,
+    FINISHED,
+    NEW,
+    QUEUED,
+    RUNNING,
+    Row,
+    spent,
+)
 from lion_sweep.machine.progress import duration
 
-FINISHED, RUNNING, QUEUED, FAILED = "finished", "running", "queued", "failed"
-BLOCKED, CANCELLED, NEW = "blocked", "cancelled", "new"
-ENDED = (FINISHED, FAILED, BLOCKED, CANCELLED)
+__all__ = ["BLOCKED", "CANCELLED", "ENDED", "FAILED", "FINISHED", "NEW", "QUEUED", "RUNNING"]
+
 ALL_FINISHED, UNFINISHED, SOME_FAILED = 0, 3, 4
 INTERRUPTED = "interrupted"  # outcome of an attempt, and class of a failure that is not its own
 SUBMISSION = "submission.json"  # of a task's folder
+WHERE = ("stage", "done", "total", "seconds_left", "rate", "loss")  # of a progress file
 LOG_LINES = 3
 POLL_SECONDS = 5.0
 
@@ -91,6 +104,7 @@ class Status:
     reason: str
     where: dict[str, Any]
     score: str
+    seconds: float | None = None  # of all its attempts
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -102,8 +116,16 @@ class Status:
             "job": self.job or None,
             "failure": self.failure,
             "reason": self.reason or None,
-            **{key: self.where.get(key) for key in ("stage", "done", "total", "seconds_left")},
+            **{key: self.where.get(key) for key in WHERE},
         }
+
+    def row(self, name: str) -> Row:
+        """Of the table on a terminal."""
+        if self.state == RUNNING:
+            return Row.running(name, self.where, self.seconds, self.task.kind)
+        failed = self.failure["class"] if self.failure else ""
+        said = self.score if self.state == FINISHED else failed or self.reason
+        return Row(name, self.state, self.task.kind, said, self.seconds)
 
 
 def status_of(task: Task, job: str, standing: Standing | None) -> Status:
@@ -127,9 +149,8 @@ def status_of(task: Task, job: str, standing: Standing | None) -> Status:
             stopped = last.get("outcome") == INTERRUPTED  # as asked, and was to go on
             kind = INTERRUPTED if stopped else standing.failure or "killed"
             failure = {"class": kind, "message": standing.reason}
-    return Status(
-        task, state, job, len(attempts), failure, reason, where, _score(task.folder / "result.json")
-    )
+    score, took = _score(task.folder / "result.json"), spent(attempts, running=state == RUNNING)
+    return Status(task, state, job, len(attempts), failure, reason, where, score, took)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -198,30 +219,77 @@ def exit_status(statuses: list[Status]) -> int:
     return ALL_FINISHED if states <= {FINISHED} else UNFINISHED
 
 
-def follow(survey: Callable[[], list[Status]]) -> int:
-    """Print what changes until every task has ended, or Ctrl-C; returns the exit status."""
-    shown: dict[str, str] = {}
-    try:
-        while True:
-            try:
-                statuses = survey()
-            except UserError as error:  # no answer from the scheduler, which is asked again
-                print(error, file=sys.stderr, flush=True)
-                time.sleep(POLL_SECONDS)
-                continue
-            if all(found.state in ENDED for found in statuses):
-                print(as_table(statuses), flush=True)
-                return exit_status(statuses)
-            if not shown:
-                print(as_table(statuses), "\n", flush=True)
-            names = full_names([found.task for found in statuses])
-            for found in statuses:
-                name, more = names[found.task.name], found.score or found.reason
-                line = f"{name}: {found.state} {more}".rstrip()
-                if shown and shown.get(found.task.name) != line:
-                    print(line, flush=True)
-                shown[found.task.name] = line
+Survey = Callable[[], list[Status]]
+
+
+class Watch:
+    """Where tasks are, looked up now and then (`look`), as a table on a terminal (`drawn`)."""
+
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
+        self.statuses: list[Status] = []
+        self._names: dict[str, str] = {}
+        self._rows: list[Row] = []
+        self._trouble = ""
+
+    def look(self) -> None:
+        """Look it up; where the scheduler does not answer, say so and keep what was known."""
+        try:
+            found = self._survey()
+        except UserError as error:
+            self._trouble = str(error)
+            return
+        if self._names.keys() != {one.task.name for one in found}:
+            self._names = full_names([one.task for one in found])
+        self.statuses, self._trouble = found, ""
+        self._rows = [one.row(self._names[one.task.name]) for one in found]
+
+    def drawn(self, columns: int, lines: int) -> board.Drawn:
+        """The table of what was found."""
+        return board.drawn(self._rows, columns, lines, self._trouble)
+
+
+def watch(survey: Survey) -> int:
+    """Show the table until every task has ended; returns the exit status."""
+    shown = Watch(survey)
+    shown.look()
+    with screen.shown(shown.drawn, sys.stdout):
+        while not shown.statuses or any(one.state not in ENDED for one in shown.statuses):
             time.sleep(POLL_SECONDS)
+            shown.look()
+    print(as_table(shown.statuses), flush=True)
+    return exit_status(shown.statuses)
+
+
+def follow(survey: Survey) -> int:
+    """Show what changes until every task has ended, or Ctrl-C; returns the exit status."""
+    try:
+        return watch(survey) if screen.fits(sys.stdout) else _followed_in_lines(survey)
     except KeyboardInterrupt:
         print("\nno longer following; the jobs go on.")
         return UNFINISHED
+
+
+def _followed_in_lines(survey: Survey) -> int:
+    """Print what changes until every task has ended; returns the exit status."""
+    shown: dict[str, str] = {}
+    while True:
+        try:
+            statuses = survey()
+        except UserError as error:  # no answer from the scheduler, which is asked again
+            print(error, file=sys.stderr, flush=True)
+            time.sleep(POLL_SECONDS)
+            continue
+        if all(found.state in ENDED for found in statuses):
+            print(as_table(statuses), flush=True)
+            return exit_status(statuses)
+        if not shown:
+            print(as_table(statuses), "\n", flush=True)
+        names = full_names([found.task for found in statuses])
+        for found in statuses:
+            name, more = names[found.task.name], found.score or found.reason
+            line = f"{name}: {found.state} {more}".rstrip()
+            if shown and shown.get(found.task.name) != line:
+                print(line, flush=True)
+            shown[found.task.name] = line
+        time.sleep(POLL_SECONDS)

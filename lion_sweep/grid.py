@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ from lion_sweep import config as configuration
 from lion_sweep.cell.cell import Cell, cell_names
 from lion_sweep.cell.prepare import Prepare
 from lion_sweep.cell.result import Result
-from lion_sweep.cell.tasks import CELL, Task, tasks_of
+from lion_sweep.cell.tasks import CELL, WHEREABOUTS, Task, read_attempts, tasks_of
 from lion_sweep.config import BudgetKind, Config
 from lion_sweep.config.composing import (
     NULL_SECTION,
@@ -34,6 +35,9 @@ from lion_sweep.config.composing import (
 )
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError, sentence, trace
+from lion_sweep.files import read_json
+from lion_sweep.machine import board, screen
+from lion_sweep.machine.board import FAILED, FINISHED, QUEUED, Row
 from lion_sweep.machine.progress import duration
 from lion_sweep.plan.planner import Planner
 
@@ -74,6 +78,38 @@ class Outcome:
         return sentence(self.error) if self.error else ""
 
 
+class Rows:
+    """The cells that this process does one after the other, for the table on a terminal."""
+
+    def __init__(self, cells: list[tuple[Cell, str]]) -> None:
+        self.cells, self.outcomes = cells, list[Outcome]()
+        self._done: list[Row] = []
+        waiting = ((name, FINISHED if cell.complete else QUEUED) for cell, name in cells)
+        self._waiting = [Row(name, state) for name, state in waiting]
+
+    def drawn(self, columns: int, lines: int) -> board.Drawn:
+        """The table as it is now."""
+        return board.drawn(self.now(), columns, lines)
+
+    def now(self) -> list[Row]:
+        """A row for each cell, in their order."""
+        for outcome in self.outcomes[len(self._done) :]:
+            name, took = self.cells[len(self._done)][1], outcome.seconds or None
+            if outcome.result is None:
+                row = Row(name, FAILED, said=outcome.failure, seconds=took)
+            else:
+                measure, value, _ = _headline(outcome.result)
+                row = Row(name, FINISHED, said=f"{measure} {value:.4f}", seconds=took)
+            self._done.append(row)
+        if not (left := self.cells[len(self._done) :]):
+            return list(self._done)
+        cell, name = left[0]
+        where = cell.folder / WHEREABOUTS
+        took = board.spent(read_attempts(cell.folder)[-1:], running=True)
+        running = Row.running(name, read_json(where) if where.is_file() else {}, took)
+        return [*self._done, running, *self._waiting[len(self._done) + 1 :]]
+
+
 class Session:
     """The cells of one command; `launcher_for` chooses who runs them (None: this process)."""
 
@@ -110,8 +146,11 @@ class Session:
         for cell in cells:  # a report names those that were asked for and never ran
             if not cell.complete:
                 Task(CELL, cell.id, cell.config).freeze()
-        named = list(zip(cells, cell_names(cells), strict=True))
-        outcomes = [_outcome(cell, site, name) for cell, name in named]
+        rows = Rows(list(zip(cells, cell_names(cells), strict=True)))
+        with screen.shown(rows.drawn) if len(cells) > 1 else nullcontext():
+            for cell, name in rows.cells:
+                rows.outcomes.append(_outcome(cell, site, name))
+        outcomes = rows.outcomes
         print(summary(outcomes, time.monotonic() - self.start))
         return COMPLETE if all(outcome.result for outcome in outcomes) else HOLES
 

@@ -42,6 +42,7 @@ SLOW = (
     "test_compiled",
     "test_corrections",
     "test_disk",
+    "test_doc_commands",
     "test_encode",
     "test_entropy_stage",
     "test_estimate",

@@ -194,6 +194,11 @@ def read_attempts(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8") or "{}") for path in paths]
 
 
+def this_node() -> str:
+    """What records call this machine."""
+    return os.environ.get("SLURMD_NODENAME", socket.gethostname())
+
+
 @dataclass
 class Attempt:
     path: Path  # of the record
@@ -217,7 +222,7 @@ class Attempt:
         record = {
             "number": number,
             "job": job,
-            "node": os.environ.get("SLURMD_NODENAME", socket.gethostname()),
+            "node": this_node(),
             "pid": os.getpid(),
             "started": time.time(),
             "mark": mark,

@@ -1,8 +1,8 @@
 """What a person sees while a cell runs, and what its log keeps.
 
-One line on a terminal, rewritten in place: stage, step, loss, time left. Elsewhere a line per
-finished stage. Everything goes to the cell's log as well, and where the cell is to a small file
-that other processes read.
+One line on a terminal, rewritten in place: stage, step, loss, time left; none while a table of the
+whole grid is shown there. Elsewhere a line a minute. Everything goes to the cell's log as well, and
+where the cell is to a small file that the table and other processes read.
 """
 
 import sys
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lion_sweep.files import write_json
+from lion_sweep.machine import screen
 
 REDRAW_SECONDS = 0.2
 QUIET_SECONDS = 60.0  # between lines where no terminal shows the live one
@@ -32,7 +33,7 @@ class Progress:
 
     def __init__(self, name: str, log: Path | None, whereabouts: Path | None = None) -> None:
         self.name, self.log, self.whereabouts = name, log, whereabouts
-        self.live = sys.stderr.isatty()
+        self.live = sys.stderr.isatty() and not screen.active()
         self.finished: list[str] = []
         self._open: list[str] = []  # a stage may need another one that is not done yet
         self._drawn, self._told = time.monotonic(), 0.0
@@ -55,19 +56,25 @@ class Progress:
 
     def _enter(self, stage: str) -> None:
         self._stage, self._start, self._first, self._kept = stage, time.monotonic(), -1, 0
+        told = ("done", "total", "seconds_left", "rate", "loss")
+        self._where: dict[str, float | None] = dict.fromkeys(told)  # in the stage
 
     def step(self, done: int, total: int, values: Mapping[str, float] | None = None) -> None:
         """Part of a stage is done; `values` are shown and logged."""
         if values:
             named = " ".join(f"{key}={value:.4f}" for key, value in values.items())
             self._write(f"{self._stage} {done}/{total} {named}")
+            self._where["loss"] = values.get("loss")
         now = time.monotonic()
         if self._first < 0:  # the rate counts from here: a resumed stage does not start at 0
             self._first, self._start = done, now
         rate = (done - self._first) / max(now - self._start, 1e-9)
         left = (total - done) / rate if rate > 0 else None
+        self._where |= {"done": done, "total": total, "seconds_left": left, "rate": rate or None}
         if now - self._told >= TELL_SECONDS:
-            self._tell(done, total, left)
+            self._tell()
+        if screen.active():
+            return
         wait = REDRAW_SECONDS if self.live else QUIET_SECONDS
         if now - self._drawn >= wait or (self.live and done >= total):
             self._drawn = now
@@ -80,8 +87,8 @@ class Progress:
 
     def kept(self, done: int) -> None:
         """No kill can undo the first `done` steps of the stage any more."""
-        self._kept = done
-        self._tell(done)
+        self._kept = self._where["done"] = done
+        self._tell()
 
     def kept_step(self, done: int, total: int) -> None:
         """One of many steps that no kill can undo; told every now and then."""
@@ -93,13 +100,11 @@ class Progress:
         """What nothing can undo: grows with every finished stage and every kept step."""
         return [*self.finished, f"{self._stage} {self._kept}"]
 
-    def _tell(
-        self, done: int | None = None, total: int | None = None, left: float | None = None
-    ) -> None:
+    def _tell(self) -> None:
         if self.whereabouts:
             self._told = time.monotonic()
-            where = {"stage": self._stage, "done": done, "total": total, "seconds_left": left}
-            write_json(self.whereabouts, {**where, "mark": self.mark, "time": time.time()})
+            where = {"stage": self._stage, **self._where, "mark": self.mark, "time": time.time()}
+            write_json(self.whereabouts, where)
 
     def end(self, stage: str, seconds: float, reused: bool) -> None:
         self.finished.append(stage)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from launch import slurm
-from launch.commands import _tasks
+from launch.commands import _all, _called_so
 from launch.queue import standing
 from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED, Submission
 from lion_sweep.cell.tasks import ADAPT, Task, tasks_of
@@ -34,6 +34,11 @@ def tasks(small_cell: Any, tmp_path: Path) -> list[Task]:
     for task in found:
         task.freeze()
     return found
+
+
+def _tasks(config: Config, names: list[str]) -> list[Task]:
+    """Those that a command with these names is of."""
+    return _called_so(_all(config), names)
 
 
 def labels(tasks: list[Task]) -> list[str]:

@@ -1,9 +1,11 @@
-"""Progress where no terminal is: a line a minute, and nothing more."""
+"""Progress where no terminal is: a line a minute, and a file for other processes."""
 
 import time
+from pathlib import Path
 
 import pytest
 
+from lion_sweep.files import read_json
 from lion_sweep.machine import progress
 from lion_sweep.machine.progress import Progress
 
@@ -24,3 +26,24 @@ def test_a_quiet_run_prints_a_line_a_minute(
         "cell: corpus 12,000/20,000, 100 a second, 1 min 20 s left",
     ]
     assert progress.QUIET_SECONDS == 60
+
+
+def test_other_processes_read_where_a_cell_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now, path = 1000.0, tmp_path / "progress.json"
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    shown = Progress("cell", None, path)
+    shown.begin("train")
+    told = {"done": None, "total": None, "seconds_left": None, "rate": None, "loss": None}
+    assert read_json(path).items() >= {"stage": "train", **told, "mark": ["train 0"]}.items()
+    for done in (10, 11, 12):
+        shown.step(done, 20, {"loss": done / 2})
+        now += 0.5
+    assert read_json(path)["done"] is None  # not every step is written
+    shown.kept(12)
+    told = {"done": 12, "total": 20, "seconds_left": 4.0, "rate": 2.0, "loss": 6.0}
+    assert read_json(path).items() >= {"stage": "train", **told, "mark": ["train 12"]}.items()
+    shown.end("train", 1.0, reused=False)
+    shown.begin("encode")
+    assert read_json(path)["loss"] is None and read_json(path)["mark"] == ["train", "encode 0"]
