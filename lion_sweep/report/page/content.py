@@ -21,7 +21,7 @@ from lion_sweep.report.collect import CellResult, number
 from lion_sweep.report.figures import across, looks
 from lion_sweep.report.page.traces import thinned
 from lion_sweep.report.sections import Section
-from lion_sweep.report.significance import ALPHA, LEVEL, System, read_per_query
+from lion_sweep.report.significance import LEVEL, System, read_per_query
 
 PER_QUERY_BYTES = 6 << 20
 """Of all values per query on a page together; of more, queries are left out evenly."""
@@ -132,9 +132,8 @@ def section_data(
         "bm25_interval": [baseline.low, baseline.high] if baseline else None,
         "tests": {
             "queries": comparison.queries,
-            "pairs": len(comparison.pairs),
+            "words": comparison.tested,
             "level": LEVEL,
-            "alpha": ALPHA,
         },
         "notes": list(dict.fromkeys([*section.notes, *comparison.notes])),
         "per_query": _per_query(section, per_query),

@@ -88,8 +88,7 @@ function legend(here) {
   if (!main) return `Intervals and tests are of ${here.measures[0]}. ± is the standard deviation over n seeds.`;
   if (!tests.queries) return "No tests: values per query are missing.";
   return `Bold: the highest. ≈: not significantly different from it. ▲ ▼: significantly above or below BM25. ` +
-    `[ ]: ${100 * tests.level} % bootstrap interval over the queries. Tests: paired randomisation over ` +
-    `${tests.queries.toLocaleString("en-US")} queries, corrected for ${tests.pairs.toLocaleString("en-US")} pairs, level ${tests.alpha}. ` +
+    `[ ]: ${100 * tests.level} % bootstrap interval over the queries. Tests: ${tests.words}. ` +
     `—: no result. A click on a number opens its cell.`;
 }
 
