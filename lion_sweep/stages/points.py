@@ -35,9 +35,8 @@ class Asked:
 
     def read(self, shop: Workshop) -> "Points | None":
         """The same to every cell on the collection; None where there is no query, which is said."""
-        from lion_sweep.training.points import (
-            Points,
-        )  # torch, which building stages need not wait for
+        # Here, as building stages need not wait for torch.
+        from lion_sweep.training.points import Points
 
         judged, tested = self.judged.read(shop), set(self.tested.read(shop).asked)
         free = [
