@@ -28,12 +28,15 @@ NEEDS = {
     r"split: dev": "a split that the small folder has not",
     r"engine=seismic": "Seismic, an extra; tests/search/test_seismic.py searches with it",
     r"model=1b,3b,8b": "time: tests/conftest.py runs these 18 cells, small",
+    r"grid=isoflop": "time: 18 cells of sizes of their own",
     r"site\.parallel": "time: tests/launch/test_local.py runs cells side by side",
     r"model=1b,3b loss=cl,kd$": "the private cluster; tests/launch/test_slurm_grid.py has it",
 }
 # The only ones of which nothing is tried here.
 LISTED = {
     r"checkpoint=hzeng/": "released adapters on the Hub; tests/interop makes some of their layout",
+    r"dashboard me/lion_sweep$": "an account; tests/system/test_dashboard.py has what is sent",
+    r"--from wandb:": "an account; tests/report/test_remote.py has a server of its own",
     r"benchmarks\.": "measures for minutes; tests/test_benchmarks.py and test_gpu_rehearsal.py run "
     "them small",
 }

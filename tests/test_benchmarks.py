@@ -69,5 +69,6 @@ def test_a_slope_of_one_is_linear() -> None:
     sizes = {
         1_000: {"flat": {"seconds": 2.0}, "linear": {"seconds": 2.0}, "square": {"seconds": 2.0}},
         10_000: {"flat": {"seconds": 2.0}, "linear": {"seconds": 20.0}, "square": {"seconds": 200}},
+        20_000: {"flat": {"seconds": 2.0}, "linear": {"seconds": 40.0}, "square": {"seconds": 800}},
     }
-    assert scale.slopes(sizes) == {"flat": 0.0, "linear": 1.0, "square": 2.0}
+    assert scale.slopes(sizes) == {"flat": [0, 0], "linear": [1, 1], "square": [2, 2]}

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from lion_sweep.cell.result import FORMAT
 from lion_sweep.config.schema import TrackerKind
 from lion_sweep.errors import Interrupted
 from lion_sweep.machine import wandb_run
@@ -24,7 +25,7 @@ SECRET = "hf_a-key-of-somebody"
 SENT: dict[str, Any] = {"seed": 7, "site": {"slurm": {"qos": "q"}}}
 CONFIG = SENT | {"site": {"slurm": {"qos": "q", "setup": [f"export HF_TOKEN={SECRET}"]}}}
 RESULT: dict[str, Any] = {
-    "format": 3, "id": CELL, "axes": {"model": "1b", "paradigm": "sparse", "loss": "cl"},
+    "format": FORMAT, "id": CELL, "axes": {"model": "1b", "paradigm": "sparse", "loss": "cl"},
     "config": CONFIG, "ladder": "proxy", "seed": 7, "data": "mine", "site": "laptop",
     "precision": "fp32",
     "device": {"name": "cpu", "peak_flops": None, "count": 1, "train_seconds": 20.0},
@@ -32,6 +33,8 @@ RESULT: dict[str, Any] = {
     "untrained": {"mine": {"nDCG@10": 0.125, "MRR@10": 0.1}},
     "gain": {"mine": {"nDCG@10": 0.375, "p": 0.01}},
     "bm25": {"mine": {"nDCG@10": 0.75, "MRR@10": 0.6}},
+    "entropy": {"mine": 2.5},
+    "untrained_entropy": {"mine": 4.0},
     "efficiency": {"mine": {"L0_documents": 12.5}},
     "ledger": {"train": {"planned": {"useful_flops": 2000}, "spent": {"useful_flops": 2000}}},
     "stages": {"train": {"folder": "train-1", "seconds": 20.0, "reused": False}},
