@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from debian import install
 from playwright.sync_api import Browser, Page, Playwright
 
 PACKAGE = "chromium"
@@ -17,17 +17,7 @@ DRAWN = "() => [...document.querySelectorAll('.chart')].every((c) => c.querySele
 
 def missing() -> str:
     """Why there is no Chromium; empty where there is one, which this installs as root."""
-    if shutil.which(PACKAGE):
-        return ""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return "no chromium; on Debian: sudo apt-get install chromium"
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "--no-install-recommends", PACKAGE, "fonts-dejavu-core"]
-    for command in (["apt-get", "update"], install):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            return f"{' '.join(command)} failed: {done.stderr[-500:]}"
-    return ""
+    return install(PACKAGE, PACKAGE, "fonts-dejavu-core")
 
 
 def launch(playwright: Playwright) -> Browser:

@@ -1,11 +1,11 @@
 """LaTeX of a report: balanced, as wide as it says, and compiled where there is a LaTeX."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from debian import install
 from report_cells import grid
 from report_results import OWN, SETS, Sweep
 
@@ -70,12 +70,9 @@ def test_every_row_has_the_columns_of_its_table_and_all_that_opens_closes(
     assert "中" not in text and "[U+4E2D][U+200B]" not in text and "[U+4E2D]" in text
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="there is no LaTeX")
 def test_it_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("booktabs.sty", "graphicx.sty"):
-        found = subprocess.run(["kpsewhich", package], capture_output=True, check=False)
-        if found.returncode:
-            pytest.skip(f"LaTeX has no {package}")
+    if reason := install("pdflatex", "texlive-latex-recommended", "lmodern"):
+        pytest.skip(reason)
     (tmp_path / "scaling.tex").write_text(written(tmp_path, monkeypatch), encoding="utf-8")
     (tmp_path / "all.tex").write_text(DOCUMENT)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
