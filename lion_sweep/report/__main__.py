@@ -15,11 +15,11 @@ from typing import Any
 from lion_sweep import command
 from lion_sweep.errors import UserError, sentence, trace
 from lion_sweep.files import written
-from lion_sweep.report import exports, remote, wide
+from lion_sweep.report import exports, paper, remote, wide
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import LABELS, Asked, CellResult, collect, unfinished
 from lion_sweep.report.failures import states
-from lion_sweep.report.figures import render, scaling_figure
+from lion_sweep.report.figures import render
 from lion_sweep.report.findings import findings_table
 from lion_sweep.report.overview import by_ladder
 from lion_sweep.report.references import ALL, NONE, read_references
@@ -71,10 +71,9 @@ def refuse_unwritable(folder: Path) -> None:
 def draw(parts: Sequence[Section]) -> dict[str, bytes]:
     """The figures by their files' names; names those that cannot be drawn on stderr."""
     files: dict[str, bytes] = {}
-    for section, measure in ((part, measure) for part in parts for measure in part.measures):
-        stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.name}-{measure}")
+    for stem, made in paper.figures(parts):
         try:
-            drawn = render(scaling_figure(section, measure))
+            drawn = render(made())
         except Exception as error:  # of fonts, a platform, the library: tables do not need them
             trace(error)
             print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)

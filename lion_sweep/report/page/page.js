@@ -148,6 +148,10 @@ function charts(here) {
     parts.push(figure(`${main} against ${cost.title}`, `${cost.title}: ${cost.said}. The grey line is the front: no cell shown here is better at less.`,
       (place) => draw(place, spec, { points, bm25: bm25Rows(here, main) }, { proxy })));
   }
+  for (const [name, { datasets, ...spec }] of Object.entries(here.charts.profiles)) {
+    parts.push(figure(`${name}: contrastive entropy over size`, "Lower is better; lines are the parabolas of the table of IsoFLOP profiles, where it has them. Filters do not change it.",
+      (place) => draw(place, spec, datasets, { proxy })));
+  }
   parts.push(curves(here, systems));
   const sets = DATA.sets[here.ladder];
   if (sets) {
