@@ -1,6 +1,6 @@
 """The schema of the group `recipe`: how training runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from omegaconf import MISSING
@@ -12,6 +12,25 @@ from lion_sweep.config.site import When
 Precision = StrEnum("Precision", ["auto", "fp32", "bf16"])
 # What a dense encoder scales to unit length: every token's state, or their mean.
 Normalize = StrEnum("Normalize", ["tokens", "mean"])
+# What a dense vector is made of: the states of all tokens, or that of the last one.
+Pooling = StrEnum("Pooling", ["mean", "last"])
+# What a token sees: its whole text, or itself and the tokens before it.
+Attention = StrEnum("Attention", ["bidirectional", "causal"])
+
+
+@dataclass
+class TextForm(Section):
+    """What a text becomes before a decoder reads it: as much a part of its weights as they are."""
+
+    query_prompt: str = ""
+    passage_prompt: str = ""
+    special_tokens: bool = True
+    append_eos: bool = False
+    echo: bool = False
+
+    def prompt(self, what: str) -> str:
+        """What stands before `queries` or `passages`."""
+        return {"queries": self.query_prompt, "passages": self.passage_prompt}[what]
 
 
 @dataclass
@@ -72,6 +91,8 @@ class SparseRecipe(Section):
     """What the sparse paradigm takes from the recipe."""
 
     threshold: float = MISSING
+    logit_scale: float | None = None
+    pool_bos: bool = True
     temperature: float = MISSING
     teacher_scale: float = MISSING
     flops_query: float = MISSING
@@ -80,6 +101,7 @@ class SparseRecipe(Section):
 
     def check(self, key: str) -> None:
         share(f"{key}.flops_ramp", self.flops_ramp, "a share of the steps")
+        positive(self, key, "logit_scale")
 
 
 @dataclass
@@ -87,6 +109,8 @@ class Recipe(Section):
     """How training runs; one option per ladder."""
 
     name: str = MISSING
+    attention: Attention = Attention.bidirectional
+    text: TextForm = field(default_factory=TextForm)
     lengths: Lengths = MISSING
     evaluation_query_length: int = MISSING
     evaluation_passage_length: int = MISSING

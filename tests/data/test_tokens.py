@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizer
 
 from lion_sweep.data import tokens
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.tokens import Tokens
+from lion_sweep.data.tokens import Frame, Tokens
 from lion_sweep.errors import UserError
 from lion_sweep.machine.digests import Digests
 from lion_sweep.models.proxy import train_tokenizer
@@ -137,7 +137,7 @@ def test_tokens_are_those_of_the_tokenizer_with_the_prompt(tmp_path: Path, slow:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tokens, "AT_ONCE", 2)
         total = tokens.write(
-            tmp_path, listed(*written), tokenizer, 6, "q: ", lambda *told: done.append(told)
+            tmp_path, listed(*written), tokenizer, 6, Frame("q: "), lambda *told: done.append(told)
         )
     found = tokens.read(tmp_path)
     assert [found.text(row, 6).tolist() for row in range(len(written))] == expected["input_ids"]
@@ -159,7 +159,7 @@ def kill(done, total):
 if __name__ == "__main__":
     tokens.AT_ONCE = 8
     texts = [f"lions roar {number} times" for number in range(100)]
-    tokens.write(Path(sys.argv[1]), listed(*texts), train_tokenizer(texts), 8, "", kill)
+    tokens.write(Path(sys.argv[1]), listed(*texts), train_tokenizer(texts), 8, tokens.PLAIN, kill)
 """
 
 
@@ -176,9 +176,11 @@ def test_a_killed_cache_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> No
     texts = [f"lions roar {number} times" for number in range(100)]
     tokenizer, done = train_tokenizer(texts), []
     for folder in (again, again, whole):
-        tokens.write(folder, listed(*texts), tokenizer, 8, "", lambda *n: done.append(n[0]))
+        tokens.write(
+            folder, listed(*texts), tokenizer, 8, tokens.PLAIN, lambda *n: done.append(n[0])
+        )
     assert done == [100, 100]
-    files = ("ids.npy", "count.npy", "ends.npy")
+    files = ("ids.npy", "count.npy", "around.npy")
     assert [(again / name).read_bytes() for name in files] == [
         (whole / name).read_bytes() for name in files
     ]
