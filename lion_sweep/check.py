@@ -17,13 +17,14 @@ import torch
 from transformers import AutoModel, PreTrainedTokenizerBase
 
 from lion_sweep import command
-from lion_sweep.config import Config, LadderName, changed
+from lion_sweep.config import Config, LadderName, TextForm, changed
 from lion_sweep.config.data import Data, DataKind, EvaluationSet
 from lion_sweep.config.site import SiteName
 from lion_sweep.data import forms, given
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.places import Hub, place
 from lion_sweep.data.texts import Texts
+from lion_sweep.data.tokens import of as tokens_of
 from lion_sweep.data.whole import whole
 from lion_sweep.errors import PLAIN
 from lion_sweep.interop import checkpoints
@@ -31,6 +32,7 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import check_output, settle
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.stages.contract import PASSAGES, QUERIES, frame_of
 from lion_sweep.stages.of_cell import CellStages, stages_of
 from lion_sweep.stages.texts import collection, evaluation_sets, tokenizer_of
 from lion_sweep.stages.validation import validate
@@ -39,6 +41,7 @@ from lion_sweep.stages.workshop import Workshop
 OWN = ("checkpoint", "base")
 NOTHING_WRONG, WRONG = 0, 2  # exit status
 HALF = torch.bfloat16  # is enough to be looked at
+UNCUT = 1 << 20  # tokens
 SAMPLE, SHOWN, LONG = 1000, 20, 90  # texts looked at, faults told of a file, characters told
 Found = TypeVar("Found")
 Read = Callable[[str, str], Any]  # of a line, and where it stands
@@ -134,8 +137,9 @@ class Check:
             for name, (source, _) in stages.sets.items():
                 texts = source.read(self.shop)
                 query_length, passage_length = config.evaluation.lengths_of(name)
-                queries = _tokens(tokenizer, texts.queries, query_length)
-                passages = _tokens(tokenizer, texts.documents, passage_length)
+                text = config.paradigm.text
+                queries = _tokens(tokenizer, texts.queries, query_length, text, QUERIES)
+                passages = _tokens(tokenizer, texts.documents, passage_length, text, PASSAGES)
                 print(f"tokens of {name}, queries: {queries}\n  passages: {passages}")
         for weighted in stages.teacher.scorers if stages.teacher else ():
             if weights := getattr(weighted.scorer, "weights", None):
@@ -150,7 +154,8 @@ class Check:
         source = model.backbone or (self.config.ladder is LadderName.full and model.full)
         if not source or source.startswith("package:"):
             return
-        backbone = Backbone.load(Path(source).expanduser() if model.backbone else source, HALF)
+        name = Path(source).expanduser() if model.backbone else source
+        backbone = Backbone.load(name, HALF, attention=self.config.paradigm.attention)
         count = sum(parameter.numel() for parameter in backbone.parameters())
         print(f"decoder: {source}, {count:,} parameters")
         if self.config.paradigm.made_by.over_vocabulary or self.config.recipe.adapt.steps:
@@ -212,8 +217,11 @@ def _scripts(texts: Iterable[str]) -> str:
     )
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, texts: Texts, length: int) -> str:
-    counts = [len(ids) for ids in tokenizer(_sample(texts))["input_ids"]]
+def _tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, length: int, text: TextForm, what: str
+) -> str:
+    made = tokens_of(_sample(texts), tokenizer, UNCUT, frame_of(text, what), echo=text.echo)
+    counts = made.lengths(UNCUT).tolist()
     cut = np.mean([count > length for count in counts])
     return f"{_spread(counts)}; {cut:.1%} are cut at {length}"
 

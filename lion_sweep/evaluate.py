@@ -10,6 +10,7 @@ anything else   the overrides of `python -m lion_sweep`: data=, evaluation=, par
 import contextlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.stages.backbone import TrainTokenizer
 from lion_sweep.stages.base import Stage
+from lion_sweep.stages.contract import check_form, lengths_of
 from lion_sweep.stages.of_cell import Tokeniser, scored
 from lion_sweep.stages.search import bm25, keep
 from lion_sweep.stages.texts import evaluation_sets
@@ -104,7 +106,9 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
     for name, (source, _) in sets.items():
         for line in source.read(shop).told():
             shop.progress.say(f"{name}:{line}")
-    tokeniser = Tokeniser(_tokenizer(found, shop))
+    reads = _tokenizer(found, shop)
+    check_form(found.text, reads, shop, lengths_of(config, training=False))
+    tokeniser = Tokeniser(reads)
     tested = {name: scored(config, tokeniser, found, chosen) for name, chosen in sets.items()}
     references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
     scores = {name: of_set.run(shop) for name, of_set in tested.items()}
@@ -116,6 +120,7 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
         "kind": found.kind,
         "paradigm": found.paradigm,
         "identity": found.identity,
+        "text": asdict(found.text),
         "folder": str(folder),
         "scores": {name: mean(values) for name, values in scores.items()},
         "bm25": {name: mean(score.scores(shop)) for name, score in references.items()},

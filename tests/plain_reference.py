@@ -87,10 +87,13 @@ def hidden_states(
     weights: Weights,
     scaling: float = 1.0,
     masks: list[Masks] | None = None,
+    *,
+    causal: bool = False,
 ) -> list[Tensor]:
     """[L, D] of every text, with nothing padded: those of one length are computed together.
 
-    `scaling` is LoRA's alpha over its rank, `masks` its dropout for every text.
+    `scaling` is LoRA's alpha over its rank, `masks` its dropout for every text. A `causal` decoder
+    sees no later tokens.
     """
     found: dict[int, Tensor] = {}
     for length in set(map(len, texts)):
@@ -99,13 +102,16 @@ def hidden_states(
         if masks:
             together = {name: torch.stack([masks[row][name] for row in rows]) for name in masks[0]}
         ids_NL = torch.tensor([texts[row] for row in rows])
-        states_NLD = _decode(ids_NL, weights, scaling, together)
+        states_NLD = _decode(ids_NL, weights, scaling, together, causal)
         found |= dict(zip(rows, states_NLD, strict=True))
     return [found[row] for row in range(len(texts))]
 
 
-def _decode(ids_NL: Tensor, weights: Weights, scaling: float, masks: Masks | None) -> Tensor:
-    """[N, L, D] after the last norm of a Llama in which every token sees every other."""
+def _decode(
+    ids_NL: Tensor, weights: Weights, scaling: float, masks: Masks | None, causal: bool
+) -> Tensor:
+    """[N, L, D] after the last norm of a Llama, where a token sees all others or those before."""
+    later_LL = torch.ones(ids_NL.shape[1], ids_NL.shape[1]).triu(1).bool() & causal
 
     def linear(x_NLD: Tensor, name: str) -> Tensor:
         y_NLD = x_NLD @ weights[f"{name}.weight"].T
@@ -139,7 +145,8 @@ def _decode(ids_NL: Tensor, weights: Weights, scaling: float, masks: Masks | Non
         for number, query_NLH in enumerate(queries):
             shared = number * KEY_VALUE_HEADS // HEADS
             scores_NLL = turned(query_NLH) @ turned(keys[shared]).mT / query_NLH.shape[-1] ** 0.5
-            heads.append(scores_NLL.softmax(dim=-1) @ values[shared])
+            seen_NLL = scores_NLL.masked_fill(later_LL, -torch.inf)
+            heads.append(seen_NLL.softmax(dim=-1) @ values[shared])
         x_NLD = x_NLD + linear(torch.cat(heads, dim=-1), f"{layer}.self_attn.o_proj")
         normed_NLD = norm(x_NLD, f"{layer}.post_attention_layernorm")
         gate = linear(normed_NLD, f"{layer}.mlp.gate_proj")

@@ -14,6 +14,25 @@ Precision = StrEnum("Precision", ["auto", "fp32", "bf16"])
 Normalize = StrEnum("Normalize", ["tokens", "mean"])
 # How the learning rate falls to 0 after the warmup.
 Schedule = StrEnum("Schedule", ["linear", "cosine"])
+# What a dense vector is made of: the states of all tokens, or that of the last one.
+Pooling = StrEnum("Pooling", ["mean", "last"])
+# What a token sees: its whole text, or itself and the tokens before it.
+Attention = StrEnum("Attention", ["bidirectional", "causal"])
+
+
+@dataclass
+class TextForm(Section):
+    """What a text becomes before a decoder reads it: as much a part of its weights as they are."""
+
+    query_prompt: str = ""
+    passage_prompt: str = ""
+    special_tokens: bool = True
+    append_eos: bool = False
+    echo: bool = False
+
+    def prompt(self, what: str) -> str:
+        """What stands before `queries` or `passages`."""
+        return {"queries": self.query_prompt, "passages": self.passage_prompt}[what]
 
 
 @dataclass
@@ -93,6 +112,8 @@ class SparseRecipe(Section):
     """What the sparse paradigm takes from the recipe."""
 
     threshold: float = MISSING
+    logit_scale: float | None = None
+    pool_bos: bool = True
     temperature: float = MISSING
     teacher_scale: float = MISSING
     flops_query: float = MISSING
@@ -106,6 +127,7 @@ class SparseRecipe(Section):
     def check(self, key: str) -> None:
         share(f"{key}.flops_ramp", self.flops_ramp, "a share of the steps")
         positive(self, key, "flops_micro_batches", "flops_pool", "flops_devices")
+        positive(self, key, "logit_scale")
 
 
 @dataclass
@@ -113,6 +135,8 @@ class Recipe(Section):
     """How training runs."""
 
     name: str = MISSING
+    attention: Attention = Attention.bidirectional
+    text: TextForm = field(default_factory=TextForm)
     lengths: Lengths = MISSING
     evaluation_query_length: int = MISSING
     evaluation_passage_length: int = MISSING

@@ -4,16 +4,16 @@ Hydra merges every chosen option into these classes, so an unknown key or a wron
 while composing. What no single key shows to be wrong is refused in validation.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
 from hydra.utils import get_class
-from omegaconf import MISSING
+from omegaconf import II, MISSING
 
 from lion_sweep.config.data import Data, Evaluation, check_name
-from lion_sweep.config.recipe import Recipe
 from lion_sweep.config.section import Section, built, class_behind, positive, require
+from lion_sweep.config.recipe import Attention, Recipe, TextForm
 from lion_sweep.config.site import Resources, Site
 from lion_sweep.errors import UserError
 
@@ -75,6 +75,14 @@ class Model(Section):
     epochs: dict[str, int] = MISSING  # by loss
 
 
+RECIPES_ATTENTION: Any = II("recipe.attention")
+
+
+def _recipes_form() -> TextForm:
+    """As the recipe says, key by key, where a paradigm does not."""
+    return TextForm(**{key.name: II(f"recipe.text.{key.name}") for key in fields(TextForm)})
+
+
 @dataclass
 class Paradigm(Section):
     """The representation axis."""
@@ -82,6 +90,8 @@ class Paradigm(Section):
     name: str = MISSING
     title: str | None = None  # in tables and figures; None: the name
     encoder: dict[str, Any] = MISSING
+    attention: Attention = RECIPES_ATTENTION
+    text: TextForm = field(default_factory=_recipes_form)
     temperature: float = MISSING
     teacher_scale: float = MISSING
     regulariser: dict[str, Any] | None = None
@@ -89,6 +99,13 @@ class Paradigm(Section):
     def check(self, key: str) -> None:
         positive(self, key, "temperature")
         class_behind(f"{key}.encoder", self.encoder, ENCODER)
+        pools, echo = bool(self.encoder.get("echo", False)), self.text.echo
+        require(
+            pools == echo,
+            f"{key}.text.echo={echo} and {key}.encoder.echo={pools}: the encoder pools the second "
+            "copy where texts are given twice, and only there. Set both alike, or take an encoder "
+            "that has the key.",
+        )
         if self.regulariser:
             class_behind(f"{key}.regulariser", self.regulariser)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from hydra.utils import get_class
 
-from lion_sweep.config.recipe import Normalize
+from lion_sweep.config import TextForm
+from lion_sweep.config.recipe import Normalize, Pooling
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.export.sample import Sample, Vectors, encode
 from lion_sweep.interop import checkpoints
@@ -18,8 +19,8 @@ from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.stages.weights import WEIGHTS
 
 DENSE = {
-    Normalize.tokens: "the plain mean of its tokens' last states, each scaled to unit length first",
-    Normalize.mean: "the mean of its tokens' last states, scaled to unit length",
+    Normalize.tokens: "the plain mean of {of} tokens' last states, each of unit length first",
+    Normalize.mean: "the mean of {of} tokens' last states, scaled to unit length",
 }
 
 
@@ -67,8 +68,8 @@ from {result["backbone"]["name"]} ({result["backbone"]["start"]}).
     python -m lion_sweep.evaluate checkpoint=FOLDER data=beir data.path=COLLECTION
 
 Texts are cut at {config.evaluation.query_length} (queries) and \
-{config.evaluation.passage_length} (passages) tokens, without prompts; attention is bidirectional. \
-{_vectors(config.paradigm.encoder)} Scores are dot products.
+{config.evaluation.passage_length} (passages) tokens, {_around(config.paradigm.text)}; attention \
+is {config.paradigm.attention}. {_vectors(config.paradigm.encoder)} Scores are dot products.
 
 | trained with | |
 | --- | --- |
@@ -102,15 +103,34 @@ class Weights(Form):
         return encode(checkpoints.find(str(folder), base, config, config.paradigm.name), sample)
 
 
+def _around(text: TextForm) -> str:
+    """What stands around a text, in words."""
+    query, passage = text.query_prompt, text.passage_prompt
+    told = f"after the prompts {query!r} and {passage!r}" if query + passage else "without prompts"
+    if not text.special_tokens:
+        told += ", without special tokens of the tokenizer"
+    if text.append_eos:
+        told += ", with the end-of-sequence token last"
+    return told + (", every one twice, both copies within that" if text.echo else "")
+
+
 def _vectors(encoder: dict[str, Any]) -> str:
     """What a text's vector is, in words."""
-    made_by = get_class(encoder["_target_"])
+    made_by, echo = get_class(encoder["_target_"]), encoder.get("echo", False)
+    of = "the second copy's" if echo else "its"
     if made_by is DenseEncoder:
-        return f"A text's vector is {DENSE[Normalize[encoder['normalize']]]}."
+        if encoder.get("pooling") == Pooling.last:
+            return "A text's vector is its last token's last state, scaled to unit length."
+        how = DENSE[Normalize[encoder["normalize"]]].format(of=of)
+        return f"A text's vector is {how}."
     if made_by is SparseEncoder:
+        scale, first = encoder.get("logit_scale"), encoder.get("pool_bos", True)
+        s = "hidden_size^(-1/4)" if scale is None else scale
+        by = " by the embedding matrix" if encoder.get("tied") else ""
+        left_out = "" if first or echo else ", the one that begins it left out"
         return (
             "A text's vector has a weight for every vocabulary entry: "
-            f"log(1 + relu(s * z - {encoder['threshold']:g})), where z is the entry's largest "
-            "logit over the text's tokens and s = hidden_size^(-1/4)."
+            f"log(1 + relu(s * z - {encoder['threshold']:g})), where s = {s} and z is the entry's "
+            f"largest logit{by} over {of} tokens{left_out}."
         )
     return f"A text's vector is made by {encoder['_target_']}."

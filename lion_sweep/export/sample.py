@@ -14,8 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from lion_sweep.config import Config
 from lion_sweep.data.batches import pad
 from lion_sweep.data.pretrained import tokenizer_of
+from lion_sweep.data.tokens import of as tokens_of
 from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.machine.progress import Progress
+from lion_sweep.stages import contract
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop
 
@@ -69,16 +71,16 @@ def encode(checkpoint: Checkpoint, sample: Sample) -> Vectors:
     encoder = checkpoint.make(torch.float32)
     encoder.backbone.eval()
 
-    def vectors(texts: list[str], length: int) -> NDArray[np.float32]:
-        rows = []
-        for ids in tokenizer(texts, truncation=True, max_length=length)["input_ids"]:
-            row = pad([np.asarray(ids, dtype=np.int32)], torch.device("cpu"))
-            rows.append(encoder(*row).numpy()[0])
-        return np.stack(rows)
+    text, cpu = checkpoint.text, torch.device("cpu")
+
+    def vectors(texts: list[str], length: int, what: str) -> NDArray[np.float32]:
+        made = tokens_of(texts, tokenizer, length, contract.frame_of(text, what), echo=text.echo)
+        batches = (pad([made.text(row, length)], cpu) for row in range(len(made)))
+        return np.stack([encoder(*batch).numpy()[0] for batch in batches])
 
     return Vectors(
-        vectors(sample.queries, sample.query_length),
-        vectors(sample.passages, sample.passage_length),
+        vectors(sample.queries, sample.query_length, contract.QUERIES),
+        vectors(sample.passages, sample.passage_length, contract.PASSAGES),
     )
 
 

@@ -2,11 +2,12 @@
 
 dense, normalize=mean     Transformer, Pooling(mean), Normalize
 dense, normalize=tokens   Transformer, Normalize(token_embeddings), Pooling(mean)
+dense, pooling=last       Transformer, Pooling(lasttoken), Normalize
 sparse                    Transformer, Dense(token_embeddings), SpladePooling(max, relu)
 
-The sparse head is the Dense layer: its weight is the decoder's head times the logit scale, its bias
-the threshold, negated. Adapters are merged, in fp32, and all weights are written in it, as merging
-in less would round what was trained.
+Prompts are the model's own. The sparse head is the Dense layer: its weight is the decoder's head
+times the logit scale, its bias the threshold, negated. Adapters are merged, in fp32, and all
+weights are written in it, as merging in less would round what was trained.
 """
 
 import shutil
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from lion_sweep.config import TextForm, recipe
 from lion_sweep.config.recipe import Normalize
 from lion_sweep.data.pretrained import tokenizer_of
+from lion_sweep.data.tokens import PLAIN, PROBE, Frame, appended, special_around
 from lion_sweep.errors import UserError
 from lion_sweep.export.form import Form
 from lion_sweep.export.sample import Sample, Vectors
@@ -27,6 +31,7 @@ from lion_sweep.interop.finished import Finished
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
 
+LAST = recipe.Pooling.last
 TOKENS = "token_embeddings"  # as sentence-transformers calls the states of the tokens
 # Texts are plain: without this, a tokenizer with a chat template would have them wrapped in it.
 PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
@@ -67,9 +72,10 @@ class SentenceTransformers(Form):
 
         decoder = folder / "decoder"  # its weights cannot be read from where they are written to
         encoder: Any = self.checkpoint.make(torch.float32)
+        text, tokenizer = self.checkpoint.text, tokenizer_of(self.checkpoint.source)
+        _check(text, encoder, tokenizer)
         after = _after(encoder)
         encoder.backbone.language_model.base_model.save_pretrained(str(decoder))
-        tokenizer = tokenizer_of(self.checkpoint.source)
         tokenizer.padding_side = "right"  # so that a token's position is its place in the text
         if tokenizer.pad_token is None:  # Llama's have none; the mask hides whatever it is
             tokenizer.pad_token = tokenizer.eos_token
@@ -84,7 +90,10 @@ class SentenceTransformers(Form):
             module_output_name=TOKENS,
         )
         model = getattr(library, self._kind)(
-            modules=[transformer, *after], similarity_fn_name="dot", device="cpu"
+            modules=[transformer, *after],
+            similarity_fn_name="dot",
+            prompts={"query": text.query_prompt, "document": text.passage_prompt},
+            device="cpu",
         )
         model.save_pretrained(str(folder), create_model_card=False)
         shutil.rmtree(decoder)
@@ -102,6 +111,25 @@ class SentenceTransformers(Form):
         return Vectors(*((v.to_dense() if v.is_sparse else v).numpy() for v in encoded))
 
 
+def _check(text: TextForm, encoder: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse what the library does not do with a text before it is read, or with its first token.
+
+    Raises `UserError`.
+    """
+    begins, _ = special_around(PROBE, tokenizer, PLAIN) or (0, 0)
+    strange = {
+        "paradigm.text.echo": text.echo,
+        "paradigm.text.special_tokens": not text.special_tokens,
+        "paradigm.text.append_eos": appended(tokenizer, Frame(eos=text.append_eos)),
+        "paradigm.encoder.pool_bos": begins and not getattr(encoder, "pool_bos", True),
+    }
+    if found := [key for key, is_so in strange.items() if is_so]:
+        raise UserError(
+            f"{', '.join(found)}: the modules of sentence-transformers have no such thing, and an "
+            "export brings no code of its own: leave --as away, which exports the weights."
+        )
+
+
 def _after(encoder: Any) -> list[Any]:
     """The modules that make a vector of the decoder's states. `UserError` where there are none."""
     from sentence_transformers.base.modules import Dense
@@ -110,12 +138,14 @@ def _after(encoder: Any) -> list[Any]:
     from sentence_transformers.sparse_encoder.modules import SpladePooling
 
     if isinstance(encoder, DenseEncoder):
+        if encoder.pooling == LAST:
+            return [Pooling(*encoder.shape, "lasttoken"), UnitLength()]
         mean = Pooling(*encoder.shape, "mean")
         if encoder.normalize is Normalize.tokens:
             return [UnitLength(TOKENS), mean]
         return [mean, UnitLength()]
     if isinstance(encoder, SparseEncoder):
-        head_VD = encoder.backbone.head_VD.detach()
+        head_VD = encoder.head_VD.detach()
         vocabulary, dimensions = head_VD.shape
         head = Dense(
             dimensions,

@@ -7,35 +7,32 @@ sentence-transformers   a folder or Hugging Face id with modules.json
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from hydra.utils import instantiate
 from peft import PeftConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
 from lion_sweep.cell.result import RESULT
-from lion_sweep.config import Config
+from lion_sweep.config import Config, TextForm
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
-from lion_sweep.files import read_json
 from lion_sweep.interop import sentence
 from lion_sweep.interop.finished import Finished
+from lion_sweep.interop.meant import STUDY_CLASSES, Meant
 from lion_sweep.machine.digests import Digests
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.stages.base import identity
-from lion_sweep.stages.weights import MEANT_FOR, WEIGHTS
+from lion_sweep.stages.weights import WEIGHTS, encoder_of
 from lion_sweep.stages.workshop import Workshop
 
-# Classes that the study's adapters name in their files, and what they were trained for.
-STUDY_CLASSES = {"LlamaBiForMNTP": "sparse", "LlamaBiModel": "dense"}
 # What names of adapters' weights have before layers.0.self_attn.q_proj.lora_A.weight. They go from
 # the outermost module on, so the same layer has other names below a decoder with a head, one
 # without, or a wrapper of somebody's own.
@@ -59,7 +56,7 @@ class Checkpoint:
     config: Config | None = None  # of a cell
     adapted: bool = False  # by adapters, below which weights need no more precision than products
     tokenizer: str | None = None  # the stage that trained its tokenizer, of a cell's stand-in
-    prompts: Mapping[str, str] = field(default_factory=dict)  # before queries and passages
+    text: TextForm = field(default_factory=TextForm)  # what one becomes before they read it
 
     def load(self, shop: Workshop) -> Encoder:
         """The encoder with its weights, on this process' device."""
@@ -119,20 +116,21 @@ def of_cell(cell: Finished) -> Checkpoint:
             "command again that trained it."
         )
     source, adapted, paradigm = cell.source, config.recipe.lora is not None, config.paradigm
+    sees = paradigm.attention
 
     def load(dtype: torch.dtype) -> Encoder:
         if adapted:
-            backbone = Backbone.load(source, dtype).with_adapter(trained / WEIGHTS).merged()
+            base = Backbone.load(source, dtype, attention=sees)
+            backbone = base.with_adapter(trained / WEIGHTS).merged()
         else:
-            backbone = Backbone.load(trained / WEIGHTS, dtype)
-        return instantiate(paradigm.encoder, backbone=backbone)
+            backbone = Backbone.load(trained / WEIGHTS, dtype, attention=sees)
+        return encoder_of(paradigm.encoder, backbone)
 
     known_by = {"stage": trained.name, "encoder": identity(paradigm.encoder)}
     lengths = config.evaluation.query_length, config.evaluation.passage_length
     made_by = cell.result["stages"].get("tokenizer", {}).get("folder")
-    return Checkpoint(
-        cell.name, "cell", source, paradigm.name, known_by, load, lengths, config, adapted, made_by
-    )
+    told = cell.name, "cell", source, paradigm.name, known_by, load, lengths
+    return Checkpoint(*told, config, adapted, made_by, paradigm.text)
 
 
 def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
@@ -153,16 +151,15 @@ def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) 
             "`hf auth login`, if access has to be asked for), or give base=FOLDER."
         )
     named = str((settings.auto_mapping or {}).get("base_model_class"))
-    told, encoder, lengths = _meant(name, config, STUDY_CLASSES.get(named) or paradigm)
+    meant = Meant.of(name, config, STUDY_CLASSES.get(named) or paradigm)
 
     def load(dtype: torch.dtype) -> Encoder:
-        backbone = _adapted(Backbone.load(source, dtype), name)
-        return instantiate(encoder, backbone=backbone)
+        backbone = _adapted(Backbone.load(source, dtype, attention=meant.attention), name)
+        return encoder_of(meant.encoder, backbone)
 
+    tokenizer = name if _holds(name, "tokenizer.json") else source
     known_by = {"adapter": _digest(name, config), "base": _digest(source, config)}
-    known_by["encoder"] = identity(encoder)
-    called, tokenizer = Path(name).name, name if _holds(name, "tokenizer.json") else source
-    return Checkpoint(called, "adapter", tokenizer, told, known_by, load, lengths, adapted=True)
+    return replace(_read_as(meant, "adapter", name, known_by, load), source=tokenizer, adapted=True)
 
 
 @contextmanager
@@ -215,44 +212,35 @@ def _adapted(backbone: Backbone, name: str) -> Backbone:
 
 
 def _whole(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:
-    told, encoder, lengths = _meant(name, config, paradigm)
-    source = base or name  # whose tokenizer, where only weights were saved
-    known_by = {"model": _digest(name, config), "encoder": identity(encoder)}
+    meant = Meant.of(name, config, paradigm)
 
     def load(dtype: torch.dtype) -> Encoder:
-        return instantiate(encoder, backbone=Backbone.load(name, dtype))
+        return encoder_of(meant.encoder, Backbone.load(name, dtype, attention=meant.attention))
 
-    return Checkpoint(Path(name).name, "model", source, told, known_by, load, lengths)
+    made = _read_as(meant, "model", name, {"model": _digest(name, config)}, load)
+    return replace(made, source=base or name)  # whose tokenizer, where only weights were saved
+
+
+def _read_as(
+    meant: Meant, kind: str, name: str, weights: dict[str, Any], load: Callable[[torch.dtype], Any]
+) -> Checkpoint:
+    """Weights with what they are meant for; the tokenizer is their own."""
+    known_by = weights | {"encoder": identity(meant.encoder), "attention": meant.attention.name}
+    told = Path(name).name, kind, name, meant.paradigm, known_by, load, meant.lengths
+    return Checkpoint(*told, text=meant.text)
 
 
 def _sentence_transformer(name: str, config: Config) -> Checkpoint:
     kind = "sentence-transformers"
-    tokenizer, paradigm, prompts = sentence.describe(name)
-    told, _, lengths = _meant(name, config, paradigm)
-    known_by, called = {kind: _digest(name, config)}, Path(name).name
+    tokenizer, paradigm, text = sentence.describe(name)
+    known_by = {kind: _digest(name, config)}
 
     def load(dtype: torch.dtype) -> Encoder:
         return sentence.SentenceEncoder(name)
 
-    return Checkpoint(called, kind, tokenizer, told, known_by, load, lengths, prompts=prompts)
-
-
-def _meant(
-    name: str, config: Config, paradigm: str | None
-) -> tuple[str, dict[str, Any], tuple[int, int] | None]:
-    """Paradigm, encoder and lengths: what our own weights say, `paradigm` and the rest of others.
-
-    Raises `UserError` where nobody says the paradigm.
-    """
-    path = Path(name).expanduser() / MEANT_FOR
-    meant = read_json(path) if path.is_file() else {}
-    told = meant.get("paradigm") or paradigm
-    if told is None:
-        raise UserError(
-            f"{name} does not say what its vectors are: add paradigm=sparse or paradigm=dense."
-        )
-    lengths = (meant["query_length"], meant["passage_length"]) if "query_length" in meant else None
-    return told, meant.get("encoder") or config.paradigm.encoder, lengths
+    lengths = Meant.of(name, config, paradigm).lengths
+    told = Path(name).name, kind, tokenizer, paradigm, known_by, load, lengths
+    return Checkpoint(*told, text=text)
 
 
 def _digest(name: str, config: Config) -> Any:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lion_sweep.config import TextForm
 from lion_sweep.data.teacher import prompts_of
 from lion_sweep.data.whole import whole
 from lion_sweep.errors import UserError
@@ -57,8 +58,8 @@ class SentenceEncoder(encoders.Encoder):
         return csr_of(vectors_BV, largest)
 
 
-def describe(name: str) -> tuple[str, str, dict[str, str]]:
-    """(where its tokenizer is, its paradigm, its prompts).
+def describe(name: str) -> tuple[str, str, TextForm]:
+    """(where its tokenizer is, its paradigm, its prompts as a form of texts).
 
     Raises `UserError` where `load` does, and for models whose vectors or scores are not ours.
     """
@@ -84,7 +85,8 @@ def describe(name: str) -> tuple[str, str, dict[str, str]]:
     # The library loads it, but does not say what was missing.
     listed = read_json(Path(library().util.load_file_path(name, "modules.json")))
     whole(type(first.auto_model), name, subfolder=listed[0]["path"])
-    return model.tokenizer.name_or_path, PARADIGMS[type(model).__name__], prompts
+    text = TextForm(query_prompt=prompts["queries"], passage_prompt=prompts["passages"])
+    return model.tokenizer.name_or_path, PARADIGMS[type(model).__name__], text
 
 
 def library() -> Any:

@@ -1,4 +1,4 @@
-"""A decoder whose every token sees every other: loading, adapters, saving.
+"""A decoder, as a rule one whose every token sees every other: loading, adapters, saving.
 
 Shapes: B texts, L tokens (padded, on either side), D hidden dimensions, V vocabulary entries.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lion_sweep.config import Lora
+from lion_sweep.config import Attention, Lora
 from lion_sweep.data.pretrained import config_of
 from lion_sweep.data.whole import whole
 from lion_sweep.errors import UserError
@@ -20,7 +20,7 @@ from lion_sweep.models.probes import check_attention, unreadable
 
 
 class Backbone(nn.Module):
-    """A causal language model turned bidirectional, with or without LoRA adapters in it."""
+    """A causal language model, bidirectional or left as it is, with or without LoRA adapters."""
 
     def __init__(self, model: PreTrainedModel | PeftModel, no_head: str = "") -> None:
         """`no_head`: why nobody may read its head, where nobody may."""
@@ -29,7 +29,11 @@ class Backbone(nn.Module):
 
     @classmethod
     def load(
-        cls, source: str | Path, dtype: torch.dtype = torch.float32, revision: str | None = None
+        cls,
+        source: str | Path,
+        dtype: torch.dtype = torch.float32,
+        revision: str | None = None,
+        attention: Attention = Attention.bidirectional,
     ) -> "Backbone":
         """From a Hugging Face id, at a revision, or a folder.
 
@@ -37,8 +41,8 @@ class Backbone(nn.Module):
         for most architectures and every attention implementation, padded or not. Raises `UserError`
         where weights are missing, or where it is not honoured.
         """
-        config = config_of(str(source), revision)
-        config.is_causal = False
+        config, causal = config_of(str(source), revision), attention is Attention.causal
+        config.is_causal = causal
         settings = {"config": config, "dtype": dtype, "revision": revision}
         model = whole(AutoModelForCausalLM, str(source), **settings)
         no_head = unreadable(config)
@@ -49,7 +53,7 @@ class Backbone(nn.Module):
                 "recipe.adapt.steps=0."
             )
         backbone = cls(model, no_head)
-        check_attention(model, backbone.hidden_states)
+        check_attention(model, backbone.hidden_states, causal=causal)
         return backbone
 
     def with_lora(self, lora: Lora, seed: int = 0) -> "Backbone":
@@ -104,9 +108,20 @@ class Backbone(nn.Module):
     @property
     def vocabulary(self) -> int:
         """Rows of its embeddings."""
+        return len(self.embeddings_VD)
+
+    @property
+    def bos(self) -> int | None:
+        """The token that begins a text, where it has one."""
+        token = getattr(self.language_model.config, "bos_token_id", None)
+        return None if token is None else int(token)
+
+    @property
+    def embeddings_VD(self) -> Tensor:
+        """What token ids are looked up in."""
         weight = self.language_model.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
-        return len(weight)
+        return weight
 
     @property
     def head_VD(self) -> Tensor:

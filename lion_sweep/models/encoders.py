@@ -29,6 +29,11 @@ class Encoder(InnerProduct, ABC):
     backbone: "Backbone"
 
     @property
+    def reads_bos(self) -> bool:
+        """Whether vectors depend on which token begins a text."""
+        return False
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """X, of one text."""

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lion_sweep.data import sampling
+from lion_sweep.data import sampling, tokens
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.forms import Text
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
 from lion_sweep.data.places import Folder
+from lion_sweep.data.tokens import Tokens
 from lion_sweep.machine.execution import Execution
 from lion_sweep.models import proxy
 from lion_sweep.stages.backbone import TrainTokenizer
@@ -64,7 +65,7 @@ class Estimate:
     def __init__(self, shop: Workshop) -> None:
         self.shop = shop
         self._samples: dict[str, Sample] = {}
-        self._lengths: dict[str, Lengths] = {}
+        self._tokens: dict[str, Tokens] = {}  # of the samples
 
     def sample(self, texts: ImportTexts) -> Sample:
         """The same texts whenever it is asked for. Raises `UserError` for what cannot be read."""
@@ -76,21 +77,19 @@ class Estimate:
 
     def lengths(self, cut: Cut) -> Lengths:
         """As a cell would cut them."""
-        cache = cut.cache
-        if cache.name not in self._lengths:
-            made_by, sample = cache.tokenizer, self.sample(cache.texts)
+        cache, sample = cut.cache, self.sample(cut.cache.texts)
+        if cache.name not in self._tokens:
+            made_by = cache.tokenizer
             if isinstance(made_by, TrainTokenizer) and not self.shop.find(made_by):
                 documents, queries = made_by.judged.documents, made_by.judged.queries
                 read = [*self.sample(documents).texts, *self.sample(queries).texts]
                 tokenizer: PreTrainedTokenizerBase = proxy.train_tokenizer(read)
             else:
                 tokenizer = tokenizer_of(made_by, self.shop)
-            texts = [cache.prompt + text for text in sample.texts]
-            found = tokenizer(texts, truncation=True, max_length=cache.length)["input_ids"]
-            lengths_S = np.array([max(1, len(ids)) for ids in found])
-            self._lengths[cache.name] = Lengths(lengths_S, sample.total)
-        known = self._lengths[cache.name]
-        return replace(known, sample_S=np.minimum(known.sample_S, cut.length))
+            made = tokens.of(sample.texts, tokenizer, cache.length, cache.frame)
+            self._tokens[cache.name] = made
+        found = replace(self._tokens[cache.name], echo=cut.echo)
+        return Lengths(found.lengths(cut.length), sample.total)
 
     def fit(self, course: Course, execution: Execution) -> Fit:
         """As `Course.fit`, by pairs of texts that were drawn from the samples."""

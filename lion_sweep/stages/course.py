@@ -53,9 +53,9 @@ _groups = lru_cache(maxsize=4)(Groups.load)
 
 @lru_cache(maxsize=32)  # the cells of a grid share their steps
 def _length_counts(
-    sampler: Sampler, texts: tuple[tuple[Path, int], ...], parts: int, tokens: int
+    sampler: Sampler, texts: tuple[tuple[Path, int, bool], ...], parts: int, tokens: int
 ) -> LengthCounts:
-    query_N, passage_N = (read(folder).lengths(length) for folder, length in texts)
+    query_N, passage_N = (read(folder, echo=echo).lengths(length) for folder, length, echo in texts)
     return LengthCounts(sampler, query_N, passage_N, micro_batch_tokens=tokens, parts=parts)
 
 
@@ -96,7 +96,7 @@ class Course:
     def counts(self, shop: Workshop, devices: int) -> Counts:
         """Of micro-batches of so many tokens."""
         cuts, sampler = (self.queries, self.passages), self.draws.sampler(shop)
-        texts = tuple((shop.folder(cut.cache), cut.length) for cut in cuts)
+        texts = tuple((shop.folder(cut.cache), cut.length, cut.echo) for cut in cuts)
         return partial(_length_counts, sampler, texts, devices)
 
     def fit(self, counts: Counts, execution: Execution) -> Fit:

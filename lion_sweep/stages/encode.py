@@ -10,15 +10,14 @@ Shapes: N texts.
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 
-from lion_sweep.config import Precision
+from lion_sweep.config import Precision, TextForm
 from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Meter
 from lion_sweep.errors import Busy
@@ -43,8 +42,8 @@ class Weights(Protocol):
         """Folder or Hugging Face id whose tokenizer reads the texts."""
 
     @property
-    def prompts(self) -> Mapping[str, str]:
-        """What stands before the `queries` and the `passages`, if anything."""
+    def text(self) -> TextForm:
+        """What a text becomes before they read it."""
 
     def load(self, shop: Workshop) -> Encoder:
         """The encoder with its weights, on this rank's device."""
@@ -56,7 +55,8 @@ class CellWeights:
 
     stage: AdaptDecoder | TrainCell
     encoder: Mapping[str, Any]
-    prompts: ClassVar[Mapping[str, str]] = {}
+    # In the key of the tokens that are read.
+    text: TextForm = field(default_factory=TextForm, kw_only=True, compare=False)
 
     @property
     def _adapted(self) -> AdaptDecoder:
@@ -71,7 +71,7 @@ class CellWeights:
         from lion_sweep.stages import weights  # imports the models, which a plan need not wait for
 
         backbone = weights.load(self._adapted, shop.execution, shop.folder(self.stage))
-        return instantiate(self.encoder, backbone=backbone.merged())
+        return weights.encoder_of(self.encoder, backbone.merged())
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,10 @@ class Encode(Stage):
         how, length, encoder = shop.execution, self.texts.length, self.loaded(shop)
         cached, tokens = self.texts.read(shop), how.batch_tokens
         texts = cached if self.asked is None else cached.subset(self.asked.rows(shop))
-        texts.check_within(encoder.backbone.language_model.config.vocab_size, self.weights.source)
+        source = self.weights.source
+        texts.check_within(encoder.backbone.language_model.config.vocab_size, source)
+        if encoder.reads_bos:
+            texts.check_begin(encoder.backbone.bos, source)
         meter = self._meter(encoder)
         setting = encoding.Setting(length, tokens, self.kept_terms, meter, shard, shards)
         where = how.accelerator, folder, shop.progress.step, shop.progress.kept

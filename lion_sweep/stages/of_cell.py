@@ -5,15 +5,16 @@ to be known for the rest: it imports texts, builds a proxy, reads what a decoder
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import compress
 from typing import Any
 
-from lion_sweep.config import Config
+from lion_sweep.config import Config, TextForm
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
+from lion_sweep.stages.contract import PASSAGES, QUERIES, check_form, lengths_of, tokenise
 from lion_sweep.stages.course import Amount, Course, Draws
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
 from lion_sweep.stages.entropy import Entropy, Scoring
@@ -93,18 +94,24 @@ class CellStages:
 
 
 class Tokeniser:
-    """Token caches for one tokenizer: that of the texts that are trained on, and one for others."""
+    """Token caches for one tokenizer: those of the texts that are trained on, and some for others.
+
+    `own` are the former, by the name of their texts.
+    """
 
     def __init__(
         self, tokenizer: Pretrained | Stage, own: Mapping[str, Tokenise] | None = None
     ) -> None:
         self.tokenizer, self.own = tokenizer, own or {}
 
-    def cut(self, texts: ImportTexts, length: int, title: str, prompt: str = "") -> Cut:
+    def cut(self, texts: ImportTexts, length: int, title: str, text: TextForm, what: str) -> Cut:
+        """Texts that are `queries` or `passages`, in their form."""
+        called = f"{title} tokens"
+        asked = tokenise(texts, self.tokenizer, length, text, what, called)
         own = self.own.get(texts.name)
-        if own and length <= own.length and not prompt:
-            return own.cut(length)
-        return Tokenise(texts, self.tokenizer, length, prompt, title=f"{title} tokens").cut(length)
+        if own and length <= own.length and replace(own, length=length) == asked:
+            return own.cut(length, echo=text.echo)
+        return asked.cut(length, echo=text.echo)
 
 
 def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) -> CellStages:
@@ -113,20 +120,26 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     own, split = sets[config.data.name]
     decoder = describe(config, shop, own)
     lengths, (query_length, passage_length) = recipe.lengths, evaluation.lengths_of(own.name)
-    mntp, tokenizer, seed = recipe.adapt, decoder.tokenizer, config.seed
+    mntp, tokenizer, seed, text = recipe.adapt, decoder.tokenizer, config.seed, config.paradigm.text
+    check_form(text, tokenizer, shop, lengths_of(config, training=True))
     query_length = max(lengths.query, query_length)
     passage_length = max(lengths.passage, passage_length, mntp.length)
-    queries = Tokenise(own.queries, tokenizer, query_length, title="query tokens")
-    passages = Tokenise(own.documents, tokenizer, passage_length, title="passage tokens")
+    queries = tokenise(own.queries, tokenizer, query_length, text, QUERIES, "query tokens")
+    passages = tokenise(own.documents, tokenizer, passage_length, text, PASSAGES, "passage tokens")
     rates, precision = Optimisation.of(recipe, mntp), recipe.precision
-    chunks = passages.cut(mntp.length)
-    adapt = AdaptDecoder(decoder, chunks, mntp, recipe.lora, rates, precision, seed)
+    plain = Tokenise(own.documents, tokenizer, mntp.length, title="MNTP tokens")
+    # Without MNTP no text is read for it.
+    shared = not mntp.steps or replace(passages, length=mntp.length) == plain
+    chunks = (passages if shared else plain).cut(mntp.length)
+    adapt = AdaptDecoder(
+        decoder, chunks, mntp, recipe.lora, rates, precision, seed, config.paradigm.attention
+    )
     negatives = groups_of(config, shop, own)
     loss, supervision, encoder = config.loss, Supervision.of(config), config.paradigm.encoder
     course = Course(
         Draws(negatives, loss.batch_size, loss.negatives, seed),
-        queries.cut(lengths.query),
-        passages.cut(lengths.passage),
+        queries.cut(lengths.query, echo=text.echo),
+        passages.cut(lengths.passage, echo=text.echo),
         decoder,
         recipe.lora,
         supervision.sparse,
@@ -139,9 +152,9 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
 
     def asked(texts: ImportTexts) -> Cut:
         """Tokens of queries that training is evaluated on."""
-        mine = texts == own.queries
-        held = queries if mine else Tokenise(texts, tokenizer, lengths.query, title="dev tokens")
-        return held.cut(lengths.query)
+        dev = tokenizer, lengths.query, text, QUERIES, "dev tokens"
+        held = queries if texts == own.queries else tokenise(texts, *dev)
+        return held.cut(lengths.query, echo=text.echo)
 
     train = TrainCell(
         adapt,
@@ -153,6 +166,8 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         meant_for={
             "paradigm": config.paradigm.name,
             "encoder": identity(encoder),
+            "attention": config.paradigm.attention.name,
+            "text": asdict(text),
             "base": decoder.key,
             "query_length": evaluation.query_length,
             "passage_length": evaluation.passage_length,
@@ -161,7 +176,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     )
     caches = {own.queries.name: queries, own.documents.name: passages}
     tokeniser = Tokeniser(tokenizer, caches)
-    before, after = CellWeights(adapt, encoder), CellWeights(train, encoder)
+    before, after = (CellWeights(stage, encoder, text=text) for stage in (adapt, train))
     untrained = scored(config, tokeniser, before, (own, split), "untrained ")
     trained = {name: scored(config, tokeniser, after, chosen) for name, chosen in sets.items()}
     references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
@@ -179,12 +194,12 @@ def scored(
     judged = source.judged[split]
 
     def encode(texts: ImportTexts, ids: Asked | None, length: int, what: str) -> Encode:
-        prompt, called = weights.prompts.get(what, ""), f"{title}{what} {name}"
-        tokens = tokeniser.cut(texts, length, f"{what} {name}", prompt)
-        return Encode(weights, tokens, ids, sparse, kept, precision, title=f"encode {called}")
+        tokens = tokeniser.cut(texts, length, f"{what} {name}", weights.text, what)
+        called = f"encode {title}{what} {name}"
+        return Encode(weights, tokens, ids, sparse, kept, precision, title=called)
 
-    passages = encode(source.documents, None, passage_length, "passages")
-    queries = encode(source.queries, Asked(judged), query_length, "queries")
+    passages = encode(source.documents, None, passage_length, PASSAGES)
+    queries = encode(source.queries, Asked(judged), query_length, QUERIES)
     how, called = (engine_of(config, made_by.kind), evaluation.depth), title + name
     searched = Search(judged, *how, passages=passages, queries=queries, title=f"search {called}")
     score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")

@@ -24,7 +24,7 @@ from lion_sweep.data.collection import Collection, Judged, judge, write
 from lion_sweep.data.places import Place, place
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
-from lion_sweep.data.tokens import Tokens
+from lion_sweep.data.tokens import Frame, Tokens
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.workshop import Workshop
 
@@ -216,39 +216,47 @@ def tokenizer_of(source: "Pretrained | Stage", shop: Workshop) -> "PreTrainedTok
 @dataclass(frozen=True, eq=False)
 class Tokenise(Stage):
     kind = "tokens"
-    RULES = 2  # 2: cut texts end in their tokenizer's special tokens
+    RULES = 3  # 3: also how many tokens begin a text
 
     texts: ImportTexts
     tokenizer: Pretrained | Stage  # a stage that leaves one in its folder
     length: int
     prompt: str = ""  # before every text
+    special_tokens: bool = True  # those that the tokenizer puts around a text
+    append_eos: bool = False  # after every text, where they do not end in it
+
+    @property
+    def frame(self) -> Frame:
+        return Frame(self.prompt, self.special_tokens, self.append_eos)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         texts, tokenizer = self.texts.read(shop), tokenizer_of(self.tokenizer, shop)
-        how = self.length, self.prompt, shop.progress.kept_step
+        how = self.length, self.frame, shop.progress.kept_step
         return {"tokens": tokens.write(folder, texts, tokenizer, *how)}
 
-    def cut(self, length: int) -> "Cut":
-        """These tokens to somebody who reads `length` of each text at most."""
+    def cut(self, length: int, *, echo: bool = False) -> "Cut":
+        """These tokens to somebody who reads `length` of each text at most, or of it twice."""
         assert length <= self.length
-        return Cut(self, length)
+        return Cut(self, length, echo)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Every text, cut at `length` tokens."""
+    """Every text, cut at `length` tokens; with `echo` its body twice, both copies cut."""
 
     cache: Tokenise
     length: int
+    echo: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
         """As that of a cache that is cut there."""
-        return replace(self.cache, length=self.length).specification
+        cut = replace(self.cache, length=self.length).specification
+        return cut | {"echo": True} if self.echo else cut
 
     def read(self, shop: Workshop) -> Tokens:
         """The cache, whose texts may be longer."""
-        return tokens.read(shop.folder(self.cache))
+        return tokens.read(shop.folder(self.cache), echo=self.echo)
 
     def lengths(self, shop: Workshop) -> NDArray[np.int64]:
         """Tokens of every text, [N]."""

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
-
-from lion_sweep.config import Adapt, Lora, Precision
+from lion_sweep.config import Adapt, Attention, Lora, Precision
 from lion_sweep.cost.memory import Decoder
 from lion_sweep.cost.meter import Spending, planned_mntp
 from lion_sweep.data.batches import Sampler
@@ -42,6 +40,7 @@ class AdaptDecoder(Stage):
     optimisation: Optimisation
     precision: Precision
     seed: int
+    attention: Attention = Attention.bidirectional
 
     @property
     def decoder(self) -> Decoder:
@@ -98,14 +97,18 @@ class TrainCell(Stage):
         run: Run,
     ) -> dict[str, Any]:
         """Train `backbone` in place for the steps of `plan`; what `loop.train` tells of it."""
+        from lion_sweep.stages import weights  # which imports the models: seconds
+
         course = self.course
         queries, passages = course.queries.read(shop), course.passages.read(shop)
+        encoder, source = weights.encoder_of(self.encoder, backbone), self.start.blueprint.source
         for tokens in (queries, passages):
-            tokens.check_within(backbone.vocabulary, self.start.blueprint.source)
+            tokens.check_within(backbone.vocabulary, source)
+            if encoder.reads_bos:
+                tokens.check_begin(backbone.bos, source)
         texts = queries, passages, (course.queries.length, course.passages.length)
         at_once, supervision = fit.counts.tokens, self.supervision
         data = TrainingData(sampler, *texts, fit.meter, plan, at_once, fit.caches, supervision)
-        encoder = instantiate(self.encoder, backbone=backbone)
         return train(encoder, data, self.optimisation, course.draws.seed, run)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:

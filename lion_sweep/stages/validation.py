@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import get_token
 
+from lion_sweep.config.recipe import Attention
 from lion_sweep.config.schema import Config, LadderName, TrackerKind
 from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import SiteName, When
@@ -37,6 +38,13 @@ def validate(config: Config) -> None:
     )
     _check_room(config)
     _check_regulariser(config)
+    causal, steps = config.paradigm.attention is Attention.causal, config.recipe.adapt.steps
+    require(
+        not (causal and steps),
+        f"paradigm.attention=causal keeps a decoder that looks back only, and "
+        f"recipe.adapt.steps={steps} of MNTP would teach it to look ahead: set "
+        "recipe.adapt.steps=0, or a paradigm whose attention is bidirectional.",
+    )
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
     require(
         0 <= negatives <= depth - 1,

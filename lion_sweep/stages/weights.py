@@ -1,12 +1,13 @@
 """The weights that a finished stage left: loading them, saving them, what they are for."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.utils import instantiate
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -14,6 +15,8 @@ from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import duration
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.compiled import compiled
+from lion_sweep.models.encoders import Encoder
+from lion_sweep.models.probes import check_pooling
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.optimisation import CHECKPOINT
 
@@ -33,17 +36,25 @@ def load(
     # FSDP2's hooks and modules hold each other; the weights of the last stage have to go first.
     gc.collect()
     blueprint, lora, own = start.blueprint, start.lora, weights and weights / WEIGHTS
+    attention = start.attention
     dtype, device = execution.frozen_dtype(lora is not None), execution.accelerator.device
     if own and not lora:
-        backbone = Backbone.load(own, dtype)
+        backbone = Backbone.load(own, dtype, attention=attention)
     else:
-        backbone = Backbone.load(blueprint.source, dtype, blueprint.revision)
+        backbone = Backbone.load(blueprint.source, dtype, blueprint.revision, attention)
     if lora:
         backbone = backbone.with_adapter(own) if own else backbone.with_lora(lora, start.seed)
     if sharded:  # before the rest moves: the whole may not fit
         shard(backbone, init_device_mesh(device.type, (execution.accelerator.num_processes,)))
     backbone.to(device)
     return backbone
+
+
+def encoder_of(described: Mapping[str, Any], backbone: Backbone) -> Encoder:
+    """The encoder of `paradigm.encoder`. Raises `UserError` where padding changes its vectors."""
+    encoder: Encoder = instantiate(described, backbone=backbone)
+    check_pooling(encoder)
+    return encoder
 
 
 def shard(backbone: Backbone, ranks: DeviceMesh) -> None:

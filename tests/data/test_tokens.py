@@ -4,17 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import listed
-from tokenizers import processors
-from transformers import PreTrainedTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from lion_sweep.data import tokens
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.tokens import Tokens
+from lion_sweep.data.tokens import Frame, Tokens
 from lion_sweep.errors import UserError
 from lion_sweep.machine.digests import Digests
 from lion_sweep.models.proxy import train_tokenizer
@@ -93,6 +94,103 @@ def test_a_cut_text_is_what_its_tokenizer_makes_at_that_length(
             assert found.subset([2, 0]).text(0, cut).tolist() == expected[2]
 
 
+BOS, EOS, PAD = 0, 1, 2
+
+
+def reader(template: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of decoders: <s> and </s> around a text, or one of them, or neither."""
+    words = {word: number for number, word in enumerate(["<s>", "</s>", "<p>", "?", *"abcdefgq:"])}
+    tokenizer = Tokenizer(models.WordLevel(words, "?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    around = [("<s>", BOS), ("</s>", EOS)]
+    tokenizer.post_processor = processors.TemplateProcessing(template, special_tokens=around)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<p>"
+    )
+
+
+A, B, C, D, Q, COLON = 4, 5, 6, 7, 11, 12
+FORMS: dict[str, tuple[str, Frame, list[int], list[int]]] = {
+    # template, frame, what becomes of "a b c d" at 16 tokens, and at 5
+    "BOS": ("<s> $A", Frame(), [BOS, A, B, C, D], [BOS, A, B, C, D]),
+    "EOS is appended": (
+        "<s> $A",
+        Frame(eos=True),
+        [BOS, A, B, C, D, EOS],
+        [BOS, A, B, C, EOS],
+    ),
+    "and not twice": (
+        "<s> $A </s>",
+        Frame(eos=True),
+        [BOS, A, B, C, D, EOS],
+        [BOS, A, B, C, EOS],
+    ),
+    "no special tokens": ("<s> $A </s>", Frame(special=False), [A, B, C, D], [A, B, C, D]),
+    "EOS alone": (
+        "<s> $A </s>",
+        Frame(special=False, eos=True),
+        [A, B, C, D, EOS],
+        [A, B, C, D, EOS],
+    ),
+    "with a prompt": (
+        "<s> $A",
+        Frame("q : ", eos=True),
+        [BOS, Q, COLON, A, B, C, D, EOS],
+        [BOS, Q, COLON, A, EOS],
+    ),
+}
+TWICE = {
+    "BOS": ([BOS, A, B, C, D, A, B, C, D], [BOS, A, B, A, B]),
+    "EOS is appended": ([BOS, A, B, C, D, A, B, C, D, EOS], [BOS, A, A, EOS]),
+    "no special tokens": ([A, B, C, D, A, B, C, D], [A, B, A, B]),
+    "with a prompt": (
+        [BOS, Q, COLON, A, B, C, D, Q, COLON, A, B, C, D, EOS],
+        [BOS, Q, Q, EOS],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_stands_around_a_text(tmp_path: Path, name: str) -> None:
+    """From a cache of its own length and from a longer one; once, and given twice."""
+    template, frame, whole, cut = FORMS[name]
+    tokenizer, written = reader(template), ["a b c d", "", "b"]
+    tokens.write(tmp_path, listed(*written), tokenizer, 16, frame)
+    for found in (tokens.read(tmp_path), tokens.of(written, tokenizer, 16, frame)):
+        assert found.text(0, 16).tolist() == whole
+        assert (
+            found.text(0, 5).tolist()
+            == cut
+            == tokens.of(written, tokenizer, 5, frame).text(0, 5).tolist()
+        )
+        for echo in (False, True):
+            twice = replace(found, echo=echo)
+            for length in (5, 6, 16):
+                made = [twice.text(row, length) for row in range(3)]
+                assert [len(text) for text in made] == twice.lengths(length).tolist()
+                assert max(map(len, made)) <= length
+                assert twice.joined(length).tolist() == np.concatenate(made).tolist()
+                assert twice.subset([2, 0]).text(1, length).tolist() == made[0].tolist()
+        if name in TWICE:
+            twice = tokens.read(tmp_path, echo=True)
+            assert (twice.text(0, 16).tolist(), twice.text(0, 5).tolist()) == TWICE[name]
+
+
+def test_without_an_end_token_none_can_be_put(tmp_path: Path) -> None:
+    tokenizer = reader("$A")
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match=r"no end-of-sequence token to put .*append_eos=false"):
+        tokens.write(tmp_path, listed(*TEXTS), tokenizer, 8, Frame(eos=True))
+
+
+def test_texts_begin_as_the_decoder_says() -> None:
+    found = tokens.of(["a b"], reader("<s> $A"), 8)
+    found.check_begin(BOS, "mine")
+    with pytest.raises(UserError, match=r"mine: .* begins texts with the tokens \[0\].*=7, by"):
+        found.check_begin(7, "mine")
+    tokens.of(["a b"], reader("$A"), 8).check_begin(7, "mine")
+
+
 def test_a_tokenizer_that_keeps_the_end_of_a_text_is_refused(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["lions roar"])
     tokenizer.truncation_side = "left"
@@ -137,7 +235,7 @@ def test_tokens_are_those_of_the_tokenizer_with_the_prompt(tmp_path: Path, slow:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tokens, "AT_ONCE", 2)
         total = tokens.write(
-            tmp_path, listed(*written), tokenizer, 6, "q: ", lambda *told: done.append(told)
+            tmp_path, listed(*written), tokenizer, 6, Frame("q: "), lambda *told: done.append(told)
         )
     found = tokens.read(tmp_path)
     assert [found.text(row, 6).tolist() for row in range(len(written))] == expected["input_ids"]
@@ -159,7 +257,7 @@ def kill(done, total):
 if __name__ == "__main__":
     tokens.AT_ONCE = 8
     texts = [f"lions roar {number} times" for number in range(100)]
-    tokens.write(Path(sys.argv[1]), listed(*texts), train_tokenizer(texts), 8, "", kill)
+    tokens.write(Path(sys.argv[1]), listed(*texts), train_tokenizer(texts), 8, tokens.PLAIN, kill)
 """
 
 
@@ -176,9 +274,11 @@ def test_a_killed_cache_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> No
     texts = [f"lions roar {number} times" for number in range(100)]
     tokenizer, done = train_tokenizer(texts), []
     for folder in (again, again, whole):
-        tokens.write(folder, listed(*texts), tokenizer, 8, "", lambda *n: done.append(n[0]))
+        tokens.write(
+            folder, listed(*texts), tokenizer, 8, tokens.PLAIN, lambda *n: done.append(n[0])
+        )
     assert done == [100, 100]
-    files = ("ids.npy", "count.npy", "ends.npy")
+    files = ("ids.npy", "count.npy", "around.npy")
     assert [(again / name).read_bytes() for name in files] == [
         (whole / name).read_bytes() for name in files
     ]

@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
-from lion_sweep.config import Config
+from lion_sweep.config import Attention, Config
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.encoders import Encoder
+from lion_sweep.models.probes import check_attention, check_pooling
 from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.stages.validation import check_machine
 from lion_sweep.training.adapt import IGNORED, mntp_loss
@@ -163,6 +165,65 @@ def test_types_that_stay_causal_are_refused(kind: str, tmp_path: Path) -> None:
     says = rf"of type '{kind}' cannot be made bidirectional \({why}\)"
     with pytest.raises(UserError, match=says):
         Backbone.load(folder)
+
+
+BACKBONES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text")
+
+
+def one_step(encoder: Encoder, ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors' sum of squares before and after a step of gradient descent along it."""
+    lossed = []
+    for _ in range(2):
+        loss = encoder(ids_BL, mask_BL).square().sum()
+        lossed.append(loss.detach())
+        encoder.backbone.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in encoder.backbone.trainable().values():
+                if parameter.grad is not None:
+                    assert parameter.grad.isfinite().all()
+                    parameter -= 1e-4 * parameter.grad
+    return lossed[0], lossed[1]
+
+
+@pytest.mark.parametrize("attention", Attention)
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_every_backbone_is_probed_trained_and_encodes(
+    kind: str, attention: Attention, tmp_path: Path
+) -> None:
+    """Dense, and sparse where its head can be read; as it is, and with a later token changed."""
+    folder = saved(kind, (OURS | DENSE_ONLY)[kind], tmp_path)
+    backbone = Backbone.load(folder, attention=attention)
+    first_D, other_D = (states(backbone, [*TEXT[:-1], last], right=2)[0] for last in (61, 88))
+    assert torch.equal(first_D, other_D) == (attention is Attention.causal)
+    if attention is Attention.causal:
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        with torch.no_grad():
+            told = model(input_ids=torch.tensor([TEXT]), output_hidden_states=True)
+        for left, right in ((0, 0), (3, 0), (0, 3)):
+            found_LD = states(backbone, TEXT, left, right)
+            torch.testing.assert_close(found_LD, told.hidden_states[-1][0], atol=1e-5, rtol=1e-5)
+    encoders: list[Encoder] = [DenseEncoder(backbone, "tokens"), SparseEncoder(backbone, 0.0)]
+    batch = torch.tensor([[5, 17, 3], [8, 33, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    if kind in DENSE_ONLY:
+        with pytest.raises(UserError, match="its logits are not its head's"):
+            encoders.pop()(*batch)
+    for encoder in encoders:
+        check_pooling(encoder)
+        before, after = one_step(encoder, *batch)
+        assert 0 < after < before
+        with torch.no_grad():
+            assert encoder.rows(*batch).shape == (2, *encoder.shape)
+
+
+def test_a_decoder_that_sees_ahead_is_not_read_causally(make_model: MakeModel) -> None:
+    backbone = Backbone(make_model())  # whatever it was asked for
+    with pytest.raises(UserError, match=r"cannot be read causally \(it sees later tokens\)"):
+        check_attention(backbone.language_model, backbone.hidden_states, causal=True)
+    backbone = Backbone(make_model(is_causal=True))
+    check_attention(backbone.language_model, backbone.hidden_states, causal=True)
+    with pytest.raises(UserError, match=r"cannot be made bidirectional \(causal attention\)"):
+        check_attention(backbone.language_model, backbone.hidden_states, causal=False)
 
 
 def changed(folder: Path, change: Callable[[str], str | None]) -> Path:
