@@ -83,6 +83,20 @@ class SparseRecipe(Section):
 
 
 @dataclass
+class MultiVectorRecipe(Section):
+    """What the multi-vector paradigm takes from the recipe."""
+
+    dimension: int = MISSING
+    temperature: float = MISSING
+    teacher_scale: float = MISSING
+    fill_queries: bool = MISSING
+    skip_punctuation: bool = MISSING
+
+    def check(self, key: str) -> None:
+        positive(self, key, "dimension")
+
+
+@dataclass
 class Recipe(Section):
     """How training runs; one option per ladder."""
 
@@ -110,6 +124,7 @@ class Recipe(Section):
     flops_tolerance: float = MISSING
     dense: DenseRecipe = MISSING
     sparse: SparseRecipe = MISSING
+    multi_vector: MultiVectorRecipe = MISSING
 
     def check(self, key: str) -> None:
         positive(self, key, "micro_batch_tokens", "learning_rate", "negative_depth")

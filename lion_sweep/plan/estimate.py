@@ -90,7 +90,8 @@ class Estimate:
             lengths_S = np.array([max(1, len(ids)) for ids in found])
             self._lengths[cache.name] = Lengths(lengths_S, sample.total)
         known = self._lengths[cache.name]
-        return replace(known, sample_S=np.minimum(known.sample_S, cut.length))
+        cut_S = np.minimum(known.sample_S, cut.length)
+        return replace(known, sample_S=cut.marking.lengths(cut_S, cut.length))
 
     def fit(self, course: Course, execution: Execution) -> Fit:
         """As `Course.fit`, by pairs of texts that were drawn from the samples."""

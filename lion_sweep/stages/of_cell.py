@@ -11,6 +11,7 @@ from itertools import compress
 from typing import Any
 
 from lion_sweep.config import Config
+from lion_sweep.data.marks import Marking
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
@@ -100,11 +101,14 @@ class Tokeniser:
     ) -> None:
         self.tokenizer, self.own = tokenizer, own or {}
 
-    def cut(self, texts: ImportTexts, length: int, title: str, prompt: str = "") -> Cut:
+    def cut(
+        self, texts: ImportTexts, length: int, title: str, marking: Marking, prompt: str = ""
+    ) -> Cut:
         own = self.own.get(texts.name)
         if own and length <= own.length and not prompt:
-            return own.cut(length)
-        return Tokenise(texts, self.tokenizer, length, prompt, title=f"{title} tokens").cut(length)
+            return own.cut(length, marking)
+        cache = Tokenise(texts, self.tokenizer, length, prompt, title=f"{title} tokens")
+        return cache.cut(length, marking)
 
 
 def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) -> CellStages:
@@ -119,17 +123,18 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     queries = Tokenise(own.queries, tokenizer, query_length, title="query tokens")
     passages = Tokenise(own.documents, tokenizer, passage_length, title="passage tokens")
     rates, precision = Optimisation.of(recipe, mntp), recipe.precision
-    chunks = passages.cut(mntp.length)
+    chunks, marking = passages.cut(mntp.length), Marking.of(config.paradigm.tokens)
     adapt = AdaptDecoder(decoder, chunks, mntp, recipe.lora, rates, precision, seed)
     negatives = groups_of(config, shop, own)
     loss, supervision, encoder = config.loss, Supervision.of(config), config.paradigm.encoder
     course = Course(
         Draws(negatives, loss.batch_size, loss.negatives, seed),
-        queries.cut(lengths.query),
-        passages.cut(lengths.passage),
+        queries.cut(lengths.query, marking["queries"]),
+        passages.cut(lengths.passage, marking["passages"]),
         decoder,
         recipe.lora,
         supervision.sparse,
+        config.paradigm.projected,
         Amount.of(config.budget),
         precision=precision,
         budget=config.budget,
@@ -141,7 +146,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         """Tokens of queries that training is evaluated on."""
         mine = texts == own.queries
         held = queries if mine else Tokenise(texts, tokenizer, lengths.query, title="dev tokens")
-        return held.cut(lengths.query)
+        return held.cut(lengths.query, marking["queries"])
 
     train = TrainCell(
         adapt,
@@ -174,14 +179,16 @@ def scored(
     """An encoder's stages on a split of a collection; `title` leads their titles."""
     (source, split), evaluation, made_by = chosen, config.evaluation, config.paradigm.made_by
     name, sparse, precision = source.name, made_by.over_vocabulary, config.recipe.precision
+    projected, marking = config.paradigm.projected, Marking.of(config.paradigm.tokens)
     kept = evaluation.kept_terms if sparse else None
     query_length, passage_length = evaluation.lengths_of(name)
     judged = source.judged[split]
 
     def encode(texts: ImportTexts, ids: Asked | None, length: int, what: str) -> Encode:
         prompt, called = weights.prompts.get(what, ""), f"{title}{what} {name}"
-        tokens = tokeniser.cut(texts, length, f"{what} {name}", prompt)
-        return Encode(weights, tokens, ids, sparse, kept, precision, title=f"encode {called}")
+        tokens = tokeniser.cut(texts, length, f"{what} {name}", marking[what], prompt)
+        how = sparse, kept, precision
+        return Encode(weights, tokens, ids, *how, projected=projected, title=f"encode {called}")
 
     passages = encode(source.documents, None, passage_length, "passages")
     queries = encode(source.queries, Asked(judged), query_length, "queries")
