@@ -9,7 +9,8 @@ Shapes: N texts, L tokens of a text.
 """
 
 import string
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.config.schema import TokensOf
+from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,11 +68,6 @@ class Marks:
         """Tokens that it adds to a text at least."""
         return int(self.marker is not None)
 
-    @property
-    def largest(self) -> int:
-        """Of the ids that it adds; -1 where it adds none."""
-        return max(self.marker or -1, self.fill or -1)
-
     def on(self, text_L: NDArray[np.int32], length: int) -> NDArray[np.int32]:
         """A text that is cut at `length - room`, with marks: `length` tokens at most."""
         if len(self.silent):
@@ -81,6 +78,36 @@ class Marks:
             filling_L = np.full(length - len(text_L), self.fill | UNSEEN, dtype=np.int32)
             text_L = np.concatenate([text_L, filling_L])
         return text_L
+
+
+@dataclass(frozen=True)
+class MarkedTokens(Tokens):
+    """Tokens whose texts have marks on them when they are read."""
+
+    marks: Marks = field(kw_only=True)
+
+    @classmethod
+    def of(cls, tokens: Tokens, marks: Marks) -> "MarkedTokens":
+        """The same texts with marks."""
+        return cls(*(getattr(tokens, entry.name) for entry in fields(Tokens)), marks=marks)
+
+    def text(self, row: int, length: int) -> NDArray[np.int32]:
+        """Text `row`, with marks, cut at `length` tokens."""
+        return self.marks.on(super().text(row, length - self.marks.room), length)
+
+    def lengths(self, length: int) -> NDArray[np.int64]:
+        """Tokens of every text when cut at `length`, [N]."""
+        return self.marks.marking.lengths(super().lengths(length), length)
+
+    def subset(self, rows: Sequence[int] | NDArray[np.integer]) -> "MarkedTokens":
+        """The texts of some rows, in the order of `rows`."""
+        return MarkedTokens.of(super().subset(rows), self.marks)
+
+    def check_within(self, vocabulary: int, source: str) -> None:
+        """Refuse ids that have no row in the embedding table of `source`, marks among them."""
+        super().check_within(vocabulary, source)
+        added = [one for one in (self.marks.marker, self.marks.fill) if one is not None]
+        Tokens(np.array(added, np.int32), self.start_N).check_within(vocabulary, source)
 
 
 def marks_of(marking: Marking, tokenizer: "PreTrainedTokenizerBase") -> Marks:

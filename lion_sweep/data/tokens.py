@@ -5,7 +5,7 @@ Shapes: N texts, T tokens of all texts together.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lion_sweep.data import arrays
-from lion_sweep.data.marks import Marking, Marks
 from lion_sweep.data.texts import Texts
 from lion_sweep.errors import UserError
 from lion_sweep.machine import interruption
@@ -30,23 +29,18 @@ AT_ONCE = 2_000  # texts
 class Tokens:
     """Token ids of N texts, one after the other: text i is ids[start[i]:start[i + 1]].
 
-    The last `ends` of every text stay at its end when it is cut, as its tokenizer would have it;
-    then come the marks, if any.
+    The last `ends` of every text stay at its end when it is cut, as its tokenizer would have it.
     """
 
     ids_T: NDArray[np.int32]
     start_N: NDArray[np.int64]
     ends: int = 0
-    marks: Marks | None = None
 
     def __len__(self) -> int:
         return len(self.start_N) - 1
 
     def text(self, row: int, length: int) -> NDArray[np.int32]:
         """Text `row`, cut at `length` tokens."""
-        if self.marks:
-            cut = replace(self, marks=None).text(row, length - self.marks.room)
-            return self.marks.on(cut, length)
         text = self.ids_T[self.start_N[row] : self.start_N[row + 1]]
         if not self.ends or len(text) <= length:
             return text[:length]
@@ -56,12 +50,11 @@ class Tokens:
         """The texts of some rows, in the order of `rows`."""
         texts = [self.ids_T[self.start_N[row] : self.start_N[row + 1]] for row in rows]
         start_N = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
-        return Tokens(np.concatenate(texts), start_N.astype(np.int64), self.ends, self.marks)
+        return Tokens(np.concatenate(texts), start_N.astype(np.int64), self.ends)
 
     def lengths(self, length: int) -> NDArray[np.int64]:
         """Tokens of every text when cut at `length`, [N]."""
-        marking = self.marks.marking if self.marks else Marking()
-        return marking.lengths(np.minimum(np.diff(self.start_N), length), length)
+        return np.minimum(np.diff(self.start_N), length)
 
     def joined(self, length: int) -> NDArray[np.int32]:
         """The tokens of all texts, cut at `length`, one after the other."""
@@ -71,7 +64,7 @@ class Tokens:
 
     def check_within(self, vocabulary: int, source: str) -> None:
         """Refuse ids that have no row in the embedding table of `source`."""
-        largest = max(int(self.ids_T.max(initial=-1)), self.marks.largest if self.marks else -1)
+        largest = int(self.ids_T.max(initial=-1))
         if largest >= vocabulary:
             raise UserError(
                 f"{source}: its tokenizer makes token {largest}, but its embeddings have only "

@@ -62,7 +62,7 @@ class Backbone(nn.Module):
                 "paradigm=sparse read: give the model that has it, or take paradigm=dense with "
                 "recipe.adapt.steps=0."
             )
-        backbone = cls(model, no_head, _added(Path(source)))
+        backbone = cls(model, no_head, added_in(Path(source)))
         check_attention(model, backbone.hidden_states)
         return backbone
 
@@ -89,7 +89,7 @@ class Backbone(nn.Module):
                 f"{folder} is no whole adapter of its base: {len(apart)} weights are in one of "
                 f"them alone ({', '.join(apart[:2])}). Delete it, and it is trained again."
             )
-        return Backbone(model, self.no_head, _added(folder))
+        return Backbone(model, self.no_head, added_in(folder))
 
     def add(self, name: str, make: Callable[[], Tensor]) -> nn.Parameter:
         """A weight of an encoder's own: as the weights brought it, or new."""
@@ -165,7 +165,7 @@ class Backbone(nn.Module):
         return own | {f"added.{name}": p for name, p in self.added.items()}
 
 
-def _added(folder: Path) -> dict[str, Tensor]:
+def added_in(folder: Path) -> dict[str, Tensor]:
     """What `save` wrote besides the decoder's weights, if anything."""
     path = folder / ADDED
     return load_file(path) if path.is_file() else {}

@@ -137,7 +137,7 @@ class Encode(Stage):
 
         config, length = encoder.backbone.language_model.config, self.texts.length
         if not isinstance(encoder.backbone, Backbone):  # somebody else's, with an encoder's shape
-            return Meter.of_teacher(config, length)
+            return Meter.of_teacher(config, length, self.projected)
         return self.meter(DecoderShape.of(config))
 
     def meter(self, shape: DecoderShape) -> Meter:

@@ -21,7 +21,7 @@ from lion_sweep.config import Config
 from lion_sweep.config.data import Data, DataKind, EvaluationSet
 from lion_sweep.data import pretrained, pydoc, texts, tokens
 from lion_sweep.data.collection import Collection, Judged, judge, write
-from lion_sweep.data.marks import Marking, marks_of
+from lion_sweep.data.marks import MarkedTokens, Marking, marks_of
 from lion_sweep.data.places import Place, place
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
@@ -256,7 +256,7 @@ class Cut:
         if not self.marking:
             return found
         tokenizer = tokenizer_of(self.cache.tokenizer, shop)
-        return replace(found, marks=marks_of(self.marking, tokenizer))
+        return MarkedTokens.of(found, marks_of(self.marking, tokenizer))
 
     def lengths(self, shop: Workshop) -> NDArray[np.int64]:
         """Tokens of every text, [N]."""
