@@ -5,7 +5,9 @@ Shapes: L tokens of a text, D hidden dimensions, P dimensions of a vector.
 
 import json
 import string
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from lion_sweep import evaluate
+from lion_sweep.config import Config
 from lion_sweep.data.collection import write
 from lion_sweep.errors import UserError
-from lion_sweep.interop import colbert
+from lion_sweep.interop import checkpoints, colbert
+from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.multi_vector import MultiVectorEncoder
 
 QUERY_LENGTH, PASSAGE_LENGTH, P = 9, 12, 5
 SPREAD = {"intermediate_size": 24, "initializer_range": 0.5}
@@ -140,3 +145,24 @@ def test_other_forms_and_lost_weights_are_refused(checkpoint: Path) -> None:
     save_file(weights, checkpoint / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"has no weight linear\.weight"):
         colbert.load(str(checkpoint))
+
+
+def test_a_decoder_without_a_projection_is_refused(
+    make_model: Callable[..., Any], compose_cell: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Rather than scored with a random one; with the one that training left it is scored."""
+    folder, config = tmp_path / "decoder", compose_cell("paradigm=multi-vector")
+    Backbone(make_model()).save(folder)
+    with pytest.raises(UserError, match=r"is no folder with encoder\.safetensors.* multi-vector"):
+        checkpoints.find(str(folder), None, config, "multi-vector")
+    made = MultiVectorEncoder(Backbone(make_model()), 4, 1)
+    made.backbone.save(folder)
+    found = checkpoints.find(str(folder), None, config, "multi-vector").make(torch.float32)
+    assert isinstance(found, MultiVectorEncoder) and found.shape == (4,)
+    torch.testing.assert_close(found.projection_PD, made.projection_PD)
+
+
+def test_marks_of_one_vector_per_text_are_refused(compose_cell: Callable[..., Config]) -> None:
+    config = compose_cell("paradigm=dense", "paradigm.tokens.fill_queries=true")
+    with pytest.raises(UserError, match=r"paradigm\.tokens is for .* paradigm=dense has none"):
+        config.paradigm.check("paradigm")
