@@ -29,8 +29,8 @@ StatusFormat = StrEnum("StatusFormat", ["table", "json"])
 
 # What the classes have that options name, see models/encoders.py, losses/, stages/scorers.py
 # and search/base.py.
-ENCODER = ("kind", "over_vocabulary", "per_token", "projected", "shape", "rows")
-ENCODER += ("group_scores_BG", "all_scores_BC")
+OF_A_CLASS = ("kind", "over_vocabulary", "per_token", "projected")
+ENCODER = (*OF_A_CLASS, "shape", "rows", "group_scores_BG", "all_scores_BC")
 TERM = ("weight",)
 SCORER = ("RULES", "of", "paid", "scores")
 ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")

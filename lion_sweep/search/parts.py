@@ -66,7 +66,8 @@ class Parts:
         if self._rows:
             rows = np.concatenate(self._rows)
             order = np.argsort(rows)
-            parts = {"rows": rows[order], "spent": np.array(astuple(self._spent), dtype=np.int64)}
+            spent = np.array(astuple(self._spent), dtype=np.int64)
+            parts: dict[str, NDArray[Any]] = {"rows": rows[order], "spent": spent}
             if sparse.issparse(self._vectors[0]):
                 stacked = sparse.vstack(self._vectors, format="csr")[order]
                 parts |= {name: getattr(stacked, name) for name in _CSR}

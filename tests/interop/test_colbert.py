@@ -7,6 +7,7 @@ import json
 import string
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from lion_sweep import evaluate
+from lion_sweep import evaluate, vectors
 from lion_sweep.config import Config
 from lion_sweep.data.collection import write
 from lion_sweep.errors import UserError
+from lion_sweep.export.__main__ import export
+from lion_sweep.export.form import Weights
 from lion_sweep.interop import checkpoints, colbert
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.multi_vector import MultiVectorEncoder
@@ -117,11 +120,11 @@ def test_scores_are_max_sim_of_its_own_vectors(checkpoint: Path, tmp_path: Path)
         for d, passage in corpus.items()
     }
     assert len(expected) == 9 and found == pytest.approx(expected, rel=1e-5)
-    vectors = result["efficiency"]["pairs"]
-    assert vectors["vectors_queries"] == QUERY_LENGTH and vectors["dimensions"] == P
+    told = result["efficiency"]["pairs"]
+    assert told["vectors_queries"] == QUERY_LENGTH and told["dimensions"] == P
     passages = [passage for _, passage in PAIRS]
     signs = [sum(sign in string.punctuation for sign in one) for one in passages]
-    assert vectors["vectors_documents"] < PASSAGE_LENGTH and min(signs) > 0
+    assert told["vectors_documents"] < PASSAGE_LENGTH and min(signs) > 0
     assert np.isfinite(result["entropy"]["pairs"])
 
 
@@ -166,3 +169,16 @@ def test_marks_of_one_vector_per_text_are_refused(compose_cell: Callable[..., Co
     config = compose_cell("paradigm=dense", "paradigm.tokens.fill_queries=true")
     with pytest.raises(UserError, match=r"paradigm\.tokens is for .* paradigm=dense has none"):
         config.paradigm.check("paradigm")
+
+
+def test_what_holds_one_vector_per_text_refuses_a_cell(
+    compose_cell: Callable[..., Config], tmp_path: Path
+) -> None:
+    cell: Any = SimpleNamespace(
+        name="1b-multi", config=compose_cell("paradigm=multi-vector"), result={"collections": {}}
+    )
+    with pytest.raises(UserError, match=r"1b-multi has a vector per token.* paradigm=dense"):
+        vectors.find(cell, None)
+    with pytest.raises(UserError, match=r"no form of export yet: .*evaluate checkpoint=1b-multi"):
+        export(cell, tmp_path / "model", Weights)
+    assert not (tmp_path / "model").exists()
