@@ -92,7 +92,7 @@ def _asked(found: Checkpoint, config: Config, overrides: list[str]) -> Config:
     if found.config:
         values["paradigm"] = found.config.paradigm
         values["recipe.precision"] = found.config.recipe.precision
-    return changed(config, values)
+    return changed(config, values | dict(found.told))
 
 
 def _said(overrides: list[str], *keys: str) -> str | None:

@@ -85,6 +85,11 @@ def find(cell: Finished, name: str | None) -> Source:
     """
     config, known = cell.config, cell.result["collections"]
     name = name or config.data.name
+    if config.paradigm.made_by.per_token:
+        raise UserError(
+            f"{cell.name} has a vector per token, and the files for engines hold one per text: "
+            "choose a cell of paradigm=dense or paradigm=sparse."
+        )
     if name not in known:
         scored = ", ".join(known)
         raise UserError(f"{cell.name} was not scored on {name}: --set is one of {scored}.")

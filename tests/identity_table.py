@@ -7,6 +7,7 @@ BASE = ["budget=steps", "budget.steps=3", "recipe.precision=fp32", "evaluation.p
 SPARSE = ["paradigm=sparse", "loss=clkd", "teacher=bm25", *BASE]
 DENSE = ["paradigm=dense", "loss=kd", "teacher=bm25", "recipe.lora.rank=4"]
 DENSE += ["recipe.embedding_rate=null", *BASE]
+MULTI = ["paradigm=multi-vector", "loss=cl", *BASE]
 FLOPS = ["paradigm=sparse", "loss=cl", "budget.flops=3e10", "budget.tolerance=null", *BASE[2:]]
 
 # key: (another value, or overrides; the first stage that it changes), in the sparse cell.
@@ -113,6 +114,11 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "recipe.sparse.flops_pool": ("4", "train"),
     "recipe.sparse.flops_apart": ("true", "train"),
     "recipe.sparse.flops_devices": ("4", "train"),
+    "recipe.multi_vector.dimension": ("8", NOTHING),
+    "recipe.multi_vector.temperature": ("0.5", NOTHING),
+    "recipe.multi_vector.teacher_scale": ("2.0", NOTHING),
+    "recipe.multi_vector.fill_queries": ("true", NOTHING),
+    "recipe.multi_vector.skip_punctuation": ("false", NOTHING),
     "evaluation.measures": ("[nDCG@5]", "score untrained twin"),
     "evaluation.sets": (["+evaluation.sets.more={path: ${data.path}}"], CELL),
     "evaluation.depth": ("20", "search untrained twin"),
@@ -177,6 +183,10 @@ ELSEWHERE = {
     "negatives.engine": "tests/stages/test_mining_by_lucene.py: it needs Java",
     "model.backbone": FILES,
     "recipe.by": "filled in as a cell is composed; it tells reports how values were chosen",
+    **{
+        f"paradigm.tokens.{key}": "the cell of a vector per token, below"
+        for key in ("query_marker", "passage_marker", "fill_queries", "skip_punctuation")
+    },
     "data.kind": "tests/data/test_pydoc.py: the embedded collection has files of its own",
     "data.path": FILES,
     "data.corpus": FILES,
@@ -206,6 +216,17 @@ MORE: list[tuple[list[str], dict[str, tuple[str | list[str], str]]]] = [
             "recipe.lora.alpha": ("2", "adapt"),
             "recipe.lora.dropout": ("0.4", "adapt"),
             "recipe.lora.targets": ("[q_proj]", "adapt"),
+        },
+    ),
+    (
+        MULTI,
+        {
+            "recipe.multi_vector.dimension": ("8", "encode untrained passages twin"),
+            "recipe.multi_vector.skip_punctuation": ("false", "encode untrained passages twin"),
+            "paradigm.tokens.passage_marker": ("a", "encode untrained passages twin"),
+            "recipe.multi_vector.fill_queries": ("true", "encode untrained queries twin"),
+            "paradigm.tokens.query_marker": ("a", "encode untrained queries twin"),
+            "recipe.multi_vector.temperature": ("0.5", "train"),
         },
     ),
     (

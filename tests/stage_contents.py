@@ -11,6 +11,7 @@ from lion_sweep.cell import work
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.config.site import SiteName
+from lion_sweep.data.ragged import Ragged
 from lion_sweep.files import read_json
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
@@ -39,7 +40,10 @@ def _content(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if (folder / "vectors").is_dir():
         whole = Stored(folder / "vectors").all()
-        found["vectors"] = whole.toarray() if sparse.issparse(whole) else whole
+        if isinstance(whole, Ragged):
+            found |= {"vectors": whole.vectors_TP, "starts": whole.start_M}
+        else:
+            found["vectors"] = whole.toarray() if sparse.issparse(whole) else whole
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.parent.name == "vectors":  # parts are cut by time

@@ -131,6 +131,20 @@ class SparseRecipe(Section):
 
 
 @dataclass
+class MultiVectorRecipe(Section):
+    """What the multi-vector paradigm takes from the recipe."""
+
+    dimension: int = MISSING
+    temperature: float = MISSING
+    teacher_scale: float = MISSING
+    fill_queries: bool = MISSING
+    skip_punctuation: bool = MISSING
+
+    def check(self, key: str) -> None:
+        positive(self, key, "dimension")
+
+
+@dataclass
 class Recipe(Section):
     """How training runs."""
 
@@ -166,6 +180,7 @@ class Recipe(Section):
     dense: DenseRecipe = MISSING
     sparse: SparseRecipe = MISSING
     by: dict[str, str] = field(default_factory=dict)  # of keys with ${by:...}; filled in
+    multi_vector: MultiVectorRecipe = MISSING
 
     def check(self, key: str) -> None:
         positive(self, key, "micro_batch_tokens", "learning_rate", "negative_depth")

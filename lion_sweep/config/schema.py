@@ -12,8 +12,8 @@ from hydra.utils import get_class
 from omegaconf import II, MISSING
 
 from lion_sweep.config.data import Data, Evaluation, check_name
-from lion_sweep.config.section import Section, built, class_behind, positive, require
 from lion_sweep.config.recipe import Attention, Recipe, TextForm
+from lion_sweep.config.section import Section, built, class_behind, positive, require
 from lion_sweep.config.site import Resources, Site
 from lion_sweep.errors import UserError
 
@@ -29,7 +29,8 @@ StatusFormat = StrEnum("StatusFormat", ["table", "json"])
 
 # What the classes have that options name, see models/encoders.py, losses/, stages/scorers.py
 # and search/base.py.
-ENCODER = ("kind", "over_vocabulary", "shape", "rows", "group_scores_BG", "all_scores_BC")
+OF_A_CLASS = ("kind", "over_vocabulary", "per_token", "projected")
+ENCODER = (*OF_A_CLASS, "shape", "rows", "group_scores_BG", "all_scores_BC")
 TERM = ("weight",)
 SCORER = ("RULES", "of", "paid", "scores")
 ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")
@@ -84,6 +85,16 @@ def _recipes_form() -> TextForm:
 
 
 @dataclass
+class TokensOf(Section):
+    """What is done to tokens, for an encoder that has a vector for each: data/marks.py."""
+
+    query_marker: str | None = None
+    passage_marker: str | None = None
+    fill_queries: bool = False
+    skip_punctuation: bool = False
+
+
+@dataclass
 class Paradigm(Section):
     """The representation axis."""
 
@@ -95,6 +106,7 @@ class Paradigm(Section):
     temperature: float = MISSING
     teacher_scale: float = MISSING
     regulariser: dict[str, Any] | None = None
+    tokens: TokensOf = field(default_factory=TokensOf)
 
     def check(self, key: str) -> None:
         positive(self, key, "temperature")
@@ -108,11 +120,21 @@ class Paradigm(Section):
         )
         if self.regulariser:
             class_behind(f"{key}.regulariser", self.regulariser)
+        require(
+            self.made_by.per_token or self.tokens == TokensOf(),
+            f"{key}.tokens is for encoders that have a vector per token, and paradigm={self.name} "
+            f"has none: leave {key}.tokens out, or take paradigm=multi-vector.",
+        )
 
     @property
     def made_by(self) -> Any:
         """The class of the encoder, see models/encoders.py."""
         return get_class(self.encoder["_target_"])
+
+    @property
+    def projected(self) -> int:
+        """Outputs of the encoder's own linear layer; 0 where it has none."""
+        return int(self.made_by.projected(self.encoder))
 
 
 @dataclass

@@ -1,10 +1,10 @@
 """FLOPs of a decoder on texts of given lengths, in closed form.
 
-A multiply-add is 2 FLOPs. Norms, rotary embeddings, softmax, activations, the embedding look-up and
-the optimiser are not counted. Two ledgers, never mixed: `sequence_flops` is the useful work (real
-tokens, nothing computed twice), which budgets are made of; `executed_flops` is what the hardware
-does for it (padding, recomputation). The sparse head's backward pass is the argmax one, one product
-per vocabulary entry and text, charged at its most: every vocabulary entry active.
+A multiply-add is 2 FLOPs. Norms, rotary embeddings, softmax, activations, the embedding look-up,
+scores and the optimiser are not counted. Two ledgers, never mixed: `sequence_flops` is the useful
+work (real tokens, nothing computed twice), which budgets are made of; `executed_flops` is what the
+hardware does for it (padding, recomputation). The sparse head's backward pass is the argmax one:
+one product per vocabulary entry and text, charged at its most, every vocabulary entry active.
 """
 
 from copy import deepcopy
@@ -34,6 +34,7 @@ class DecoderShape:
     head_dim: int
     vocabulary: int
     matrices: int = 0  # weights of all layers' matrices, where they are not Llama's seven
+    projection: int = 0  # outputs of a linear layer that an encoder trains on the last states
 
     @classmethod
     def of(cls, config: PretrainedConfig) -> "DecoderShape":
@@ -85,6 +86,11 @@ class DecoderShape:
         """Weights of the language-model head."""
         return self.hidden_size * self.vocabulary
 
+    @property
+    def projection_parameters(self) -> int:
+        """Weights of an encoder's own linear layer."""
+        return self.hidden_size * self.projection
+
     def lora_parameters(self, lora: Lora) -> int:
         """Weights of its adapters. Raises `UserError` for some in matrices that are not Llama's."""
         strange = [name for name in lora.targets if self.matrices and name not in ATTENTION]
@@ -126,18 +132,19 @@ def sequence_flops(
     """Useful FLOPs of one forward (and backward) pass of every text, [N].
 
     `lengths_N` are real tokens. With `lora` the base is frozen: gradients reach its inputs only.
-    Without, every weight trains.
+    Without, every weight trains. An encoder's own projection always does.
     """
     length_N = np.asarray(lengths_N, dtype=np.int64)
     linear_N = 2 * shape.linear_parameters * length_N
     attention_N = 4 * shape.layers * shape.heads * shape.head_dim * length_N**2
     adapters_N = 2 * (shape.lora_parameters(lora) if lora else 0) * length_N
     head_N = 2 * shape.head_parameters * (length_N if sparse else np.zeros_like(length_N))
-    total_N = linear_N + attention_N + adapters_N + head_N
+    projection_N = 2 * shape.projection_parameters * length_N
+    total_N = linear_N + attention_N + adapters_N + head_N + projection_N
     if backward:
         gradients = 1 if lora else 2  # of inputs, and of weights
         total_N += gradients * (linear_N + 2 * shape.head_parameters * sparse)
-        total_N += 2 * attention_N + 2 * adapters_N
+        total_N += 2 * attention_N + 2 * adapters_N + 2 * projection_N
     return total_N
 
 

@@ -21,6 +21,8 @@ CHUNK = 16384  # vocabulary entries that the sparse head has in work at once on 
 # gathers, and the weights copied out of one. In a backward pass it is the layer that runs and the
 # next, gathered ahead; with several graphs also the first layer, kept until the last one's is done.
 GATHERED = 3
+# Of token vectors of queries with those of passages, so many are there at once in training.
+SIMILARITIES = 2**24
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def parameters(shape: DecoderShape, *, tied: bool) -> int:
 def saved_bytes(decoder: Decoder, *, tied: bool) -> int:
     """What training leaves: adapters where there are any, or all weights, in fp32."""
     lora, shape = decoder.lora, decoder.shape
-    return FP32 * (shape.lora_parameters(lora) if lora else parameters(shape, tied=tied))
+    own = shape.lora_parameters(lora) if lora else parameters(shape, tied=tied)
+    return FP32 * (own + shape.projection_parameters)
 
 
 def weight_bytes(decoder: Decoder, *, tied: bool, shards: int = 1) -> int:
@@ -157,7 +160,7 @@ def weight_bytes(decoder: Decoder, *, tied: bool, shards: int = 1) -> int:
         layer = shape.linear_parameters // shape.layers + 2 * shape.hidden_size
         base -= layer * shape.layers
         base += -(-layer // shards) * shape.layers + layer * min(GATHERED, shape.layers)
-    return base * decoder.stream + FP32 * adapters
+    return base * decoder.stream + FP32 * (adapters + shape.projection_parameters)
 
 
 def training_memory(
@@ -182,13 +185,16 @@ def training_memory(
     trained = shape.lora_parameters(lora) if lora else parameters(shape, tied=tied)
     if not (lora or sparse or tied):
         trained -= shape.head_parameters  # no gradient ever reaches them
+    trained += shape.projection_parameters
     # Gradients are there from the first backward pass to the end of the step.
     early, full = 2 * FP32 * trained, 3 * FP32 * trained  # two moments; with gradients
     # AdamW updates all weights at once, which takes a square root for each.
     moments = [Memory(weights, 0, 0, full + FP32 * trained)]
-    # The vectors, [N, D] or [N, V], or their gradient.
-    texts = sum(rows for rows, _ in batches)
-    vectors = FP32 * texts * (shape.vocabulary if sparse else shape.hidden_size)
+    # The vectors, [N, D], [N, V] or [N, L, P], or their gradient.
+    texts, longest = sum(rows for rows, _ in batches), max(length for _, length in batches)
+    of_tokens = longest * shape.projection
+    vectors = FP32 * texts * (of_tokens or (shape.vocabulary if sparse else shape.hidden_size))
+    similar = 3 * FP32 * SIMILARITIES if of_tokens else 0  # at most; without padding; its gradient
     graphs = [[batch] for batch in batches] if cached else [batches]
     for number, graph in enumerate(graphs):
         activations = head = made = 0
@@ -214,7 +220,7 @@ def training_memory(
             # The losses' backward pass: the vectors, then gradients from the regulariser, from the
             # scores of a query's own passages and of all, and a sum.
             kept = (0, 0) if cached else (activations, head)
-            moments.append(Memory(weights, kept[0], kept[1] + 5 * vectors, early))
+            moments.append(Memory(weights, kept[0], kept[1] + 5 * vectors + similar, early))
     return max(moments, key=lambda moment: moment.total)
 
 
@@ -224,6 +230,10 @@ def pooling(decoder: Decoder, rows: int, length: int, sparse: bool) -> int:
     if sparse:  # hidden states, their rows; activations and their positions; ends of the texts
         states = tokens * (shape.hidden_size * decoder.value + INT64)
         return states + rows * shape.vocabulary * (FP32 + INT16) + (rows + 1) * INT64
+    if shape.projection:  # states as multiplied; fp32 vectors; norms, the same clamped, mask
+        states = tokens * shape.hidden_size * decoder.value
+        copied = shape.projection_parameters * BF16 * decoder.bf16  # autocast's, of the weight
+        return states + copied + FP32 * tokens * (shape.projection + 3)
     # fp32 states; norms, the same clamped, mask; numbers of tokens
     return FP32 * (tokens * (shape.hidden_size + 3) + rows)
 

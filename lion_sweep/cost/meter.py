@@ -86,9 +86,12 @@ class Meter:
         return cls(flops_L, flops_L)
 
     @classmethod
-    def of_teacher(cls, config: PretrainedConfig, longest: int) -> "Meter":
-        """Forward pass of a teacher's encoder."""
-        flops_L = teacher_flops(config, np.arange(longest + 1))
+    def of_teacher(cls, config: PretrainedConfig, longest: int, projection: int = 0) -> "Meter":
+        """Forward pass of a teacher's encoder, and of a projection of every token to so many."""
+        length_L = np.arange(longest + 1)
+        flops_L = teacher_flops(config, length_L)
+        if projection:
+            flops_L = flops_L + 2 * config.hidden_size * projection * length_L
         return cls(flops_L, flops_L)
 
     def micro_batch(self, length_N: NDArray[np.int64], padded: int) -> Spending:

@@ -17,7 +17,7 @@ from lion_sweep.search.encoding import Vectors
 from lion_sweep.search.parts import BLOCK, Stored
 
 PairScores = Callable[[Vectors, Vectors], NDArray[np.floating]]
-"""[P] scores of [P, *X] queries and the [P, *X] passage beside each; CSR of [P, V] too."""
+"""[P] scores of [P, *X] queries and the [P, *X] passage beside each; CSR and `Ragged` too."""
 
 NUMBERS = 2**23  # of the vectors of pairs that are scored at once
 
@@ -63,8 +63,12 @@ def pair_scores(
     query_P, passage_P = pairs
     order_P = np.argsort(passage_P, kind="stable")
     sorted_P = passage_P[order_P]
-    kept = passages.nnz // len(passages) if score is inner_products else 0
-    at_once = max(1, NUMBERS // max(1, kept or int(np.prod(passages.shape[1:]))))
+    if score is inner_products:
+        numbers = passages.nnz // len(passages)
+    else:
+        padded = int(passages.count_M.max()) if passages.kind == "multi" else 1
+        numbers = padded * int(np.prod(passages.shape[1:]))
+    at_once = max(1, NUMBERS // max(1, numbers))
     found_P = np.empty(len(passage_P), np.float32)
     for start in range(0, len(passages), BLOCK):
         first, last = np.searchsorted(sorted_P, (start, start + BLOCK)).tolist()

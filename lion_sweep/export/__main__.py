@@ -55,6 +55,11 @@ def export(cell: Finished, folder: Path, form_of: type[Form]) -> None:
     Raises `UserError` where the cell's weights are gone, the folder is there already, the form
     cannot express the encoder, or the exported model ranks otherwise than the cell.
     """
+    if cell.config.paradigm.made_by.per_token:
+        raise UserError(
+            f"{cell.name} has a vector per token, for which there is no form of export yet: "
+            f"python -m lion_sweep.evaluate checkpoint={cell.name} scores it on any collection."
+        )
     with command.new_folder(folder) as partial:
         checkpoint = checkpoints.of_cell(cell)
         form = form_of(cell, checkpoint)

@@ -4,10 +4,11 @@ a cell            its folder, or its id below paths.root/cells
 an adapter        a PEFT folder or Hugging Face id; so are the study's Lion-SP and Lion-DS
 a whole model     a folder or Hugging Face id of a decoder, say with its adapter merged
 sentence-transformers   a folder or Hugging Face id with modules.json
+ColBERTv2's       a folder or Hugging Face id with artifact.metadata
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +24,11 @@ from lion_sweep.config import Config, TextForm
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
-from lion_sweep.interop import sentence
+from lion_sweep.interop import colbert, sentence
 from lion_sweep.interop.finished import Finished
 from lion_sweep.interop.meant import STUDY_CLASSES, Meant
 from lion_sweep.machine.digests import Digests
-from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.backbone import ADDED, Backbone, added_in
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.stages.base import identity
 from lion_sweep.stages.weights import WEIGHTS, encoder_of
@@ -57,6 +58,7 @@ class Checkpoint:
     adapted: bool = False  # by adapters, below which weights need no more precision than products
     tokenizer: str | None = None  # the stage that trained its tokenizer, of a cell's stand-in
     text: TextForm = field(default_factory=TextForm)  # what one becomes before they read it
+    told: Mapping[str, Any] = field(default_factory=dict)  # keys of the configuration it settles
 
     def load(self, shop: Workshop) -> Encoder:
         """The encoder with its weights, on this process' device."""
@@ -76,6 +78,8 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
         found = of_cell(Finished.read(whole[0]))
     elif folder.exists() and not folder.is_dir():
         raise UserError(f"checkpoint={name} is a file: give the folder that it lies in.")
+    elif _holds(name, colbert.SETTINGS):
+        found = _colbert(name, config)
     elif _holds(name, "adapter_config.json"):
         found = _adapter(name, base, config, paradigm)
     elif _holds(name, "modules.json"):
@@ -92,6 +96,12 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
         raise UserError(
             f"{found.name} was trained as {found.paradigm}: paradigm={paradigm} would score "
             f"vectors that it never learnt. Leave paradigm away, or say {found.paradigm}."
+        )
+    lacks = config.paradigm.projected and not (folder / ADDED).is_file()
+    if lacks and found.kind in ("adapter", "model"):
+        raise UserError(
+            f"{name} is no folder with {ADDED}, which holds the projection that paradigm="
+            f"{found.paradigm} trains: copy all that training left, or choose another paradigm."
         )
     return found
 
@@ -208,6 +218,7 @@ def _adapted(backbone: Backbone, name: str) -> Backbone:
             "with as many tokens?"
         ) from None
     model.merge_and_unload()  # in place
+    backbone.added.update(added_in(Path(name).expanduser()))
     return backbone
 
 
@@ -241,6 +252,17 @@ def _sentence_transformer(name: str, config: Config) -> Checkpoint:
     lengths = Meant.of(name, config, paradigm).lengths
     told = Path(name).name, kind, tokenizer, paradigm, known_by, load, lengths
     return Checkpoint(*told, text=text)
+
+
+def _colbert(name: str, config: Config) -> Checkpoint:
+    settings, known_by = colbert.Settings.of(name), {"colbert": _digest(name, config)}
+    called, told = Path(name).name, settings.told
+
+    def load(dtype: torch.dtype) -> Encoder:
+        return colbert.load(name)
+
+    how = colbert.PARADIGM, known_by, load, settings.lengths
+    return Checkpoint(called, "colbert", name, *how, told=told)
 
 
 def _digest(name: str, config: Config) -> Any:

@@ -3,11 +3,13 @@
 Shapes: B texts, L tokens (padded, on either side), D hidden dimensions, V vocabulary entries.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, load_peft_weights
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -18,14 +20,26 @@ from lion_sweep.data.whole import whole
 from lion_sweep.errors import UserError
 from lion_sweep.models.probes import check_attention, unreadable
 
+ADDED = "encoder.safetensors"  # beside a decoder's weights, or its adapter's
+
 
 class Backbone(nn.Module):
-    """A causal language model, bidirectional or left as it is, with or without LoRA adapters."""
+    """A causal language model, bidirectional or left as it is, with or without LoRA adapters.
 
-    def __init__(self, model: PreTrainedModel | PeftModel, no_head: str = "") -> None:
+    `added` are weights that an encoder has besides: they train, move and are saved with it, in
+    fp32, and are never sharded.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        no_head: str = "",
+        added: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """`no_head`: why nobody may read its head, where nobody may."""
         super().__init__()
         self.model, self.no_head = model, no_head
+        self.added = nn.ParameterDict(added or {})
 
     @classmethod
     def load(
@@ -52,7 +66,7 @@ class Backbone(nn.Module):
                 "paradigm=sparse read: give the model that has it, or take paradigm=dense with "
                 "recipe.adapt.steps=0."
             )
-        backbone = cls(model, no_head)
+        backbone = cls(model, no_head, added_in(Path(source)))
         check_attention(model, backbone.hidden_states, causal=causal)
         return backbone
 
@@ -65,7 +79,7 @@ class Backbone(nn.Module):
         # Ranks average gradients and nothing else, so that they have to start from equal weights.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return Backbone(get_peft_model(self.model, settings), self.no_head)
+            return self._around(get_peft_model(self.model, settings))
 
     def with_adapter(self, folder: Path) -> "Backbone":
         """Add an adapter that `save` wrote and go on training it, as the study does after MNTP.
@@ -79,18 +93,32 @@ class Backbone(nn.Module):
                 f"{folder} is no whole adapter of its base: {len(apart)} weights are in one of "
                 f"them alone ({', '.join(apart[:2])}). Delete it, and it is trained again."
             )
-        return Backbone(model, self.no_head)
+        return Backbone(model, self.no_head, added_in(folder))
+
+    def add(self, name: str, make: Callable[[], Tensor]) -> nn.Parameter:
+        """A weight of an encoder's own: as the weights brought it, or new."""
+        if name not in self.added:
+            device = next(self.model.parameters()).device
+            self.added[name] = nn.Parameter(make().to(device))
+        found: nn.Parameter = self.added[name]
+        return found
+
+    def _around(self, model: PreTrainedModel | PeftModel) -> "Backbone":
+        """With the model in another form."""
+        return Backbone(model, self.no_head, dict(self.added.items()))
 
     def save(self, folder: Path) -> None:
-        """Write the adapter, or the whole model where there is none."""
+        """Write the adapter, or the whole model where there is none, and what was added."""
         self.model.save_pretrained(str(folder))
+        if self.added:
+            save_file({name: p.detach().cpu() for name, p in self.added.items()}, folder / ADDED)
 
     def merged(self) -> "Backbone":
         """With adapters folded into the weights. Raises `ValueError` for a sharded decoder."""
         if isinstance(self.decoder, FSDPModule):  # see stages/weights.py
             raise ValueError("a sharded decoder cannot be merged: save it, and load it whole")
         if isinstance(self.model, PeftModel):
-            return Backbone(self.model.merge_and_unload(), self.no_head)
+            return self._around(self.model.merge_and_unload())
         return self
 
     @property
@@ -132,14 +160,27 @@ class Backbone(nn.Module):
         assert isinstance(weight, Tensor)
         return weight
 
-    def hidden_states(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Last hidden states, [B, L, D], after the final norm; rows of padding are arbitrary."""
+    def hidden_states(
+        self, ids_BL: Tensor, mask_BL: Tensor, seen_BL: Tensor | None = None
+    ) -> Tensor:
+        """Last hidden states, [B, L, D], after the final norm; rows of padding are arbitrary.
+
+        `seen_BL`: which real tokens other tokens see; None: all.
+        """
         # Positions count real tokens, so that left and right padding give the same states.
         position_BL = (mask_BL.cumsum(dim=1) - 1).clamp(min=0)
+        mask_BL = mask_BL if seen_BL is None else seen_BL
         return self.decoder(
             input_ids=ids_BL, attention_mask=mask_BL, position_ids=position_BL, use_cache=False
         ).last_hidden_state
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Named parameters that training changes."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return own | {f"added.{name}": p for name, p in self.added.items()}
+
+
+def added_in(folder: Path) -> dict[str, Tensor]:
+    """What `save` wrote besides the decoder's weights, if anything."""
+    path = folder / ADDED
+    return load_file(path) if path.is_file() else {}

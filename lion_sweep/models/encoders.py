@@ -4,6 +4,7 @@ Shapes: B texts, L tokens (padded), V vocabulary entries, D dimensions; X is wha
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
@@ -25,8 +26,19 @@ class Encoder(InnerProduct, ABC):
     over_vocabulary: ClassVar[bool] = False
     """Whether vectors are made with the head's weight, one number per entry, nearly all of them 0:
     they are kept as CSR, and cost what the head does."""
+    per_token: ClassVar[bool] = False
+    """Whether a text has a vector per token, [L, *shape], of zeros where it has none: texts that
+    are compared are padded with these to the longest, and kept without them, as `Ragged`."""
 
     backbone: "Backbone"
+
+    @classmethod
+    def projected(cls, settings: Mapping[str, Any]) -> int:
+        """Outputs of a linear layer of its own on the state of every token, which trains; 0: none.
+
+        `settings` are those of `paradigm.encoder`; it is asked before there is an encoder.
+        """
+        return 0
 
     @property
     def reads_bos(self) -> bool:
@@ -36,12 +48,13 @@ class Encoder(InnerProduct, ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """X, of one text."""
+        """X, of one text; of one token where `per_token`."""
 
     @abstractmethod
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Vectors, [B, *X], in fp32."""
+        """Vectors, [B, *X], in fp32; where `per_token` [B, L, *X]."""
 
     def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
-        """For collections, without gradients: an array, or CSR of each text's `largest` weights."""
+        """For collections, without gradients: an array, or CSR of each text's `largest` weights,
+        or `Ragged`."""
         return self(ids_BL, mask_BL).cpu().numpy()

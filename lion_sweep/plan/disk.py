@@ -12,13 +12,14 @@ from pathlib import Path
 from lion_sweep.cost.memory import saved_bytes
 from lion_sweep.errors import UserError
 from lion_sweep.stages.base import Stage
+from lion_sweep.stages.encode import Encode
 from lion_sweep.stages.of_cell import CellStages
-from lion_sweep.stages.texts import ImportTexts, Source
+from lion_sweep.stages.texts import Source
 from lion_sweep.stages.workshop import Workshop
 
 # Texts as Arrow, their tokens, and an index of their words are each about as large as the files.
 COPIES_OF_TEXTS = 3
-FP32, ENTRY = 4, 8  # bytes of a dense vector's number, and of a sparse vector's entry
+FP32, ENTRY = 4, 8  # bytes of a vector's number, and of a sparse vector's entry
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Disk:
         return self.vectors + self.weights
 
 
-Found = tuple[CellStages, Workshop, Callable[[ImportTexts, Workshop], int]]
-"""A cell, who does it, and how many texts there are."""
+Found = tuple[CellStages, Workshop, Callable[[Encode], tuple[int, int]]]
+"""A cell, who does it, and how many texts there are to encode, and tokens of them."""
 
 
 def disk(cells: Iterable[Found]) -> Disk:
@@ -43,17 +44,18 @@ def disk(cells: Iterable[Found]) -> Disk:
     vectors: dict[Stage, int] = {}
     weights: dict[Stage, int] = {}
     unbounded = False
-    for cell, shop, texts in cells:
-        course = cell.train.course
-        for stage in (cell.adapt, cell.train):
+    for cell, shop, sizes in cells:
+        for stage, decoder in ((cell.adapt, cell.adapt.decoder), (cell.train, cell.train.decoder)):
             if not shop.find(stage):
-                weights[stage] = saved_bytes(course.decoder, tied=course.blueprint.tied)
+                weights[stage] = saved_bytes(decoder, tied=cell.blueprint.tied)
         for encode in (scored.passages for scored in (cell.untrained, *cell.trained.values())):
             if not shop.find(encode):
                 unbounded |= encode.sparse and encode.kept_terms is None
                 entries = ENTRY * (encode.kept_terms or 0)
                 each = entries if encode.sparse else FP32 * cell.blueprint.shape.hidden_size
-                vectors[encode] = each * texts(encode.texts.cache.texts, shop)
+                texts, tokens = sizes(encode)
+                of_tokens = FP32 * encode.projected * tokens
+                vectors[encode] = of_tokens or each * texts
     return Disk(sum(vectors.values()), sum(weights.values()), unbounded)
 
 

@@ -89,7 +89,7 @@ class Estimate:
             made = tokens.of(sample.texts, tokenizer, cache.length, cache.frame)
             self._tokens[cache.name] = made
         found = replace(self._tokens[cache.name], echo=cut.echo)
-        return Lengths(found.lengths(cut.length), sample.total)
+        return Lengths(cut.marking.lengths(found, cut.length), sample.total)
 
     def fit(self, course: Course, execution: Execution) -> Fit:
         """As `Course.fit`, by pairs of texts that were drawn from the samples."""

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import label
 from lion_sweep.config import BudgetKind, Config, changed
 from lion_sweep.config.site import SiteName
-from lion_sweep.cost.meter import Meter, Spending
+from lion_sweep.cost.meter import Spending
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.plan.cells import CellPlan, GridPlan, SharedWork, steps_of_hours
@@ -17,9 +18,10 @@ from lion_sweep.plan.disk import Disk, disk
 from lion_sweep.plan.estimate import Estimate
 from lion_sweep.stages.backbone import Blueprint, blueprint, blueprint_offline
 from lion_sweep.stages.base import Paid, Stage
+from lion_sweep.stages.encode import Encode
 from lion_sweep.stages.of_cell import stages_of
 from lion_sweep.stages.search import Scored
-from lion_sweep.stages.texts import ImportTexts, Source
+from lion_sweep.stages.texts import Source
 from lion_sweep.stages.workshop import Workshop
 
 
@@ -109,28 +111,32 @@ class Planner:
 
     def _disk(self, cells: list[CellPlan]) -> Disk:
         """What they leave."""
-        return disk((cell.stages, self.workshop(cell.config), self._texts) for cell in cells)
+        return disk(
+            (cell.stages, self.workshop(cell.config), partial(self._sizes, cell)) for cell in cells
+        )
 
-    def _texts(self, texts: ImportTexts, shop: Workshop) -> int:
-        """How many there are, or about how many, where nobody has read them."""
-        if shop.find(texts):
-            return len(texts.read(shop))
-        return self._estimates[shop.root].sample(texts).total
+    def _sizes(self, cell: CellPlan, encode: Encode) -> tuple[int, int]:
+        """(all texts, tokens of those to encode), or about so many, where nobody has read them."""
+        texts, shop = encode.texts.cache.texts, self.workshop(cell.config)
+        found = shop.find(texts)
+        count = len(texts.read(shop)) if found else self._estimates[shop.root].sample(texts).total
+        return count, self._encoded(cell, encode).tokens
 
     def _encoding(self, cell: CellPlan, *scored: Scored) -> Spending:
         """Encoding what is scored, equal texts once."""
-        shape, shop = cell.stages.blueprint.shape, self.workshop(cell.config)
-        estimate = self.estimate(cell.config)
-        batch_tokens, spent = cell.fit.execution.batch_tokens, Spending()
-        for encode in dict.fromkeys(e for one in scored for e in (one.passages, one.queries)):
-            asked = None if encode.asked is None else str(encode.asked.identity)
-            key = (shape, encode.sparse, str(encode.texts.identity), asked, batch_tokens)
-            if key not in self._encodings:
-                meter = Meter.of_encoding(shape, encode.texts.length, sparse=encode.sparse)
-                lengths_N = estimate.encoded(encode) if estimate else encode.lengths(shop)
-                self._encodings[key] = meter.texts(lengths_N, batch_tokens)
-            spent += self._encodings[key]
-        return spent
+        stages = dict.fromkeys(e for one in scored for e in (one.passages, one.queries))
+        return sum((self._encoded(cell, encode) for encode in stages), Spending())
+
+    def _encoded(self, cell: CellPlan, encode: Encode) -> Spending:
+        shape, batch_tokens = cell.stages.blueprint.shape, cell.fit.execution.batch_tokens
+        asked = None if encode.asked is None else str(encode.asked.identity)
+        what = encode.sparse, encode.projected, str(encode.texts.identity)
+        key = (shape, *what, asked, batch_tokens)
+        if key not in self._encodings:
+            estimate, shop = self.estimate(cell.config), self.workshop(cell.config)
+            lengths_N = estimate.encoded(encode) if estimate else encode.lengths(shop)
+            self._encodings[key] = encode.meter(shape).texts(lengths_N, batch_tokens)
+        return self._encodings[key]
 
     def _shared(self, stage: Stage | str, sharing: list[CellPlan]) -> SharedWork:
         """A stage that these cells read, or what one teacher tells them, under the first's name."""

@@ -13,6 +13,8 @@ COMPUTE += ["Deviation %", "FLOPs executed", "FLOPs adapt", "FLOPs encode", "FLO
 COMPUTE += ["Train tokens/s", "GPU-hours", "MFU %", "Money"]
 EFFICIENCY = ["L0 document", "L0 query", "Posting FLOPs", "Index bytes", "ms per query"]
 EFFICIENCY += ["Contrastive entropy"]
+# Columns, and their keys in a result, of cells whose texts differ in how many vectors they have.
+VECTORS = {"Vectors document": "vectors_documents", "Vectors query": "vectors_queries"}
 
 
 def by_result(
@@ -151,18 +153,32 @@ def latency(result: CellResult, collection: str) -> float | None:
 
 def efficiency_table(section: Section) -> Table:
     """A row per cell and seed: what search by it takes, and how sharply it tells texts apart."""
-    header = ["Cell", "Seed", section.main, *EFFICIENCY]
+    several = [
+        title
+        for title, key in VECTORS.items()
+        if any(key in result.efficiency.get(section.collection, {}) for result in section.shown)
+    ]
+    header = ["Cell", "Seed", section.main, *EFFICIENCY, *several]
+
+    def texts(result: CellResult) -> list[str]:
+        told = result.efficiency.get(section.collection, {})
+        found = [number(told, VECTORS[name]) for name in several]
+        lacks = NOT_APPLICABLE if told else HOLE
+        vectors = (lacks if value is None else show(value, ",.1f") for value in found)
+        return [*_efficiency(result, section), *vectors]
+
     return folded(
         Table(
             title=f"Efficiency on {section.name}",
             header=header,
-            rows=by_result(section, lambda result: _efficiency(result, section), len(header)),
+            rows=by_result(section, texts, len(header)),
             below=[
                 "L0 is the mean number of non-zero terms; posting FLOPs are the terms that a query "
                 "and a document have in common on average, which exhaustive scoring multiplies; "
                 "ms per query are the seconds of search, building the index included, by the "
                 "number of queries, searched in one batch; contrastive entropy is in nats, "
                 "over the same candidates for every cell, and lower is better.",
+                *["Vectors are the mean number of a text; other cells have one."][: len(several)],
                 section.seeds,
             ],
         ),

@@ -4,7 +4,6 @@ Shapes: N documents, M of one block, Q queries, B of one block, D dimensions, K 
 pairs of a query and a document.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,10 +13,10 @@ import torch
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from lion_sweep.files import written
-from lion_sweep.machine import interruption, threads
+from lion_sweep.machine import threads
 from lion_sweep.search.base import Engine, Where, agreement, check_queries, checked_ids
-from lion_sweep.search.parts import KEEP_SECONDS, Stored
+from lion_sweep.search.best import Begun, Best
+from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run
 
 _BLOCK_BYTES = 2**28  # of documents in float32 that are held at once, at most 65,536 of them
@@ -81,8 +80,8 @@ class DenseIndex(Engine):
             raise ValueError(f"queries have {vectors_QD.shape[1]} dimensions, not {dimensions}")
         queries_QD = _tensor(vectors_QD).to(self._device)
         k, sample_SD = min(k, documents), queries_QD[:_AGREEMENT_QUERIES]
-        found, compared = Best(self._rounded(queries_QD, "query"), k), Best(sample_SD, k)
-        begun = _Begun(self._folder, found.keys_QK, compared.keys_QK)
+        found, compared = Products(self._rounded(queries_QD, "query"), k), Products(sample_SD, k)
+        begun = Begun(self._folder, found.keys_QK, compared.keys_QK)
         for start, block_MD in self._blocks(begun.rows):
             rank_M = self._rank_N[start : start + len(block_MD)]
             found.add(self._rounded(block_MD, "document"), rank_M)
@@ -119,51 +118,18 @@ class DenseIndex(Engine):
         return rounded_MD if self._device.type == "cuda" else rounded_MD.float()
 
 
-class _Begun:
-    """A search's keys as of some rows, kept every half minute where there is a folder for them."""
-
-    def __init__(self, folder: Path | None, *keys: NDArray[np.uint64]) -> None:
-        self._file, self._keys, self.rows = folder and folder / "begun.npz", keys, 0
-        self._kept = time.monotonic()
-        if self._file and self._file.is_file():
-            with np.load(self._file) as arrays:
-                self.rows = int(arrays["arr_0"])
-                for number, of_search in enumerate(keys, start=1):
-                    of_search[:] = arrays[f"arr_{number}"]
-
-    def keep(self) -> None:
-        """Raises `Interrupted` where the process is to stop."""
-        stopping = interruption.requested()
-        if self._file and (stopping or time.monotonic() - self._kept >= KEEP_SECONDS):
-            with written(self._file, only_writer=True) as temporary, temporary.open("wb") as file:
-                np.savez(file, np.array(self.rows), *self._keys)
-            self._kept = time.monotonic()
-        if stopping:
-            raise interruption.stop()
-
-    def end(self) -> None:
-        """It is done."""
-        if self._file:
-            self._file.unlink(missing_ok=True)
-
-
 def _tensor(vectors: NDArray[np.floating]) -> torch.Tensor:
     wide = np.float16 if vectors.dtype == np.float16 else np.float32
     return torch.from_numpy(np.ascontiguousarray(vectors, dtype=wide))
 
 
-class Best:
-    """The k best of the documents that were added, for each query.
-
-    They are keys, [Q, K], the least first: a score's 32 bits, so changed that their order is that
-    of the scores, then the complement of the document's number. A larger key comes first under the
-    rule of ties, and 0 is no document.
-    """
+class Products(Best):
+    """The k best by inner products with the queries."""
 
     def __init__(self, queries_QD: torch.Tensor, k: int) -> None:
+        super().__init__(len(queries_QD), k)
         self._queries_QD = queries_QD
         self._norm_Q = torch.linalg.vector_norm(queries_QD.double(), dim=1)
-        self.keys_QK = np.zeros((len(queries_QD), k), np.uint64)
 
     def add(self, documents_MD: torch.Tensor, number_M: NDArray[np.int64]) -> None:
         """Documents with their numbers, no two the same."""
@@ -173,32 +139,12 @@ class Best:
         products = _PRODUCTS * (4 if documents_MD.is_cuda else 1)  # tiles that a GPU has work with
         for first in range(0, len(self._queries_QD), size := max(1, products // len(number_M))):
             block = slice(first, first + size)
-            queries_BD, keys_BK = self._queries_QD[block], self.keys_QK[block]
-            kth_B = np.where(keys_BK[:, 0], _scores_of(keys_BK[:, 0]), -np.inf)
-            least_B = torch.from_numpy(kth_B).to(queries_BD.device), error * self._norm_Q[block]
-            pairs_C = _candidates(documents_MD, queries_BD, *least_B, keys_BK.shape[1])
+            queries_BD = self._queries_QD[block]
+            products_BM = _products(queries_BD, documents_MD)
+            pairs_C = self.candidates(block, products_BM, error * self._norm_Q[block])
             scores_C = _scores(documents_MD, queries_BD, *pairs_C)
             query_C, place_C = (places.cpu().numpy() for places in pairs_C)
-            start_B = np.searchsorted(query_C, np.arange(len(keys_BK) + 1))
-            threads.as_torch_has()
-            _merge(keys_BK, _keys_of(scores_C, number_M[place_C]), start_B)
-
-    def ranked(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """[Q, K] numbers and scores, best first; documents that there are at least k of."""
-        keys_QK = np.sort(self.keys_QK, axis=1)[:, ::-1]
-        return (~keys_QK).astype(np.uint32).astype(np.int32), _scores_of(keys_QK)
-
-
-def _keys_of(scores_C: NDArray[np.float32], number_C: NDArray[np.int64]) -> NDArray[np.uint64]:
-    bits_C = (scores_C + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0, as they are equal
-    bits_C = np.where(bits_C >> 31, ~bits_C, bits_C | np.uint32(1 << 31))
-    rest_C = np.uint64(2**32 - 1) - number_C.astype(np.uint64)
-    return bits_C.astype(np.uint64) << np.uint64(32) | rest_C
-
-
-def _scores_of(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
-    bits = (keys >> np.uint64(32)).astype(np.uint32)
-    return np.where(bits >> 31, bits & np.uint32(2**31 - 1), ~bits).view(np.float32)
+            self.take(block, query_C, scores_C, number_M[place_C])
 
 
 def _largest_norm(vectors_MD: torch.Tensor) -> float:
@@ -212,25 +158,6 @@ def _products(queries_BD: torch.Tensor, documents_MD: torch.Tensor) -> torch.Ten
     if documents_MD.is_cuda and documents_MD.dtype == queries_BD.dtype == torch.float16:
         return torch.mm(queries_BD, documents_MD.T, out_dtype=torch.float32)
     return queries_BD.float() @ documents_MD.float().T
-
-
-def _candidates(
-    documents_MD: torch.Tensor,
-    queries_BD: torch.Tensor,
-    kth_B: torch.Tensor,
-    error_B: torch.Tensor,
-    k: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """([C] queries, ascending, and documents) by their places, of what may be among the k best."""
-    products_BM = _products(queries_BD, documents_MD)
-    # Products that are not finite are not below either.
-    candidates_BM = ~(products_BM < (kth_B - error_B).float()[:, None])
-    if int(candidates_BM.sum()) > 2 * k * len(queries_BD):  # the first block, or a better one
-        # So many of this block have scores up to `error` below their products.
-        kth_B = torch.topk(products_BM, min(k, len(documents_MD)), sorted=False).values.amin(dim=1)
-        candidates_BM &= ~(products_BM < (kth_B - 2 * error_B).float()[:, None])
-    query_C, place_C = candidates_BM.nonzero(as_tuple=True)
-    return query_C, place_C
 
 
 def _scores(
@@ -263,13 +190,3 @@ def _pair_sums(documents_MD, queries_BD, query_C, place_C):  # type: ignore[no-u
             total += np.float64(query_D[dimension]) * np.float64(document_D[dimension])
         scores_C[pair] = total
     return scores_C
-
-
-@njit(cache=True, parallel=True)
-def _merge(keys_BK, keys_C, start_B):  # type: ignore[no-untyped-def]
-    """Have the largest keys of both in `keys_BK`, whose first is the least of its row."""
-    for query in prange(len(keys_BK)):
-        added = keys_C[start_B[query] : start_B[query + 1]]
-        if len(added):
-            both = np.concatenate((keys_BK[query], added))
-            keys_BK[query] = np.partition(both, len(added))[len(added) :]

@@ -15,7 +15,7 @@ from lion_sweep.machine import interruption
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.search.parts import Parts
 
-Vectors = Any  # NDArray[np.floating], first the texts, or scipy.sparse.csr_matrix
+Vectors = Any  # NDArray[np.floating], first the texts, scipy.sparse.csr_matrix, or Ragged
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def encode(
 ) -> None:
     """Vectors of the texts and what they cost, as parts in `folder`; ranks share the work.
 
-    They are arrays, or CSR without its zeros. What is encoded is kept every half minute, so that a
-    killed run goes on after it, on any number of ranks; `on_kept` hears how many texts. Of several
-    shards, one is every so many-th micro-batch: batches are the same ones however many shards there
-    are, and so are the vectors, and all shards cost about the same. Of other shards' texts nothing
-    is encoded.
+    They are arrays, CSR without its zeros, or `Ragged`. What is encoded is kept every half minute,
+    so that a killed run goes on after it, on any number of ranks; `on_kept` hears how many texts.
+    Of several shards, one is every so many-th micro-batch: batches are the same ones however many
+    shards there are, and so are the vectors, and all shards cost about the same. Of other shards'
+    texts nothing is encoded.
     """
     encoder.backbone.eval()
     length, meter = setting.length, setting.meter

@@ -2,6 +2,7 @@
 
 A part is an uncompressed .npz of some rows in ascending order: whatever block of consecutive rows
 is asked for, every part has its share in one stretch. So nobody ever holds, or copies, the whole.
+Of texts with differing numbers of vectors, these lie one after the other, without padding.
 
 Shapes: N rows, M rows of a part or a block, D dimensions, V vocabulary, E entries.
 """
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from lion_sweep.cost.meter import Spending
+from lion_sweep.data.ragged import Ragged
 from lion_sweep.files import written
 
 BLOCK = 2**15  # rows read at once
@@ -45,7 +47,7 @@ class Parts:
         self._spent, self._bytes, self._begun = Spending(), 0, time.monotonic()
 
     def add(self, rows_M: NDArray[np.int64], vectors: Any, spent: Spending) -> None:
-        """Vectors, [M, ...] or CSR, of rows that nobody else adds, in any order."""
+        """Vectors, [M, ...], CSR or `Ragged`, of rows that nobody else adds, in any order."""
         self._rows.append(rows_M)
         self._vectors.append(vectors)
         self._spent += spent
@@ -64,11 +66,15 @@ class Parts:
         if self._rows:
             rows = np.concatenate(self._rows)
             order = np.argsort(rows)
-            parts = {"rows": rows[order], "spent": np.array(astuple(self._spent), dtype=np.int64)}
+            spent = np.array(astuple(self._spent), dtype=np.int64)
+            parts: dict[str, NDArray[Any]] = {"rows": rows[order], "spent": spent}
             if sparse.issparse(self._vectors[0]):
                 stacked = sparse.vstack(self._vectors, format="csr")[order]
                 parts |= {name: getattr(stacked, name) for name in _CSR}
                 parts["terms"] = np.array(stacked.shape[1:])
+            elif isinstance(self._vectors[0], Ragged):
+                joined = Ragged.joined(self._vectors)[order]
+                parts |= {"vectors": joined.vectors_TP, "starts": joined.start_M}
             else:
                 parts["vectors"] = np.concatenate(self._vectors)[order]
             # No two parts begin with the same row.
@@ -109,8 +115,12 @@ class _Part:
             return self._stretch(file, name, 0, self.arrays[name][1][0])
 
     def vectors(self, first: int, last: int) -> Any:
-        """The vectors of its rows from `first` on, up to `last`: an array, or CSR."""
+        """The vectors of its rows from `first` on, up to `last`: an array, CSR or `Ragged`."""
         with self.path.open("rb") as file:
+            if "starts" in self.arrays:
+                starts = self._stretch(file, "starts", first, last + 1)
+                vectors = self._stretch(file, "vectors", *starts[[0, -1]].tolist())
+                return Ragged(vectors, starts - starts[0])
             if "vectors" in self.arrays:
                 return self._stretch(file, "vectors", first, last)
             starts = self._stretch(file, "indptr", first, last + 1)
@@ -146,7 +156,9 @@ class Stored:
         if not count or not there_N.sum() == count == expected == last + 1:
             raise ValueError(f"{count} of {expected} texts are encoded in {folder}")
         first, arrays = self._parts[0].vectors(0, 1), self._parts[0].arrays
-        self.kind: Literal["dense", "sparse"] = "sparse" if "terms" in arrays else "dense"
+        kinds: dict[str, Literal["sparse", "multi"]] = {"terms": "sparse", "starts": "multi"}
+        found = (kind for name, kind in kinds.items() if name in arrays)
+        self.kind: Literal["dense", "sparse", "multi"] = next(found, "dense")
         self.shape, self.dtype = (count, *first.shape[1:]), first.dtype
 
     def __len__(self) -> int:
@@ -165,6 +177,14 @@ class Stored:
         return sum(costs, Spending())
 
     @cached_property
+    def count_M(self) -> NDArray[np.int64]:
+        """How many vectors every text has, where they differ in that."""
+        count_N = np.empty(len(self), np.int64)
+        for part, rows_M in zip(self._parts, self._rows, strict=True):
+            count_N[rows_M] = np.diff(part.read("starts"))
+        return count_N
+
+    @cached_property
     def terms_V(self) -> NDArray[np.int64]:
         """[V], how many sparse vectors have each term."""
         found_V = np.zeros(self.shape[1], np.int64)
@@ -173,7 +193,7 @@ class Stored:
         return found_V
 
     def rows(self, start: int, stop: int) -> Any:
-        """Rows from `start` on, up to `stop`: an array, [M, *X], or CSR, [M, V]."""
+        """Rows from `start` on, up to `stop`: an array, [M, *X], CSR, [M, V], or `Ragged`."""
         places, stretches = [], []
         stop = min(stop, len(self))
         found_M = np.empty(
@@ -191,7 +211,10 @@ class Stored:
                 stretches.append(vectors)
         if self.kind == "dense":
             return found_M
-        return sparse.vstack(stretches, format="csr")[np.argsort(np.concatenate(places))]
+        order = np.argsort(np.concatenate(places))
+        if self.kind == "multi":
+            return Ragged.joined(stretches)[order]
+        return sparse.vstack(stretches, format="csr")[order]
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[int, Any]]:
         """(first row, its block of `size` rows, fewer at the end), in order."""

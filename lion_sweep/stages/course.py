@@ -1,7 +1,7 @@
 """Which steps a training takes, and how many: what follows from the lengths of its texts alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from lion_sweep.cost.meter import Spending
 from lion_sweep.data.batches import Sampler
 from lion_sweep.data.groups import Groups
 from lion_sweep.data.lengths import LengthCounts
+from lion_sweep.data.marks import Marking
 from lion_sweep.data.tokens import read
 from lion_sweep.machine.execution import Execution
 from lion_sweep.stages.backbone import Blueprint
@@ -53,9 +54,11 @@ _groups = lru_cache(maxsize=4)(Groups.load)
 
 @lru_cache(maxsize=32)  # the cells of a grid share their steps
 def _length_counts(
-    sampler: Sampler, texts: tuple[tuple[Path, int, bool], ...], parts: int, tokens: int
+    sampler: Sampler, texts: tuple[tuple[Path, bool, int, Marking], ...], parts: int, tokens: int
 ) -> LengthCounts:
-    query_N, passage_N = (read(folder, echo=echo).lengths(length) for folder, length, echo in texts)
+    query_N, passage_N = (
+        marking.lengths(read(folder, echo=echo), length) for folder, echo, length, marking in texts
+    )
     return LengthCounts(sampler, query_N, passage_N, micro_batch_tokens=tokens, parts=parts)
 
 
@@ -84,6 +87,7 @@ class Course:
     blueprint: Blueprint
     lora: Lora | None
     sparse: bool
+    projection: int  # outputs of a layer that the encoder trains besides; 0: none
     amount: Amount
     precision: Precision = beside(None)
     budget: Budget = beside(None)  # what `amount` is taken from, with its limits
@@ -91,12 +95,13 @@ class Course:
 
     @property
     def decoder(self) -> Decoder:
-        return Decoder(self.blueprint.shape, self.lora, self.precision is Precision.bf16)
+        shape = replace(self.blueprint.shape, projection=self.projection)
+        return Decoder(shape, self.lora, self.precision is Precision.bf16)
 
     def counts(self, shop: Workshop, devices: int) -> Counts:
         """Of micro-batches of so many tokens."""
         cuts, sampler = (self.queries, self.passages), self.draws.sampler(shop)
-        texts = tuple((shop.folder(cut.cache), cut.length, cut.echo) for cut in cuts)
+        texts = tuple((shop.folder(cut.cache), cut.echo, cut.length, cut.marking) for cut in cuts)
         return partial(_length_counts, sampler, texts, devices)
 
     def fit(self, counts: Counts, execution: Execution) -> Fit:

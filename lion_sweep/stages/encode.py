@@ -10,7 +10,7 @@ Shapes: N texts.
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ from lion_sweep.machine.devices import enough_memory, halved
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.search import encoding
 from lion_sweep.search.parts import Stored, take
-from lion_sweep.stages.base import Stage, identity
+from lion_sweep.stages.base import Stage, beside, identity
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.texts import Asked, Cut
 from lion_sweep.stages.train import AdaptDecoder, TrainCell
@@ -88,9 +88,10 @@ class Encode(Stage):
     sparse: bool
     kept_terms: int | None  # largest weights of a sparse vector; None: all
     precision: Precision
+    projected: int = beside(0)  # as the weights' encoder says
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        """Planned and spent, parameters and, of sparse vectors, entries per text."""
+        """Planned and spent, parameters and, where they differ, entries or vectors per text."""
         facts: dict[str, Any] = {}
         parts, shards = folder / VECTORS, self.shards(shop)
         if len(shards) == 1:
@@ -115,6 +116,8 @@ class Encode(Stage):
         facts["parameters"] = sum(p.numel() for p in encoder.backbone.parameters())
         if self.sparse:
             facts["L0"] = vectors.nnz / vectors.shape[0]
+        if vectors.kind == "multi":
+            facts["vectors"] = float(vectors.count_M.mean())
         return facts
 
     def encode(self, shop: Workshop, folder: Path, shard: int, shards: int) -> None:
@@ -137,8 +140,13 @@ class Encode(Stage):
 
         config, length = encoder.backbone.language_model.config, self.texts.length
         if not isinstance(encoder.backbone, Backbone):  # somebody else's, with an encoder's shape
-            return Meter.of_teacher(config, length)
-        return Meter.of_encoding(DecoderShape.of(config), length, sparse=self.sparse)
+            return Meter.of_teacher(config, length, self.projected)
+        return self.meter(DecoderShape.of(config))
+
+    def meter(self, shape: DecoderShape) -> Meter:
+        """What a text costs a decoder of this shape."""
+        shape = replace(shape, projection=self.projected)
+        return Meter.of_encoding(shape, self.texts.length, sparse=self.sparse)
 
     def whole(self, shop: Workshop) -> Done:
         """The vectors; what is left of shards is deleted."""

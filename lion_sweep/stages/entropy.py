@@ -14,6 +14,7 @@ from scipy import sparse
 
 from lion_sweep.config.schema import Paradigm
 from lion_sweep.data.pool import pool
+from lion_sweep.data.ragged import Ragged
 from lion_sweep.evaluation.entropy import PairScores, entropies, inner_products, pair_scores
 from lion_sweep.files import read_json, write_json
 from lion_sweep.losses.representations import InnerProduct
@@ -93,9 +94,7 @@ class Entropy(Stage):
         encoder, device = self.passages.loaded(shop), shop.execution.accelerator.device
 
         def score(query_PX: Vectors, passage_PX: Vectors) -> NDArray[np.floating]:
-            both = (
-                one.toarray() if sparse.issparse(one) else one for one in (query_PX, passage_PX)
-            )
+            both = (_padded(one) for one in (query_PX, passage_PX))
             query_BX, passage_BX = (torch.from_numpy(one).to(device) for one in both)
             with torch.no_grad():
                 return encoder.group_scores_BG(query_BX, passage_BX[:, None])[:, 0].cpu().numpy()
@@ -109,6 +108,13 @@ class Entropy(Stage):
     def mean(self, shop: Workshop) -> float | None:
         """Over the queries; None where there is none, or it is no number."""
         return shop.run(self).facts["mean"]
+
+
+def _padded(vectors: Vectors) -> NDArray[np.floating]:
+    """As losses read them, [P, *X]."""
+    if isinstance(vectors, Ragged):
+        return vectors.padded()
+    return vectors.toarray() if sparse.issparse(vectors) else vectors
 
 
 def _places(asked_A: NDArray[np.int64], row_Q: NDArray[np.int64]) -> NDArray[np.int64]:

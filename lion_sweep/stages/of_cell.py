@@ -11,6 +11,7 @@ from itertools import compress
 from typing import Any
 
 from lion_sweep.config import Config, TextForm
+from lion_sweep.data.marks import Marking
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
@@ -127,6 +128,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     queries = tokenise(own.queries, tokenizer, query_length, text, QUERIES, "query tokens")
     passages = tokenise(own.documents, tokenizer, passage_length, text, PASSAGES, "passage tokens")
     rates, precision = Optimisation.of(recipe, mntp), recipe.precision
+    marking = Marking.of(config.paradigm.tokens)
     plain = Tokenise(own.documents, tokenizer, mntp.length, title="MNTP tokens")
     # Without MNTP no text is read for it.
     shared = not mntp.steps or replace(passages, length=mntp.length) == plain
@@ -138,11 +140,12 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     loss, supervision, encoder = config.loss, Supervision.of(config), config.paradigm.encoder
     course = Course(
         Draws(negatives, loss.batch_size, loss.negatives, seed),
-        queries.cut(lengths.query, echo=text.echo),
-        passages.cut(lengths.passage, echo=text.echo),
+        queries.cut(lengths.query, echo=text.echo).marked(marking[QUERIES]),
+        passages.cut(lengths.passage, echo=text.echo).marked(marking[PASSAGES]),
         decoder,
         recipe.lora,
         supervision.sparse,
+        config.paradigm.projected,
         Amount.of(config.budget),
         precision=precision,
         budget=config.budget,
@@ -154,7 +157,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         """Tokens of queries that training is evaluated on."""
         dev = tokenizer, lengths.query, text, QUERIES, "dev tokens"
         held = queries if texts == own.queries else tokenise(texts, *dev)
-        return held.cut(lengths.query, echo=text.echo)
+        return held.cut(lengths.query, echo=text.echo).marked(marking[QUERIES])
 
     train = TrainCell(
         adapt,
@@ -189,14 +192,16 @@ def scored(
     """An encoder's stages on a split of a collection; `title` leads their titles."""
     (source, split), evaluation, made_by = chosen, config.evaluation, config.paradigm.made_by
     name, sparse, precision = source.name, made_by.over_vocabulary, config.recipe.precision
+    projected, marking = config.paradigm.projected, Marking.of(config.paradigm.tokens)
     kept = evaluation.kept_terms if sparse else None
     query_length, passage_length = evaluation.lengths_of(name)
     judged = source.judged[split]
 
     def encode(texts: ImportTexts, ids: Asked | None, length: int, what: str) -> Encode:
-        tokens = tokeniser.cut(texts, length, f"{what} {name}", weights.text, what)
+        cut = tokeniser.cut(texts, length, f"{what} {name}", weights.text, what)
         called = f"encode {title}{what} {name}"
-        return Encode(weights, tokens, ids, sparse, kept, precision, title=called)
+        how = cut.marked(marking[what]), ids, sparse, kept, precision
+        return Encode(weights, *how, projected=projected, title=called)
 
     passages = encode(source.documents, None, passage_length, PASSAGES)
     queries = encode(source.queries, Asked(judged), query_length, QUERIES)

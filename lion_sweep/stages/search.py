@@ -131,6 +131,8 @@ class Scored:
         found: dict[str, float] = dict(searched.facts)
         if "L0" in passages.facts:
             found |= {"L0_documents": passages.facts["L0"], "L0_queries": queries.facts["L0"]}
+        if several := passages.facts.get("vectors"):
+            found |= {"vectors_documents": several, "vectors_queries": queries.facts["vectors"]}
         encoded = (done.facts.get("seconds", done.seconds) for done in (passages, queries))
         return found | {"encode_seconds": sum(encoded), "search_seconds": searched.seconds}
 

@@ -7,7 +7,7 @@ it reads itself (`Cut`), so that a longer cache changes nothing.
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from itertools import chain
@@ -21,6 +21,7 @@ from lion_sweep.config import Config
 from lion_sweep.config.data import Data, DataKind, EvaluationSet
 from lion_sweep.data import pretrained, pydoc, texts, tokens
 from lion_sweep.data.collection import Collection, Judged, judge, write
+from lion_sweep.data.marks import MarkedTokens, Marking, marks_of
 from lion_sweep.data.places import Place, place
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.texts import Texts
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEXTS, JUDGED = "texts", "judgements.arrow"
+UNMARKED = Marking()
 
 
 @dataclass(frozen=True)
@@ -247,17 +249,28 @@ class Cut:
     cache: Tokenise
     length: int
     echo: bool = False
+    marking: Marking = UNMARKED
 
     @property
     def identity(self) -> dict[str, Any]:
         """As that of a cache that is cut there."""
         cut = replace(self.cache, length=self.length).specification
-        return cut | {"echo": True} if self.echo else cut
+        twice = {"echo": True} if self.echo else {}
+        return cut | twice | ({"marking": asdict(self.marking)} if self.marking else {})
+
+    def marked(self, marking: Marking) -> "Cut":
+        """The same with marks on the tokens."""
+        return replace(self, marking=marking)
 
     def read(self, shop: Workshop) -> Tokens:
         """The cache, whose texts may be longer."""
-        return tokens.read(shop.folder(self.cache), echo=self.echo)
+        found = tokens.read(shop.folder(self.cache), echo=self.echo)
+        if not self.marking:
+            return found
+        tokenizer = tokenizer_of(self.cache.tokenizer, shop)
+        return MarkedTokens.of(found, marks_of(self.marking, tokenizer))
 
     def lengths(self, shop: Workshop) -> NDArray[np.int64]:
         """Tokens of every text, [N]."""
-        return self.read(shop).lengths(self.length)
+        unmarked = tokens.read(shop.folder(self.cache), echo=self.echo)
+        return self.marking.lengths(unmarked, self.length)

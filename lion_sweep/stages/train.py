@@ -87,6 +87,11 @@ class TrainCell(Stage):
     meant_for: Mapping[str, Any] = beside()  # what the weights alone do not tell who finds them
     points: Asked | None = beside(None)  # evaluations on the way, which change no weight
 
+    @property
+    def decoder(self) -> Decoder:
+        """With what the encoder trains besides."""
+        return self.course.decoder
+
     def steps(
         self,
         shop: Workshop,

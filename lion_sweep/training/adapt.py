@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from lion_sweep.config import Adapt, Lora
 from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Spending, mntp_spending, planned_mntp
+from lion_sweep.data.marks import mask_token
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import Optimisation, Run, Steps
@@ -27,16 +28,6 @@ from lion_sweep.training.parallel import mean_over_ranks
 IGNORED = -100
 # Of the chosen tokens: 80 % masked, 10 % replaced by a random one, 10 % kept (BERT's recipe).
 MASKED_SHARE, RANDOM_SHARE = 0.8, 0.1
-
-
-def mask_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The mask token, or `_` where a decoder has none (the study's choice)."""
-    if tokenizer.mask_token_id is not None:
-        return int(tokenizer.mask_token_id)
-    ids = tokenizer.encode("_", add_special_tokens=False)
-    if len(ids) != 1:
-        raise UserError("The backbone's tokenizer has no mask token, and `_` is not one token.")
-    return int(ids[0])
 
 
 def corrupt(

@@ -15,6 +15,7 @@ Shapes: N texts, L tokens (padded), D dimensions, or the encoder's shape of one 
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -48,6 +49,8 @@ class Embedding:
         for batch in batches:
             self.padded_N[batch] = self.lengths_N[batch].max()
         self.batches = as_many(batches, most(len(batches), accelerator))
+        # Of all ranks, which gather each other's vectors.
+        self.longest = most(int(self.lengths_N.max()), accelerator) if encoder.per_token else 0
         self.generators: list[Tensor] = []  # as they were before each micro-batch
         self.vectors_ND = self._first_pass() if cached else self._with_graphs()
 
@@ -55,7 +58,8 @@ class Embedding:
         texts, padded = [self.texts[row] for row in batch], int(self.padded_N[batch[0]])
         ids, mask = pad(texts, self.accelerator.device, padded)
         with self.accelerator.autocast():
-            return self.encoder(ids, mask)
+            vectors = self.encoder(ids, mask)
+        return F.pad(vectors, (0, 0, 0, self.longest - padded)) if self.longest else vectors
 
     def _rows(self, batch: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(batch).to(self.accelerator.device)
@@ -67,8 +71,8 @@ class Embedding:
 
     @torch.no_grad()
     def _first_pass(self) -> Tensor:
-        size = len(self.texts), *self.encoder.shape
-        vectors_ND = torch.empty(size, device=self.accelerator.device)
+        of_text = (self.longest, *self.encoder.shape) if self.longest else self.encoder.shape
+        vectors_ND = torch.empty(len(self.texts), *of_text, device=self.accelerator.device)
         for batch in self.batches:
             self.generators.append(_generator(self.accelerator.device))
             vectors_ND[self._rows(batch)] = self._encode(batch)

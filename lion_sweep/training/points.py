@@ -10,7 +10,7 @@ Shapes: Q queries, P passages of the pool, R relevant pairs, V what a vector has
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +71,9 @@ class Points:
         texts = [self.queries.text(int(row), query_length) for row in self.query_Q]
         texts += [data.passages.text(int(row), passage_length) for row in self.passage_P]
         config = encoder.backbone.language_model.config
+        projection = encoder.shape[-1] if encoder.per_token else 0
         shape, sparse = DecoderShape.of(config), supervision.sparse
+        shape = replace(shape, projection=projection)
         meter = Meter.of_encoding(shape, max(data.lengths), sparse=sparse)
         with _undisturbed(encoder, accelerator):
             embedding = Embedding(

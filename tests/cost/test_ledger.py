@@ -23,10 +23,11 @@ from transformers import (
 from benchmarks.study_compute import checkpointed_flops
 from lion_sweep.config import Adapt, Lora
 from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops, teacher_flops
-from lion_sweep.cost.meter import mntp_spending
+from lion_sweep.cost.meter import Meter, mntp_spending
 from lion_sweep.errors import UserError
 from lion_sweep.models import sparse_head, sparse_head_cpu
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.multi_vector import MultiVectorEncoder
 from lion_sweep.training.adapt import IGNORED, mntp_loss
 
 MakeModel = Callable[..., LlamaForCausalLM]
@@ -238,6 +239,33 @@ def test_useful_flops_of_full_training_are_those_that_pytorch_counts(
     shape = DecoderShape.of(model.config)
     expected = one(shape, 24, sparse=sparse, lora=None)
     assert found == 3 * (expected + dense_head(shape, sparse=sparse, lora=None))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("targets", [[], TARGETS], ids=["full", "lora"])
+def test_a_vector_per_token_costs_what_pytorch_counts(
+    make_model: MakeModel, targets: list[str], cached: bool
+) -> None:
+    """Its projection, at every padded token; all weights or adapters train, and it does."""
+    lora = Lora(rank=4, alpha=8, dropout=0.0, targets=targets) if targets else None
+    backbone = Backbone(make_model(attn_implementation="eager"))
+    encoder = MultiVectorEncoder(backbone.with_lora(lora) if lora else backbone, 5, 0)
+    ids, mask = torch.randint(0, 97, (3, 24)), torch.ones(3, 24, dtype=torch.long)
+    mask[0, 20:] = 0
+    encoder.backbone.train()
+    with FlopCounterMode(display=False) as counter:
+        if cached:
+            with torch.no_grad():
+                encoder(ids, mask)
+        encoder(ids, mask).sum().backward()
+    shape = replace(DecoderShape.of(backbone.language_model.config), projection=5)
+    expected = executed_flops(shape, np.array([24]), sparse=False, lora=lora, cached=cached)
+    assert counter.get_total_flops() == 3 * int(expected[0])
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        encoder(ids, mask)
+    if not lora:  # which is merged before anything is encoded
+        encoding = Meter.of_encoding(shape, 24, sparse=False)
+        assert counter.get_total_flops() == 3 * encoding.hardware_L[24]
 
 
 def test_the_counter_misses_fused_attention_on_a_cpu_and_nothing_else(

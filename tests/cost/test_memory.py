@@ -18,9 +18,18 @@ from benchmarks.study_compute import SHAPES
 from benchmarks.training_memory import Setting, fake_peak
 from lion_sweep.config import Lora
 from lion_sweep.cost.ledger import DecoderShape
-from lion_sweep.cost.memory import BF16, Decoder, parameters, pooling, training_memory
+from lion_sweep.cost.memory import (
+    BF16,
+    Decoder,
+    parameters,
+    pooling,
+    saved_bytes,
+    training_memory,
+    weight_bytes,
+)
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.multi_vector import MultiVectorEncoder
 from lion_sweep.models.sparse import SparseEncoder
 
 MakeModel = Callable[..., LlamaForCausalLM]
@@ -86,6 +95,34 @@ def test_saved_bytes_are_those_of_the_hooks(
         encode(backbone, sparse, bf16)
     found = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in weights)
     assert found == expected(lora, sparse=sparse, bf16=bf16)
+
+
+@precision
+@pytest.mark.parametrize("targets", [[], TARGETS], ids=["full", "adapters"])
+def test_saved_bytes_of_a_vector_per_token(
+    make_model: MakeModel, targets: list[str], bf16: bool
+) -> None:
+    lora = adapters(targets)
+    backbone = build(make_model(num_hidden_layers=TINY.layers), lora, bf16=bf16)
+    encoder, shape = MultiVectorEncoder(backbone, 5, 0), replace(TINY, projection=5)
+    decoder, saved = Decoder(shape, lora, bf16), dict[int, Tensor]()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in backbone.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.detach()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        encoder(*texts())
+    found = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in weights)
+    assert found == decoder.kept(ROWS, LENGTH) + pooling(decoder, ROWS, LENGTH, False)
+    assert saved_bytes(decoder, tied=False) == sum(4 * p.numel() for p in trained(backbone))
+    assert weight_bytes(decoder, tied=False) == sum(p.nbytes for p in backbone.parameters())
+
+
+def trained(backbone: Backbone) -> list[torch.nn.Parameter]:
+    return list(backbone.trainable().values())
 
 
 @precision

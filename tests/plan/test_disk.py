@@ -45,8 +45,9 @@ def on_disk(root: Path, pattern: str) -> int:
         ["paradigm=dense"],
         ["paradigm=dense", "recipe.lora.rank=4", "recipe.embedding_rate=null"],
         ["paradigm=sparse", "evaluation.kept_terms=3"],
+        ["paradigm=multi-vector"],
     ],
-    ids=["dense", "lora", "sparse"],
+    ids=["dense", "lora", "sparse", "multi"],
 )
 def test_what_is_planned_is_what_lies_there(
     cell: Compose, tmp_path: Path, words: list[str]

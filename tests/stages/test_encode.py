@@ -15,10 +15,12 @@ from lion_sweep.config import Config, Precision
 from lion_sweep.config.site import SiteName
 from lion_sweep.data import arrays
 from lion_sweep.data.pretrained import Pretrained
+from lion_sweep.data.ragged import Ragged
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.multi_vector import MultiVectorEncoder
 from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.search import parts
 from lion_sweep.search.parts import Stored
@@ -36,6 +38,13 @@ TEXTS, LONGEST, SHARDS = 60, 16, 5
 LENGTHS = np.random.default_rng(0).integers(1, LONGEST + 1, TEXTS)
 SHARD_TOKENS = int(LENGTHS.sum()) // SHARDS
 PASSAGES = HeldTexts(held={f"d{number}": "" for number in range(TEXTS)})
+
+
+ENCODERS: dict[str, Callable[[Backbone], Any]] = {
+    "dense": lambda backbone: DenseEncoder(backbone, "tokens"),
+    "sparse": lambda backbone: SparseEncoder(backbone, 0.5),
+    "multi": lambda backbone: MultiVectorEncoder(backbone, 5, 0),
+}
 
 
 class Counting:
@@ -78,15 +87,15 @@ class Loaded:
 class Job:
     """A process that needs the vectors, or a share of them."""
 
-    def __init__(self, config: Config, backbone: Backbone, is_sparse: bool) -> None:
-        made = SparseEncoder(backbone, 0.5) if is_sparse else DenseEncoder(backbone, "tokens")
-        self.encoder = Counting(made)
+    def __init__(self, config: Config, backbone: Backbone, kind: str) -> None:
+        self.encoder = Counting(ENCODERS[kind](backbone))
         self.progress = Progress("cell", None)
         how = Execution.of(config, SiteName.laptop)
         self.shop = Workshop(Path(config.paths.root), self.progress, how)
         tokens = Cached(PASSAGES, Pretrained("", None, ""), LONGEST, title="tokens").cut(LONGEST)
-        weights, fp32 = Loaded(encoder=self.encoder), Precision.fp32
-        self.vectors = Encode(weights, tokens, None, is_sparse, None, fp32, title="encode passages")
+        how = tokens, None, kind == "sparse", None, Precision.fp32
+        named = {"projected": 5 if kind == "multi" else 0, "title": "encode passages"}
+        self.vectors = Encode(Loaded(encoder=self.encoder), *how, **named)
 
     def share(self) -> int:
         return self.vectors.share(self.shop)
@@ -112,7 +121,7 @@ class Cached(Tokenise):
         return {}
 
 
-@pytest.fixture(params=[False, True], ids=["dense", "sparse"])
+@pytest.fixture(params=ENCODERS)
 def of(
     request: pytest.FixtureRequest,
     compose_cell: Compose,
@@ -135,8 +144,12 @@ def assert_same(found: Done, expected: Done) -> None:
     """Vectors bit by bit, and what they cost."""
     ours, theirs = (Stored(done.folder / "vectors").all() for done in (found, expected))
     assert type(ours) is type(theirs)
-    arrays = ("data", "indices", "indptr") if sparse.issparse(ours) else ("real",)
-    for part in arrays:
+    if isinstance(ours, Ragged):
+        names = ["vectors_TP", "start_M"]
+        assert found.facts["vectors"] == LENGTHS.mean()
+    else:
+        names = ["data", "indices", "indptr"] if sparse.issparse(ours) else ["real"]
+    for part in names:
         np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
     assert {key: found.facts[key] for key in expected.facts} == expected.facts
     assert found.facts["spent"] == found.facts["planned"]

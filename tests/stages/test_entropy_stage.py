@@ -24,9 +24,11 @@ from lion_sweep.config.site import SiteName
 from lion_sweep.data.collection import Judged
 from lion_sweep.data.pool import pool
 from lion_sweep.data.pretrained import Pretrained
+from lion_sweep.data.ragged import Ragged
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.multi_vector import MultiVectorEncoder
 from lion_sweep.search.parts import Stored
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import beside
@@ -124,6 +126,25 @@ def test_of_texts_with_two_vectors(
     query_QX, passage_NX = torch.randn(len(ASKED), 2, 6), torch.randn(len(DOCUMENTS), 2, 6)
     found = stage(shop, query_QX.numpy(), passage_NX.numpy(), encoder)
     score_QN = torch.einsum("qid,njd->qnij", query_QX, passage_NX).amax(dim=(2, 3))
+    expected = plain(score_QN, found.judged.read(shop), (ASKED, DOCUMENTS), TEMPERATURE)
+    assert found.values(shop)["entropy"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_texts_with_a_vector_per_token(shop: Workshop, backbone: Backbone) -> None:
+    """MaxSim, of texts that differ in their numbers of vectors."""
+    encoder, random = MultiVectorEncoder(backbone, 6, 0), np.random.default_rng(2)
+    made = []
+    for texts in (len(ASKED), len(DOCUMENTS)):
+        count = random.integers(1, 5, texts)
+        vectors_TP = random.normal(size=(count.sum(), 6)).astype(np.float32)
+        vectors_TP /= np.linalg.norm(vectors_TP, axis=1, keepdims=True)
+        made.append(Ragged.of(vectors_TP, count))
+    found = stage(shop, *made, encoder)
+    query_TT = torch.from_numpy(made[0].vectors_TP @ made[1].vectors_TP.T)
+    score_QN = torch.stack([
+        torch.stack([part.amax(dim=1).sum() for part in rows.split(made[1].count_M.tolist(), 1)])
+        for rows in query_TT.split(made[0].count_M.tolist())
+    ])  # fmt: skip
     expected = plain(score_QN, found.judged.read(shop), (ASKED, DOCUMENTS), TEMPERATURE)
     assert found.values(shop)["entropy"] == pytest.approx(expected, rel=1e-5)
 

@@ -66,7 +66,7 @@ def _measure(target: Target, count: int | None, width: int, on_cpu: bool) -> Ite
 
 def _found(documents_ND: Tensor, queries_QD: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """[Q, K] numbers and scores of the best, as the engine finds them."""
-    best, start = dense.Best(queries_QD, min(k, len(documents_ND))), 0
+    best, start = dense.Products(queries_QD, min(k, len(documents_ND))), 0
     for block_ND in documents_ND.split(BLOCK):
         best.add(block_ND, np.arange(start, start := start + len(block_ND)))
     return best.ranked()
