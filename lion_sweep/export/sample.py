@@ -16,6 +16,7 @@ from lion_sweep.data.batches import pad
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.machine.progress import Progress
+from lion_sweep.models import encoders
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop
 
@@ -69,16 +70,16 @@ def encode(checkpoint: Checkpoint, sample: Sample) -> Vectors:
     encoder = checkpoint.make(torch.float32)
     encoder.backbone.eval()
 
-    def vectors(texts: list[str], length: int) -> NDArray[np.float32]:
+    def vectors(texts: list[str], length: int, what: str) -> NDArray[np.float32]:
         rows = []
         for ids in tokenizer(texts, truncation=True, max_length=length)["input_ids"]:
             row = pad([np.asarray(ids, dtype=np.int32)], torch.device("cpu"))
-            rows.append(encoder(*row).numpy()[0])
+            rows.append(encoder.finished(encoder(*row), what).numpy()[0])
         return np.stack(rows)
 
     return Vectors(
-        vectors(sample.queries, sample.query_length),
-        vectors(sample.passages, sample.passage_length),
+        vectors(sample.queries, sample.query_length, encoders.QUERIES),
+        vectors(sample.passages, sample.passage_length, encoders.PASSAGES),
     )
 
 

@@ -4,6 +4,7 @@ Shapes: B texts, L tokens (padded), V vocabulary entries, D dimensions; X is wha
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
@@ -12,6 +13,8 @@ from lion_sweep.losses.representations import InnerProduct
 
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
+
+QUERIES, PASSAGES = "queries", "passages"  # what a text is to a search
 
 
 class Encoder(InnerProduct, ABC):
@@ -40,3 +43,16 @@ class Encoder(InnerProduct, ABC):
     def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
         """For collections, without gradients: an array, or CSR of each text's `largest` weights."""
         return self(ids_BL, mask_BL).cpu().numpy()
+
+    def finished(self, vectors_BX: Tensor, what: str) -> Tensor:
+        """Vectors as those of `queries` or of `passages`, where a paradigm tells them apart."""
+        return vectors_BX
+
+    @classmethod
+    def most_terms(cls, what: str, settings: Mapping[str, Any]) -> int | None:
+        """The largest weights that vectors of `queries` or `passages` keep; None: all.
+
+        `settings` are those of `paradigm.encoder`. What is asked of `rows` follows from it, as
+        `finished` does for training.
+        """
+        return None

@@ -191,7 +191,7 @@ def scaling_spec(section: Section, measure: str) -> Spec:
     line = {"type": "line", "invalid": "break-paths-show-domains", "strokeWidth": 2, **aside}
     dot = {"type": "point", "filled": True, "size": 70, "opacity": 1, **aside}
     return {
-        **_whole(section, f"{measure} on {section.name}"),
+        **whole(section, f"{measure} on {section.name}"),
         "data": {"name": "points"},
         "encoding": {"x": x, "color": channel["color"]},
         "layer": [
@@ -215,7 +215,8 @@ def scaling_spec(section: Section, measure: str) -> Spec:
     }  # fmt: skip
 
 
-def _whole(section: Section, title: str) -> Spec:
+def whole(section: Section, title: str) -> Spec:
+    """What a chart of its own begins with."""
     words = f"PROXY ladder: {title}" if section.ladder == "proxy" else title
     return {"$schema": SCHEMA, "width": WIDTH, "height": HEIGHT, "title": words, "config": CONFIG}
 
@@ -277,7 +278,7 @@ def tradeoff_spec(section: Section, key: str, title: str) -> Spec:
     ]
     step = {"type": "line", "interpolate": "step-after", "color": GREY, "opacity": 0.8}
     return {
-        **_whole(section, f"{main} on {section.name} against {title}"),
+        **whole(section, f"{main} on {section.name} against {title}"),
         "data": {"name": "points"},
         "layer": [
             *_baseline(main),

@@ -137,6 +137,10 @@ class Encode(Stage):
             return Meter.of_teacher(config, length)
         return Meter.of_encoding(DecoderShape.of(config), length, sparse=self.sparse)
 
+    def read(self, shop: Workshop) -> Stored:
+        """The vectors."""
+        return Stored(shop.folder(self) / VECTORS)
+
     def whole(self, shop: Workshop) -> Done:
         """The vectors; what is left of shards is deleted."""
         done = shop.run(self)

@@ -12,15 +12,15 @@ from typing import Any
 
 from lion_sweep.config import Config
 from lion_sweep.data.pretrained import Pretrained
+from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.course import Amount, Course, Draws
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
-from lion_sweep.stages.entropy import Entropy, Scoring
 from lion_sweep.stages.groups import Given, Mine, groups_of
-from lion_sweep.stages.index import engine_of
 from lion_sweep.stages.points import asked_of
-from lion_sweep.stages.search import Score, Scored, Search, bm25
+from lion_sweep.stages.search import Score, Scored, bm25
+from lion_sweep.stages.searches import searches
 from lion_sweep.stages.teacher import Teach, teacher_of
 from lion_sweep.stages.texts import (
     Asked,
@@ -61,7 +61,7 @@ class CellStages:
     def roles(self) -> dict[str, Stage]:
         """Every stage by its title, what is read before what reads it."""
         encoders = (self.untrained, *self.trained.values())
-        scores = (found.score for found in encoders)
+        scores = (score for found in encoders for score in found.scores)
         return ancestry((*scores, *self.bm25.values(), *(found.entropy for found in encoders)))
 
     @cached_property
@@ -89,6 +89,10 @@ class CellStages:
             "bm25": {name: score.name for name, score in self.bm25.items()},
             "entropy": {name: found.entropy.name for name, found in self.trained.items()},
             "untrained entropy": self.untrained.entropy.name,
+            "topk": {
+                name: {point: tried.score.name for point, tried in found.topk.items()}
+                for name, found in self.trained.items()
+            },
         }
 
 
@@ -172,22 +176,17 @@ def scored(
     config: Config, tokeniser: Tokeniser, weights: Weights, chosen: Chosen, title: str = ""
 ) -> Scored:
     """An encoder's stages on a split of a collection; `title` leads their titles."""
-    (source, split), evaluation, made_by = chosen, config.evaluation, config.paradigm.made_by
-    name, sparse, precision = source.name, made_by.over_vocabulary, config.recipe.precision
-    kept = evaluation.kept_terms if sparse else None
+    (source, split), evaluation, paradigm = chosen, config.evaluation, config.paradigm
+    name, sparse, precision = source.name, paradigm.made_by.over_vocabulary, config.recipe.precision
     query_length, passage_length = evaluation.lengths_of(name)
-    judged = source.judged[split]
 
     def encode(texts: ImportTexts, ids: Asked | None, length: int, what: str) -> Encode:
         prompt, called = weights.prompts.get(what, ""), f"{title}{what} {name}"
         tokens = tokeniser.cut(texts, length, f"{what} {name}", prompt)
+        most = (evaluation.kept_terms if sparse else None, paradigm.most_terms(what))
+        kept = min((terms for terms in most if terms is not None), default=None)
         return Encode(weights, tokens, ids, sparse, kept, precision, title=f"encode {called}")
 
-    passages = encode(source.documents, None, passage_length, "passages")
-    queries = encode(source.queries, Asked(judged), query_length, "queries")
-    how, called = (engine_of(config, made_by.kind), evaluation.depth), title + name
-    searched = Search(judged, *how, passages=passages, queries=queries, title=f"search {called}")
-    score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")
-    scoring = Scoring.of(config.paradigm)
-    entropy = Entropy(judged, passages, queries, scoring, title=f"entropy {called}")
-    return Scored(passages, queries, searched, score, entropy)
+    passages = encode(source.documents, None, passage_length, PASSAGES)
+    queries = encode(source.queries, Asked(source.judged[split]), query_length, QUERIES)
+    return searches(config, chosen, (passages, queries), title)
