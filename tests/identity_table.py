@@ -9,6 +9,8 @@ DENSE = ["paradigm=dense", "loss=kd", "teacher=bm25", "recipe.lora.rank=4"]
 DENSE += ["recipe.embedding_rate=null", *BASE]
 FLOPS = ["paradigm=sparse", "loss=cl", "budget.flops=3e10", "budget.tolerance=null", *BASE[2:]]
 
+TARGET = [*SPARSE, "paradigm.target_l0=20"]
+
 # key: (another value, or overrides; the first stage that it changes), in the sparse cell.
 WALK: dict[str, tuple[str | list[str], str]] = {
     "model.name": ("other", CELL),
@@ -35,6 +37,8 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "paradigm.temperature": ("2.0", "train"),
     "paradigm.teacher_scale": ("2.0", "train"),
     "paradigm.regulariser": (["paradigm.regulariser.query_weight=0.1"], "train"),
+    "paradigm.target_l0": ("9", "train"),
+    "paradigm.controller": (["paradigm.controller.rate=9"], NOTHING),  # of a target
     "loss.name": ("other", CELL),
     "loss.title": ("Other", NOTHING),
     "loss.batch_size": ("4", "teacher"),
@@ -94,6 +98,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "evaluation.query_length": ("8", "query tokens"),
     "evaluation.passage_length": ("32", "encode untrained passages twin"),
     "evaluation.kept_terms": ("9", "encode untrained passages twin"),
+    "evaluation.topk": ("[3/9]", CELL),
     "engine.name": ("other", NOTHING),
     "engine.kinds": (["engine=seismic"], "search untrained twin"),
     "evaluation.permutations": ("199", CELL),
@@ -180,6 +185,13 @@ MORE: list[tuple[list[str], dict[str, tuple[str | list[str], str]]]] = [
             "recipe.lora.alpha": ("2", "adapt"),
             "recipe.lora.dropout": ("0.4", "adapt"),
             "recipe.lora.targets": ("[q_proj]", "adapt"),
+        },
+    ),
+    (
+        TARGET,
+        {
+            "paradigm.target_l0": ("{queries: 20, passages: 21}", "train"),
+            "paradigm.controller": (["paradigm.controller.rate=9"], "train"),
         },
     ),
     (

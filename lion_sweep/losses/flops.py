@@ -15,7 +15,7 @@ def flops_penalty(vectors_ND: Tensor) -> Tensor:
 
 @dataclass
 class FlopsRegulariser:
-    """Weighted penalties, FLOPS here; weights rise quadratically over the first `ramp` of the steps."""
+    """Weighted penalties; weights rise quadratically over the first `ramp` of the steps."""
 
     query_weight: float
     passage_weight: float

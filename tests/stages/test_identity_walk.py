@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from identity_table import CELL, DENSE, ELSEWHERE, FLOPS, HOW, MORE, NOTHING, SPARSE, WALK
+from identity_table import CELL, DENSE, ELSEWHERE, FLOPS, HOW, MORE, NOTHING, SPARSE, TARGET, WALK
 from stage_contents import contents, done, same
 
 from lion_sweep.cell.cell import Cell
@@ -52,7 +52,9 @@ def changed(before: Cell, after: Cell) -> str:
     return NOTHING if before.id == after.id else CELL
 
 
-@pytest.mark.parametrize("base", [SPARSE, DENSE, FLOPS], ids=["sparse", "dense", "flops"])
+@pytest.mark.parametrize(
+    "base", [SPARSE, DENSE, TARGET, FLOPS], ids=["sparse", "dense", "target", "flops"]
+)
 def test_what_each_key_changes(small_cell: SmallCell, base: list[str]) -> None:
     more: dict[str, Any] = dict((WALK, {})[base is not SPARSE])
     if base is SPARSE:
