@@ -29,8 +29,10 @@ StatusFormat = StrEnum("StatusFormat", ["table", "json"])
 
 # What the classes have that options name, see models/encoders.py, losses/, stages/scorers.py
 # and search/base.py.
-ENCODER = ("kind", "over_vocabulary", "shape", "rows", "group_scores_BG", "all_scores_BC")
-ENCODER += ("finished", "most_terms")
+ENCODER = (
+    "kind", "over_vocabulary", "shape", "rows", "group_scores_BG", "all_scores_BC", "finished",
+    "most_terms",
+)  # fmt: skip
 SIDES = ("queries", "passages")  # what such a class is told of a text
 TERM = ("weight",)
 SCORER = ("RULES", "of", "paid", "scores")
@@ -135,7 +137,10 @@ class Paradigm(Section):
                 f"{said}: paradigm={self.name} keeps no more than {most} terms of {what}: ask for "
                 f"fewer, or take paradigm=sparse.",
             )
-        class_behind(f"{key}.controller", self.controller, ("regulariser", "targets"))
+        has = "regulariser", "targets", "check"
+        class_behind(f"{key}.controller", self.controller, has).check(
+            f"{key}.controller", self.controller
+        )
 
     def _targets(self) -> dict[str, Any]:
         told = self.target_l0

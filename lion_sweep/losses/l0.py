@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lion_sweep.config.section import require, share
 from lion_sweep.losses.representations import Representations
 
 SIDES = "queries", "passages"
@@ -37,9 +38,10 @@ class _Side(NamedTuple):
 class L0Controller:
     """Multiplies the terms of a regulariser so that vectors come to have `targets` terms.
 
-    What L0 is to be falls from that of the first step to the target along a straight line of
-    logarithms, over the first `approach` of the steps, in place of the ramp of the weights, which
-    are whole from the first step on. L0 is the mean over the vectors of all ranks, hence the same
+    What L0 is to be falls from that of the first step to `headroom` times the target along a
+    straight line of logarithms, over the first `approach` of the steps, in place of the ramp of the
+    weights, which are whole from the first step on. What is above the target in the end can be
+    cut before search, while what lacks cannot be added. L0 is the mean over the vectors of all ranks, hence the same
     however many ranks there are. Nothing is read off the device while a step runs.
 
     `rate` is what the multiplier's logarithm gains over a whole training in which L0 is e times
@@ -50,12 +52,21 @@ class L0Controller:
 
     regulariser: Any
     targets: Mapping[str, float]  # of `queries` and of `passages`
+    headroom: float
     approach: float
     rate: float
     gain: float
     most: float
     _sides: dict[str, _Side] = field(default_factory=dict, init=False)
     _progress: float = field(default=0.0, init=False)
+
+    @classmethod
+    def check(cls, key: str, settings: Mapping[str, Any]) -> None:
+        """Refuse settings that are impossible, as `UserError`; `key` leads to them."""
+        share(f"{key}.approach", settings["approach"], "a share of the steps")
+        for name, least in (("headroom", 1), ("rate", 0), ("gain", 0), ("most", 1)):
+            value = settings[name]
+            require(value >= least, f"{key}.{name}={value} must be {least} or more.")
 
     def __call__(self, step: Representations, progress: float) -> dict[str, Tensor]:
         """The regulariser's named terms; `progress` is the share of the optimiser steps done."""
@@ -74,7 +85,7 @@ class L0Controller:
         l0 = vectors_ND.count_nonzero().double() / len(vectors_ND)
         before = self._before(side, l0.device)
         start = before.start if before else l0
-        target = torch.full_like(l0, self.targets[side]).log1p()
+        target = torch.full_like(l0, self.headroom * self.targets[side]).log1p()
         left = max(0.0, 1.0 - progress / self.approach) if self.approach else 0.0
         error = l0.log1p() - (target + left * (start.log1p() - target))
         if before is None:

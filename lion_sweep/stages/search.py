@@ -71,7 +71,7 @@ class Search(SearchWords):
 
 
 def write_run(run: Run, folder: Path, tag: str | None) -> None:
-    """The run as arrays, for scores, and with a `tag` as TREC, for others; no query finds itself."""
+    """The run as arrays, with a `tag` also in TREC's form for others; no query finds itself."""
     run = drop_self_hits(run)
     run.save(folder / RUN)
     if tag:

@@ -17,6 +17,7 @@ from lion_sweep.data.whole import check_weights
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
 from lion_sweep.machine.trackio_run import check_trackio
+from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.search.base import WORDS
 from lion_sweep.stages.index import MINERS, class_of
 
@@ -36,6 +37,14 @@ def validate(config: Config) -> None:
         "whose test split is scored anyway: give it another name.",
     )
     _check_room(config)
+    kept = config.evaluation.kept_terms
+    for what in (QUERIES, PASSAGES):
+        target = config.paradigm.target_of(what)
+        require(
+            kept is None or target is None or target <= kept,
+            f"paradigm.target_l0 asks for {target:g} terms of {what}, and evaluation.kept_terms="
+            f"{kept} leaves no more than that: set evaluation.kept_terms=null.",
+        )
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
     require(
         0 <= negatives <= depth - 1,

@@ -16,7 +16,7 @@ from lion_sweep.losses.l0 import L0Controller
 from lion_sweep.losses.l1 import L1Regulariser
 from lion_sweep.losses.representations import Representations
 
-SETTINGS = {"approach": 0.5, "rate": 30.0, "gain": 1.0, "most": 50.0}
+SETTINGS = {"headroom": 1.25, "approach": 0.5, "rate": 30.0, "gain": 1.0, "most": 50.0}
 TARGETS = {"queries": 3.0, "passages": 12.0}
 
 
@@ -56,7 +56,8 @@ def by_hand(counts: list[float], target: float, steps: int) -> Iterator[float]:
     before, pressure = 0.0, 0.0
     for number, l0 in enumerate(counts):
         left = max(0.0, 1 - number / steps / SETTINGS["approach"])
-        wanted = math.log1p(target) + left * (math.log1p(counts[0]) - math.log1p(target))
+        aim = math.log1p(SETTINGS["headroom"] * target)
+        wanted = aim + left * (math.log1p(counts[0]) - aim)
         error = math.log1p(l0) - wanted
         if number:
             pressure += SETTINGS["rate"] / steps * error + SETTINGS["gain"] * (error - before)
