@@ -1,5 +1,6 @@
 """The rows of a plan: what every cell takes, what cells share, and whether it fits."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -242,7 +243,7 @@ class GridPlan:
                 }
                 for work in self.shared
             ],
-            "spread": spread([row["useful_flops"] for row in rows]),
+            "spread": max(map(spread, _by_budget(rows))),
             "total": {
                 "cells": len(rows),
                 "fits": all(row["fits"] for row in rows),
@@ -256,6 +257,14 @@ class GridPlan:
                 "disk": asdict(self.disk),
             },
         }
+
+
+def _by_budget(rows: Sequence[dict[str, Any]]) -> list[list[int]]:
+    """Useful FLOPs of the cells that are to spend the same."""
+    found: dict[float | None, list[int]] = defaultdict(list)
+    for row in rows:
+        found[row["budget_flops"]].append(row["useful_flops"])
+    return list(found.values())
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

@@ -90,10 +90,12 @@ def _below(whole: dict[str, Any]) -> list[str]:
         *([] if cost is None else [f"cost {cost:,.0f}"]),
     ]
     devices = sorted({f"{row['devices']} x {row['device']}" for row in cells})
+    several = len({row["budget_flops"] for row in cells}) > 1
+    among = " among cells of one budget, at most" if several else ""
     rates = sorted({row["time_from"] or "unknown (no peak is published)" for row in cells})
     lines = [
         ", ".join(parts),
-        f"spread of useful training FLOPs: {whole['spread']:.3%}",
+        f"spread of useful training FLOPs{among}: {whole['spread']:.3%}",
         f"devices of a cell: {', '.join(devices)}; step time: {', '.join(rates)}; "
         "time, GPU-hours and cost are of training and encoding; GiB are a device's, predicted",
     ]

@@ -8,19 +8,18 @@ tables.json all tables, scaling.json everything.
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lion_sweep import command
 from lion_sweep.errors import UserError, sentence, trace
 from lion_sweep.files import written
-from lion_sweep.report import exports, remote, wide
+from lion_sweep.report import exports, paper, remote, wide
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import LABELS, Asked, CellResult, collect, unfinished
 from lion_sweep.report.failures import states
-from lion_sweep.report.figures import Spec, render, scaling_figure
+from lion_sweep.report.figures import render
 from lion_sweep.report.findings import findings_table
 from lion_sweep.report.overview import by_ladder
 from lion_sweep.report.references import ALL, NONE, read_references
@@ -28,7 +27,6 @@ from lion_sweep.report.sections import Choices, Section, sections
 from lion_sweep.report.significance import CORRECTIONS, HOLM
 from lion_sweep.report.statements import read_statements, study
 from lion_sweep.report.tables import overviews, scaling_table, significance_table
-from lion_sweep.report.topk import topk_figure, topk_rows
 
 WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in STUDY.items())
 
@@ -52,16 +50,16 @@ def write_report(parts: Sequence[Section], folder: Path) -> None:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     files |= {name: text.encode() for name, text in texts.items()}
     for name, content in files.items():
-        with written(folder / name) as temporary:
-            temporary.write_bytes(content)
+        with written(folder / name) as partial:
+            partial.write_bytes(content)
 
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise `UserError` where the report could not be written, before anything is worked out."""
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-        with written(folder / ".writable") as temporary:
-            temporary.touch()
+        with written(folder / ".writable") as partial:
+            partial.touch()
         (folder / ".writable").unlink()
     except OSError as error:
         raise UserError(
@@ -70,22 +68,12 @@ def refuse_unwritable(folder: Path) -> None:
         ) from None
 
 
-def _figures(parts: Sequence[Section]) -> Iterator[tuple[Section, str, Callable[[], Spec]]]:
-    """Of every section, by what tells their files apart."""
-    for section in parts:
-        for measure in section.measures:
-            yield section, measure, partial(scaling_figure, section, measure)
-        if topk_rows(section):
-            yield section, f"{section.main}-topk", partial(topk_figure, section)
-
-
 def draw(parts: Sequence[Section]) -> dict[str, bytes]:
     """The figures by their files' names; names those that cannot be drawn on stderr."""
     files: dict[str, bytes] = {}
-    for section, what, figure in _figures(parts):
-        stem = re.sub(r"[^\w.@-]", "-", f"{section.ladder}-{section.name}-{what}")
+    for stem, made in paper.figures(parts):
         try:
-            drawn = render(figure())
+            drawn = render(made())
         except Exception as error:  # of fonts, a platform, the library: tables do not need them
             trace(error)
             print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)

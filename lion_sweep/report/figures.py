@@ -5,6 +5,7 @@ brings the scripts that draw it in the page. (Plotly's script alone is five time
 its files for papers take a browser.) A specification names its datasets, see `drawn`.
 """
 
+import itertools
 import json
 import math
 import re
@@ -29,6 +30,7 @@ GREY = "#808080"
 DECADE = 10  # numbers that are further apart than this lie on a logarithmic axis
 WIDTH, HEIGHT = 560, 380
 SCALE = 2  # pixels of a PNG for one of these
+CHARACTER = 7  # pixels that one takes in a label, with some room
 DODGE = 4  # pixels between the intervals of lines at one place
 
 CONFIG = {
@@ -111,6 +113,7 @@ def points(section: Section, measure: str) -> Rows:
                     "name": axes.name(cell),
                     "row": axes.rows[row],
                     "at": place[cell[axes.columns]],
+                    "across": axes.said(axes.columns, cell[axes.columns]),
                     "score": score.mean if score else None,
                     "low": low if score else None,
                     "high": high if score else None,
@@ -177,7 +180,10 @@ def scaling_spec(section: Section, measure: str) -> Spec:
     else:
         scale["zero"] = False
     scale["domain"] = [low, high] if high > low else [low - 0.5, high + 0.5]
-    axis = {"values": at, "labelExpr": f"({json.dumps(labels)})[indexof({at}, datum.value)]"}
+    axis: Spec = {"values": at, "labelExpr": f"({json.dumps(labels)})[indexof({at}, datum.value)]"}
+    if _crowded(at, ticks, logarithmic=scale["type"] == "log"):
+        axis |= {"labelAngle": -40, "labelAlign": "right", "labelOverlap": "greedy"}
+        axis["labelExpr"] = f"({json.dumps(list(ticks))})[indexof({at}, datum.value)]"
     x = {"field": "at", "type": "quantitative", "title": title, "scale": scale, "axis": axis}
     y = {"field": "score", "type": "quantitative", "title": measure, "scale": {"zero": False}}
     tips = [
@@ -191,7 +197,7 @@ def scaling_spec(section: Section, measure: str) -> Spec:
     line = {"type": "line", "invalid": "break-paths-show-domains", "strokeWidth": 2, **aside}
     dot = {"type": "point", "filled": True, "size": 70, "opacity": 1, **aside}
     return {
-        **whole(section, f"{measure} on {section.name}"),
+        **titled(section, f"{measure} on {section.name}"),
         "data": {"name": "points"},
         "encoding": {"x": x, "color": channel["color"]},
         "layer": [
@@ -215,8 +221,21 @@ def scaling_spec(section: Section, measure: str) -> Spec:
     }  # fmt: skip
 
 
-def whole(section: Section, title: str) -> Spec:
-    """What a chart of its own begins with."""
+def _crowded(at: Sequence[float], labels: Sequence[str], *, logarithmic: bool) -> bool:
+    """Whether labels would touch each other, side by side at these places of an axis."""
+    places = [math.log(one) for one in at] if logarithmic else list(at)
+    if len(places) < 2 or max(places) == min(places):
+        return False
+    pixels = (WIDTH - 60) / (max(places) - min(places))
+    order = sorted(zip(places, labels, strict=True))
+    return any(
+        pixels * (after - before) < CHARACTER * (len(one) + len(other)) / 2
+        for (before, one), (after, other) in itertools.pairwise(order)
+    )
+
+
+def titled(section: Section, title: str) -> Spec:
+    """The beginning of a figure for papers, which says of stand-ins that they are."""
     words = f"PROXY ladder: {title}" if section.ladder == "proxy" else title
     return {"$schema": SCHEMA, "width": WIDTH, "height": HEIGHT, "title": words, "config": CONFIG}
 
@@ -278,7 +297,7 @@ def tradeoff_spec(section: Section, key: str, title: str) -> Spec:
     ]
     step = {"type": "line", "interpolate": "step-after", "color": GREY, "opacity": 0.8}
     return {
-        **whole(section, f"{main} on {section.name} against {title}"),
+        **titled(section, f"{main} on {section.name} against {title}"),
         "data": {"name": "points"},
         "layer": [
             *_baseline(main),
@@ -288,6 +307,11 @@ def tradeoff_spec(section: Section, key: str, title: str) -> Spec:
                 "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
                 "encoding": {"x": x, "y": y, "tooltip": tips, "color": channel["color"],
                              "shape": channel["shape"]},
+            },
+            {
+                "transform": front[:1],
+                "mark": {"type": "text", "dy": -11, "fontSize": 10},
+                "encoding": {"x": x, "y": y, "text": {"field": "across"}, "color": {"value": GREY}},
             },
         ],
         "usermeta": {"cost": key},

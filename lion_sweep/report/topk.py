@@ -6,7 +6,7 @@ from typing import Any
 
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import CellResult, number
-from lion_sweep.report.figures import Rows, Spec, channels, drawn, looks, whole
+from lion_sweep.report.figures import Rows, Spec, channels, drawn, looks, titled
 from lion_sweep.report.layout import HOLE, Table, folded, show
 from lion_sweep.report.sections import Section
 
@@ -90,7 +90,7 @@ def topk_spec(section: Section) -> Spec:
     ]
     shared = {"x": x, "y": y, "color": channel["color"]}
     return {
-        **whole(section, f"{main} on {section.name} with fewer terms"),
+        **titled(section, f"{main} on {section.name} with fewer terms"),
         "data": {"name": "topk"},
         "encoding": shared,
         "layer": [

@@ -42,8 +42,8 @@ def validate(config: Config) -> None:
         target = config.paradigm.target_of(what)
         require(
             kept is None or target is None or target <= kept,
-            f"paradigm.target_l0 asks for {target:g} terms of {what}, and evaluation.kept_terms="
-            f"{kept} leaves no more than that: set evaluation.kept_terms=null.",
+            f"paradigm.target_l0={target} terms of {what} are more than evaluation.kept_terms="
+            f"{kept} leaves: set evaluation.kept_terms=null.",
         )
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
     require(

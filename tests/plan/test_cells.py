@@ -347,3 +347,19 @@ def test_devices() -> None:
     site.memory_gib = None
     with pytest.raises(UserError, match=r"site\.device=b300 is not known: choose b200, h200"):
         device(site)
+
+
+def test_cells_of_several_budgets_are_compared_within_each(full: Compose) -> None:
+    budgets = ("1e17", "4e17")
+    cells = [
+        training(full("budget=flops", f"budget.flops={flops}", "budget.steps=null"), H200)
+        for flops in budgets
+    ]
+    plan = GridPlan(cells, [], NO_DISK)
+    assert plan.as_dict()["spread"] == 0
+    assert "FLOPs among cells of one budget, at most: 0.000%" in as_table(plan)
+    # Of one budget a grid is told as before.
+    alone = [*cells[:1], training(full("budget.steps=7"), H200)]
+    alone[1] = replace(alone[1], config=cells[0].config)
+    useful = [cell.fit.spending.useful_flops for cell in alone]
+    assert GridPlan(alone, [], NO_DISK).as_dict()["spread"] == max(useful) / min(useful) - 1

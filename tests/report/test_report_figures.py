@@ -1,10 +1,13 @@
 """Figures: their lines, breaks, baseline, sizes and files."""
 
+import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from report_cells import grid
 
@@ -19,6 +22,7 @@ from lion_sweep.report.figures import (
     scaling_spec,
     tradeoff_spec,
 )
+from lion_sweep.report.paper import figures
 from lion_sweep.report.sections import Section, sections
 
 PARAMETERS = {"1b": 0.8e6, "3b": 2.4e6, "8b": 6.4e6}
@@ -159,3 +163,52 @@ def test_the_front_has_what_no_other_is_better_and_cheaper_than() -> None:
     assert x == sorted(x) and y == sorted(y, reverse=True)
     width = x[-1] - x[0]
     assert [round((one - x[0]) / width, 3) for one in x] == [0, 0.5, 0.5, 1, 1]
+
+
+def test_sizes_that_are_close_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six of them, that would overlap side by side: all are there, and none over another one."""
+    sizes = {f"stand-in-{n}": 1e6 * n for n in (1.0, 1.2, 1.5, 2.0, 2.5, 3.0)}
+    monkeypatch.setitem(globals(), "PARAMETERS", sizes)
+    [part] = sections([result(Cell(name, "dense", "cl"), 0.4, "proxy") for name in sizes])
+    drawing = svg(scaling_figure(part, "nDCG@10"))
+    found = re.findall(
+        r'<text text-anchor="end" transform="([^"]+)"[^>]*>(stand-in-[^<]+)<', drawing
+    )
+    assert [name for _, name in found] == list(sizes)
+    assert all("rotate(320)" in place for place, _ in found)
+    places = [float(place.removeprefix("translate(").split(",")[0]) for place, _ in found]
+    assert min(np.diff(places)) > 12  # a line's height
+
+
+def test_papers_get_every_chart_that_has_data(tmp_path: Path) -> None:
+    """One against each cost that differs, and curves with the size at their ends."""
+    done = []
+    for number, cell in enumerate(grid()):
+        one = replace(result(cell, 0.4 + number / 100, "proxy"), folder=tmp_path / str(number))
+        one.efficiency["pydoc"] = {"index_bytes": 1000.0 * (1 + number), "L0_documents": 100.0}
+        one.folder.mkdir()
+        lines = [{"step": s, "useful_flops": 1e9 * s, "MRR@10": s / 10} for s in (1, 2)]
+        (one.folder / "points.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        done.append(one)
+    made = {name: make() for name, make in figures(sections(done))}
+    assert list(made) == [
+        "proxy-pydoc-nDCG@10", "proxy-pydoc-nDCG@10-against-index_bytes", "proxy-training"
+    ]  # fmt: skip
+    rows = made["proxy-pydoc-nDCG@10-against-index_bytes"]["datasets"]["points"]
+    assert {row["name"]: row["cost"] for row in rows} == {
+        cell_name: 1000.0 * (1 + number)
+        for number, cell_name in enumerate(f"{row} {size}" for size, row in _rows())
+    }
+    for spec in made.values():
+        told = ticks(svg(spec))
+        assert any("PROXY" in text for text in told)
+        assert sum(text == "3b" for text in told) >= 1
+    curves = made["proxy-training"]["datasets"]["curve"]
+    assert len(curves) == 2 * len(done)
+    assert {(row["x"], row["y"]) for row in curves} == {(1e9, 0.1), (2e9, 0.2)}
+
+
+def _rows() -> list[tuple[str, str]]:
+    """(size, row) of the cells of a grid, in its order."""
+    names = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
+    return [(cell.model, f"{cell.paradigm} {names[cell.loss]}") for cell in grid()]

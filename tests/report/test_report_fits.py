@@ -12,8 +12,10 @@ import pytest
 from lion_sweep.cell.result import FORMAT
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.collect import collect
+from lion_sweep.report.figures import render
 from lion_sweep.report.fit_tables import fit_tables
 from lion_sweep.report.fits import BARE, WHOLE
+from lion_sweep.report.law_figures import drawable, profiles
 from lion_sweep.report.sections import Section, sections
 
 SIZES = {"s1": 1e7, "s2": 2.5e7, "s3": 6e7, "s4": 1.5e8, "s5": 4e8}
@@ -251,6 +253,35 @@ def test_every_form_of_the_report_has_them(
     assert group["laws"]["compute"]["refused"] and group["laws"]["compute"]["rmse"] is None
     assert group["forecast"]["form"] == "line"
     assert group["forecast"]["parameters"] == pytest.approx({"p": 0.9, "q": 0.2}, rel=1e-3)
+    for form in ("svg", "png", "pdf"):
+        assert (folder / "figures" / f"proxy-pydoc-entropy-dense-CL.{form}").is_file()
+    assert "dense CL: contrastive entropy" in (folder / "index.html").read_text()
     profile = group["isoflop"]["flops=4e+18"]
     assert len(group["isoflop"]) == 3 and profile["sizes"] == list(SIZES.values())
     assert len(profile["losses"]) == len(profile["residuals"]) == 5 and "interval" in profile
+
+
+def test_profiles_are_drawn_as_they_were_fitted(write: Write, tmp_path: Path) -> None:
+    """Against parabolas of our own through the same points; too few sizes are not drawn."""
+    grid(write)
+    part = section(tmp_path)
+    [group] = drawable(part)
+    spec = profiles(part, group)
+    cells, curves = spec["datasets"]["cells"], spec["datasets"]["curves"]
+    assert len(cells) == 15 and {row["model"] for row in cells} == set(SIZES)
+    for budget in BUDGETS:
+        said = f"flops={budget:g}"
+        size, loss = np.array(
+            [(row["size"], row["entropy"]) for row in cells if row["budget"] == said]
+        ).T
+        line = [row for row in curves if row["budget"] == said]
+        at = np.log([row["size"] for row in line])
+        expected = np.polyval(np.polyfit(np.log(size) - 18, loss, 2), at - 18)
+        assert [row["entropy"] for row in line] == pytest.approx(expected.tolist(), abs=1e-9)
+        assert (line[0]["size"], line[-1]["size"]) == pytest.approx((size.min(), size.max()))
+    assert "".join(re.findall(r">(s\d)<", render(spec)["svg"].decode())) == "s1s2s3s4s5" * 3
+
+
+def test_three_sizes_have_no_profile_to_draw(write: Write, tmp_path: Path) -> None:
+    grid(write, list(SIZES)[:3])
+    assert drawable(section(tmp_path)) == []

@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from lion_sweep.errors import trace
+from lion_sweep.report import law_figures
 from lion_sweep.report.figures import finite, scaling_spec, tradeoff_spec
 from lion_sweep.report.page import cells, charts, content, story
 from lion_sweep.report.page.commands import Commands
@@ -19,7 +20,6 @@ from lion_sweep.report.topk import topk_spec
 
 HERE = Path(__file__).parent
 SCRIPTS = ("format.js", "table.js", "charts.js", "cell.js", "page.js")
-TRADED = ("flops", "L0_documents", "index_bytes", "latency")
 LIBRARY = "window.vegaEmbed = vegaEmbed;"
 
 Chapter = tuple[str, str, list[Table]]  # title, label, tables
@@ -50,11 +50,10 @@ def data(
     """All that the scripts show. Sections have a specification for each chart with data."""
     roots = {one.result.folder.parent for one in shown.values()}
     holes = cells.holes(sections, sorted(roots))
-    records = {identity: one.record for identity, one in shown.items()}
     share = content.share_of_queries(sections)
     told = []
     for section in sections:
-        entry = content.section_data(section, records, holes, share)
+        entry = content.section_data(section, holes, share)
         entry["charts"] = _charts(section, entry) if drawable else {}
         told.append(entry)
     with Commands() as commands:
@@ -72,7 +71,11 @@ def _charts(section: Section, entry: Mapping[str, Any]) -> dict[str, Any]:
         "curves": charts.curves_spec(section),
         "topk": topk_spec(section),
         "tradeoffs": {
-            key: tradeoff_spec(section, key, titles[key]) for key in TRADED if key in titles
+            key: tradeoff_spec(section, key, titles[key]) for key in content.TRADED if key in titles
+        },
+        "profiles": {
+            group.name: law_figures.profiles(section, group)
+            for group in law_figures.drawable(section)
         },
     }
 

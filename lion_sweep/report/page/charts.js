@@ -69,7 +69,7 @@ function scoreRows(section, systems, measure) {
   return systems.map((system) => {
     const [score, spread] = system.scores[measure] ?? [null, null];
     const ends = main ? system.interval : known(spread) ? [score - spread, score + spread] : null;
-    return { name: system.name, row: system.row, at: system.at, colour: system.colour, line: system.line,
+    return { name: system.name, row: system.row, at: system.at, across: system.across, colour: system.colour, line: system.line,
       other: system.other, score, low: known(score) ? ends?.[0] ?? null : null,
       high: known(score) ? ends?.[1] ?? null : null,
       dodge: step * (rows.indexOf(system.row) - (rows.length - 1) / 2), costs: system.costs };

@@ -50,9 +50,11 @@ COSTS = (
     Cost("entropy", "Entropy (nats)", "contrastive entropy over a fixed set of candidates"),
 )
 
+TRADED = ("flops", "L0_documents", "index_bytes", "latency")  # that scores are drawn against
 
-def costs(result: CellResult, record: Mapping[str, Any], collection: str) -> dict[str, float]:
-    """The figures of one result that are known; `record` is its result.json as it stands."""
+
+def costs(result: CellResult, collection: str) -> dict[str, float]:
+    """The figures of one result that are known."""
     efficiency = result.efficiency.get(collection, {})
     seconds = [number(result.stages, stage, "seconds") for stage in result.stages]
     known = [value for value in seconds if value is not None]
@@ -65,14 +67,19 @@ def costs(result: CellResult, record: Mapping[str, Any], collection: str) -> dic
         "index_bytes": number(efficiency, "index_bytes"),
         "latency": 1000 * search / queries if search is not None and queries else None,
         "hours": sum(known) / 3600 if known else None,
-        "entropy": number(record, "entropy", collection),
+        "entropy": number(result.entropy, collection),
     }
     return {key: value for key, value in found.items() if value is not None}
 
 
-def section_data(
-    section: Section, records: Mapping[str, Mapping[str, Any]], holes: Holes, per_query: int
-) -> dict[str, Any]:
+def costs_of(results: Sequence[CellResult], collection: str) -> dict[str, float]:
+    """Those of a cell: means over the seeds that tell them."""
+    told = [costs(result, collection) for result in results]
+    found = {cost.key: [one[cost.key] for one in told if cost.key in one] for cost in COSTS}
+    return {key: fmean(values) for key, values in found.items() if values}
+
+
+def section_data(section: Section, holes: Holes, per_query: int) -> dict[str, Any]:
     """One section; `per_query` is how many queries of each system may be told."""
     axes, comparison = section.axes, section.comparison
     keys = [key for key in axes.keys if len(axes.values(key)) > 1]
@@ -84,8 +91,7 @@ def section_data(
     systems: list[dict[str, Any]] = []
     for cell in axes.ordered:
         results, system = section.results.get(cell, []), known.get(cell)
-        told = [costs(result, records.get(result.id, {}), section.collection) for result in results]
-        figures = {c.key: [one[c.key] for one in told if c.key in one] for c in COSTS}
+        figures = costs_of(results, section.collection)
         scores = {measure: section.score(cell, measure) for measure in section.measures}
         systems.append(
             look[axes.row_of(cell)]
@@ -99,7 +105,7 @@ def section_data(
                 "seeds": [result.seed for result in results],
                 "scores": {m: [s.mean, s.std, s.n] for m, s in scores.items() if s},
                 "interval": [system.low, system.high] if system else None,
-                "costs": {key: fmean(values) for key, values in figures.items() if values},
+                "costs": figures,
                 "marks": marks.get(cell, []),
                 "hole": None if results else holes.get((section.ladder, cell), "not begun"),
             }

@@ -153,6 +153,10 @@ function charts(here) {
     parts.push(figure(`${main} with fewer terms`, "The same sparse vectors, searched with all their terms and with their largest: evaluation.topk.",
       (place) => draw(place, here.charts.topk, { topk }, { proxy })));
   }
+  for (const [name, { datasets, ...spec }] of Object.entries(here.charts.profiles)) {
+    parts.push(figure(`${name}: contrastive entropy over size`, "Lower is better; lines are the parabolas of the table of IsoFLOP profiles, where it has them. Filters do not change it.",
+      (place) => draw(place, spec, datasets, { proxy })));
+  }
   parts.push(curves(here, systems));
   const sets = DATA.sets[here.ladder];
   if (sets) {
