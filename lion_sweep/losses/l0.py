@@ -40,9 +40,9 @@ class L0Controller:
 
     What L0 is to be falls from that of the first step to `headroom` times the target along a
     straight line of logarithms, over the first `approach` of the steps, in place of the ramp of the
-    weights, which are whole from the first step on. What is above the target in the end can be
-    cut before search, while what lacks cannot be added. L0 is the mean over the vectors of all ranks, hence the same
-    however many ranks there are. Nothing is read off the device while a step runs.
+    weights, which are whole from the first step on. What is above the target in the end can be cut
+    before search, while what lacks cannot be added. L0 is the mean over the vectors of all ranks,
+    hence the same however many ranks there are. Nothing is read off the device while a step runs.
 
     `rate` is what the multiplier's logarithm gains over a whole training in which L0 is e times
     too large, `gain` what it gains at once where L0 becomes e times larger; the multiplier stays

@@ -83,17 +83,18 @@ class CellStages:
     @property
     def identity(self) -> dict[str, Any]:
         """What the scores are known by."""
+        topk = {
+            name: {point: tried.score.name for point, tried in found.topk.items()}
+            for name, found in self.trained.items()
+            if found.topk
+        }
         return {
             "untrained": self.untrained.score.name,
             "trained": {name: found.score.name for name, found in self.trained.items()},
             "bm25": {name: score.name for name, score in self.bm25.items()},
             "entropy": {name: found.entropy.name for name, found in self.trained.items()},
             "untrained entropy": self.untrained.entropy.name,
-            "topk": {
-                name: {point: tried.score.name for point, tried in found.topk.items()}
-                for name, found in self.trained.items()
-            },
-        }
+        } | ({"topk": topk} if topk else {})
 
 
 class Tokeniser:
