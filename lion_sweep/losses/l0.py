@@ -77,8 +77,8 @@ class L0Controller:
         factors = {"query": self._sides["queries"], "passage": self._sides["passages"]}
         terms: dict[str, Tensor] = self.regulariser(step, 1.0)
         for name, term in terms.items():
-            if side := factors.get(name.rpartition("_")[2]):
-                terms[name] = side.pressure.exp().to(term.dtype) * term
+            if known := factors.get(name.rpartition("_")[2]):
+                terms[name] = known.pressure.exp().to(term.dtype) * term
         return terms
 
     def _adapted(self, side: str, vectors_ND: Tensor, progress: float) -> _Side:

@@ -37,7 +37,7 @@ def test_a_row_for_every_point(tmp_path: Path) -> None:
     cost = ["60.2", "10.0", "1.5", "1,234,567"]
     assert table.rows == [
         [name, *row]
-        for name in ["sparse CL"]
+        for name in ["sparse CL 1b"]
         for seed, whole, share in (("1", "0.5000", "60.0"), ("42", "0.4000", "75.0"))
         for row in (
             [seed, "all", whole, "100.0", "81.0", "29.0", "5.0", "3,145,728"],
@@ -50,7 +50,7 @@ def test_a_row_for_every_point(tmp_path: Path) -> None:
 def test_the_chart_has_means_of_the_seeds(tmp_path: Path) -> None:
     here = section(tmp_path)
     points = [(row["name"], row["terms"], row["cost"], row["score"]) for row in topk_rows(here)]
-    assert points == [("sparse CL", "all", 5.0, 0.45), ("sparse CL", "10/100", 1.5, 0.3)]
+    assert points == [("sparse CL 1b", "all", 5.0, 0.45), ("sparse CL 1b", "10/100", 1.5, 0.3)]
     told = build.data([here], {}, drawable=True)["sections"][0]
     assert [row["terms"] for row in told["topk"]] == ["all", "10/100"]
     assert told["charts"]["topk"]["data"] == {"name": "topk"}
@@ -74,8 +74,5 @@ def test_a_target_stands_beside_what_came_of_it(tmp_path: Path) -> None:
     [told] = [text for text in efficiency_table(here).below if "asked for" in text]
     assert told.endswith(
         "sparse CL 1b, seed 42 (documents 123.5 -> 79.9, asked for 80; "
-        "queries 29.0 -> 29.0, asked for 30)."
-    ) or told.endswith(
-        "sparse CL, seed 42 (documents 123.5 -> 79.9, asked for 80; "
         "queries 29.0 -> 29.0, asked for 30)."
     )

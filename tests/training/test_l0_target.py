@@ -63,8 +63,6 @@ def test_the_target_is_reached(
     rows, facts, _ = finished(tmp_path)
     for what, target in (("queries", queries), ("passages", passages)):
         last = [row[f"L0_{what}"] for row in rows[-5:]]
-        print("DBG", what, [round(row[f"L0_{what}"], 1) for row in rows])
-        print("DBG", what, [round(row[f"pressure_{what}"], 1) for row in rows])
         assert sum(last) / 5 == pytest.approx(target, rel=0.15)
         assert facts["regulariser"][f"L0_{what}"] == last[-1]
 
