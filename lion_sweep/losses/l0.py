@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lion_sweep.config.schema import SIDES
 from lion_sweep.config.section import require, share
 from lion_sweep.losses.representations import Representations
 
-SIDES = "queries", "passages"
 NAMES = "L0_start", "L0", "error", "pressure"
 
 
