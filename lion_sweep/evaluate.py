@@ -127,6 +127,7 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
         "entropy": {name: of_set.entropy.mean(shop) for name, of_set in tested.items()},
         "temperature": config.paradigm.temperature,  # which entropies are of
         "efficiency": {name: of_set.efficiency(shop) for name, of_set in tested.items()},
+        "topk": {name: of_set.curve(shop) for name, of_set in tested.items() if of_set.topk},
         "collections": {name: one.read(shop).facts(split) for name, (one, split) in sets.items()},
     }
     write_json(folder / "result.json", result)

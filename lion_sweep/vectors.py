@@ -24,14 +24,16 @@ from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import evaluate, mean
-from lion_sweep.files import write_json
+from lion_sweep.files import read_json, write_json
 from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.progress import Progress
+from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.search import anserini, anserini_files, opensearch_files
 from lion_sweep.search.base import Engine, agreement
 from lion_sweep.search.encoded import Encoded
 from lion_sweep.search.lucene import ImpactSearcher, quantise
 from lion_sweep.search.parts import Stored
+from lion_sweep.search.pruning import Pruned
 from lion_sweep.search.runs import Run, drop_self_hits
 from lion_sweep.stages.encode import VECTORS
 from lion_sweep.stages.engine import DONE
@@ -41,6 +43,7 @@ from lion_sweep.stages.workshop import Workshop
 
 FORMATS: dict[str, Any] = {"lucene": anserini_files, "opensearch": opensearch_files}
 README, FACTS, TERMS = "README.md", "lion_sweep.json", "terms.tsv"
+SIDES = PASSAGES, QUERIES
 BITS = 8
 
 
@@ -99,7 +102,7 @@ def find(cell: Finished, name: str | None) -> Source:
     collection = source.read(shop)
     if collection.checksum != known[name]["checksum"]:
         raise UserError(f"{name} is not what {cell.name} was scored on: its texts have changed.")
-    folders = [cell.stage(f"encode {what} {name}") for what in ("passages", "queries")]
+    folders = [cell.stage(f"encode {what} {name}") for what in SIDES]
     for folder in folders:
         if not (folder / DONE).is_file():
             raise UserError(
@@ -107,7 +110,10 @@ def find(cell: Finished, name: str | None) -> Source:
                 f"lion_sweep.evaluate checkpoint={cell.folder}, with the cell's data= and "
                 "data.path=, encodes them again."
             )
-    passages, queries = (Stored(folder / VECTORS).all() for folder in folders)
+    passages, queries = (
+        _searched(cell, folder, f"prune {what} {name}").all()
+        for folder, what in zip(folders, SIDES, strict=True)
+    )
     encoded = Encoded(collection.documents.ids, passages, collection.judged[split].asked, queries)
     engine = config.engine.of(config.paradigm.made_by.kind, config.paradigm.name)
     searched = cell.stage(f"search {name}")
@@ -115,6 +121,13 @@ def find(cell: Finished, name: str | None) -> Source:
     if searcher.exact and not engine.get("half") and (searched / DONE).is_file():
         return Source(cell, collection, split, encoded, Run.load(searched / RUN))
     return Source(cell, collection, split, encoded, encoded.search(config.evaluation.depth))
+
+
+def _searched(cell: Finished, folder: Path, pruned: str) -> Stored:
+    """The vectors in the folder, brought to the L0 that the cell was searched at, if to any."""
+    if pruned not in cell.result["stages"]:
+        return Stored(folder / VECTORS)
+    return Pruned(folder / VECTORS, least=read_json(cell.stage(pruned) / DONE)["facts"]["least"])
 
 
 def export(

@@ -10,6 +10,8 @@ DENSE += ["recipe.embedding_rate=null", *BASE]
 MULTI = ["paradigm=multi-vector", "loss=cl", *BASE]
 FLOPS = ["paradigm=sparse", "loss=cl", "budget.flops=3e10", "budget.tolerance=null", *BASE[2:]]
 
+TARGET = [*SPARSE, "paradigm.target_l0=20"]
+
 # key: (another value, or overrides; the first stage that it changes), in the sparse cell.
 WALK: dict[str, tuple[str | list[str], str]] = {
     "model.name": ("other", CELL),
@@ -42,6 +44,8 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "paradigm.temperature": ("2.0", "train"),
     "paradigm.teacher_scale": ("2.0", "train"),
     "paradigm.regulariser": (["paradigm.regulariser.query_weight=0.1"], "train"),
+    "paradigm.target_l0": ("9", "train"),
+    "paradigm.controller": (["paradigm.controller.rate=9"], NOTHING),  # of a target
     "loss.name": ("other", CELL),
     "loss.title": ("Other", NOTHING),
     "loss.batch_size": ("4", "teacher"),
@@ -125,6 +129,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "evaluation.query_length": ("8", "query tokens"),
     "evaluation.passage_length": ("32", "encode untrained passages twin"),
     "evaluation.kept_terms": ("9", "encode untrained passages twin"),
+    "evaluation.topk": ("[3/9]", CELL),
     "engine.name": ("other", NOTHING),
     "engine.kinds": (["engine=seismic"], "search untrained twin"),
     "evaluation.permutations": ("199", CELL),
@@ -227,6 +232,13 @@ MORE: list[tuple[list[str], dict[str, tuple[str | list[str], str]]]] = [
             "recipe.multi_vector.fill_queries": ("true", "encode untrained queries twin"),
             "paradigm.tokens.query_marker": ("a", "encode untrained queries twin"),
             "recipe.multi_vector.temperature": ("0.5", "train"),
+        },
+    ),
+    (
+        TARGET,
+        {
+            "paradigm.target_l0": ("{queries: 20, passages: 21}", "train"),
+            "paradigm.controller": (["paradigm.controller.rate=9"], "train"),
         },
     ),
     (

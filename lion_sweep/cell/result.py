@@ -38,6 +38,7 @@ class Result(TypedDict):
     entropy: dict[str, float | None]  # contrastive, mean in nats; None: no query has one
     untrained_entropy: dict[str, float | None]
     efficiency: dict[str, dict[str, float]]
+    topk: dict[str, dict[str, Any]]  # of sparse cells: scores and costs with fewer terms, by point
     ledger: dict[str, dict[str, Any]]  # planned and spent, by stage
     stages: dict[str, dict[str, Any]]  # folder and seconds, by what the stage is to the cell
     collections: dict[str, dict[str, Any]]

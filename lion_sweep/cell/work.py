@@ -186,6 +186,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
             entropy={name: found.entropy.mean(shop) for name, found in stages.trained.items()},
             untrained_entropy={own: stages.untrained.entropy.mean(shop)},
             efficiency={name: found.efficiency(shop) for name, found in stages.trained.items()},
+            topk={name: found.curve(shop) for name, found in stages.trained.items() if found.topk},
             ledger={n: _ledger(d) for n, d in done.items()} | {"encode": _spent(once.values())},
             stages=_stages(cell, shop),
             collections={

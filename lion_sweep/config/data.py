@@ -12,6 +12,7 @@ from lion_sweep.config.section import Section, positive, require
 from lion_sweep.errors import UserError
 
 NAME = re.compile(r"[\w+-]([\w .+-]*[\w+-])?")
+TOPK = re.compile(r"(\d+)/(\d+)")
 LONGEST = 100
 BM25 = ".bm25"  # ends the names of the reference's files
 DataKind = StrEnum("DataKind", ["pydoc", "files"])  # where a collection comes from
@@ -82,6 +83,7 @@ class Evaluation(Section):
     passage_length: int = MISSING
     batch_tokens: int = MISSING
     kept_terms: int | None = None
+    topk: list[str] = field(default_factory=list)  # terms of a query/of a passage
     permutations: int = MISSING
 
     def __post_init__(self) -> None:
@@ -109,6 +111,24 @@ class Evaluation(Section):
                     value is None or value > 0,
                     f"{key}.sets.{name}.{length}={value} must be greater than 0, or null.",
                 )
+
+        for word in self.topk:
+            terms = TOPK.fullmatch(word)
+            require(
+                terms is not None and min(map(int, terms.groups())) > 0,
+                f"{key}.topk has {word}: say QUERY/PASSAGE, so many terms of each, as in "
+                f"{key}.topk=[10/100,40/400].",
+            )
+        require(
+            len(set(self.topk)) == len(self.topk),
+            f"{key}.topk={self.topk} names a point twice.",
+        )
+
+    @property
+    def points(self) -> dict[str, tuple[int, int]]:
+        """Of `topk`: terms of a query and of a passage."""
+        found = {word: word.split("/") for word in self.topk}
+        return {word: (int(query), int(passage)) for word, (query, passage) in found.items()}
 
     def own(self, name: str) -> EvaluationSet:
         """What differs for the set `name`: nothing for a cell's own collection."""

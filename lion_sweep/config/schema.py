@@ -13,7 +13,7 @@ from omegaconf import II, MISSING
 
 from lion_sweep.config.data import Data, Evaluation, check_name
 from lion_sweep.config.recipe import Attention, Recipe, TextForm
-from lion_sweep.config.section import Section, built, class_behind, positive, require
+from lion_sweep.config.section import Section, built, class_behind, plain, positive, require
 from lion_sweep.config.site import Resources, Site
 from lion_sweep.errors import UserError
 
@@ -29,8 +29,9 @@ StatusFormat = StrEnum("StatusFormat", ["table", "json"])
 
 # What the classes have that options name, see models/encoders.py, losses/, stages/scorers.py
 # and search/base.py.
-OF_A_CLASS = ("kind", "over_vocabulary", "per_token", "projected")
-ENCODER = (*OF_A_CLASS, "shape", "rows", "group_scores_BG", "all_scores_BC")
+OF_A_CLASS = ("kind", "over_vocabulary", "per_token", "projected", "most_terms")
+ENCODER = (*OF_A_CLASS, "shape", "rows", "finished", "group_scores_BG", "all_scores_BC")
+SIDES = ("queries", "passages")  # what such a class is told of a text
 TERM = ("weight",)
 SCORER = ("RULES", "of", "paid", "scores")
 ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")
@@ -107,6 +108,8 @@ class Paradigm(Section):
     teacher_scale: float = MISSING
     regulariser: dict[str, Any] | None = None
     tokens: TokensOf = field(default_factory=TokensOf)
+    target_l0: Any = None  # a number, or {queries: , passages: }; None: whatever comes of training
+    controller: dict[str, Any] | None = None  # of a target
 
     def check(self, key: str) -> None:
         positive(self, key, "temperature")
@@ -118,13 +121,78 @@ class Paradigm(Section):
             "copy where texts are given twice, and only there. Set both alike, or take an encoder "
             "that has the key.",
         )
-        if self.regulariser:
-            class_behind(f"{key}.regulariser", self.regulariser)
         require(
             self.made_by.per_token or self.tokens == TokensOf(),
             f"{key}.tokens is for encoders that have a vector per token, and paradigm={self.name} "
             f"has none: leave {key}.tokens out, or take paradigm=multi-vector.",
         )
+        for what in SIDES:
+            most = self.most_terms(what)
+            require(
+                most is None or most > 0,
+                f"{key}={self.name} keeps {most} terms of {what}: 1 or more.",
+            )
+        if self.regulariser:
+            class_behind(f"{key}.regulariser", self.regulariser)
+        if self.target_l0 is not None:
+            self._check_target(key)
+
+    def _check_target(self, key: str) -> None:
+        said, none = f"{key}.target_l0={plain(self.target_l0)}", f"set {key}.target_l0=null."
+        require(
+            self.made_by.over_vocabulary,
+            f"{said}: only vectors over the vocabulary have terms to count, and "
+            f"paradigm={self.name} makes others: take paradigm=sparse, or {none}",
+        )
+        for part in ("regulariser", "controller"):
+            require(
+                bool(getattr(self, part)),
+                f"{said} is reached with {key}.regulariser and {key}.controller, and "
+                f"paradigm={self.name} has no {part}: take both from paradigm=sparse, or {none}",
+            )
+        class_behind(f"{key}.regulariser", self.regulariser, ("query_weight", "passage_weight"))
+        numbers = self._targets()
+        require(
+            numbers.keys() == set(SIDES)
+            and all(
+                isinstance(one, int | float) and not isinstance(one, bool) and one > 0
+                for one in numbers.values()
+            ),
+            f"{said}: give a number of terms greater than 0, or one each, as in "
+            f"'{key}.target_l0={{queries: 16, passages: 128}}'.",
+        )
+        for what, number in numbers.items():
+            most = self.most_terms(what)
+            require(
+                most is None or number <= most,
+                f"{said}: paradigm={self.name} keeps no more than {most} terms of {what}: ask for "
+                f"fewer, or take paradigm=sparse.",
+            )
+        has = "regulariser", "targets", "check"
+        class_behind(f"{key}.controller", self.controller, has).check(
+            f"{key}.controller", self.controller
+        )
+
+    def _targets(self) -> dict[str, Any]:
+        told = self.target_l0
+        return dict(told) if isinstance(told, dict) else dict.fromkeys(SIDES, told)
+
+    def target_of(self, what: str) -> float | None:
+        """The mean L0 that vectors of `queries` or `passages` are to have, if any."""
+        return None if self.target_l0 is None else float(self._targets()[what])
+
+    def most_terms(self, what: str) -> int | None:
+        """The largest weights that vectors of `queries` or `passages` keep; None: all."""
+        found: int | None = self.made_by.most_terms(what, self.encoder)
+        return found
+
+    @property
+    def regularised(self) -> dict[str, Any] | None:
+        """What regularises: the regulariser, below the controller of a target."""
+        if self.target_l0 is None:
+            return self.regulariser
+        targets = {what: self.target_of(what) for what in SIDES}
+        return {**(self.controller or {}), "regulariser": self.regulariser, "targets": targets}
 
     @property
     def made_by(self) -> Any:

@@ -104,10 +104,10 @@ def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{key}._target_={value['_target_']} cannot be loaded: {reason}") from None
-    entries = inspect.signature(getattr(target, "of", target)).parameters.values()
-    known = {entry.name for entry in entries}
+    entries = list(inspect.signature(getattr(target, "of", target)).parameters.values())
     if any(entry.kind is entry.VAR_KEYWORD for entry in entries):  # which it hands on
-        known |= set(inspect.signature(target).parameters)
+        entries += (e for one in target.__mro__ for e in inspect.signature(one).parameters.values())
+    known = {entry.name for entry in entries if entry.kind is not entry.VAR_KEYWORD}
     lacks = {name for name in has if not hasattr(target, name) and name not in known}
     lacks |= set(getattr(target, "__abstractmethods__", ()))
     require(

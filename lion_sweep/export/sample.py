@@ -76,7 +76,7 @@ def encode(checkpoint: Checkpoint, sample: Sample) -> Vectors:
     def vectors(texts: list[str], length: int, what: str) -> NDArray[np.float32]:
         made = tokens_of(texts, tokenizer, length, contract.frame_of(text, what), echo=text.echo)
         batches = (pad([made.text(row, length)], cpu) for row in range(len(made)))
-        return np.stack([encoder(*batch).numpy()[0] for batch in batches])
+        return np.stack([encoder.finished(encoder(*batch), what).numpy()[0] for batch in batches])
 
     return Vectors(
         vectors(sample.queries, sample.query_length, contract.QUERIES),

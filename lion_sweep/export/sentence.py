@@ -29,6 +29,7 @@ from lion_sweep.interop import sentence
 from lion_sweep.interop.checkpoints import Checkpoint
 from lion_sweep.interop.finished import Finished
 from lion_sweep.models.dense import DenseEncoder
+from lion_sweep.models.encoders import Encoder
 from lion_sweep.models.sparse import SparseEncoder
 
 LAST = recipe.Pooling.last
@@ -144,7 +145,7 @@ def _after(encoder: Any) -> list[Any]:
         if encoder.normalize is Normalize.tokens:
             return [UnitLength(TOKENS), mean]
         return [mean, UnitLength()]
-    if isinstance(encoder, SparseEncoder):
+    if isinstance(encoder, SparseEncoder) and type(encoder).finished is Encoder.finished:
         head_VD = encoder.head_VD.detach()
         vocabulary, dimensions = head_VD.shape
         head = Dense(

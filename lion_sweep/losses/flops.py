@@ -5,6 +5,7 @@ pool of so many queries beside each other has their passages beside each other t
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,15 +36,22 @@ class FlopsRegulariser:
     apart: bool = False
     micro_batches: int = 1
     devices: int = 1
+    kind: ClassVar[str] = "flops"  # what its terms are called
+
+    def penalty(self, vectors_ND: Tensor) -> Tensor:
+        """Of one side's vectors; a scalar."""
+        return flops_penalty(vectors_ND)
 
     def __call__(self, step: Representations, progress: float) -> dict[str, Tensor]:
         """Named, weighted terms; `progress` is the share of the optimiser steps done, 0 to 1."""
         rise = min(1.0, self.micro_batches * progress / self.ramp) ** 2 if self.ramp else 1.0
-        queries = self._penalty([step.all_query_QD], len(step.all_query_QD))
-        passages = self._penalty(self._sides(step), len(step.all_query_QD))
+        queries = self._pooled([step.all_query_QD], len(step.all_query_QD))
+        passages = self._pooled(self._sides(step), len(step.all_query_QD))
         return {
-            "flops_query": gathered_over(rise * self.query_weight * queries, self.devices),
-            "flops_passage": gathered_over(rise * self.passage_weight * passages, self.devices),
+            f"{self.kind}_query": gathered_over(rise * self.query_weight * queries, self.devices),
+            f"{self.kind}_passage": gathered_over(
+                rise * self.passage_weight * passages, self.devices
+            ),
         }
 
     def _sides(self, step: Representations) -> list[Tensor]:
@@ -53,8 +61,8 @@ class FlopsRegulariser:
         passage_QGD = step.candidate_CD.unflatten(0, (-1, step.passage_BGD.shape[1]))
         return [passage_QGD[:, 0], passage_QGD[:, 1:].flatten(0, 1)]
 
-    def _penalty(self, sides: list[Tensor], queries: int) -> Tensor:
+    def _pooled(self, sides: list[Tensor], queries: int) -> Tensor:
         """Mean over all pools of all sides, each of which has its share of every pool."""
         pools = queries // (self.pool or queries)
         parts = [part for side_ND in sides for part in side_ND.chunk(pools)]
-        return torch.stack([flops_penalty(part) for part in parts]).mean()
+        return torch.stack([self.penalty(part) for part in parts]).mean()

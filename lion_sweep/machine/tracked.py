@@ -106,7 +106,7 @@ def point_values(row: Row | None) -> dict[str, float]:
 def summary(result: Mapping[str, Any]) -> dict[str, float]:
     """Every number of a result that a table of runs could be sorted by, names joined by slashes."""
     found = dict(_leaves("", result["scores"]))
-    parts = "entropy", "untrained", "gain", "bm25", "efficiency", "ledger"
+    parts = "entropy", "untrained", "gain", "bm25", "efficiency", "topk", "ledger"
     for part in parts:
         found |= dict(_leaves(part, result.get(part) or {}))
     found |= dict(_leaves("evaluated", result.get("points") or {}))  # points/ are their values

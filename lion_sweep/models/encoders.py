@@ -14,6 +14,8 @@ from lion_sweep.losses.representations import InnerProduct
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
 
+QUERIES, PASSAGES = "queries", "passages"  # what a text is to a search
+
 
 class Encoder(InnerProduct, ABC):
     """Base of every paradigm's encoder; `paradigm.encoder` names one, and its settings.
@@ -58,3 +60,16 @@ class Encoder(InnerProduct, ABC):
         """For collections, without gradients: an array, or CSR of each text's `largest` weights,
         or `Ragged`."""
         return self(ids_BL, mask_BL).cpu().numpy()
+
+    def finished(self, vectors_BX: Tensor, what: str) -> Tensor:
+        """Vectors as those of `queries` or of `passages`, where a paradigm tells them apart."""
+        return vectors_BX
+
+    @classmethod
+    def most_terms(cls, what: str, settings: Mapping[str, Any]) -> int | None:
+        """The largest weights that vectors of `queries` or `passages` keep; None: all.
+
+        `settings` are those of `paradigm.encoder`. What is asked of `rows` follows from it, as
+        `finished` does for training.
+        """
+        return None

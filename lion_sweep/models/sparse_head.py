@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
 from lion_sweep.errors import UserError
+from lion_sweep.models.largest import largest_of_rows
 
 LONGEST = torch.iinfo(torch.int16).max + 1  # tokens of a text: positions are int16
 
@@ -65,25 +65,14 @@ def rows(
     for _, weight_CD in _chunks(hidden_TD, weight_VD):
         largest_BC, _ = kernels_of(hidden_TD.device).maxima(hidden_TD, start_P, weight_CD)
         parts.append(csr_of(_activated(largest_BC, scale, threshold), largest))
-    return _largest(sparse.hstack(parts, format="csr"), largest)
+    return largest_of_rows(sparse.hstack(parts, format="csr"), largest)
 
 
 def csr_of(y_BC: Tensor, largest: int | None) -> sparse.csr_matrix:
     """The weights that are not 0, of each text the `largest`, if given."""
     text, entry = y_BC.nonzero(as_tuple=True)
     y_E, text_E, entry_E = (found.cpu().numpy() for found in (y_BC[text, entry], text, entry))
-    return _largest(sparse.csr_matrix((y_E, (text_E, entry_E)), tuple(y_BC.shape)), largest)
-
-
-def _largest(y_BC: sparse.csr_matrix, count: int | None) -> sparse.csr_matrix:
-    if count is None:
-        return y_BC
-    found = y_BC.tocoo()
-    order_E = np.lexsort((found.col, -found.data, found.row))
-    text_E = found.row[order_E]
-    kept_E = order_E[np.arange(len(order_E)) - np.searchsorted(text_E, text_E) < count]
-    places = found.row[kept_E], found.col[kept_E]
-    return sparse.csr_matrix((found.data[kept_E], places), y_BC.shape)
+    return largest_of_rows(sparse.csr_matrix((y_E, (text_E, entry_E)), tuple(y_BC.shape)), largest)
 
 
 def packed(hidden_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,7 @@ class CellResult:
     folder: Path
     modified: float
     entropy: dict[str, Any] = field(default_factory=dict)
+    topk: dict[str, dict[str, Any]] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     price: float | None = None
     copies: tuple[str, ...] = ()

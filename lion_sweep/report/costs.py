@@ -173,6 +173,7 @@ def efficiency_table(section: Section) -> Table:
             header=header,
             rows=by_result(section, texts, len(header)),
             below=[
+                *_targets(section),
                 "L0 is the mean number of non-zero terms; posting FLOPs are the terms that a query "
                 "and a document have in common on average, which exhaustive scoring multiplies; "
                 "ms per query are the seconds of search, building the index included, by the "
@@ -200,3 +201,21 @@ def _efficiency(result: CellResult, section: Section) -> list[str]:
         show(None if seconds is None else 1000 * seconds, ".3g"),
         show(number(result.entropy or {}, collection), ".4f"),
     ]
+
+
+def _targets(section: Section) -> list[str]:
+    """Which cells were brought to an L0, and what they had before that, where any was."""
+    told = []
+    for _, name, result in section.named:
+        here = result.efficiency.get(section.collection, {})
+        pairs = [
+            f"{what} {had:,.1f} -> {has:,.1f}, asked for {target:,g}"
+            for what in ("documents", "queries")
+            if (target := number(here, f"L0_{what}_target")) is not None
+            and (had := number(here, f"L0_{what}_encoded")) is not None
+            and (has := number(here, f"L0_{what}")) is not None
+        ]
+        if pairs:
+            told.append(f"{name}, seed {result.seed} ({'; '.join(pairs)})")
+    lead = "Brought to an L0 before search (terms as encoded -> as searched): "
+    return [f"{lead}{'; '.join(told)}."] if told else []

@@ -19,6 +19,7 @@ from lion_sweep.report.figures import (
 from lion_sweep.report.page import charts, traces
 from lion_sweep.report.page.content import COSTS, TRADED, Cost, costs_of
 from lion_sweep.report.sections import Section
+from lion_sweep.report.topk import topk_figure, topk_rows
 
 ALIKE = 1.01  # costs that are no further apart tell nothing
 X, Y = "useful_flops", "MRR@10"  # of curves of training: what all losses and paradigms share
@@ -33,6 +34,8 @@ def figures(sections: Sequence[Section]) -> Iterator[tuple[str, Callable[[], Spe
             yield _name(stem, measure), partial(scaling_figure, section, measure)
         for cost in _told(section):
             yield _name(stem, section.main, "against", cost.key), partial(_against, section, cost)
+        if topk_rows(section):
+            yield _name(stem, section.main, "fewer", "terms"), partial(topk_figure, section)
         for group in law_figures.drawable(section):
             made = partial(law_figures.profiles, section, group)
             yield _name(stem, "entropy", group.name), made

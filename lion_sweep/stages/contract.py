@@ -9,11 +9,11 @@ from lion_sweep.config import Config, TextForm
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.tokens import PROBE, Frame, appended, special_around
 from lion_sweep.errors import UserError
+from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.texts import ImportTexts, Tokenise, tokenizer_of
 from lion_sweep.stages.workshop import Workshop
 
-QUERIES, PASSAGES = "queries", "passages"
 PLAIN = TextForm()
 KEYS = {QUERIES: "query_prompt", PASSAGES: "passage_prompt"}
 

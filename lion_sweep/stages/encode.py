@@ -148,6 +148,10 @@ class Encode(Stage):
         shape = replace(shape, projection=self.projected)
         return Meter.of_encoding(shape, self.texts.length, sparse=self.sparse)
 
+    def read(self, shop: Workshop) -> Stored:
+        """The vectors."""
+        return Stored(shop.folder(self) / VECTORS)
+
     def whole(self, shop: Workshop) -> Done:
         """The vectors; what is left of shards is deleted."""
         done = shop.run(self)

@@ -19,9 +19,9 @@ from lion_sweep.evaluation.entropy import PairScores, entropies, inner_products,
 from lion_sweep.files import read_json, write_json
 from lion_sweep.losses.representations import InnerProduct
 from lion_sweep.search.encoding import Vectors
-from lion_sweep.search.parts import Stored
 from lion_sweep.stages.base import Stage
-from lion_sweep.stages.encode import VECTORS, Encode
+from lion_sweep.stages.encode import Encode
+from lion_sweep.stages.prune import Prune
 from lion_sweep.stages.texts import ImportJudgements
 from lion_sweep.stages.workshop import Workshop
 
@@ -49,8 +49,8 @@ class Entropy(Stage):
     RULES = 1  # raised too when data/pool.py draws other candidates
 
     judged: ImportJudgements
-    passages: Encode
-    queries: Encode
+    passages: Encode | Prune
+    queries: Encode | Prune
     scoring: Scoring
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
@@ -82,9 +82,7 @@ class Entropy(Stage):
     def _scores(
         self, shop: Workshop, query_P: NDArray[np.int64], passage_P: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        passages, queries = (
-            Stored(shop.folder(one) / VECTORS) for one in (self.passages, self.queries)
-        )
+        passages, queries = self.passages.read(shop), self.queries.read(shop)
         score = self._own(shop) if self.scoring.own else inner_products
         pairs = query_P, passage_P
         return pair_scores(queries.all(), passages, pairs, score, shop.progress.step)

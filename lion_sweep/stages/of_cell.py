@@ -13,16 +13,16 @@ from typing import Any
 from lion_sweep.config import Config, TextForm
 from lion_sweep.data.marks import Marking
 from lion_sweep.data.pretrained import Pretrained
+from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
-from lion_sweep.stages.contract import PASSAGES, QUERIES, check_form, lengths_of, tokenise
+from lion_sweep.stages.contract import check_form, lengths_of, tokenise
 from lion_sweep.stages.course import Amount, Course, Draws
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
-from lion_sweep.stages.entropy import Entropy, Scoring
 from lion_sweep.stages.groups import Given, Mine, groups_of
-from lion_sweep.stages.index import engine_of
 from lion_sweep.stages.points import asked_of
-from lion_sweep.stages.search import Score, Scored, Search, bm25
+from lion_sweep.stages.search import Score, Scored, bm25
+from lion_sweep.stages.searches import searches
 from lion_sweep.stages.teacher import Teach, teacher_of
 from lion_sweep.stages.texts import (
     Asked,
@@ -63,7 +63,7 @@ class CellStages:
     def roles(self) -> dict[str, Stage]:
         """Every stage by its title, what is read before what reads it."""
         encoders = (self.untrained, *self.trained.values())
-        scores = (found.score for found in encoders)
+        scores = (score for found in encoders for score in found.scores)
         return ancestry((*scores, *self.bm25.values(), *(found.entropy for found in encoders)))
 
     @cached_property
@@ -85,13 +85,18 @@ class CellStages:
     @property
     def identity(self) -> dict[str, Any]:
         """What the scores are known by."""
+        topk = {
+            name: {point: tried.score.name for point, tried in found.topk.items()}
+            for name, found in self.trained.items()
+            if found.topk
+        }
         return {
             "untrained": self.untrained.score.name,
             "trained": {name: found.score.name for name, found in self.trained.items()},
             "bm25": {name: score.name for name, score in self.bm25.items()},
             "entropy": {name: found.entropy.name for name, found in self.trained.items()},
             "untrained entropy": self.untrained.entropy.name,
-        }
+        } | ({"topk": topk} if topk else {})
 
 
 class Tokeniser:
@@ -190,24 +195,19 @@ def scored(
     config: Config, tokeniser: Tokeniser, weights: Weights, chosen: Chosen, title: str = ""
 ) -> Scored:
     """An encoder's stages on a split of a collection; `title` leads their titles."""
-    (source, split), evaluation, made_by = chosen, config.evaluation, config.paradigm.made_by
-    name, sparse, precision = source.name, made_by.over_vocabulary, config.recipe.precision
-    projected, marking = config.paradigm.projected, Marking.of(config.paradigm.tokens)
-    kept = evaluation.kept_terms if sparse else None
+    (source, split), evaluation, paradigm = chosen, config.evaluation, config.paradigm
+    name, sparse, precision = source.name, paradigm.made_by.over_vocabulary, config.recipe.precision
     query_length, passage_length = evaluation.lengths_of(name)
-    judged = source.judged[split]
+    marking = Marking.of(paradigm.tokens)
 
     def encode(texts: ImportTexts, ids: Asked | None, length: int, what: str) -> Encode:
         cut = tokeniser.cut(texts, length, f"{what} {name}", weights.text, what)
-        called = f"encode {title}{what} {name}"
+        most = (evaluation.kept_terms if sparse else None, paradigm.most_terms(what))
+        kept = min((terms for terms in most if terms is not None), default=None)
         how = cut.marked(marking[what]), ids, sparse, kept, precision
-        return Encode(weights, *how, projected=projected, title=called)
+        called = f"encode {title}{what} {name}"
+        return Encode(weights, *how, projected=paradigm.projected, title=called)
 
     passages = encode(source.documents, None, passage_length, PASSAGES)
-    queries = encode(source.queries, Asked(judged), query_length, QUERIES)
-    how, called = (engine_of(config, made_by.kind), evaluation.depth), title + name
-    searched = Search(judged, *how, passages=passages, queries=queries, title=f"search {called}")
-    score = Score(searched, judged, evaluation.measures_of(name), title=f"score {called}")
-    scoring = Scoring.of(config.paradigm)
-    entropy = Entropy(judged, passages, queries, scoring, title=f"entropy {called}")
-    return Scored(passages, queries, searched, score, entropy)
+    queries = encode(source.queries, Asked(source.judged[split]), query_length, QUERIES)
+    return searches(config, chosen, (passages, queries), title)

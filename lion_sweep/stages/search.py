@@ -13,10 +13,11 @@ from lion_sweep.search.base import WORDS
 from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run, drop_self_hits, write_trec
 from lion_sweep.search.sparse import INDEX
-from lion_sweep.stages.base import Stage
-from lion_sweep.stages.encode import VECTORS, Encode
+from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.encode import Encode
 from lion_sweep.stages.entropy import Entropy
 from lion_sweep.stages.index import IndexWords, class_of, engine_of, over
+from lion_sweep.stages.prune import Prune
 from lion_sweep.stages.texts import ImportJudgements, Source
 from lion_sweep.stages.workshop import Workshop
 
@@ -50,30 +51,31 @@ class SearchWords(Stage):
 class Search(SearchWords):
     """The same by an encoder's vectors of both."""
 
-    passages: Encode = field(kw_only=True)
-    queries: Encode = field(kw_only=True)
+    passages: Encode | Prune = field(kw_only=True)
+    queries: Encode | Prune = field(kw_only=True)
+    handed_on: bool = beside(True)  # whether others read the run
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """The index's figures; of sparse vectors also what exhaustive scoring multiplies."""
-        documents_N, queries_Q = (
-            Stored(shop.folder(encode) / VECTORS) for encode in (self.passages, self.queries)
-        )
+        documents_N, queries_Q = self.passages.read(shop), self.queries.read(shop)
         streams = class_of(self.engine).streams
         given = documents_N if streams else documents_N.all()
         device = shop.execution.accelerator.device
         built = over(self.engine, self.asked.documents, given, shop, folder, device)
         run = built.search(self.asked.read(shop).asked, queries_Q.all(), self.depth)
-        write_run(run, folder, f"lion_sweep-{self.passages.name.removeprefix('encode-')}")
+        tag = f"lion_sweep-{self.passages.name.rpartition('-')[2]}"
+        write_run(run, folder, tag if self.handed_on else None)
         shutil.rmtree(folder / INDEX, ignore_errors=True)
         shares = {"flops": flops(queries_Q, documents_N)} if self.passages.sparse else {}
         return built.stats() | shares
 
 
-def write_run(run: Run, folder: Path, tag: str) -> None:
-    """The run as arrays, which scoring reads, and for others; no query finds itself."""
+def write_run(run: Run, folder: Path, tag: str | None) -> None:
+    """The run as arrays, with a `tag` also in TREC's form for others; no query finds itself."""
     run = drop_self_hits(run)
     run.save(folder / RUN)
-    write_trec(run, folder / TREC, tag)
+    if tag:
+        write_trec(run, folder / TREC, tag)
 
 
 def flops(queries_QV: Stored, documents_NV: Stored) -> float:
@@ -107,14 +109,35 @@ class Score(Stage):
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A search with so many of the largest terms of sparse vectors, and its scores."""
+
+    queries: int
+    passages: int
+    searched: Search
+    score: Score
+
+    def told(self, shop: Workshop) -> dict[str, Any]:
+        """Scores and costs."""
+        found = {"queries": self.queries, "passages": self.passages}
+        return found | {"scores": mean(self.score.scores(shop))} | costs(shop, self.searched)
+
+
+@dataclass(frozen=True)
 class Scored:
-    """One encoder on one collection: encode, search, score, entropy."""
+    """One encoder on one collection: encode, search, score, entropy; search with fewer terms."""
 
     passages: Encode
     queries: Encode
     searched: Search
     score: Score
     entropy: Entropy
+    topk: Mapping[str, Tried] = field(default_factory=dict)  # by name, as 10/100
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Of all its searches."""
+        return self.score, *(tried.score for tried in self.topk.values())
 
     def run(self, shop: Workshop) -> Scores:
         for encode in (self.passages, self.queries):
@@ -123,18 +146,36 @@ class Scored:
         return self.score.scores(shop)
 
     def efficiency(self, shop: Workshop) -> dict[str, float]:
-        """What search needs: the index's figures, and seconds of encoding and of search.
+        """What search needs, and seconds of encoding.
 
-        Those of encoding are the wall-clock time of one job; of several, of all added up.
+        Those are the wall-clock time of one job; of several, of all added up.
         """
-        passages, queries, searched = map(shop.run, (self.passages, self.queries, self.searched))
-        found: dict[str, float] = dict(searched.facts)
-        if "L0" in passages.facts:
-            found |= {"L0_documents": passages.facts["L0"], "L0_queries": queries.facts["L0"]}
-        if several := passages.facts.get("vectors"):
-            found |= {"vectors_documents": several, "vectors_queries": queries.facts["vectors"]}
+        passages, queries = map(shop.run, (self.passages, self.queries))
         encoded = (done.facts.get("seconds", done.seconds) for done in (passages, queries))
-        return found | {"encode_seconds": sum(encoded), "search_seconds": searched.seconds}
+        return costs(shop, self.searched) | {"encode_seconds": sum(encoded)}
+
+    def curve(self, shop: Workshop) -> dict[str, dict[str, Any]]:
+        """Scores and costs with fewer terms."""
+        return {name: tried.told(shop) for name, tried in self.topk.items()}
+
+
+def costs(shop: Workshop, searched: Search) -> dict[str, float]:
+    """The index's figures, the L0 of sparse vectors, seconds of search.
+
+    Of vectors that were brought to an L0 also that one, and what they were encoded with.
+    """
+    done = shop.run(searched)
+    found: dict[str, float] = dict(done.facts)
+    for name, vectors in (("documents", searched.passages), ("queries", searched.queries)):
+        facts = shop.run(vectors).facts
+        if "L0" in facts:
+            found[f"L0_{name}"] = facts["L0"]
+        if "vectors" in facts:
+            found[f"vectors_{name}"] = facts["vectors"]
+        if isinstance(vectors, Prune) and vectors.target is not None:
+            found[f"L0_{name}_target"] = vectors.target
+            found[f"L0_{name}_encoded"] = facts["L0_encoded"]
+    return found | {"search_seconds": done.seconds}
 
 
 def bm25(config: Config, source: Source, split: str) -> Score:

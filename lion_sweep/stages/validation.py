@@ -18,6 +18,7 @@ from lion_sweep.data.whole import check_weights
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import Measure
 from lion_sweep.machine.trackio_run import check_trackio
+from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.search.base import WORDS
 from lion_sweep.stages.index import MINERS, class_of
 
@@ -45,6 +46,14 @@ def validate(config: Config) -> None:
         f"recipe.adapt.steps={steps} of MNTP would teach it to look ahead: set "
         "recipe.adapt.steps=0, or a paradigm whose attention is bidirectional.",
     )
+    kept = config.evaluation.kept_terms
+    for what in (QUERIES, PASSAGES):
+        target = config.paradigm.target_of(what)
+        require(
+            kept is None or target is None or target <= kept,
+            f"paradigm.target_l0={target} terms of {what} are more than evaluation.kept_terms="
+            f"{kept} leaves: set evaluation.kept_terms=null.",
+        )
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
     require(
         0 <= negatives <= depth - 1,

@@ -19,7 +19,7 @@ from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
 from lion_sweep.machine.history import HISTORY, POINTS, Record
-from lion_sweep.models.encoders import Encoder
+from lion_sweep.models.encoders import PASSAGES, QUERIES, Encoder
 from lion_sweep.training.embedding import Embedding
 from lion_sweep.training.optimisation import Optimisation, Run, Steps
 from lion_sweep.training.parallel import gather, mean_over_ranks, over_ranks
@@ -40,7 +40,7 @@ class Supervision:
         paradigm, loss = config.paradigm, config.loss
         sparse, temperature = paradigm.made_by.over_vocabulary, paradigm.temperature
         scale = paradigm.teacher_scale if loss.needs_teacher else None
-        return cls(sparse, temperature, scale, loss.active, paradigm.regulariser)
+        return cls(sparse, temperature, scale, loss.active, paradigm.regularised)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def represent(
     texts += [data.passages.text(row, passage_length) for row in step.passage_BG.ravel().tolist()]
     embedding = Embedding(encoder, texts, data.micro_batch_tokens, accelerator, cached=data.cached)
     (queries, group), sparse = step.passage_BG.shape, supervision.sparse
-    query_BD, passage_ND = embedding.vectors_ND[:queries], embedding.vectors_ND[queries:]
+    query_BD = encoder.finished(embedding.vectors_ND[:queries], QUERIES)
+    passage_ND = encoder.finished(embedding.vectors_ND[queries:], PASSAGES)
     teacher_BG, scale = None, supervision.teacher_scale
     if scale is not None:
         teacher_BG = torch.from_numpy(step.teacher_BG).to(accelerator.device) * scale
@@ -96,13 +97,15 @@ class Account:
     losses: list[float]
     evaluated: dict[str, float]  # what the points took, which no budget counts
     begun: float  # as if it had run without a break, and without points
+    regulariser: dict[str, float]  # what it goes on from, where it keeps anything
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Account":
         """As a checkpoint says, or with nothing done."""
         begun = time.perf_counter() - facts.get("seconds", 0.0)
         spent, nothing = Spending(**facts.get("spent", {})), {"seconds": 0.0, "useful_flops": 0}
-        return cls(spent, facts.get("loss", []), facts.get("evaluated", nothing), begun)
+        lists = facts.get("loss", []), facts.get("evaluated", nothing)
+        return cls(spent, *lists, begun, facts.get("regulariser", {}))
 
     @property
     def seconds(self) -> float:
@@ -116,6 +119,7 @@ class Account:
     def facts(self) -> dict[str, Any]:
         """As JSON."""
         own = {"loss": self.losses, "evaluated": self.evaluated, "seconds": self.seconds}
+        own |= {"regulariser": self.regulariser}
         return {"spent": self.spent.as_dict()} | own
 
 
@@ -137,6 +141,8 @@ def train(
     regulariser = instantiate(supervision.regulariser) if supervision.regulariser else None
     steps = Steps(encoder.backbone, optimisation, data.plan.steps, seed, run)
     account, leads = Account.of(steps.facts), accelerator.is_main_process
+    if account.regulariser:
+        regulariser.load(account.regulariser)
     history, points = (
         Record(run.folder / name, steps.start, writes=leads) for name in (HISTORY, POINTS)
     )
@@ -160,8 +166,10 @@ def train(
         named["loss"] = sum(named.values())
         steps.take(number, named["loss"])
         account.losses.append(round(named["loss"], 6))
+        account.regulariser = getattr(regulariser, "state", dict)()
         of_step = {"learning_rate": rate, "gradient_norm": length} | _reached(account)
-        history.add({"step": number + 1} | named | of_step | memory(accelerator.device))
+        of_step |= account.regulariser | memory(accelerator.device)
+        history.add({"step": number + 1} | named | of_step)
         if run.points and number + 1 in due:
             where = {"step": number + 1, "useful_flops": account.spent.useful_flops}
             found, cost, seconds = run.points.measure(encoder, data, accelerator)

@@ -22,6 +22,7 @@ from torch import Tensor
 from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.pool import pool
+from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.training.embedding import Embedding
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class Points:
             embedding = Embedding(
                 encoder, texts, data.micro_batch_tokens, accelerator, cached=False
             )
-            query_QV, passage_PV = embedding.vectors_ND[:queries], embedding.vectors_ND[queries:]
+            query_QV = encoder.finished(embedding.vectors_ND[:queries], QUERIES)
+            passage_PV = encoder.finished(embedding.vectors_ND[queries:], PASSAGES)
             score_QP = encoder.all_scores_BC(query_QV, passage_PV).float() / supervision.temperature
             relevant_QP = torch.from_numpy(self.relevant_QP).to(score_QP.device)
             found: dict[str, Any] = {

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from identity_table import CELL, DENSE, ELSEWHERE, FLOPS, HOW, MORE, MULTI, NOTHING, SPARSE, WALK
+from identity_table import (
+    CELL,
+    DENSE,
+    ELSEWHERE,
+    FLOPS,
+    HOW,
+    MORE,
+    MULTI,
+    NOTHING,
+    SPARSE,
+    TARGET,
+    WALK,
+)
 from stage_contents import contents, done, same
 
 from lion_sweep.cell.cell import Cell
@@ -53,7 +65,9 @@ def changed(before: Cell, after: Cell) -> str:
 
 
 @pytest.mark.parametrize(
-    "base", [SPARSE, DENSE, MULTI, FLOPS], ids=["sparse", "dense", "multi", "flops"]
+    "base",
+    [SPARSE, DENSE, MULTI, TARGET, FLOPS],
+    ids=["sparse", "dense", "multi", "target", "flops"],
 )
 def test_what_each_key_changes(small_cell: SmallCell, base: list[str]) -> None:
     more: dict[str, Any] = dict((WALK, {})[base is not SPARSE])

@@ -16,6 +16,7 @@ from lion_sweep.report.page import cells, charts, content, story
 from lion_sweep.report.page.commands import Commands
 from lion_sweep.report.sections import Section
 from lion_sweep.report.tables import Table
+from lion_sweep.report.topk import topk_spec
 
 HERE = Path(__file__).parent
 SCRIPTS = ("format.js", "table.js", "charts.js", "cell.js", "page.js")
@@ -68,6 +69,7 @@ def _charts(section: Section, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "scaling": scaling_spec(section, section.main),
         "curves": charts.curves_spec(section),
+        "topk": topk_spec(section),
         "tradeoffs": {
             key: tradeoff_spec(section, key, titles[key]) for key in content.TRADED if key in titles
         },

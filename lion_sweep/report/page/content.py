@@ -22,6 +22,7 @@ from lion_sweep.report.figures import across, looks
 from lion_sweep.report.page.traces import thinned
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import LEVEL, System, read_per_query
+from lion_sweep.report.topk import topk_rows
 
 PER_QUERY_BYTES = 6 << 20
 """Of all values per query on a page together; of more, queries are left out evenly."""
@@ -142,6 +143,7 @@ def section_data(section: Section, holes: Holes, per_query: int) -> dict[str, An
             "level": LEVEL,
         },
         "notes": list(dict.fromkeys([*section.notes, *comparison.notes])),
+        "topk": topk_rows(section),
         "per_query": _per_query(section, per_query),
     }  # fmt: skip
 

@@ -148,6 +148,11 @@ function charts(here) {
     parts.push(figure(`${main} against ${cost.title}`, `${cost.title}: ${cost.said}. The grey line is the front: no cell shown here is better at less.`,
       (place) => draw(place, spec, { points, bm25: bm25Rows(here, main) }, { proxy })));
   }
+  const shown = new Set(systems.map((system) => system.name)), topk = here.topk.filter((row) => shown.has(row.name));
+  if (topk.length) {
+    parts.push(figure(`${main} with fewer terms`, "The same sparse vectors, searched with all their terms and with their largest: evaluation.topk.",
+      (place) => draw(place, here.charts.topk, { topk }, { proxy })));
+  }
   for (const [name, { datasets, ...spec }] of Object.entries(here.charts.profiles)) {
     parts.push(figure(`${name}: contrastive entropy over size`, "Lower is better; lines are the parabolas of the table of IsoFLOP profiles, where it has them. Filters do not change it.",
       (place) => draw(place, spec, datasets, { proxy })));
