@@ -100,8 +100,8 @@ def _curves(section: Section) -> Spec:
     # At its end a curve says of which size, or what else is across, it is.
     last = {"op": "max", "field": "x", "as": "last"}
     ends = [{"joinaggregate": [last], "groupby": ["name"]}, {"filter": "datum.x == datum.last"}]
-    told = {"type": "text", "align": "left", "dx": 5, "fontSize": 10}
-    label = {"transform": ends, "mark": told, "encoding": {"text": {"field": "across"}}}
+    mark = {"type": "text", "align": "left", "dx": 5, "fontSize": 10}
+    label = {"transform": ends, "mark": mark, "encoding": {"text": {"field": "across"}}}
     line = {
         "mark": spec.pop("mark"),
         "encoding": {"strokeDash": spec["encoding"].pop("strokeDash")},
