@@ -179,6 +179,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
                 "embeddings": stages.blueprint.embeddings,
             },
             teacher=plain(config.teacher) if stages.teacher else None,
+            teacher_audit=shop.run(stages.audit).facts if stages.audit else {},
             scores={name: mean(values) for name, values in scores.items()},
             untrained={own: mean(before)},
             gain={own: _gain(config, scores[own], before)},

@@ -2,17 +2,22 @@
 
 from lion_sweep.config.composing import config_folder, read_config, register, resolve, write_config
 from lion_sweep.config.recipe import Adapt, Lora, Precision
-from lion_sweep.config.schema import Budget, BudgetKind, Config, LadderName
+from lion_sweep.config.schema import Budget, BudgetKind, Config, LadderName, Sampling
 from lion_sweep.config.section import changed
+from lion_sweep.config.teacher import Audit, OnFailure, ScoreKind
 
 __all__ = [
     "Adapt",
+    "Audit",
     "Budget",
     "BudgetKind",
     "Config",
     "LadderName",
     "Lora",
+    "OnFailure",
     "Precision",
+    "Sampling",
+    "ScoreKind",
     "changed",
     "config_folder",
     "read_config",

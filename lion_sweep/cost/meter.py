@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
 from lion_sweep.config import Adapt, Lora
-from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops, teacher_flops
+from lion_sweep.cost.ledger import (
+    DecoderShape,
+    classifier_flops,
+    executed_flops,
+    sequence_flops,
+    teacher_flops,
+)
 
 
 @dataclass(frozen=True)
@@ -86,9 +92,13 @@ class Meter:
         return cls(flops_L, flops_L)
 
     @classmethod
-    def of_teacher(cls, config: PretrainedConfig, longest: int) -> "Meter":
-        """Forward pass of a teacher's encoder."""
+    def of_teacher(
+        cls, config: PretrainedConfig, longest: int, *, classifies: bool = False
+    ) -> "Meter":
+        """Forward pass of a teacher's encoder, with a classifier's head where it has one."""
         flops_L = teacher_flops(config, np.arange(longest + 1))
+        if classifies:
+            flops_L = flops_L + classifier_flops(config)
         return cls(flops_L, flops_L)
 
     def micro_batch(self, length_N: NDArray[np.int64], padded: int) -> Spending:

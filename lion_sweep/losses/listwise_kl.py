@@ -16,6 +16,7 @@ class ListwiseKL:
     weight: float
     needs_teacher: ClassVar[bool] = True
     needs_negatives: ClassVar[bool] = True
+    reads: ClassVar[str] = "softmax"  # of the teacher's scores, see stages/audit.py
 
     def __call__(self, step: Representations) -> Tensor:
         """Mean over the queries; a scalar, in nats."""

@@ -10,6 +10,7 @@ from lion_sweep.report.overview import overviews
 from lion_sweep.report.references import published
 from lion_sweep.report.sections import AGREEMENT, Score, Section
 from lion_sweep.report.significance import ALPHA, BH, BM25, HOLM, LEVEL, MAXT, SAMPLES, Pair, System
+from lion_sweep.report.teachers import teacher_tables
 
 __all__ = [
     "HOLE", "Table", "compute_table", "detail_tables", "details_table", "efficiency_table",
@@ -240,10 +241,10 @@ def _details(result: CellResult, section: Section) -> list[str]:
 
 
 def detail_tables(section: Section) -> list[Table]:
-    """Significance where there are systems to compare, then details, efficiency and compute."""
+    """Significance where there are systems to compare, details, teachers, efficiency, compute."""
     significance = [significance_table(section)] if section.comparison.systems else []
     costs = [efficiency_table(section), compute_table(section)]
-    return [*significance, details_table(section), *costs]
+    return [*significance, details_table(section), *teacher_tables(section), *costs]
 
 
 def provenance_tables(section: Section) -> list[Table]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lion_sweep.config import Config
 from lion_sweep.data.pretrained import Pretrained
+from lion_sweep.stages.audit import AuditTeacher
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.course import Amount, Course, Draws
@@ -56,6 +57,11 @@ class CellStages:
     @property
     def blueprint(self) -> Blueprint:
         return self.adapt.blueprint
+
+    @property
+    def audit(self) -> AuditTeacher | None:
+        """Of the teacher's scores."""
+        return self.train.audit
 
     @cached_property
     def roles(self) -> dict[str, Stage]:
@@ -124,7 +130,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     negatives = groups_of(config, shop, own)
     loss, supervision, encoder = config.loss, Supervision.of(config), config.paradigm.encoder
     course = Course(
-        Draws(negatives, loss.batch_size, loss.negatives, seed),
+        Draws(negatives, loss.batch_size, loss.negatives, seed, loss.sampling),
         queries.cut(lengths.query),
         passages.cut(lengths.passage),
         decoder,
@@ -135,7 +141,10 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         budget=config.budget,
         chunk=mntp.chunk if mntp.steps else 0,
     )
-    teacher = teacher_of(config, shop, own, course) if loss.needs_teacher else None
+    teacher, audit = None, None
+    if loss.needs_teacher:
+        teacher = teacher_of(config, shop, own, course)
+        audit = AuditTeacher.of(config, teacher, own.judged[config.data.train_split])
 
     def asked(texts: ImportTexts) -> Cut:
         """Tokens of queries that training is evaluated on."""
@@ -150,6 +159,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         supervision,
         Optimisation.of(recipe, recipe),
         teacher,
+        audit=audit,
         meant_for={
             "paradigm": config.paradigm.name,
             "encoder": identity(encoder),
