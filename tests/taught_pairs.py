@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lion_sweep.config import Config
 from lion_sweep.config.site import SiteName
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data.batches import Step
+from lion_sweep.data.drawn import Drawn
 from lion_sweep.data.groups import Groups
 from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import settle
 from lion_sweep.stages.course import Draws
 from lion_sweep.stages.groups import GROUPS, groups_of
+from lion_sweep.stages.scorers import Scorer
 from lion_sweep.stages.teacher import SCORES, Teach, teacher_of
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop
@@ -88,3 +91,14 @@ def taught(config: Config) -> tuple[Step, Groups]:
         )
     )
     return step, Groups.load(shop.folder(draws.groups) / GROUPS)
+
+
+@dataclass(frozen=True)
+class Holes(Scorer):
+    """A scorer that has no score of the third pair."""
+
+    def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
+        """The groups' own, but for that."""
+        score_RG = drawn.step.teacher_BG.copy()
+        score_RG.flat[2] = np.nan
+        return score_RG

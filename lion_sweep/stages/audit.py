@@ -75,7 +75,7 @@ class AuditTeacher(Stage):
             "targets": targets,
             "judged": self._judged(shop),
         }
-        for line in told(facts):
+        for line in lines(facts):
             shop.progress.say(line)
         faults = [*self._stray(facts), *self._faults(targets, score_RG)]
         if faults and self.limits.on_failure is OnFailure.refuse:
@@ -113,28 +113,42 @@ class AuditTeacher(Stage):
     def _faults(
         self, targets: dict[str, dict[str, float]], score_RG: NDArray[np.float32]
     ) -> Iterator[str]:
-        limits, (least, most) = self.limits, self.limits.margin
         for name, told in targets.items():
-            if (share := told.get("entropy")) is not None:
-                wrong = share > limits.flat, share < limits.one_hot
-                middle = (limits.flat + limits.one_hot) / 2
-                factor = scale_of(middle, score_RG) / told["scale"] if any(wrong) else None
-                kind, key = ("flat", "flat") if wrong[0] else ("one-hot", "one_hot")
-                what = f"a softmax of {share:.2%} of the largest entropy"
-                limit = f"teacher.audit.{key}={getattr(limits, key)}"
-            else:
-                wrong = told["margin"] < least, told["margin"] > most
-                middle = (least * most) ** 0.5 or most / 2
-                factor = middle / told["margin"] if told["margin"] else None
-                kind = "too small" if wrong[0] else "too large"
-                what = f"margins of {told['margin']:.3g} (median)"
-                limit = f"teacher.audit.margin={list(limits.margin)}"
-            if any(wrong) and factor:
-                fix = f"say paradigm.teacher_scale={self.scale * factor:.2g}, it is {self.scale:g}."
-            else:
-                fix = "the scores of a query are all equal, so choose another teacher."
-            if any(wrong):
-                yield f"loss.terms.{name} is to follow {what}, which is {kind} ({limit}): {fix}"
+            limit = self._softmax(told) if "entropy" in told else self._margin(told)
+            if limit is None:
+                continue
+            better = self._better(told, score_RG)
+            fix = (
+                "the scores of a query hardly differ, whatever their scale: choose another teacher."
+            )
+            if better is not None:
+                better = float(f"{better:.2g}")
+                fix = f"say paradigm.teacher_scale={better:g}, it is {self.scale:g}."
+            yield f"loss.terms.{name} is to follow {followed(told)}, which is {limit}: {fix}"
+
+    def _softmax(self, told: dict[str, float]) -> str | None:
+        limits, share = self.limits, told["entropy"]
+        if share > limits.flat:
+            return f"flat (teacher.audit.flat={limits.flat})"
+        return (
+            f"one-hot (teacher.audit.one_hot={limits.one_hot})" if share < limits.one_hot else None
+        )
+
+    def _margin(self, told: dict[str, float]) -> str | None:
+        (least, most), margin = self.limits.margin, told["margin"]
+        if least <= margin <= most:
+            return None
+        kind = "too small" if margin < least else "too large"
+        return f"{kind} (teacher.audit.margin={list(self.limits.margin)})"
+
+    def _better(self, told: dict[str, float], score_RG: NDArray[np.float32]) -> float | None:
+        """A scale in the middle between the limits; None where no scale makes a difference."""
+        limits, (least, most) = self.limits, self.limits.margin
+        if "entropy" in told:
+            found = scale_of((limits.flat + limits.one_hot) / 2, score_RG)
+            return None if found is None else self.scale * found / told["scale"]
+        middle = (least * most) ** 0.5 or most / 2
+        return self.scale * middle / told["margin"] if told["margin"] else None
 
 
 def quantiles(values: NDArray[np.float32]) -> dict[str, float]:
@@ -170,8 +184,8 @@ def scale_of(share: float, score_RG: NDArray[np.float32]) -> float | None:
     return float(np.exp(low))
 
 
-def told(facts: dict[str, Any]) -> Iterator[str]:
-    """An audit in lines."""
+def lines(facts: dict[str, Any]) -> Iterator[str]:
+    """An audit in words."""
 
     def three(values: dict[str, float]) -> str:
         return ", ".join(f"{values[at]:.3g} ({at})" for at in ("5%", "50%", "95%"))
@@ -186,9 +200,11 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
             f"{facts['inverted']:.1%} of negatives above their positive"
         )
     for term, one in facts["targets"].items():
-        what = (
-            f"a softmax of {one['entropy']:.1%} of the largest entropy"
-            if "entropy" in one
-            else f"margins of {one['margin']:.3g} (median)"
-        )
-        yield f"teacher: {term} follows {what}"
+        yield f"teacher: {term} follows {followed(one)}"
+
+
+def followed(told: dict[str, float]) -> str:
+    """What a term follows, in words."""
+    if "entropy" in told:
+        return f"a softmax of {told['entropy']:.2%} of the largest entropy"
+    return f"margins of {told['margin']:.3g} (median)"
