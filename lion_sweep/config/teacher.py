@@ -35,7 +35,7 @@ class Audit(Section):
         )
         require(
             len(self.margin) == 2 and 0 <= self.margin[0] < self.margin[1],
-            f"{key}.margin={self.margin} is the least and the most of a median: [0.1, 100].",
+            f"{key}.margin={self.margin} is the least and the most of a median: [0.1, 300].",
         )
 
 
