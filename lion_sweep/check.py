@@ -137,8 +137,8 @@ class Check:
                 passages = _tokens(tokenizer, texts.documents, passage_length)
                 print(f"tokens of {name}, queries: {queries}\n  passages: {passages}")
         for weighted in stages.teacher.scorers if stages.teacher else ():
-            if source := self.tried(weighted.scorer.load):
-                print(f"teacher: {source}, whole")
+            if weights := self.tried(weighted.scorer.load):
+                print(f"teacher: {weights}, whole")
 
     def decoder(self) -> None:
         """Its weights, whole; stand-ins and packages are made or unpacked when a cell runs."""

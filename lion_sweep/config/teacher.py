@@ -50,11 +50,12 @@ class Teacher(Section):
     @property
     def weighed(self) -> dict[str, tuple[ScoreKind, float]]:
         """Of each scorer that has a weight: the kind of its scores, and the weight."""
-        return {
-            name: (ScoreKind(told.get("kind", get_class(told["_target_"]).kind)), told["weight"])
-            for name, told in self.scorers.items()
-            if told["weight"]
-        }
+        found = {}
+        for name, told in self.scorers.items():
+            if told["weight"]:
+                scorer: Any = get_class(told["_target_"])
+                found[name] = ScoreKind(told.get("kind", scorer.kind)), told["weight"]
+        return found
 
     def check(self, key: str) -> None:
         for name, told in self.scorers.items():

@@ -65,9 +65,9 @@ class CrossEncoder(Scorer):
         return self.weights.source
 
     def _parts(self, drawn: Drawn) -> list[ScorePairs]:
-        cuts = [cache.cut(cache.length) for cache in (self.queries, self.passages)]
+        queries, passages = (cache.cut(cache.length) for cache in (self.queries, self.passages))
         return [
-            ScorePairs(self.weights, *cuts, Rows(pair_C2), title="teacher scores pairs")
+            ScorePairs(self.weights, queries, passages, Rows(pair_C2), title="teacher scores pairs")
             for pair_C2 in drawn.pairs
             if len(pair_C2)
         ]

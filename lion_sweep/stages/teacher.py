@@ -42,7 +42,7 @@ class Teach(Stage):
     """The weighted sum of some scorers, for every pair of a course, [R, G]."""
 
     kind = "teacher"
-    RULES = 3
+    RULES = 2
 
     course: Course
     scorers: tuple[Weighted, ...]

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from support import teacher_encoder
 from taught_pairs import DOCUMENTS, QRELS, QUERIES, WORDS, taught, teacher, write_collection
 from transformers import BertModel
 
-from lion_sweep.config import Config
+from lion_sweep.config import Config, Sampling, changed
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data import drawn
 from lion_sweep.data.groups import MISSING
@@ -214,6 +215,13 @@ def test_given_scores_reach_the_cell(compose_cell: Compose, folder: Path, tmp_pa
         for passage, score in zip(passages, scores, strict=True)
     }
     assert found == wanted
+    # Those two of three that score highest, whatever the order in the file.
+    teach, shop = teacher(changed(config, {"recipe.negative_depth": 3}))
+    draws = replace(teach.course.draws, sampling=Sampling.top)
+    step = draws.sampler(shop).step(0)
+    at = step.query_B.tolist().index(list(QUERIES).index("q1"))
+    assert [names[row] for row in step.passage_BG[at]] == ["d7", "d2", "d5"]
+    assert step.teacher_BG[at].tolist() == [1.5, 9, 0.25]
 
 
 def test_prompts_of_the_encoder_and_weights_that_it_lacks(
