@@ -3,6 +3,7 @@
 Shapes: R rows of queries, G = 1 + negatives, C pairs.
 """
 
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -210,3 +211,22 @@ def test_models_that_score_no_pairs_are_refused(compose_cell: Compose, tmp_path:
     path = good / "model.safetensors"
     save_file({k: w for k, w in load_file(path).items() if "classifier" not in k}, path)
     assert "is no whole BertForSequenceClassification: 2 weights" in refused(good)
+
+
+def test_a_model_is_known_by_what_it_holds(compose_cell: Compose, tmp_path: Path) -> None:
+    """Wherever it lies; and pairs by what of them is read."""
+    source = cross_encoder(tmp_path / "model")
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+
+    def name(model: Path, *more: str) -> str:
+        teach, shop = teacher(compose_cell(*words_of(tmp_path, model, *more)))
+        [part, *_] = teach.paid(shop, 1).values()
+        return part.name
+
+    known = name(source)
+    assert known == name(copy)
+    assert known == name(source, "teacher.scorers.own.weight=0.5")  # which is beside it
+    assert known != name(source, "teacher.scorers.cross_encoder.length=11")
+    weights = load_file(copy / "model.safetensors")
+    save_file({key: 2 * weight for key, weight in weights.items()}, copy / "model.safetensors")
+    assert known != name(copy)
