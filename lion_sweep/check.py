@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from transformers import AutoModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from lion_sweep import command
 from lion_sweep.config import Config, LadderName, TextForm, changed
@@ -25,7 +25,6 @@ from lion_sweep.data.collection import Collection
 from lion_sweep.data.places import Hub, place
 from lion_sweep.data.texts import Texts
 from lion_sweep.data.tokens import of as tokens_of
-from lion_sweep.data.whole import whole
 from lion_sweep.errors import PLAIN
 from lion_sweep.interop import checkpoints
 from lion_sweep.machine.execution import Execution
@@ -142,11 +141,8 @@ class Check:
                 passages = _tokens(tokenizer, texts.documents, passage_length, text, PASSAGES)
                 print(f"tokens of {name}, queries: {queries}\n  passages: {passages}")
         for weighted in stages.teacher.scorers if stages.teacher else ():
-            if weights := getattr(weighted.scorer, "weights", None):
-                read = self.tried(
-                    lambda w: whole(AutoModel, w.source, revision=w.revision), weights
-                )
-                print(f"teacher: {weights.source}, {'whole' if read else 'not readable'}")
+            if weights := self.tried(weighted.scorer.load):
+                print(f"teacher: {weights}, whole")
 
     def decoder(self) -> None:
         """Its weights, whole; stand-ins and packages are made or unpacked when a cell runs."""

@@ -26,6 +26,7 @@ NEEDS = {
     r"model=smollm2": "weights in a package that is an extra, and 39 minutes",
     r"evaluation=paper|data=msmarco|BeIR/": "collections on the Hub",
     r"split: dev": "a split that the small folder has not",
+    r"teacher=(\S+,)?cross-encoder": "a cross-encoder; tests/data/test_cross_encoder.py makes some",
     r"engine=seismic": "Seismic, an extra; tests/search/test_seismic.py searches with it",
     r"model=1b,3b,8b": "time: tests/conftest.py runs these 18 cells, small",
     r"grid=isoflop": "time: 18 cells of sizes of their own",

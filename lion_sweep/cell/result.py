@@ -31,6 +31,7 @@ class Result(TypedDict):
         str, Any
     ]  # name, what its weights were, parameters, those of embeddings and head
     teacher: dict[str, Any] | None  # None: no loss reads its scores
+    teacher_audit: dict[str, Any]  # its scores as the losses read them, see stages/audit.py
     scores: dict[str, Means]
     untrained: dict[str, Means]
     gain: dict[str, Means]  # in the first measure, and p of a paired randomisation test

@@ -143,6 +143,8 @@ def run(cell: Cell, shop: Workshop) -> Result:
     """All stages of a cell; writes its runs and per-query values, returns its result."""
     config, stages, own, how = cell.config, cell.stages, cell.config.data.name, shop.execution
     with _tracked(cell, shop) as track:
+        # A teacher that is refused costs no adapted weights.
+        audit = shop.run(stages.audit).facts if stages.audit else {}
         done = {"adapt": shop.run(stages.adapt), "train": shop.run(stages.train)}
         trained = done["train"].facts
         track.follow(done["train"].folder, trained["planned"])
@@ -179,6 +181,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
                 "embeddings": stages.blueprint.embeddings,
             },
             teacher=plain(config.teacher) if stages.teacher else None,
+            teacher_audit=audit,
             scores={name: mean(values) for name, values in scores.items()},
             untrained={own: mean(before)},
             gain={own: _gain(config, scores[own], before)},

@@ -15,6 +15,7 @@ from lion_sweep.config.data import Data, Evaluation, check_name
 from lion_sweep.config.recipe import Attention, Recipe, TextForm
 from lion_sweep.config.section import Section, built, class_behind, plain, positive, require
 from lion_sweep.config.site import Resources, Site
+from lion_sweep.config.teacher import Teacher
 from lion_sweep.errors import UserError
 
 AXES = ("model", "paradigm", "loss")
@@ -23,17 +24,18 @@ LadderName = StrEnum("LadderName", ["proxy", "full"])  # what 1b/3b/8b stand for
 # What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours.
 BudgetKind = StrEnum("BudgetKind", ["flops", "epochs", "steps", "gpu_hours"])
 Miner = StrEnum("Miner", ["exact", "lucene"])  # whose BM25 finds negatives
+# Which of a query's candidates a step draws as its negatives: any, those with the highest scores,
+# or some of all scores.
+Sampling = StrEnum("Sampling", ["random", "top", "stratified"])
 TrackerKind = StrEnum("TrackerKind", ["wandb", "trackio", "none"])
 PlanFormat = StrEnum("PlanFormat", ["table", "json", "csv"])
 StatusFormat = StrEnum("StatusFormat", ["table", "json"])
 
-# What the classes have that options name, see models/encoders.py, losses/, stages/scorers.py
-# and search/base.py.
+# What the classes have that options name, see models/encoders.py, losses/ and search/base.py.
 OF_A_CLASS = ("kind", "over_vocabulary", "per_token", "projected", "most_terms")
 ENCODER = (*OF_A_CLASS, "shape", "rows", "finished", "group_scores_BG", "all_scores_BC")
 SIDES = ("queries", "passages")  # what such a class is told of a text
 TERM = ("weight",)
-SCORER = ("RULES", "of", "paid", "scores")
 ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")
 
 # Of what a budget is, and how much that could be.
@@ -213,6 +215,7 @@ class Loss(Section):
     title: str | None = None  # in tables and figures; None: the name
     batch_size: int = MISSING
     negatives: int = MISSING
+    sampling: Sampling = Sampling.random
     terms: dict[str, Any] = MISSING
 
     @property
@@ -289,20 +292,6 @@ class Negatives(Section):
     """Where hard negatives come from, for data without groups of its own."""
 
     engine: Miner = MISSING
-
-
-@dataclass
-class Teacher(Section):
-    """Who scores query-passage pairs for distillation: a weighted sum of scorers."""
-
-    name: str = MISSING
-    scorers: dict[str, Any] = MISSING
-
-    def check(self, key: str) -> None:
-        for name, told in self.scorers.items():
-            require("weight" in told, f"{key}.scorers.{name} needs a weight: 1.0, for example.")
-            settings = {setting: value for setting, value in told.items() if setting != "weight"}
-            class_behind(f"{key}.scorers.{name}", settings, SCORER)
 
 
 @dataclass

@@ -7,6 +7,7 @@ hardware does for it (padding, recomputation). The sparse head's backward pass i
 one product per vocabulary entry and text, charged at its most, every vocabulary entry active.
 """
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,8 @@ from transformers import PretrainedConfig
 from lion_sweep.config import Lora
 from lion_sweep.errors import UserError
 
+# Modules that read the state of every token.
+OF_A_TOKEN = re.compile(r"embeddings|\b(layers?|h|blocks|albert_layer_groups)\.\d+\.")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
@@ -172,7 +175,7 @@ def executed_flops(
 def teacher_flops(config: PretrainedConfig, lengths_N: NDArray[np.integer]) -> NDArray[np.int64]:
     """FLOPs of a teacher's forward pass on every text, [N]: BERT-like encoders, or decoders.
 
-    A pooling layer, which scores do not use, is left out.
+    What stands above the layers is left out: see `classifier_flops`.
     """
     if hasattr(config, "num_key_value_heads"):
         shape = DecoderShape.of(config)
@@ -187,6 +190,21 @@ def teacher_flops(config: PretrainedConfig, lengths_N: NDArray[np.integer]) -> N
         ) from None
     length_N = np.asarray(lengths_N, dtype=np.int64)
     return layers * (2 * weights * length_N + 4 * width * length_N**2)
+
+
+def classifier_flops(config: PretrainedConfig) -> int:
+    """FLOPs of what a sequence classifier has above its layers, once per text; none are loaded.
+
+    That is a pooling layer, a head, or both, each of which reads one state.
+    """
+    from transformers import AutoModelForSequenceClassification  # seconds, as above
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(
+            deepcopy(config), trust_remote_code=False
+        )
+    above = (m for name, m in model.named_modules() if not OF_A_TOKEN.search(name))
+    return sum(2 * m.weight.numel() for m in above if isinstance(m, nn.Linear))
 
 
 def _below_first_adapter(

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
 from lion_sweep.config import Adapt, Lora
-from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops, teacher_flops
+from lion_sweep.cost.ledger import (
+    DecoderShape,
+    classifier_flops,
+    executed_flops,
+    sequence_flops,
+    teacher_flops,
+)
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,24 @@ class Meter:
         return cls(flops_L, flops_L)
 
     @classmethod
-    def of_teacher(cls, config: PretrainedConfig, longest: int, projection: int = 0) -> "Meter":
-        """Forward pass of a teacher's encoder, and of a projection of every token to so many."""
+    def of_teacher(
+        cls,
+        config: PretrainedConfig,
+        longest: int,
+        projection: int = 0,
+        *,
+        classifies: bool = False,
+    ) -> "Meter":
+        """Forward pass of a teacher's encoder, and of what it has besides.
+
+        That is a projection of every token to so many, or a classifier's head.
+        """
         length_L = np.arange(longest + 1)
         flops_L = teacher_flops(config, length_L)
         if projection:
             flops_L = flops_L + 2 * config.hidden_size * projection * length_L
+        if classifies:
+            flops_L = flops_L + classifier_flops(config)
         return cls(flops_L, flops_L)
 
     def micro_batch(self, length_N: NDArray[np.int64], padded: int) -> Spending:

@@ -6,13 +6,15 @@ G = 1 + negatives, P training pairs, N texts, L tokens (padded).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lion_sweep.config import Sampling
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.errors import UserError
 
@@ -50,6 +52,10 @@ class Sampler:
     block of epochs is drawn at once, so that planning thousands of steps takes a few array
     operations: one epoch of a large collection, many of a small one. Scores are the groups' own
     where no teacher's are given, `score_RG` of as many steps as will be asked for.
+
+    A query's negatives are drawn from its candidates at random, or by the groups' own scores of
+    them: the first of all ("top"), or a random one of each of as many equal parts ("stratified").
+    Where a query has fewer candidates than that, all of them are taken, in turns.
     """
 
     def __init__(
@@ -59,13 +65,14 @@ class Sampler:
         negatives: int,
         seed: int,
         score_RG: NDArray[np.float32] | None = None,
+        sampling: Sampling = Sampling.random,
     ) -> None:
         if len(groups) < batch_size:
             raise UserError(
                 f"loss.batch_size={batch_size} is more than the {len(groups)} training pairs: "
                 f"set loss.batch_size={len(groups)} or less."
             )
-        self.groups, self.seed, self.score_RG = groups, seed, score_RG
+        self.groups, self.seed, self.score_RG, self.sampling = groups, seed, score_RG, sampling
         self.batch_size, self.negatives = batch_size, negatives
         self.steps_per_epoch = len(groups) // batch_size
         self.epochs_per_block = max(1, BLOCK_PAIRS // len(groups))
@@ -81,8 +88,21 @@ class Sampler:
         rng.permuted(pair_EP, axis=1, out=pair_EP)
         used_EP = pair_EP[:, : self.steps_per_epoch * self.batch_size]
         pair_SB = used_EP.reshape(-1, self.batch_size)
-        column_PN = _draw(self._mined_P[pair_SB.ravel()], self.negatives, rng)
+        pair_P = pair_SB.ravel()
+        column_PN = _DRAWS[self.sampling](self._mined_P[pair_P], self.negatives, rng)
+        if self.sampling is not Sampling.random:
+            _from_ranks(column_PN, pair_P, self._mined_P, self._score_PM)
         return pair_SB, column_PN.reshape(*pair_SB.shape, self.negatives)
+
+    @cached_property
+    def _score_PM(self) -> NDArray[np.float32]:
+        """The groups' own scores of their candidates. Raises `UserError` where they have none."""
+        if not np.isfinite(self.groups.positive_score_P).all():
+            raise UserError(
+                f"loss.sampling={self.sampling} draws candidates by their scores, and data.groups "
+                "has none: choose files with scores, or loss.sampling=random."
+            )
+        return np.asarray(self.groups.negative_score_PM)  # no copy of what is memory-mapped
 
     def step(self, number: int) -> Step:
         """Optimiser step `number`, counted from 0."""
@@ -136,6 +156,41 @@ def _draw(
         turn_NP = first_P[None, :] + np.arange(negatives)[:, None]
         column_NP[:, few_P] = turn_NP % mined_P[few_P]
     return column_NP.T
+
+
+def _first(
+    mined_P: NDArray[np.int64], negatives: int, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """The first ranks of each pair's candidates, [P, negatives]."""
+    return (np.arange(negatives) % mined_P[:, None]).astype(np.int32)
+
+
+def _of_parts(
+    mined_P: NDArray[np.int64], negatives: int, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """A random rank of each of as many parts of a pair's candidates, [P, negatives].
+
+    Their sizes differ by one candidate at most.
+    """
+    end_PN = mined_P[:, None] * np.arange(negatives + 1) // max(1, negatives)
+    size_PN, chance_PN = np.diff(end_PN), rng.random((len(mined_P), negatives))
+    rank_PN = end_PN[:, :-1] + (chance_PN * size_PN).astype(np.int64)
+    few_P = mined_P < negatives
+    rank_PN[few_P] = _first(mined_P[few_P], negatives, rng)
+    return rank_PN.astype(np.int32)
+
+
+_DRAWS = {Sampling.random: _draw, Sampling.top: _first, Sampling.stratified: _of_parts}
+
+
+@njit(cache=True, nogil=True)
+def _from_ranks(column_RN, pair_R, mined_P, score_PM):  # type: ignore[no-untyped-def]
+    """Columns in place of ranks by falling score, equal scores by their columns."""
+    for row in range(len(pair_R)):
+        score_M = score_PM[pair_R[row], : mined_P[pair_R[row]]]
+        order_M = np.argsort(-score_M, kind="mergesort")
+        for place in range(column_RN.shape[1]):
+            column_RN[row, place] = order_M[column_RN[row, place]]
 
 
 def micro_batches(lengths_N: NDArray[np.int64], tokens: int) -> Iterator[NDArray[np.int64]]:

@@ -4,7 +4,8 @@ A training's parts follow from what it draws and how much at once, not from how 
 of two that draw the same, the longer one has the parts of the shorter one, and more. Parts are
 whole ones, so that the last reaches somewhat beyond the last step.
 
-Shapes: R rows (the queries of all steps, one step after the other), G = 1 + negatives, N texts.
+Shapes: R rows (the queries of all steps, one step after the other), G = 1 + negatives, N texts, C
+pairs.
 """
 
 from functools import cached_property
@@ -47,6 +48,19 @@ class Drawn:
     def passages(self) -> list[NDArray[np.int64]]:
         """Rows of the passages that each part is the first to name, ascending."""
         return self._new(self.step.passage_BG)
+
+    @cached_property
+    def pairs(self) -> list[NDArray[np.int64]]:
+        """Rows of the query and the passage of each pair, [C, 2], that each part is the first to
+        name, ascending."""
+        passage_RG = self.step.passage_BG.astype(np.int64)
+        query_RG = np.broadcast_to(self.step.query_B[:, None], passage_RG.shape)
+        pair_C2 = np.stack([query_RG, passage_RG], axis=-1).reshape(-1, 2)
+        passages = int(pair_C2[:, 1].max()) + 1
+        _, first_C = np.unique(pair_C2 @ [passages, 1], return_index=True)
+        group, size = query_RG.shape[1], self._sampler.batch_size
+        part_C = np.searchsorted(self._ends[1:-1], first_C // (group * size), side="right")
+        return [pair_C2[first_C[part_C == part]] for part in range(len(self._ends) - 1)]
 
     def _new(self, named: NDArray[np.int32]) -> list[NDArray[np.int64]]:
         seen_N, found = np.zeros(int(named.max()) + 1, dtype=bool), []

@@ -70,7 +70,7 @@ def read(lines: Iterable[Line], collection: Collection, depth: int) -> tuple[Gro
     if scored_P.any() != scored_P.all():
         raise UserError(
             f"{found[int(np.argmin(scored_P))].at} has no scores, and {int(scored_P.sum())} of "
-            f"{len(found)} groups have: all or none."
+            f"{len(found)} groups have: give all groups in data.groups scores, or none."
         )
     groups = Groups(
         query_P=np.array(query_P, dtype=np.int32),
@@ -122,7 +122,10 @@ def _group(query: tuple[Any, bool], listed: Any, scores: Any, at: str) -> Group:
         if not isinstance(value, list):
             wrong(at, f"what should list {what}", value, "a list")
     if scores is not None and len(scores) != len(listed):
-        raise UserError(f"{at} has {len(scores)} scores of {len(listed)} documents.")
+        raise UserError(
+            f"{at} has {len(scores)} scores of {len(listed)} documents: give each its own, or "
+            "leave out the scores of all groups in data.groups."
+        )
     if not listed:
         raise UserError(f"{at} names no document, and the first has to be the relevant one.")
     if by_text and not isinstance(named, str):

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import PretrainedConfig
+
 from lion_sweep.data.pretrained import file_of
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
@@ -52,6 +54,13 @@ def settings_of(source: str) -> dict[str, str]:
             )
     told = _json(source, "config_sentence_transformers.json") or {}
     return prompts_of(told.get("prompts") or {})
+
+
+def longest_of(source: str, config: PretrainedConfig) -> int | None:
+    """Tokens that a model reads, as far as its files say."""
+    told = _json(source, "tokenizer_config.json") or {}
+    limits = told.get("model_max_length"), getattr(config, "max_position_embeddings", None)
+    return min((limit for limit in limits if limit), default=None)
 
 
 def _json(source: str, name: str) -> Any:

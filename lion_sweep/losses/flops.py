@@ -47,11 +47,10 @@ class FlopsRegulariser:
         rise = min(1.0, self.micro_batches * progress / self.ramp) ** 2 if self.ramp else 1.0
         queries = self._pooled([step.all_query_QD], len(step.all_query_QD))
         passages = self._pooled(self._sides(step), len(step.all_query_QD))
+        weighted = {"query": self.query_weight * queries, "passage": self.passage_weight * passages}
         return {
-            f"{self.kind}_query": gathered_over(rise * self.query_weight * queries, self.devices),
-            f"{self.kind}_passage": gathered_over(
-                rise * self.passage_weight * passages, self.devices
-            ),
+            f"{self.kind}_{side}": gathered_over(rise * term, self.devices)
+            for side, term in weighted.items()
         }
 
     def _sides(self, step: Representations) -> list[Tensor]:

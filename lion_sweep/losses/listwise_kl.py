@@ -24,6 +24,7 @@ class ListwiseKL:
     teacher_temperature: float = 1.0
     needs_teacher: ClassVar[bool] = True
     needs_negatives: ClassVar[bool] = True
+    reads: ClassVar[str] = "softmax"  # of the teacher's scores, see stages/audit.py
 
     def __post_init__(self) -> None:
         for name in ("student_temperature", "teacher_temperature"):

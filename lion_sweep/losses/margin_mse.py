@@ -16,6 +16,7 @@ class MarginMSE:
     weight: float
     needs_teacher: ClassVar[bool] = True
     needs_negatives: ClassVar[bool] = True
+    reads: ClassVar[str] = "margins"  # of the teacher's scores, see stages/audit.py
 
     def __call__(self, step: Representations) -> Tensor:
         """Mean over queries and negatives; a scalar."""

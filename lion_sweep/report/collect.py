@@ -69,6 +69,7 @@ class CellResult:
     device: dict[str, Any]
     folder: Path
     modified: float
+    teacher_audit: dict[str, Any] = field(default_factory=dict)
     entropy: dict[str, Any] = field(default_factory=dict)
     topk: dict[str, dict[str, Any]] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)

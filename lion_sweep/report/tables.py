@@ -10,6 +10,7 @@ from lion_sweep.report.overview import overviews
 from lion_sweep.report.references import published
 from lion_sweep.report.sections import AGREEMENT, Score, Section
 from lion_sweep.report.significance import ALPHA, BH, BM25, HOLM, LEVEL, MAXT, SAMPLES, Pair, System
+from lion_sweep.report.teachers import teacher_tables
 from lion_sweep.report.topk import topk_table
 
 __all__ = [
@@ -241,11 +242,11 @@ def _details(result: CellResult, section: Section) -> list[str]:
 
 
 def detail_tables(section: Section) -> list[Table]:
-    """Significance where there are systems to compare, then details, efficiency and compute."""
+    """Significance where there are systems to compare, details, teachers, efficiency, compute."""
     significance = [significance_table(section)] if section.comparison.systems else []
     fewer = topk_table(section)
     costs = [efficiency_table(section), *([fewer] if fewer else []), compute_table(section)]
-    return [*significance, details_table(section), *costs]
+    return [*significance, details_table(section), *teacher_tables(section), *costs]
 
 
 def provenance_tables(section: Section) -> list[Table]:

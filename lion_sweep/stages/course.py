@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lion_sweep.config import Budget, BudgetKind, Lora, Precision
+from lion_sweep.config import Budget, BudgetKind, Lora, Precision, Sampling
 from lion_sweep.cost.memory import Decoder
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data.batches import Sampler
@@ -34,19 +34,18 @@ class Draws:
     batch_size: int  # queries
     negatives: int  # of a query
     seed: int
+    sampling: Sampling = Sampling.random  # of a query's candidates
 
     def sampler(self, shop: Workshop, scores: Path | None = None) -> Sampler:
         """With a teacher's `scores` of what is drawn, or the groups' own."""
-        path = shop.folder(self.groups) / GROUPS
-        return _sampler(path, self.batch_size, self.negatives, self.seed, scores)
+        return _sampler(shop.folder(self.groups) / GROUPS, self, scores)
 
 
 @lru_cache(maxsize=8)
-def _sampler(
-    path: Path, batch_size: int, negatives: int, seed: int, scores: Path | None
-) -> Sampler:
+def _sampler(path: Path, draws: Draws, scores: Path | None) -> Sampler:
     score_RG = None if scores is None else np.load(scores, mmap_mode="r")
-    return Sampler(_groups(path), batch_size, negatives, seed, score_RG)
+    how = draws.batch_size, draws.negatives, draws.seed
+    return Sampler(_groups(path), *how, score_RG, draws.sampling)
 
 
 _groups = lru_cache(maxsize=4)(Groups.load)

@@ -1,6 +1,6 @@
 """A sentence encoder's vectors of some texts, as a teacher needs them.
 
-Shapes: B texts of a micro-batch, L tokens, R rows of texts, D dimensions.
+Shapes: B texts of a micro-batch, L tokens, R rows of texts, N texts, D dimensions.
 """
 
 import hashlib
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import micro_batches, pad
 from lion_sweep.data.pretrained import Pretrained
-from lion_sweep.data.tokens import Tokens
 from lion_sweep.data.whole import whole
 from lion_sweep.machine import interruption
 from lion_sweep.search.parts import Parts, Stored
@@ -32,7 +31,7 @@ BATCH_TOKENS = 4096  # padded tokens that the encoder reads at once
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of texts, ascending, [R]."""
+    """Some rows of texts, [R], or of pairs of them, [R, 2], ascending."""
 
     of: NDArray[np.int64]
 
@@ -59,43 +58,60 @@ class Embed(Paid):
         return self.meter.texts(self.texts.lengths(shop)[self.rows.of], BATCH_TOKENS)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
-        parts, tokens = Parts(folder / VECTORS, len(self.rows.of)), self.texts.read(shop)
-        embed(self.weights, tokens, self.rows.of, self.meter, parts, shop.progress.step)
-        return {"spent": Stored(folder / VECTORS, len(self.rows.of)).spent.as_dict()}
+        tokens, rows_R = self.texts.read(shop), self.rows.of
+        model, device = load(self.weights), best_device()
+        model.to(device).eval()
+        length_R = np.diff(tokens.start_N)[rows_R]
+
+        def read(places_B: NDArray[np.int64]) -> tuple[NDArray[np.float32], int]:
+            texts = [tokens.text(rows_R[place], length_R[place]) for place in places_B]
+            ids_BL, mask_BL = pad(texts, device)
+            state_BLD = model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
+            mask_BL1 = mask_BL[:, :, None]
+            mean_BD = (state_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
+            return F.normalize(mean_BD, dim=-1).cpu().numpy(), ids_BL.shape[1]
+
+        parts = Parts(folder / VECTORS, len(rows_R))
+        in_micro_batches(length_R, read, self.meter, parts, shop.progress.step)
+        return {"spent": Stored(folder / VECTORS, len(rows_R)).spent.as_dict()}
 
     def read(self, shop: Workshop) -> Stored:
         return Stored(shop.folder(self) / VECTORS)
 
 
+def load(encoder: Pretrained) -> Any:
+    """Its model, whole. Raises `UserError` where it cannot be read so."""
+    from transformers import AutoModel  # a second, which plans need not wait
+
+    encoder.config()  # raises what there is to say of it
+    return whole(AutoModel, encoder.source, revision=encoder.revision)
+
+
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @torch.no_grad()
-def embed(
-    encoder: Pretrained,
-    tokens: Tokens,
-    rows_R: NDArray[np.int64],
+def in_micro_batches(
+    length_N: NDArray[np.int64],
+    read: Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], int]],
     meter: Meter,
     parts: Parts,
     on_text: Callable[[int, int], None],
 ) -> None:
-    """Add the vectors of some texts, [R, D], and what they cost, where they are not there yet."""
-    from transformers import AutoModel  # a second, which plans need not wait
+    """Add what `read` finds of N texts, and what that costs, where it is not there yet.
 
-    encoder.config()  # raises what there is to say of it
-    model = whole(AutoModel, encoder.source, revision=encoder.revision)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).eval()
-    length_R, seen = np.diff(tokens.start_N)[rows_R], 0
-    for places in micro_batches(length_R, BATCH_TOKENS):
-        seen += len(places)
-        if parts.done_N[places].all():
+    It gets places of texts of about one length, and returns their values, [B, ...], and the length
+    that they were padded to. May raise `Interrupted`.
+    """
+    seen = 0
+    for places_B in micro_batches(length_N, BATCH_TOKENS):
+        seen += len(places_B)
+        if parts.done_N[places_B].all():
             continue
-        texts = [tokens.text(rows_R[place], length_R[place]) for place in places]
-        ids_BL, mask_BL = pad(texts, device)
-        state_BLD = model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
-        mask_BL1 = mask_BL[:, :, None]
-        mean_BD = (state_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
-        spent = meter.micro_batch(length_R[places], ids_BL.shape[1])
-        parts.add(places, F.normalize(mean_BD, dim=-1).cpu().numpy(), spent)
-        on_text(seen, len(rows_R))
+        values, padded = read(places_B)
+        parts.add(places_B, values, meter.micro_batch(length_N[places_B], padded))
+        on_text(seen, len(length_N))
         if (stopping := interruption.requested()) or parts.full:
             parts.keep()
         if stopping:

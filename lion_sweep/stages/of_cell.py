@@ -14,6 +14,7 @@ from lion_sweep.config import Config, TextForm
 from lion_sweep.data.marks import Marking
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.models.encoders import PASSAGES, QUERIES
+from lion_sweep.stages.audit import AuditTeacher
 from lion_sweep.stages.backbone import Blueprint, blueprint
 from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.contract import check_form, lengths_of, tokenise
@@ -58,6 +59,11 @@ class CellStages:
     @property
     def blueprint(self) -> Blueprint:
         return self.adapt.blueprint
+
+    @property
+    def audit(self) -> AuditTeacher | None:
+        """Of the teacher's scores."""
+        return self.train.audit
 
     @cached_property
     def roles(self) -> dict[str, Stage]:
@@ -144,7 +150,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     negatives = groups_of(config, shop, own)
     loss, supervision, encoder = config.loss, Supervision.of(config), config.paradigm.encoder
     course = Course(
-        Draws(negatives, loss.batch_size, loss.negatives, seed),
+        Draws(negatives, loss.batch_size, loss.negatives, seed, loss.sampling),
         queries.cut(lengths.query, echo=text.echo).marked(marking[QUERIES]),
         passages.cut(lengths.passage, echo=text.echo).marked(marking[PASSAGES]),
         decoder,
@@ -156,7 +162,10 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         budget=config.budget,
         chunk=mntp.chunk if mntp.steps else 0,
     )
-    teacher = teacher_of(config, shop, own, course) if loss.needs_teacher else None
+    teacher, audit = None, None
+    if loss.needs_teacher:
+        teacher = teacher_of(config, shop, own, course)
+        audit = AuditTeacher.of(config, teacher, own.judged[config.data.train_split])
 
     def asked(texts: ImportTexts) -> Cut:
         """Tokens of queries that training is evaluated on."""
@@ -171,6 +180,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         supervision,
         Optimisation.of(recipe, recipe),
         teacher,
+        audit=audit,
         meant_for={
             "paradigm": config.paradigm.name,
             "encoder": identity(encoder),

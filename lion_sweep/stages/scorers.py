@@ -14,12 +14,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lion_sweep.config import ScoreKind
 from lion_sweep.data.drawn import Drawn
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.teacher import encoder_source, settings_of
 from lion_sweep.errors import UserError
-from lion_sweep.stages.base import Paid
-from lion_sweep.stages.embed import Embed, Rows
+from lion_sweep.stages.base import Paid, beside
+from lion_sweep.stages.embed import Embed, Rows, load
 from lion_sweep.stages.texts import Source, Tokenise
 from lion_sweep.stages.workshop import Workshop
 
@@ -30,6 +31,7 @@ class Scorer(ABC):
     """A frozen dataclass whose fields are all that its scores depend on, keyed as in base.py."""
 
     RULES: ClassVar[int] = 1  # raised when other scores come out of the same fields
+    kind: str = ScoreKind.logit  # what its scores are: those of 0 to 1 and -1 to 1 need a scale
 
     @classmethod
     def of(cls, name: str, pairs: Source, shop: Workshop, **settings: Any) -> Self:
@@ -40,6 +42,13 @@ class Scorer(ABC):
         """Stages that are to be paid for: one for each part where trainings are to share them."""
         return ()
 
+    def load(self) -> str:
+        """Read its weights, whole; what they are called, and nothing where there are none.
+
+        Raises `UserError` where they cannot be read.
+        """
+        return ""
+
     @abstractmethod
     def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
         """Of all pairs that are drawn, [R, G]."""
@@ -48,6 +57,8 @@ class Scorer(ABC):
 @dataclass(frozen=True)
 class Own(Scorer):
     """Those that the groups have: BM25's where negatives were mined, or whoever gave them."""
+
+    kind: str = beside(ScoreKind.logit)  # sums of weights of terms, which are log-odds
 
     def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
         """As they are. Raises `UserError` where the groups came without scores."""
@@ -62,6 +73,8 @@ class Own(Scorer):
 @dataclass(frozen=True)
 class BiEncoder(Scorer):
     """Cosines of a sentence encoder's mean-pooled vectors."""
+
+    kind = ScoreKind.cosine
 
     weights: Pretrained
     queries: Tokenise
@@ -83,6 +96,10 @@ class BiEncoder(Scorer):
             )
         )
         return cls(Pretrained.weights(source, shop.digests), queries, passages)
+
+    def load(self) -> str:
+        load(self.weights)
+        return self.weights.source
 
     def _embeds(self, drawn: Drawn) -> tuple[list[Embed], list[Embed]]:
         """Of queries and of passages: every text once, in the first part that names it."""

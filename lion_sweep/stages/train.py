@@ -11,6 +11,7 @@ from lion_sweep.cost.meter import Spending, planned_mntp
 from lion_sweep.data.batches import Sampler
 from lion_sweep.files import write_json
 from lion_sweep.machine.devices import enough_memory
+from lion_sweep.stages.audit import AuditTeacher
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import Stage, beside
 from lion_sweep.stages.course import Course
@@ -84,6 +85,7 @@ class TrainCell(Stage):
     supervision: Supervision
     optimisation: Optimisation
     teacher: Teach | None  # None: no loss reads its scores
+    audit: AuditTeacher | None = beside(None)  # of these, which stops a cell, and changes no weight
     meant_for: Mapping[str, Any] = beside()  # what the weights alone do not tell who finds them
     points: Asked | None = beside(None)  # evaluations on the way, which change no weight
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import get_token
+from hydra.utils import get_class
 
 from lion_sweep.config.recipe import Attention
 from lion_sweep.config.schema import Config, LadderName, TrackerKind
 from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import SiteName, When
+from lion_sweep.config.teacher import ScoreKind
 from lion_sweep.data.pretrained import config_of
 from lion_sweep.data.whole import check_weights
 from lion_sweep.errors import UserError
@@ -54,6 +56,7 @@ def validate(config: Config) -> None:
             f"paradigm.target_l0={target} terms of {what} are more than evaluation.kept_terms="
             f"{kept} leaves: set evaluation.kept_terms=null.",
         )
+    _check_scores(config)
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
     require(
         0 <= negatives <= depth - 1,
@@ -104,6 +107,28 @@ def _check_regulariser(config: Config) -> None:
         "paradigm.regulariser.apart=true (recipe.sparse.flops_apart) takes positives and negatives "
         "apart, and loss.negatives=0: set loss.negatives=1 or more, or apart to false.",
     )
+
+
+def _check_scores(config: Config) -> None:
+    """Refuse bounded scores that a term of the loss would read as they are, or smaller."""
+    if not config.loss.needs_teacher:
+        return
+    weighed, scale = config.teacher.weighed, config.paradigm.teacher_scale
+    bounded = {ScoreKind.probability, ScoreKind.cosine}
+    if not {kind for kind, _ in weighed.values()} <= bounded:
+        return
+    most = sum(abs(weight) for _, weight in weighed.values()) * scale
+    for name, term in config.loss.active.items():
+        factor = most / term.get("teacher_temperature", 1.0)
+        reads = getattr(get_class(term["_target_"]), "reads", None)
+        require(
+            not reads or factor > 1,
+            f"teacher={config.teacher.name} has scores of a kind that is bounded ("
+            f"{', '.join(f'{one}: {kind}' for one, (kind, _) in weighed.items())}), and "
+            f"loss.terms.{name} would read {reads} of {factor:g} times them, in which "
+            f"passages hardly differ: say paradigm.teacher_scale={20 * scale / factor:g}"
+            " or so (it multiplies them), or raise the weights in teacher.scorers.",
+        )
 
 
 def check_engines(config: Config) -> None:

@@ -68,6 +68,16 @@ def told(*words: str) -> Settings:
             [["teacher=bm25"], ["teacher=minilm"], ["teacher=minilm", LENGTH]],
             ["teacher.name", "teacher.scorers.encoder.length"],
         ),
+        (
+            [[f"teacher={name}"] for name in ("given", "bm25", "minilm", "cross-encoder")],
+            ["teacher.name"],
+        ),
+        (
+            [["teacher=cross-encoder", f"teacher.scorers.own.weight={one}"] for one in (0, 0.1)],
+            ["teacher.scorers.own.weight"],
+        ),
+        # Limits change no number.
+        ([["teacher.audit.flat=0.9"], ["teacher.audit.flat=0.8"]], []),
         # Two keys that always change together are both told: one of them did it.
         (
             [

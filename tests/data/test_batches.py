@@ -4,6 +4,7 @@ Shapes: P training pairs, M mined negatives, N texts, L tokens.
 """
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from support import listed
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from lion_sweep.config import Sampling
 from lion_sweep.data import batches, tokens
 from lion_sweep.data.batches import Sampler, Step, as_many, micro_batches, pad
 from lion_sweep.data.groups import MISSING, Groups
@@ -278,3 +280,73 @@ def test_tokens_are_cut(cache: tokens.Tokens) -> None:
 
 def test_subset(cache: tokens.Tokens) -> None:
     assert texts(cache.subset([3, 0, 3])) == [[5, 1, 2, 3], [1, 2, 3], [5, 1, 2, 3]]
+
+
+def scored_groups() -> Groups:
+    """Rows of candidates in no order of their scores, some scores equal, and few of the last."""
+    score_PM = np.array(
+        [
+            [3, 9, 1, 7, 5, 2, 8],  # by falling score columns 1, 6, 3, 4, 0, 5, 2
+            [4, 4, 6, 4, 0, 5, 0],  # 2, 5, 0, 1, 3, 4, 6
+            [1, 2, 0, 0, 0, 0, 0],  # 1, 0: it has two
+        ],
+        dtype=np.float32,
+    )
+    negative_PM = 10 * np.arange(1, 4, dtype=np.int32)[:, None] + np.arange(7, dtype=np.int32)
+    negative_PM[2, 2:] = MISSING
+    rows_P = np.arange(3, dtype=np.int32)
+    return Groups(rows_P, 100 + rows_P, negative_PM, rows_P.astype(np.float32), score_PM)
+
+
+def negatives(sampler: Sampler, steps: int) -> dict[int, list[list[int]]]:
+    """By query, the negatives of each of its steps."""
+    found: dict[int, list[list[int]]] = {}
+    for number in range(steps):
+        step = sampler.step(number)
+        for query, passages in zip(step.query_B, step.passage_BG, strict=True):
+            found.setdefault(int(query), []).append(passages[1:].tolist())
+    return found
+
+
+def test_top_negatives_are_those_that_score_highest() -> None:
+    drawn = Sampler(scored_groups(), 3, 3, seed=1, sampling=Sampling.top)
+    for query, rows in negatives(drawn, 5).items():
+        assert rows == [[[11, 16, 13], [22, 25, 20], [31, 30, 31]][query]] * 5
+    step = drawn.step(2)
+    by_query = dict(zip(step.query_B.tolist(), step.teacher_BG.tolist(), strict=True))
+    assert by_query == {0: [0, 9, 8, 7], 1: [1, 6, 5, 4], 2: [2, 2, 1, 2]}
+
+
+def test_stratified_negatives_are_one_of_each_part() -> None:
+    """Seven candidates in three parts: the first two, two more, the last three."""
+    drawn = Sampler(scored_groups(), 3, 3, seed=1, sampling=Sampling.stratified)
+    found = negatives(drawn, 400)
+    parts = {
+        0: [{11, 16}, {13, 14}, {10, 15, 12}],
+        1: [{22, 25}, {20, 21}, {23, 24, 26}],
+    }
+    for query, expected in parts.items():
+        for place, part in enumerate(expected):
+            seen = Counter(row[place] for row in found[query])
+            assert set(seen) == part
+            spread = 6 * (400 * (1 / len(part)) * (1 - 1 / len(part))) ** 0.5
+            assert all(abs(count - 400 / len(part)) < spread for count in seen.values())
+    assert found[2] == [[31, 30, 31]] * 400
+
+
+@pytest.mark.parametrize("how", list(Sampling))
+def test_every_way_of_drawing_is_a_function_of_the_step(how: Sampling) -> None:
+    in_order = Sampler(groups(), 4, 2, 1, sampling=how)
+    expected = [as_lists(in_order.step(number)) for number in range(10)]
+    for number in (9, 0, 4, 9):
+        assert as_lists(Sampler(groups(), 4, 2, 1, sampling=how).step(number)) == expected[number]
+    first = Sampler(groups(), 4, 2, 1, sampling=how).first(10)
+    assert first.passage_BG.tolist() == [row for _, rows, _ in expected for row in rows]
+
+
+def test_what_has_no_scores_cannot_be_drawn_by_them() -> None:
+    nothing = np.full(PAIRS, np.nan, dtype=np.float32)
+    bare = replace(groups(), positive_score_P=nothing)
+    assert Sampler(bare, 4, 2, 1).step(0).passage_BG.shape == (4, 3)
+    with pytest.raises(UserError, match=r"loss.sampling=top draws .* data.groups has none"):
+        Sampler(bare, 4, 2, 1, sampling=Sampling.top).step(0)

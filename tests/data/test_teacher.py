@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,64 +18,29 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import teacher_encoder
+from taught_pairs import DOCUMENTS, QRELS, QUERIES, WORDS, taught, teacher, write_collection
 from transformers import BertModel
 
-from lion_sweep.config import Config
-from lion_sweep.config.site import SiteName
+from lion_sweep.config import Config, Sampling, changed
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data import drawn
-from lion_sweep.data.batches import Step
-from lion_sweep.data.groups import MISSING, Groups
+from lion_sweep.data.groups import MISSING
 from lion_sweep.errors import Interrupted, UserError
 from lion_sweep.machine import interruption
-from lion_sweep.machine.progress import Progress
-from lion_sweep.machine.site import settle
 from lion_sweep.search.parts import Stored
 from lion_sweep.stages import embed, scorers
-from lion_sweep.stages.course import Draws
 from lion_sweep.stages.embed import Embed
-from lion_sweep.stages.groups import GROUPS, groups_of
-from lion_sweep.stages.teacher import SCORES, Teach, teacher_of
-from lion_sweep.stages.texts import evaluation_sets
-from lion_sweep.stages.workshop import Workshop
+from lion_sweep.stages.teacher import SCORES
 
 Compose = Callable[..., Config]
 
-# Words that are their own stems, and none a stop word.
-WORDS = ["lion", "zebra", "river", "stone", "cloud", "grass", "wind", "moon"]
 LENGTH, DEPTH, ENCODER_WEIGHT, BM25_WEIGHT = 5, 4, 2.5, 0.3
-# No training pair speaks of the first query, nor of the first document.
-QUERIES = {
-    "q9": "grass",
-    "q2": "river stone",
-    "q0": "lion",
-    "q1": "zebra wind moon grass lion cloud stone",
-}
-QRELS = {"q0": ["d3", "d1"], "q1": ["d7"], "q2": ["d0"]}
-
-
-def documents() -> dict[str, str]:
-    """Of two to nine words each, in an order that is not that of their ids."""
-    rng = np.random.default_rng(3)
-    named = {f"d{n}": " ".join(rng.choice(WORDS, rng.integers(2, 10))) for n in (5, 3, 0, 7, 1, 2)}
-    return {"d9": "silence"} | named
-
-
-DOCUMENTS = documents()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The collection in BEIR's layout; its queries lie in another order than their judgements."""
-    root = tmp_path / "beir"
-    (root / "qrels").mkdir(parents=True)
-    for name, held in (("corpus", DOCUMENTS), ("queries", QUERIES)):
-        lines = [json.dumps({"_id": key, "text": text}) for key, text in held.items()]
-        (root / f"{name}.jsonl").write_text("\n".join(lines))
-    judged = [f"{q}\t{d}\t1" for q, relevant in QRELS.items() for d in relevant]
-    for split in ("train", "test"):
-        (root / "qrels" / f"{split}.tsv").write_text("\n".join(judged))
-    return root
+    """The collection."""
+    return write_collection(tmp_path / "beir")
 
 
 @pytest.fixture
@@ -83,43 +48,6 @@ def encoder(tmp_path: Path) -> Path:
     """The teacher's, whose tokens are words."""
     teacher_encoder(tmp_path / "encoder", WORDS)
     return tmp_path / "encoder"
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A course of so many steps, whatever its texts and its decoder."""
-
-    draws: Draws
-    steps: int
-
-    def spending(self, shop: Workshop) -> Spending:
-        """It has no cost."""
-        return Spending(steps=self.steps)
-
-
-def teacher(config: Config, steps: int = 20) -> tuple[Teach, Workshop]:
-    """The teacher of a course, and who does it."""
-    shop = Workshop(Path(config.paths.root), Progress("cell", None))
-    config = settle(config, SiteName.laptop)
-    pairs, _ = evaluation_sets(config, shop)[config.data.name]
-    draws = Draws(groups_of(config, shop, pairs), 2, 2, seed=1)
-    return teacher_of(config, shop, pairs, Steps(draws, steps)), shop  # type: ignore[arg-type]
-
-
-def taught(config: Config) -> tuple[Step, Groups]:
-    """The steps of a course with the teacher's scores, and what they are drawn from."""
-    teach, shop = teacher(config)
-    draws, done = teach.course.draws, shop.run(teach)
-    sampler = draws.sampler(shop, done.folder / SCORES)
-    steps = [sampler.step(number) for number in range(done.facts["steps"])]
-    assert len(steps) >= 20
-    step = Step(
-        *(
-            np.concatenate([getattr(one, name) for one in steps])
-            for name in ("query_B", "passage_BG", "teacher_BG")
-        )
-    )
-    return step, Groups.load(shop.folder(draws.groups) / GROUPS)
 
 
 def plain_bm25(query: str, document: str, k1: float = 0.9, b: float = 0.4) -> float:
@@ -287,6 +215,13 @@ def test_given_scores_reach_the_cell(compose_cell: Compose, folder: Path, tmp_pa
         for passage, score in zip(passages, scores, strict=True)
     }
     assert found == wanted
+    # Those two of three that score highest, whatever the order in the file.
+    teach, shop = teacher(changed(config, {"recipe.negative_depth": 3}))
+    draws = replace(teach.course.draws, sampling=Sampling.top)
+    step = draws.sampler(shop).step(0)
+    at = step.query_B.tolist().index(list(QUERIES).index("q1"))
+    assert [names[row] for row in step.passage_BG[at]] == ["d7", "d2", "d5"]
+    assert step.teacher_BG[at].tolist() == [1.5, 9, 0.25]
 
 
 def test_prompts_of_the_encoder_and_weights_that_it_lacks(

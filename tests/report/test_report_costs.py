@@ -11,7 +11,12 @@ from lion_sweep.report.__main__ import main
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import collect
 from lion_sweep.report.sections import sections
-from lion_sweep.report.tables import compute_table, details_table, efficiency_table
+from lion_sweep.report.tables import (
+    compute_table,
+    detail_tables,
+    details_table,
+    efficiency_table,
+)
 
 Write = Callable[..., Path]
 
@@ -56,6 +61,38 @@ def test_cells_share_out_the_parts_of_a_teacher(write: Write, tmp_path: Path) ->
     [section] = sections(collect(tmp_path))
     column = compute_table(section).header.index("FLOPs teacher")
     assert [row[column] for row in compute_table(section).rows] == ["3e+12", "2e+12"]
+
+
+def test_what_a_teacher_said_stands_in_a_table_of_its_own(write: Write, tmp_path: Path) -> None:
+    """Of the cells that have one; without any there is no table."""
+    spread = {"5%": -1.25, "25%": 0.0, "50%": 2.0, "75%": 3.0, "95%": 12.5}
+    audit = {
+        "pairs": 12288,
+        "coverage": 1.0,
+        "scale": 3.0,
+        "scores": spread,
+        "margins": spread,
+        "inverted": 0.0489,
+        "targets": {"listwise_kl": {"scale": 3.0, "entropy": 0.1375}},
+    }
+    write(Cell("1b", "sparse", "cl"), 0.41)
+    [section] = sections(collect(tmp_path))
+    assert "Teachers on pydoc" not in [table.title for table in detail_tables(section)]
+    write(Cell("1b", "sparse", "clkd"), 0.4, teacher={"name": "minilm"}, teacher_audit=audit)
+    margins = {"targets": {"margin_mse": {"scale": 3.0, "margin": 6.734}}}
+    write(Cell("1b", "sparse", "kd"), 0.4, teacher={"name": "bm25"}, teacher_audit=audit | margins)
+    [section] = sections(collect(tmp_path))
+    [table] = [one for one in detail_tables(section) if one.title == "Teachers on pydoc"]
+    assert table.header[2:] == [
+        "Teacher", "Pairs", "Scored %", "Scale", "Scores 5/50/95 %", "Margins 5/50/95 %",
+        "Inverted %", "Target entropy %", "Target margin",
+    ]  # fmt: skip
+    said = ["12,288", "100", "3", "-1.25 / 2 / 12.5", "-1.25 / 2 / 12.5", "4.9"]
+    assert [row[2:] for row in table.rows] == [
+        ["none", *["n/a"] * 8],
+        ["bm25", *said, "n/a", "6.73"],
+        ["minilm", *said, "13.8", "n/a"],
+    ]
 
 
 def test_details_tell_gain_and_time_and_what_is_the_same_stands_below(

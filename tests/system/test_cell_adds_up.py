@@ -276,6 +276,14 @@ def test_what_a_cell_says_of_itself(base: Path, cell: tuple[Path, Result]) -> No
     }
     assert len({held["checksum"] for held in result["collections"].values()}) == 2
     assert result["teacher"]["scorers"]["encoder"]["model"] == str(base / "encoder")
+    audit, scale = result["teacher_audit"], result["config"]["paradigm"]["teacher_scale"]
+    score_RG = np.load(done(base, result, "teacher") / "scores.npy").astype(np.float64)
+    power_RG = np.exp(scale * (score_RG - score_RG.max(axis=1, keepdims=True)))
+    share_RG = power_RG / power_RG.sum(axis=1, keepdims=True)
+    entropy = -(share_RG * np.log(np.maximum(share_RG, 1e-300))).sum(axis=1).mean()
+    told = audit["targets"]["listwise_kl"]["entropy"]
+    assert told == pytest.approx(entropy / np.log(score_RG.shape[1]))
+    assert audit["inverted"] == pytest.approx((score_RG[:, 1:] > score_RG[:, :1]).mean())
     weights = load_file(done(base, result, "backbone") / "model.safetensors")
     assert "lm_head.weight" not in weights  # it is tied
     assert result["backbone"]["parameters"] == sum(array.size for array in weights.values())
