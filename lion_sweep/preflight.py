@@ -8,7 +8,6 @@ from pathlib import Path
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import UNSET, Settings, differing, label, settings
 from lion_sweep.cell.prepare import refuse_unequal
-from lion_sweep.cell.result import RESULT, of_another
 from lion_sweep.config import Config, LadderName, read_config
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.config.site import SiteName
@@ -18,6 +17,7 @@ from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.plan.cells import CellPlan, GridPlan
 from lion_sweep.plan.disk import refuse, refuse_texts
 from lion_sweep.plan.planner import Planner
+from lion_sweep.result import RESULT, of_another
 from lion_sweep.stages.search import bm25
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.validation import check_machine, validate
@@ -95,7 +95,7 @@ def introduce(planner: Planner, config: Config) -> None:
     shop, sets = planner.workshop(config), evaluation_sets(config, planner.workshop(config))
     refuse_texts([source for source, _ in sets.values()], shop)
     waiting = planner.estimate(config)
-    if waiting:
+    if waiting and planner.unread(config):
         stages = planner.cell(config).stages
         print(
             f"{', '.join(stages.sets)}: to be read by a job of its own, which cells wait for;",

@@ -25,7 +25,6 @@ from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import write_json
-from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.progress import Progress
 from lion_sweep.search import anserini, anserini_files, opensearch_files
 from lion_sweep.search.base import Engine, agreement
@@ -35,6 +34,7 @@ from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run, drop_self_hits
 from lion_sweep.stages.encode import VECTORS
 from lion_sweep.stages.engine import DONE
+from lion_sweep.stages.finished_cell import Finished
 from lion_sweep.stages.search import RUN
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop

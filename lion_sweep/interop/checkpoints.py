@@ -19,19 +19,20 @@ from hydra.utils import instantiate
 from peft import PeftConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
-from lion_sweep.cell.result import RESULT
 from lion_sweep.config import Config
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
 from lion_sweep.interop import sentence
-from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.digests import Digests
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.encoders import Encoder
+from lion_sweep.result import RESULT
 from lion_sweep.stages.base import identity
-from lion_sweep.stages.weights import MEANT_FOR, WEIGHTS
+from lion_sweep.stages.finished_cell import Finished
+from lion_sweep.stages.finished_weights import FinishedWeights
+from lion_sweep.stages.weights import MEANT_FOR
 from lion_sweep.stages.workshop import Workshop
 
 # Classes that the study's adapters name in their files, and what they were trained for.
@@ -112,26 +113,19 @@ def _holds(name: str, file: str) -> bool:
 
 def of_cell(cell: Finished) -> Checkpoint:
     """A finished cell's weights. Raises `UserError` where they are gone."""
-    config, trained = cell.config, cell.stage("train")
-    if not (trained / WEIGHTS).is_dir():
-        raise UserError(
-            f"{cell.name} has its result, but its weights are gone from {trained}: give the "
-            "command again that trained it."
-        )
-    source, adapted, paradigm = cell.source, config.recipe.lora is not None, config.paradigm
-
-    def load(dtype: torch.dtype) -> Encoder:
-        if adapted:
-            backbone = Backbone.load(source, dtype).with_adapter(trained / WEIGHTS).merged()
-        else:
-            backbone = Backbone.load(trained / WEIGHTS, dtype)
-        return instantiate(paradigm.encoder, backbone=backbone)
-
-    known_by = {"stage": trained.name, "encoder": identity(paradigm.encoder)}
+    weights, config = FinishedWeights.of(cell), cell.config
     lengths = config.evaluation.query_length, config.evaluation.passage_length
-    made_by = cell.result["stages"].get("tokenizer", {}).get("folder")
     return Checkpoint(
-        cell.name, "cell", source, paradigm.name, known_by, load, lengths, config, adapted, made_by
+        cell.name,
+        "cell",
+        weights.source,
+        config.paradigm.name,
+        identity(weights),
+        weights.make,
+        lengths,
+        config,
+        weights.adapted,
+        cell.result["stages"].get("tokenizer", {}).get("folder"),
     )
 
 

@@ -39,6 +39,23 @@ class Scoring:
         own = paradigm.made_by.group_scores_BG is not InnerProduct.group_scores_BG
         return cls(paradigm.temperature, own)
 
+    def of_vectors(self, encoded: Encode, shop: Workshop) -> PairScores:
+        """Scores of vectors that the same encoder makes, not divided yet; the paradigm's own take
+        the encoder, weights and all."""
+        if not self.own:
+            return inner_products
+        encoder, device = encoded.loaded(shop), shop.execution.accelerator.device
+
+        def score(query_PX: Vectors, passage_PX: Vectors) -> NDArray[np.floating]:
+            both = (
+                one.toarray() if sparse.issparse(one) else one for one in (query_PX, passage_PX)
+            )
+            query_BX, passage_BX = (torch.from_numpy(one).to(device) for one in both)
+            with torch.no_grad():
+                return encoder.group_scores_BG(query_BX, passage_BX[:, None])[:, 0].cpu().numpy()
+
+        return score
+
 
 @dataclass(frozen=True, eq=False)
 class Entropy(Stage):
@@ -84,23 +101,9 @@ class Entropy(Stage):
         passages, queries = (
             Stored(shop.folder(one) / VECTORS) for one in (self.passages, self.queries)
         )
-        score = self._own(shop) if self.scoring.own else inner_products
+        score = self.scoring.of_vectors(self.passages, shop)
         pairs = query_P, passage_P
         return pair_scores(queries.all(), passages, pairs, score, shop.progress.step)
-
-    def _own(self, shop: Workshop) -> PairScores:
-        """The paradigm's, which takes its encoder, weights and all."""
-        encoder, device = self.passages.loaded(shop), shop.execution.accelerator.device
-
-        def score(query_PX: Vectors, passage_PX: Vectors) -> NDArray[np.floating]:
-            both = (
-                one.toarray() if sparse.issparse(one) else one for one in (query_PX, passage_PX)
-            )
-            query_BX, passage_BX = (torch.from_numpy(one).to(device) for one in both)
-            with torch.no_grad():
-                return encoder.group_scores_BG(query_BX, passage_BX[:, None])[:, 0].cpu().numpy()
-
-        return score
 
     def values(self, shop: Workshop) -> dict[str, dict[str, float]]:
         """{"entropy": {query id: value}}."""

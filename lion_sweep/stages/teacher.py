@@ -94,7 +94,12 @@ class TeachAll(Stage):
 
 
 def teacher_of(config: Config, shop: Workshop, pairs: Source, course: Course) -> Teach:
-    """A cell's teacher on what it trains on; what has no weight is left out."""
+    """A cell's teacher on what it trains on."""
+    return Teach(course, scorers_of(config, shop, pairs))
+
+
+def scorers_of(config: Config, shop: Workshop, pairs: Source) -> tuple[Weighted, ...]:
+    """Of a cell's teacher; what has no weight is left out."""
     scorers = []
     for name, told in config.teacher.scorers.items():
         settings = {key: value for key, value in told.items() if key not in ("_target_", "weight")}
@@ -102,4 +107,4 @@ def teacher_of(config: Config, shop: Workshop, pairs: Source, course: Course) ->
             made: type[Scorer] = get_class(told["_target_"])
             scorer = made.of(name, pairs, shop, **settings)
             scorers.append(Weighted(scorer, told["_target_"], made.RULES, told["weight"]))
-    return Teach(course, tuple(scorers))
+    return tuple(scorers)

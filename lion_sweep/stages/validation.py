@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import get_token
 
-from lion_sweep.config.schema import Config, LadderName, TrackerKind
+from lion_sweep.config.schema import Config, LadderName, Miner, TrackerKind
 from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import SiteName, When
 from lion_sweep.data.pretrained import config_of
@@ -35,11 +35,17 @@ def validate(config: Config) -> None:
         f"evaluation.sets.{config.data.name} has the name of the collection that cells train on, "
         "whose test split is scored anyway: give it another name.",
     )
+    require(
+        not config.data.groups or config.negatives.engine is not Miner.cell,
+        f"data.groups={config.data.groups} brings the negatives, so that negatives.engine=cell "
+        "mines none: set one of them back (data.groups=null, or negatives.engine=exact "
+        "negatives.cell=null).",
+    )
     _check_room(config)
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
     require(
         0 <= negatives <= depth - 1,
-        f"loss.negatives={negatives} are drawn from the first recipe.negative_depth={depth} BM25 "
+        f"loss.negatives={negatives} are drawn from the first recipe.negative_depth={depth} "
         f"hits without the positives: choose 0 to {depth - 1}.",
     )
     require(
@@ -78,7 +84,9 @@ def check_engines(config: Config) -> None:
         if missing := config.engine.check_kind(kind, paradigm.name).missing():
             raise UserError(f"engine={config.engine.name}: {missing}. Or use engine=exact.")
     miner = config.negatives.engine
-    if not config.data.groups and (missing := class_of(MINERS[miner]).missing()):
+    if config.data.groups or miner is Miner.cell:
+        return
+    if missing := class_of(MINERS[miner]).missing():
         raise UserError(f"negatives.engine={miner}: {missing}. Or use negatives.engine=exact.")
 
 
