@@ -18,6 +18,7 @@ from lion_sweep.plan.cells import CellPlan, GridPlan
 from lion_sweep.plan.disk import refuse, refuse_texts
 from lion_sweep.plan.planner import Planner
 from lion_sweep.result import RESULT, of_another
+from lion_sweep.stages.named_cells import settled_cells
 from lion_sweep.stages.search import bm25
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.validation import check_machine, validate
@@ -39,7 +40,7 @@ def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
     settled = []
     for config in configs:
         validate(config)
-        settled.append(settle(config, chosen))
+        settled.append(settled_cells(settle(config, chosen)))
         check_machine(settled[-1], chosen)
     if any(config.ladder is LadderName.proxy for config in configs):
         print(PROXY_WARNING, flush=True)
