@@ -23,8 +23,7 @@ AXES = ("model", "paradigm", "loss")
 LadderName = StrEnum("LadderName", ["proxy", "full"])  # what 1b/3b/8b stand for
 # What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours.
 BudgetKind = StrEnum("BudgetKind", ["flops", "epochs", "steps", "gpu_hours"])
-# Who finds negatives: BM25 by either of two analyses, or a finished cell.
-Miner = StrEnum("Miner", ["exact", "lucene", "cell"])
+Miner = StrEnum("Miner", ["exact", "lucene"])  # whose BM25 finds negatives
 TrackerKind = StrEnum("TrackerKind", ["wandb", "trackio", "none"])
 PlanFormat = StrEnum("PlanFormat", ["table", "json", "csv"])
 StatusFormat = StrEnum("StatusFormat", ["table", "json"])
@@ -176,16 +175,6 @@ class Negatives(Section):
     margin: float | None = None
 
     def check(self, key: str) -> None:
-        by_cell = self.engine is Miner.cell
-        require(
-            not by_cell or self.cell is not None,
-            f"{key}.engine=cell mines with a finished cell: {key}.cell=ID says which one.",
-        )
-        require(
-            by_cell or self.cell is None,
-            f"{key}.cell={self.cell} mines nothing with {key}.engine={self.engine}: add "
-            f"{key}.engine=cell, or leave {key}.cell out.",
-        )
         require(
             self.margin is None or isfinite(self.margin),
             f"{key}.margin={self.margin} is a distance of scores: a number, or null to drop none.",

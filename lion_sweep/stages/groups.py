@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lion_sweep.config import Config
-from lion_sweep.config.schema import Miner
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data import given
 from lion_sweep.data.collection import Flaws, said
@@ -197,8 +196,7 @@ def groups_of(config: Config, shop: Workshop, pairs: Source) -> Mine | MineByCel
         assert data.path is not None
         file = File.of(shop, place(data.path), data.groups)
         return Given(file, pairs.documents, pairs.queries, depth)
-    if chosen.engine is Miner.cell:
-        assert chosen.cell is not None  # schema.py
+    if chosen.cell:
         return _by_cell(FinishedWeights.named(chosen.cell, shop.root), shop, pairs, judged, depth)
     index = IndexWords(pairs.documents, MINERS[chosen.engine], title=f"index {pairs.name}")
     return Mine(judged, depth, index)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import get_token
 
-from lion_sweep.config.schema import Config, LadderName, Miner, TrackerKind
+from lion_sweep.config.schema import Config, LadderName, TrackerKind
 from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import SiteName, When
 from lion_sweep.data.pretrained import config_of
@@ -36,10 +36,9 @@ def validate(config: Config) -> None:
         "whose test split is scored anyway: give it another name.",
     )
     require(
-        not config.data.groups or config.negatives.engine is not Miner.cell,
-        f"data.groups={config.data.groups} brings the negatives, so that negatives.engine=cell "
-        "mines none: set one of them back (data.groups=null, or negatives.engine=exact "
-        "negatives.cell=null).",
+        not (config.data.groups and config.negatives.cell),
+        f"data.groups={config.data.groups} brings the negatives, so that "
+        f"negatives.cell={config.negatives.cell} finds none: set one of them to null.",
     )
     _check_room(config)
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
@@ -84,7 +83,7 @@ def check_engines(config: Config) -> None:
         if missing := config.engine.check_kind(kind, paradigm.name).missing():
             raise UserError(f"engine={config.engine.name}: {missing}. Or use engine=exact.")
     miner = config.negatives.engine
-    if config.data.groups or miner is Miner.cell:
+    if config.data.groups or config.negatives.cell:
         return
     if missing := class_of(MINERS[miner]).missing():
         raise UserError(f"negatives.engine={miner}: {missing}. Or use negatives.engine=exact.")

@@ -175,7 +175,7 @@ def plain_groups(score_QN: NDArray[np.float64], corpus: Corpus) -> dict[int, lis
 def test_it_mines_its_first_hits_and_goes_on_after_every_batch(
     make: Make, root: Path, corpus: Corpus, miner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell = make("negatives.engine=cell", f"negatives.cell={miner}", "loss=cl")
+    cell = make(f"negatives.cell={miner}", "loss=cl")
     stage, shop = cell.stages.groups, workshop(cell)
     whole = shop.run(stage)
     groups, score_QN = Groups.load(whole.folder / GROUPS), plain_scores(root, miner, cell)
@@ -235,7 +235,7 @@ def test_the_teacher_says_which_candidates_are_dropped(
 ) -> None:
     """Of a BM25 cell's candidates by another cell's scores; what is left trains."""
     monkeypatch.setattr(filtered, "PAIRS", 3)
-    words = ["loss=cl", "negatives.engine=cell", f"negatives.cell={SPARSE}", "teacher=cell"]
+    words = ["loss=cl", f"negatives.cell={SPARSE}", "teacher=cell"]
     words += [f"teacher.scorers.cell.cell={DENSE}", "teacher.scorers.cell.weight=2"]
     before, cell = make(*words), make(*words, "negatives.margin=1.5")
     assert before.stages.train != cell.stages.train
@@ -274,7 +274,7 @@ def test_cells_are_known_by_what_trained_them(make: Make, root: Path, tmp_path: 
     elsewhere = Path(shutil.copytree(root / "cells", tmp_path / "other" / "cells")).parent
     shutil.copytree(root / "stages", elsewhere / "stages")
     dense, other = Finished.read(DENSE, root), Finished.read(SPARSE, root)
-    mined = ["loss=cl", "negatives.engine=cell", "negatives.cell="]
+    mined = ["loss=cl", "negatives.cell="]
     taught = ["data.groups=groups.jsonl", "loss=kd", "teacher=cell", "teacher.scorers.cell.cell="]
     for *words, key in (mined, taught):
         names = [DENSE, str(dense.folder), str(elsewhere / "cells" / dense.name)]
@@ -294,7 +294,7 @@ def test_a_grid_with_a_student_and_a_mined_cell(
     dense, other = (Finished.read(name, root).name for name in (DENSE, SPARSE))
     student = ["data.groups=groups.jsonl", "loss=kd", "teacher=cell"]
     student += [f"teacher.scorers.cell.cell={SPARSE}", "paradigm.teacher_scale=1"]
-    mined = ["loss=cl", "negatives.engine=cell", f"negatives.cell={DENSE}"]
+    mined = ["loss=cl", f"negatives.cell={DENSE}"]
     configs = [make(*words).config for words in (student, mined)]
     session = Session(lambda settled, site: None)
     assert session.run(configs, [None, None]) == COMPLETE, capsys.readouterr().out
@@ -312,7 +312,7 @@ def test_a_grid_with_a_student_and_a_mined_cell(
 def test_on_a_cluster_they_are_a_job_that_others_wait_for(make: Make, root: Path) -> None:
     """What needs no GPU is prepared before, and encodes nothing."""
     words = ["loss=kd", "teacher=cell", f"teacher.scorers.cell.cell={SPARSE}"]
-    cell = make(*words, "negatives.engine=cell", f"negatives.cell={DENSE}", "negatives.margin=-9")
+    cell = make(*words, f"negatives.cell={DENSE}", "negatives.margin=-9")
     tasks = tasks_of([cell], Prepare.of([cell.stages]))
     assert [task.kind for task in tasks] == [PREPARE, ADAPT, NEGATIVES, TEACHER, CELL]
     prepared, adapted, mined, taught = (task.name for task in tasks[:-1])
@@ -334,20 +334,18 @@ def test_on_a_cluster_they_are_a_job_that_others_wait_for(make: Make, root: Path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["negatives.engine=cell"], r"negatives\.cell=ID says which one"),
-        (["negatives.cell=x"], r"negatives\.cell=x mines nothing with negatives\.engine=exact"),
         (
-            ["negatives.engine=cell", "negatives.cell=x", "data.groups=groups.jsonl"],
-            r"data\.groups=groups\.jsonl brings the negatives, so that negatives\.engine=cell",
+            ["negatives.cell=x", "data.groups=groups.jsonl"],
+            r"data\.groups=groups\.jsonl brings the negatives, so that negatives\.cell=x finds",
         ),
         (["negatives.margin=nan"], r"negatives\.margin=nan is a distance of scores"),
         (
-            ["negatives.engine=cell", "negatives.cell=8b-dense-cl"],
+            ["negatives.cell=8b-dense-cl"],
             r"negatives\.cell=8b-dense-cl: 8b-dense-cl is neither a cell's folder, nor the id or "
             r"the name of a finished cell in .*, which has 1b-dense-cl-\w+, 1b-sparse-cl-\w+\.",
         ),
         (
-            ["negatives.engine=cell", f"negatives.cell={DENSE}-begun"],
+            [f"negatives.cell={DENSE}-begun"],
             r"-begun is not the folder of a cell with a result: the command that began",
         ),
         (
