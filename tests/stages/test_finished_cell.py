@@ -22,7 +22,7 @@ from lion_sweep.cell import work
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.prepare import Prepare
 from lion_sweep.cell.tasks import ADAPT, CELL, NEGATIVES, PREPARE, TEACHER, tasks_of
-from lion_sweep.config import Config
+from lion_sweep.config import Config, Precision
 from lion_sweep.config.site import SiteName
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data import drawn as parts_of_steps
@@ -96,11 +96,12 @@ def make(small_cell: SmallCell, inputs: tuple[Path, Path], tmp_path: Path) -> Ma
 
 @pytest.fixture
 def root(once: Callable[..., Path], make: Make, tmp_path: Path) -> Path:
-    """The outputs of a finished dense cell and a finished sparse one, at a place of their own."""
+    """The outputs of two finished cells, a dense one and adapters of a sparse one, to change."""
 
     def both(folder: Path) -> None:
-        for paradigm in ("dense", "sparse"):
-            done(make(*GIVEN, f"paradigm={paradigm}", f"paths.root={folder}"))
+        adapters = ["paradigm=sparse", "recipe.lora.rank=4", "recipe.embedding_rate=null"]
+        for words in (["paradigm=dense"], adapters):
+            done(make(*GIVEN, *words, f"paths.root={folder}"))
 
     return Path(shutil.copytree(once("finished", both), tmp_path / "out"))
 
@@ -285,6 +286,19 @@ def test_cells_are_known_by_what_trained_them(make: Make, root: Path, tmp_path: 
     shutil.rmtree(gone)
     with pytest.raises(UserError, match=f"its weights are gone from {gone}: give the command"):
         make(*taught[:3], f"{taught[3]}{elsewhere / 'cells' / dense.name}")
+
+
+def test_each_precision_has_its_own_products(make: Make) -> None:
+    """Of a cell and of another one that teaches it, in turns in one process."""
+    how, one_11 = workshop(make(*GIVEN)).execution, torch.ones(1, 1)
+    other = how.at(Precision.bf16)
+    assert how.at(Precision.fp32) is how
+    for execution, dtype in 2 * [(how, torch.float32), (other, torch.bfloat16)]:
+        accelerator = execution.accelerator
+        with accelerator.autocast():
+            assert (one_11 @ one_11).dtype == dtype
+    with how.accelerator.autocast():
+        assert (one_11 @ one_11).dtype == torch.float32
 
 
 def test_a_grid_with_a_student_and_a_mined_cell(
