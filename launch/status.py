@@ -14,6 +14,7 @@ from typing import Any
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.tasks import (
     ADAPT,
+    NEGATIVES,
     PREPARE,
     TEACHER,
     WHEREABOUTS,
@@ -42,6 +43,7 @@ __all__ = ["BLOCKED", "CANCELLED", "ENDED", "FAILED", "FINISHED", "NEW", "QUEUED
 
 ALL_FINISHED, UNFINISHED, SOME_FAILED = 0, 3, 4
 INTERRUPTED = "interrupted"  # outcome of an attempt, and class of a failure that is not its own
+SHARED = PREPARE, ADAPT, NEGATIVES, TEACHER  # what is done for cells of any axes
 SUBMISSION = "submission.json"  # of a task's folder
 WHERE = ("stage", "done", "total", "seconds_left", "rate", "loss")  # of a progress file
 LOG_LINES = 3
@@ -110,7 +112,7 @@ class Status:
         return {
             "id": self.task.name,
             "kind": self.task.kind,
-            "axes": None if self.task.kind in (PREPARE, ADAPT, TEACHER) else axes(self.task.config),
+            "axes": None if self.task.kind in SHARED else axes(self.task.config),
             "state": self.state,
             "attempts": self.attempts,
             "job": self.job or None,

@@ -14,8 +14,8 @@ import yaml
 from lion_sweep import command
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.files import read_json
-from lion_sweep.interop.finished import Finished
 from lion_sweep.stages.engine import DONE
+from lion_sweep.stages.finished_cell import Finished
 
 EQUAL, DIFFERENT = 0, 1
 MISSING = "(none)"

@@ -22,7 +22,6 @@ from lion_sweep import command, preflight
 from lion_sweep import config as configuration
 from lion_sweep.cell.cell import Cell, cell_names
 from lion_sweep.cell.prepare import Prepare
-from lion_sweep.cell.result import Result
 from lion_sweep.cell.tasks import CELL, WHEREABOUTS, Task, read_attempts, tasks_of
 from lion_sweep.config import BudgetKind, Config
 from lion_sweep.config.composing import (
@@ -40,6 +39,7 @@ from lion_sweep.machine import board, screen
 from lion_sweep.machine.board import FAILED, FINISHED, QUEUED, Row
 from lion_sweep.machine.progress import duration
 from lion_sweep.plan.planner import Planner
+from lion_sweep.result import Result
 
 COMPLETE, HOLES = 0, 3
 # What Hydra would do around a cell, which cells here do without: what it is where nobody asks for

@@ -8,7 +8,6 @@ from pathlib import Path
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import UNSET, Settings, differing, label, settings
 from lion_sweep.cell.prepare import refuse_unequal
-from lion_sweep.cell.result import RESULT, of_another
 from lion_sweep.config import Config, LadderName, read_config
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.config.site import SiteName
@@ -18,6 +17,8 @@ from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.plan.cells import CellPlan, GridPlan
 from lion_sweep.plan.disk import refuse, refuse_texts
 from lion_sweep.plan.planner import Planner
+from lion_sweep.result import RESULT, of_another
+from lion_sweep.stages.named_cells import settled_cells
 from lion_sweep.stages.search import bm25
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.validation import check_machine, validate
@@ -39,7 +40,7 @@ def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
     settled = []
     for config in configs:
         validate(config)
-        settled.append(settle(config, chosen))
+        settled.append(settled_cells(settle(config, chosen)))
         check_machine(settled[-1], chosen)
     if any(config.ladder is LadderName.proxy for config in configs):
         print(PROXY_WARNING, flush=True)
@@ -95,7 +96,7 @@ def introduce(planner: Planner, config: Config) -> None:
     shop, sets = planner.workshop(config), evaluation_sets(config, planner.workshop(config))
     refuse_texts([source for source, _ in sets.values()], shop)
     waiting = planner.estimate(config)
-    if waiting:
+    if waiting and planner.unread(config):
         stages = planner.cell(config).stages
         print(
             f"{', '.join(stages.sets)}: to be read by a job of its own, which cells wait for;",

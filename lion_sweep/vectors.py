@@ -25,7 +25,6 @@ from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import evaluate, mean
 from lion_sweep.files import read_json, write_json
-from lion_sweep.interop.finished import Finished
 from lion_sweep.machine.progress import Progress
 from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.search import anserini, anserini_files, opensearch_files
@@ -37,6 +36,7 @@ from lion_sweep.search.pruning import Pruned
 from lion_sweep.search.runs import Run, drop_self_hits
 from lion_sweep.stages.encode import VECTORS
 from lion_sweep.stages.engine import DONE
+from lion_sweep.stages.finished_cell import Finished
 from lion_sweep.stages.search import RUN
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.workshop import Workshop

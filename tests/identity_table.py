@@ -56,6 +56,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "data.packages": ("[json]", NOTHING),
     "data.train_split": ("test", "tokenizer"),
     "data.test_split": ("train", "encode untrained queries twin"),
+    "negatives.margin": ("0.1", "teacher"),
     "teacher.name": ("other", NOTHING),
     "teacher.scorers": (["teacher.scorers.own.weight=0.5"], "teacher"),
     "teacher.audit.on_failure": ("warn", "audit"),
@@ -191,6 +192,7 @@ HOW: dict[str, str | list[str]] = {
 FILES = "tests/stages/test_identity_of_files.py"
 ELSEWHERE = {
     "negatives.engine": "tests/stages/test_mining_by_lucene.py: it needs Java",
+    "negatives.cell": "tests/stages/test_finished_cell.py: it needs one",
     "model.backbone": FILES,
     "recipe.by": "filled in as a cell is composed; it tells reports how values were chosen",
     **{

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.cell.result import FORMAT
 from lion_sweep.config.schema import AXES
 from lion_sweep.report.axes import STUDY, Cell
+from lion_sweep.result import FORMAT
 
 TITLES = {"cl": "CL", "kd": "KD", "clkd": "CL+KD"}
 

@@ -15,10 +15,10 @@ import hydra
 import numpy as np
 import yaml
 
-from lion_sweep.cell.result import FORMAT
 from lion_sweep.config.composing import compose, config_folder, register
 from lion_sweep.config.section import plain
 from lion_sweep.report.axes import Cell
+from lion_sweep.result import FORMAT
 
 MEASURES = ("nDCG@10", "MRR@10", "Recall@100")
 SIZES = {"1b": 0.8e6, "3b": 2.4e6, "8b": 6.4e6}

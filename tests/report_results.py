@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from report_cells import TITLES
 
-from lion_sweep.cell.result import FORMAT
 from lion_sweep.report.axes import Cell
+from lion_sweep.result import FORMAT
 
 SIZES = {"1b": 0.8e6, "3b": 2.0e6, "8b": 4.7e6}
 OWN, SETS = "pydoc", ("arguana", "nfcorpus", "scifact")

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from lion_sweep.cell.result import FORMAT
 from lion_sweep.config.schema import TrackerKind
 from lion_sweep.errors import Interrupted
 from lion_sweep.machine import wandb_run
 from lion_sweep.machine.history import HISTORY, POINTS, Record, copy_records
 from lion_sweep.machine.tracked import Tracked
 from lion_sweep.machine.tracking import tracker
+from lion_sweep.result import FORMAT
 
 CELL = "1b-sparse-cl-0123456789ab"
 SECRET = "hf_a-key-of-somebody"

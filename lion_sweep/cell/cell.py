@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lion_sweep.cell.names import axes, full_names, label, settings
-from lion_sweep.cell.result import RESULT, Result, read_result
 from lion_sweep.config import Config
 from lion_sweep.files import key_of, write_json
+from lion_sweep.result import RESULT, Result, read_result
 from lion_sweep.stages.of_cell import CellStages
 
 

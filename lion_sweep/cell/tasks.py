@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 from lion_sweep import errors
 from lion_sweep.cell import names
 from lion_sweep.cell.names import axes, label, settings
-from lion_sweep.cell.result import RESULT
 from lion_sweep.config import Config, changed, read_config, write_config
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json, write_json
+from lion_sweep.result import RESULT
 from lion_sweep.stages.engine import DONE
 
 if TYPE_CHECKING:  # whoever reads tasks need not wait for torch
@@ -38,9 +38,10 @@ if TYPE_CHECKING:  # whoever reads tasks need not wait for torch
 
 TASK, WHEREABOUTS = "task.json", "progress.json"
 PREPARE, CELL, ADAPT, TEACHER = "prepare", "cell", "adapt", "teacher"
+NEGATIVES = "negatives"
 TRAIN, ENCODE = "train", "encode"
 # Each needs only such as stand before it.
-KINDS = (PREPARE, ADAPT, TEACHER, TRAIN, ENCODE, CELL)
+KINDS = (PREPARE, ADAPT, NEGATIVES, TEACHER, TRAIN, ENCODE, CELL)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Task:
         return {
             PREPARE: f"{PREPARE} {config.data.name}",
             ADAPT: f"{ADAPT} {config.model.name}",
+            NEGATIVES: f"{NEGATIVES} {config.data.name}",
             TEACHER: f"{TEACHER} {config.teacher.name}",
             TRAIN: f"{TRAIN} {cell}",
             ENCODE: f"{ENCODE} {cell} {self.number}/{config.site.encode_jobs}",
@@ -125,17 +127,25 @@ def tasks_of(cells: list["Cell"], prepare: "Stage | None" = None) -> list[Task]:
         ids = tuple(cell.id for cell in cells)
         first = [Task(PREPARE, prepare.name, cells[0].config, cells=ids)]
     ready, taught = _names(first), defaultdict[str, list["Cell"]](list)
+    mined = {  # with a model; a cell mines by words itself
+        groups.name: Task(NEGATIVES, groups.name, cell.config, ready)
+        for cell in cells
+        if (groups := cell.stages.groups).encodes
+    }
     for cell in cells:
         if cell.stages.teacher:
             taught[cell.stages.teacher.family].append(cell)
     teachers = {}
     for family, alike in taught.items():
         name = TeachAll.of(cell.stages.teacher for cell in alike).name
-        ids = tuple(cell.id for cell in alike)
-        teachers[family] = Task(TEACHER, name, alike[0].config, ready, cells=ids)
+        ids, drawn = tuple(cell.id for cell in alike), mined.get(alike[0].stages.groups.name)
+        needs = (*ready, drawn.name) if drawn else ready
+        teachers[family] = Task(TEACHER, name, alike[0].config, needs, cells=ids)
     for cell in cells:
         config, stages = cell.config, cell.stages
         needed = [*first, Task(ADAPT, stages.adapt.name, config, ready)]
+        if stages.groups.name in mined:
+            needed.append(mined[stages.groups.name])
         if stages.teacher:
             needed.append(teachers[stages.teacher.family])
         if config.site.encode_jobs > 1 and not cell.complete:

@@ -21,11 +21,11 @@ import torch
 from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import axes
 from lion_sweep.cell.prepare import prepare, teach
-from lion_sweep.cell.result import FORMAT, Result
 from lion_sweep.cell.tasks import (
     ADAPT,
     CELL,
     ENCODE,
+    NEGATIVES,
     PREPARE,
     TEACHER,
     TRAIN,
@@ -45,6 +45,7 @@ from lion_sweep.machine.progress import Progress
 from lion_sweep.machine.site import world_size
 from lion_sweep.machine.tracked import Tracked
 from lion_sweep.machine.tracking import Tracker, tracker
+from lion_sweep.result import FORMAT, Result
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.engine import Done, Team
@@ -105,6 +106,7 @@ def _do(task: Task, shop: Workshop) -> None:
     stages = stages_of(task.config, shop)
     cell = Cell(task.config, stages)
     todo: dict[str, Stage] = {ADAPT: stages.adapt, TRAIN: stages.train}
+    todo[NEGATIVES] = stages.groups
     if task.kind == ENCODE:
         todo[ENCODE] = stages.encoding_jobs(task.config.site.encode_jobs)[task.number - 1]
     stage = todo.get(task.kind)
@@ -156,6 +158,9 @@ def run(cell: Cell, shop: Workshop) -> Result:
             copy_records(done["train"].folder, cell.folder)
         if stages.teacher:
             done["teacher"] = shop.run(stages.teacher)
+        groups = shop.run(stages.groups)
+        if "spent" in groups.facts:
+            done["negatives"] = groups
         encoded = [e for found in stages.trained.values() for e in (found.passages, found.queries)]
         once = {encode.name: shop.run(encode) for encode in encoded}
         result = Result(
@@ -196,7 +201,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
                 name: {"group": config.evaluation.own(name).group} | source.read(shop).facts(split)
                 for name, (source, split) in stages.sets.items()
             },
-            groups=shop.run(stages.groups).facts,
+            groups={what: n for what, n in groups.facts.items() if isinstance(n, int)},
             points=_points(trained),
             versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             environment=environment(),

@@ -6,6 +6,7 @@ while composing. What no single key shows to be wrong is refused in validation.p
 
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 
 from hydra.utils import get_class
@@ -292,6 +293,14 @@ class Negatives(Section):
     """Where hard negatives come from, for data without groups of its own."""
 
     engine: Miner = MISSING
+    cell: str | None = None
+    margin: float | None = None
+
+    def check(self, key: str) -> None:
+        require(
+            self.margin is None or isfinite(self.margin),
+            f"{key}.margin={self.margin} is a distance of scores: a number, or null to drop none.",
+        )
 
 
 @dataclass

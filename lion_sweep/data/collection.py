@@ -30,6 +30,7 @@ SAID = {
     "missing_queries": "name a query that is not there, and are left out",
     "nothing_relevant": "are of queries without a relevant passage, and are left out",
     "positives_among_negatives": "negatives are positives of their query, and leave its negatives",
+    "false_negatives": "negatives score within negatives.margin of their positive, and are dropped",
     "missing_positives": "have a positive that is not there, and are left out",
     "without_negatives": "have no negative, and are left out",
 }

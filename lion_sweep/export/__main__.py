@@ -17,7 +17,7 @@ from lion_sweep.export.form import Form, Weights
 from lion_sweep.export.sentence import SentenceTransformers
 from lion_sweep.files import read_json, write_json
 from lion_sweep.interop import checkpoints
-from lion_sweep.interop.finished import Finished
+from lion_sweep.stages.finished_cell import Finished
 from lion_sweep.stages.weights import MEANT_FOR, WEIGHTS
 
 CARD = "README.md"

@@ -13,9 +13,9 @@ from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.export.sample import Sample, Vectors, encode
 from lion_sweep.interop import checkpoints
 from lion_sweep.interop.checkpoints import Checkpoint
-from lion_sweep.interop.finished import Finished
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
+from lion_sweep.stages.finished_cell import Finished
 from lion_sweep.stages.weights import WEIGHTS
 
 DENSE = {

@@ -27,10 +27,10 @@ from lion_sweep.export.sample import Sample, Vectors
 from lion_sweep.files import read_json, write_json
 from lion_sweep.interop import sentence
 from lion_sweep.interop.checkpoints import Checkpoint
-from lion_sweep.interop.finished import Finished
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.models.sparse import SparseEncoder
+from lion_sweep.stages.finished_cell import Finished
 
 LAST = recipe.Pooling.last
 TOKENS = "token_embeddings"  # as sentence-transformers calls the states of the tokens

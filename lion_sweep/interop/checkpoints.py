@@ -19,19 +19,20 @@ from huggingface_hub import hf_hub_download
 from peft import PeftConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
-from lion_sweep.cell.result import RESULT
 from lion_sweep.config import Config, TextForm
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
 from lion_sweep.interop import colbert, sentence
-from lion_sweep.interop.finished import Finished
 from lion_sweep.interop.meant import STUDY_CLASSES, Meant
 from lion_sweep.machine.digests import Digests
 from lion_sweep.models.backbone import ADDED, Backbone, added_in
 from lion_sweep.models.encoders import Encoder
+from lion_sweep.result import RESULT
 from lion_sweep.stages.base import identity
-from lion_sweep.stages.weights import WEIGHTS, encoder_of
+from lion_sweep.stages.finished_cell import Finished
+from lion_sweep.stages.finished_weights import FinishedWeights
+from lion_sweep.stages.weights import encoder_of
 from lion_sweep.stages.workshop import Workshop
 
 # What names of adapters' weights have before layers.0.self_attn.q_proj.lora_A.weight. They go from
@@ -119,28 +120,21 @@ def _holds(name: str, file: str) -> bool:
 
 def of_cell(cell: Finished) -> Checkpoint:
     """A finished cell's weights. Raises `UserError` where they are gone."""
-    config, trained = cell.config, cell.stage("train")
-    if not (trained / WEIGHTS).is_dir():
-        raise UserError(
-            f"{cell.name} has its result, but its weights are gone from {trained}: give the "
-            "command again that trained it."
-        )
-    source, adapted, paradigm = cell.source, config.recipe.lora is not None, config.paradigm
-    sees = paradigm.attention
-
-    def load(dtype: torch.dtype) -> Encoder:
-        if adapted:
-            base = Backbone.load(source, dtype, attention=sees)
-            backbone = base.with_adapter(trained / WEIGHTS).merged()
-        else:
-            backbone = Backbone.load(trained / WEIGHTS, dtype, attention=sees)
-        return encoder_of(paradigm.encoder, backbone)
-
-    known_by = {"stage": trained.name, "encoder": identity(paradigm.encoder)}
+    weights, config = FinishedWeights.of(cell), cell.config
     lengths = config.evaluation.query_length, config.evaluation.passage_length
-    made_by = cell.result["stages"].get("tokenizer", {}).get("folder")
-    told = cell.name, "cell", source, paradigm.name, known_by, load, lengths
-    return Checkpoint(*told, config, adapted, made_by, paradigm.text)
+    return Checkpoint(
+        cell.name,
+        "cell",
+        weights.source,
+        config.paradigm.name,
+        identity(weights),
+        weights.make,
+        lengths,
+        config,
+        weights.adapted,
+        cell.result["stages"].get("tokenizer", {}).get("folder"),
+        weights.text,
+    )
 
 
 def _adapter(name: str, base: str | None, config: Config, paradigm: str | None) -> Checkpoint:

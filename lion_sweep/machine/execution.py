@@ -49,14 +49,26 @@ class Execution:
             config.recipe.checkpoint_every,
         )
 
-    @cached_property
+    def at(self, precision: Precision) -> "Execution":
+        """The same in another precision: that of a finished cell, say."""
+        return self if precision is self.precision else replace(self, precision=precision)
+
+    @property
     def accelerator(self) -> Accelerator:
-        """accelerate's view of this process, which may have computed in another precision."""
-        wanted = "bf16" if self.precision is Precision.bf16 else "no"
+        """accelerate's view of this process, which may have computed in another precision since."""
         state = AcceleratorState._shared_state
-        if state and state.get("_mixed_precision", wanted) != wanted:
+        if state and state.get("_mixed_precision", self._mixed) != self._mixed:
             AcceleratorState._reset_state()  # it knows one precision; ranks stay as they are
-        return Accelerator(cpu=self.site is SiteName.laptop, mixed_precision=wanted)
+            self.__dict__.pop("_accelerator", None)
+        return self._accelerator
+
+    @property
+    def _mixed(self) -> str:
+        return "bf16" if self.precision is Precision.bf16 else "no"
+
+    @cached_property
+    def _accelerator(self) -> Accelerator:
+        return Accelerator(cpu=self.site is SiteName.laptop, mixed_precision=self._mixed)
 
     @property
     def leads(self) -> bool:

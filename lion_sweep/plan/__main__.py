@@ -14,6 +14,7 @@ from lion_sweep.config.site import SiteName
 from lion_sweep.machine.site import check_output, choose, settle
 from lion_sweep.plan import show
 from lion_sweep.plan.planner import Planner
+from lion_sweep.stages.named_cells import settled_cells
 from lion_sweep.stages.validation import validate
 
 FORMATS = {
@@ -36,8 +37,8 @@ def plan(configs: list[Config], references: list[Config | None]) -> int:
         else:
             name = SiteName.laptop if device == "cpu" else SiteName.gpu
         planner = Planner(name, offline=True, waits=not (calibrates or any(references)))
-        settled = [settle(config, config.site.name, name) for config in configs]
-        anchors = [r and settle(r, r.site.name, name) for r in references]
+        settled = [settled_cells(settle(c, c.site.name, name)) for c in configs]
+        anchors = [r and settled_cells(settle(r, r.site.name, name)) for r in references]
         if calibrates:
             from lion_sweep.plan.calibration import calibrate
 

@@ -10,6 +10,7 @@ from lion_sweep.cell.cell import Cell
 from lion_sweep.cell.names import label
 from lion_sweep.config import BudgetKind, Config, changed
 from lion_sweep.config.site import SiteName
+from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Spending
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
@@ -19,6 +20,8 @@ from lion_sweep.plan.estimate import Estimate
 from lion_sweep.stages.backbone import Blueprint, blueprint, blueprint_offline
 from lion_sweep.stages.base import Paid, Stage
 from lion_sweep.stages.encode import Encode
+from lion_sweep.stages.filtered import Filter
+from lion_sweep.stages.groups import MineByCell
 from lion_sweep.stages.of_cell import stages_of
 from lion_sweep.stages.search import Scored
 from lion_sweep.stages.texts import Source
@@ -46,7 +49,8 @@ class Planner:
     def workshop(self, config: Config) -> Workshop:
         """Does the cheap stages that a plan reads."""
         root = Path(config.paths.root)
-        return self._workshops.setdefault(root, Workshop(root, Progress(label(config), None)))
+        how = Execution.of(config, self.site)
+        return self._workshops.setdefault(root, Workshop(root, Progress(label(config), None), how))
 
     def cell(self, config: Config) -> Cell:
         """The cell of a settled configuration, whose id depends on what its files hold."""
@@ -59,15 +63,20 @@ class Planner:
         describe = blueprint_offline if self.offline else blueprint
         return describe(config, shop, own, waits=self.waits and large(own, config))
 
-    def estimate(self, config: Config) -> Estimate | None:
-        """What stands for the texts of a cell that wait to be read; None where there are none."""
-        if not self.waits:
-            return None
-        if id(config) not in self._waiting:
+    def unread(self, config: Config) -> bool:
+        """Whether texts of a cell wait to be read by whoever does it."""
+        if self.waits and id(config) not in self._waiting:
             stages, shop = self.cell(config).stages, self.workshop(config)
             waiting = any(large(source, config) for source, _ in stages.sets.values())
             self._waiting[id(config)] = waiting and not all(map(shop.finished, stages.preparation))
-        if not self._waiting[id(config)]:
+        return self.waits and self._waiting[id(config)]
+
+    def estimate(self, config: Config) -> Estimate | None:
+        """What stands for the texts of a cell that wait to be read, and for negatives that a model
+        is to find; None where neither is so."""
+        groups = self.cell(config).stages.groups
+        unmined = groups.encodes and not self.workshop(config).finished(groups)
+        if not unmined and not self.unread(config):
             return None
         root = Path(config.paths.root)
         return self._estimates.setdefault(root, Estimate(self.workshop(config)))
@@ -101,10 +110,12 @@ class Planner:
         for config in configs:
             cell = self.training(config)
             stages = cell.stages
-            encoding = self._encoding(cell, *stages.trained.values())
+            encoding = self._scoring(cell, *stages.trained.values())
             cells.append(replace(cell, encoding=encoding))
             sharing[stages.adapt].append(cell)
             sharing[stages.untrained.passages].append(cell)
+            if stages.groups.encodes:
+                sharing[stages.groups].append(cell)
             if stages.teacher:
                 sharing[stages.teacher.family].append(cell)
         return GridPlan(cells, [self._shared(*pair) for pair in sharing.items()], self._disk(cells))
@@ -120,23 +131,26 @@ class Planner:
         texts, shop = encode.texts.cache.texts, self.workshop(cell.config)
         found = shop.find(texts)
         count = len(texts.read(shop)) if found else self._estimates[shop.root].sample(texts).total
-        return count, self._encoded(cell, encode).tokens
+        return count, self._encoding(cell, cell.stages.blueprint.shape, [encode]).tokens
 
-    def _encoding(self, cell: CellPlan, *scored: Scored) -> Spending:
-        """Encoding what is scored, equal texts once."""
-        stages = dict.fromkeys(e for one in scored for e in (one.passages, one.queries))
-        return sum((self._encoded(cell, encode) for encode in stages), Spending())
+    def _scoring(self, cell: CellPlan, *scored: Scored) -> Spending:
+        """Encoding what is scored."""
+        encodes = [encode for one in scored for encode in (one.passages, one.queries)]
+        return self._encoding(cell, cell.stages.blueprint.shape, encodes)
 
-    def _encoded(self, cell: CellPlan, encode: Encode) -> Spending:
-        shape, batch_tokens = cell.stages.blueprint.shape, cell.fit.execution.batch_tokens
-        asked = None if encode.asked is None else str(encode.asked.identity)
-        what = encode.sparse, encode.projected, str(encode.texts.identity)
-        key = (shape, *what, asked, batch_tokens)
-        if key not in self._encodings:
-            estimate, shop = self.estimate(cell.config), self.workshop(cell.config)
-            lengths_N = estimate.encoded(encode) if estimate else encode.lengths(shop)
-            self._encodings[key] = encode.meter(shape).texts(lengths_N, batch_tokens)
-        return self._encodings[key]
+    def _encoding(self, cell: CellPlan, shape: DecoderShape, encodes: list[Encode]) -> Spending:
+        """By a decoder of some shape, equal texts once."""
+        shop, estimate = self.workshop(cell.config), self.estimate(cell.config)
+        batch_tokens, spent = cell.fit.execution.batch_tokens, Spending()
+        for encode in dict.fromkeys(encodes):
+            asked = None if encode.asked is None else str(encode.asked.identity)
+            what = encode.sparse, encode.projected, str(encode.texts.identity)
+            key = (shape, *what, asked, batch_tokens)
+            if key not in self._encodings:
+                lengths_N = estimate.encoded(encode) if estimate else encode.lengths(shop)
+                self._encodings[key] = encode.meter(shape).texts(lengths_N, batch_tokens)
+            spent += self._encodings[key]
+        return spent
 
     def _shared(self, stage: Stage | str, sharing: list[CellPlan]) -> SharedWork:
         """A stage that these cells read, or what one teacher tells them, under the first's name."""
@@ -152,11 +166,28 @@ class Planner:
                     f"{title}, whose pairs are not known yet", Spending(), 0.0, 0.0, len(sharing)
                 )
             spending = self._teaching(sharing)
+        elif stage is stages.groups:
+            title, spending = self._mining(cell)
         else:
             title = f"encode untrained {config.paradigm.name} {size}"
-            spending = self._encoding(cell, stages.untrained)
+            spending = self._scoring(cell, stages.untrained)
         hours = cell.gpu_hours(spending)
         return SharedWork(title, spending, cell.seconds(spending), hours, len(sharing))
+
+    def _mining(self, cell: CellPlan) -> tuple[str, Spending]:
+        """What negatives cost that a model finds, or drops, as far as that is known."""
+        groups, shop, spending = cell.stages.groups, self.workshop(cell.config), Spending()
+        title = f"negatives of {cell.config.data.name}"
+        mined = groups.mined if isinstance(groups, Filter) else groups
+        if isinstance(mined, MineByCell):
+            shape = mined.weights.shape
+            spending = self._encoding(cell, shape, [mined.passages, mined.queries])
+        if isinstance(groups, Filter):
+            if not shop.find(mined):
+                return f"{title}, whose candidates are not known yet", spending
+            paid = groups.paid(groups.drawn(shop))
+            spending += sum((stage.planned(shop) for stage in paid), Spending())
+        return title, spending
 
     def _teaching(self, cells: list[CellPlan]) -> Spending:
         """What one teacher costs several cells."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lion_sweep.cell import result
+from lion_sweep import result
 from lion_sweep.cell.names import Settings, settings
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.config.schema import AXES

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.cell.result import RESULT
 from lion_sweep.report.axes import SEED, Cell
 from lion_sweep.report.collect import Asked
 from lion_sweep.report.layout import HOLE, Table
 from lion_sweep.report.sections import Section
+from lion_sweep.result import RESULT
 
 ATTEMPTS, TASK = "attempts", "task.json"  # as lion_sweep/cell/tasks.py writes them
 SAID = 300  # characters of a message that a table holds

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.cell.result import RESULT
 from lion_sweep.errors import UserError, sentence
+from lion_sweep.result import RESULT
 
 SOURCE = re.compile(r"wandb:([\w.-]+)/([\w.-]+)")
 TYPE = "result"  # of artifacts, see machine/wandb_run.py

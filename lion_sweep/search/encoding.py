@@ -39,8 +39,11 @@ def encode(
     folder: Path,
     on_batch: Callable[[int, int], None],
     on_kept: Callable[[int], None] = lambda _: None,
+    *,
+    alone: bool = False,
 ) -> None:
-    """Vectors of the texts and what they cost, as parts in `folder`; ranks share the work.
+    """Vectors of the texts and what they cost, as parts in `folder`; ranks share the work, unless
+    this one does it `alone`.
 
     They are arrays, CSR without its zeros, or `Ragged`. What is encoded is kept every half minute,
     so that a killed run goes on after it, on any number of ranks; `on_kept` hears how many texts.
@@ -53,7 +56,8 @@ def encode(
     lengths_N, parts = tokens.lengths(length), Parts(folder, len(tokens))
     batches = list(micro_batches(lengths_N, setting.batch_tokens))[setting.shard :: setting.shards]
     texts = sum(map(len, batches))
-    rank, ranks, seen = accelerator.process_index, accelerator.num_processes, 0
+    rank, ranks = (0, 1) if alone else (accelerator.process_index, accelerator.num_processes)
+    seen = 0
     for number, batch in enumerate(batches):
         seen += len(batch)
         batch = batch[~parts.done_N[batch]]  # all or none, but for another `batch_tokens`
@@ -72,4 +76,5 @@ def encode(
         if stopping:
             raise interruption.stop()
     parts.keep()
-    accelerator.wait_for_everyone()
+    if not alone:
+        accelerator.wait_for_everyone()

@@ -1,9 +1,10 @@
-"""Hard negatives by BM25, some thousands of queries at a time.
+"""Hard negatives: first hits of a search, some thousands of queries at a time.
 
 Shapes: N documents, J judgements, Q queries of a batch, P training pairs, K hits, M negatives.
 """
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
@@ -12,33 +13,65 @@ from numpy.typing import NDArray
 from lion_sweep.data.collection import Flaws, Judged
 from lion_sweep.data.groups import MISSING, Groups
 from lion_sweep.data.ids import Ids
-from lion_sweep.data.texts import Texts
-from lion_sweep.search.base import WordsIndex
 
 QUERIES = 8192  # searched together
 
 
-def count(judged: Judged) -> int:
+class Index(Protocol):
+    """Finds and scores documents, see `WordsIndex`; queries are what `Queries` takes."""
+
+    @property
+    def ids(self) -> Ids:
+        """Of the documents, by their rows."""
+
+    def found(
+        self, queries: Any, k: int, /
+    ) -> tuple[NDArray[np.int32], NDArray[np.floating[Any]]]: ...
+
+    def scores(
+        self, queries: Any, query_P: NDArray[np.integer], document_P: NDArray[np.integer], /
+    ) -> NDArray[np.floating[Any]]: ...
+
+
+class Queries(Protocol):
+    """Texts, or vectors, of queries."""
+
+    @property
+    def ids(self) -> Ids:
+        """Of all, by their rows."""
+
+    def take(self, rows: NDArray[np.integer], /) -> Any:
+        """Those of some."""
+
+
+def count(judged: Judged, at_once: int | None = None) -> int:
     """Of batches."""
-    return -(-len(judged.asked) // QUERIES)
+    return -(-len(judged.asked) // (at_once or QUERIES))
 
 
 def batches(
-    index: WordsIndex, queries: Texts, judged: Judged, depth: int, first: int = 0
+    index: Index,
+    queries: Queries,
+    judged: Judged,
+    depth: int,
+    first: int = 0,
+    at_once: int | None = None,
 ) -> Iterator[tuple[Groups, Flaws]]:
-    """The groups of each batch of queries, from the `first` batch on, and what is left out.
+    """The groups of each batch of `at_once` queries, from the `first` batch on, and what is left
+    out.
 
-    Negatives are the first `depth` BM25 hits of a query that are not judged relevant to it, nor
-    the query itself, where queries are passages too. Left out are pairs whose positive is not
-    there, or whose query has no such hit.
+    Negatives are the first `depth` hits of a query that are not judged relevant to it, nor the
+    query itself, where queries are passages too. Left out are pairs whose positive is not there, or
+    whose query has no such hit.
     """
+    size = at_once or QUERIES
     query_J, all_J, grade_J = map(judged.column, ("query_row", "document_row", "grade"))
     changes = np.flatnonzero(np.diff(query_J)) + 1
     start_Q, order_N = np.concatenate([[0], changes, [len(query_J)]]), index.ids.order_N
     asked = query_J[start_Q[:-1]]
     self_Q = index.ids.rows(Ids(queries.ids.array.take(asked)))
-    for batch in range(first, count(judged)):
-        own = slice(batch * QUERIES, (batch + 1) * QUERIES)
+    for batch in range(first, count(judged, size)):
+        own = slice(batch * size, (batch + 1) * size)
         of_batch = queries.take(asked[own])
         ranks_QK, scores_QK = index.found(of_batch, depth)
         starts = start_Q[own.start : own.stop + 1]

@@ -18,7 +18,7 @@ from lion_sweep.data.tokens import read
 from lion_sweep.machine.execution import Execution
 from lion_sweep.stages.backbone import Blueprint
 from lion_sweep.stages.base import beside
-from lion_sweep.stages.groups import GROUPS, Given, Mine
+from lion_sweep.stages.groups import GROUPS, Grouped
 from lion_sweep.stages.texts import Cut
 from lion_sweep.stages.workshop import Workshop
 from lion_sweep.training.fit import Fit
@@ -30,7 +30,7 @@ Counts = Callable[[int], LengthCounts]
 class Draws:
     """What a step is drawn from, and how much of it."""
 
-    groups: Mine | Given
+    groups: Grouped
     batch_size: int  # queries
     negatives: int  # of a query
     seed: int

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,10 @@ from lion_sweep.search.parts import Stored, take
 from lion_sweep.stages.base import Stage, beside, identity
 from lion_sweep.stages.engine import Done
 from lion_sweep.stages.texts import Asked, Cut
-from lion_sweep.stages.train import AdaptDecoder, TrainCell
 from lion_sweep.stages.workshop import Workshop
+
+if TYPE_CHECKING:  # a training's negatives may be of vectors that another cell makes
+    from lion_sweep.stages.train import AdaptDecoder, TrainCell
 
 VECTORS = "vectors"
 
@@ -53,14 +55,16 @@ class Weights(Protocol):
 class CellWeights:
     """What a stage of a cell left, with the cell's way from hidden states to vectors."""
 
-    stage: AdaptDecoder | TrainCell
+    stage: "AdaptDecoder | TrainCell"
     encoder: Mapping[str, Any]
     # In the key of the tokens that are read.
     text: TextForm = field(default_factory=TextForm, kw_only=True, compare=False)
 
     @property
-    def _adapted(self) -> AdaptDecoder:
-        return self.stage.start if isinstance(self.stage, TrainCell) else self.stage
+    def _adapted(self) -> "AdaptDecoder":
+        stage: Any = self.stage
+        start: AdaptDecoder = getattr(stage, "start", stage)  # of a training
+        return start
 
     @property
     def source(self) -> str:
@@ -122,9 +126,10 @@ class Encode(Stage):
 
     def encode(self, shop: Workshop, folder: Path, shard: int, shards: int) -> None:
         """A shard of the texts, into `folder`."""
-        how, length, encoder = shop.execution, self.texts.length, self.loaded(shop)
+        how, length = shop.execution.at(self.precision), self.texts.length
+        encoder, rows = self.loaded(shop), self.rows(shop)
         cached, tokens = self.texts.read(shop), how.batch_tokens
-        texts = cached if self.asked is None else cached.subset(self.asked.rows(shop))
+        texts = cached if rows is None else cached.subset(rows)
         source = self.weights.source
         texts.check_within(encoder.backbone.language_model.config.vocab_size, source)
         if encoder.reads_bos:
@@ -133,7 +138,7 @@ class Encode(Stage):
         setting = encoding.Setting(length, tokens, self.kept_terms, meter, shard, shards)
         where = how.accelerator, folder, shop.progress.step, shop.progress.kept
         with enough_memory(self.title, lambda: halved("evaluation.batch_tokens", tokens, length)):
-            encoding.encode(encoder, texts, setting, *where)
+            encoding.encode(encoder, texts, setting, *where, alone=not self.together)
 
     def _meter(self, encoder: Encoder) -> Meter:
         from lion_sweep.models.backbone import Backbone
@@ -183,10 +188,14 @@ class Encode(Stage):
                 taken.append(None)
         return taken + [None] * (len(shards) - len(taken))
 
+    def rows(self, shop: Workshop) -> NDArray[np.int64] | None:
+        """Of the texts, [N]; None: all in their order."""
+        return None if self.asked is None else self.asked.rows(shop)
+
     def lengths(self, shop: Workshop) -> NDArray[np.int64]:
         """Tokens of every text, [N]."""
-        lengths_N = self.texts.lengths(shop)
-        return lengths_N if self.asked is None else lengths_N[self.asked.rows(shop)]
+        lengths_N, rows = self.texts.lengths(shop), self.rows(shop)
+        return lengths_N if rows is None else lengths_N[rows]
 
     def loaded(self, shop: Workshop) -> Encoder:
         """The encoder, which the stages of the same weights share."""

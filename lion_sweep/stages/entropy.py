@@ -40,6 +40,21 @@ class Scoring:
         own = paradigm.made_by.group_scores_BG is not InnerProduct.group_scores_BG
         return cls(paradigm.temperature, own)
 
+    def of_vectors(self, encoded: Encode | Prune, shop: Workshop) -> PairScores:
+        """Scores of vectors that the same encoder makes, not divided yet; the paradigm's own take
+        the encoder, weights and all."""
+        if not self.own:
+            return inner_products
+        encoder, device = encoded.loaded(shop), shop.execution.accelerator.device
+
+        def score(query_PX: Vectors, passage_PX: Vectors) -> NDArray[np.floating]:
+            both = (_padded(one) for one in (query_PX, passage_PX))
+            query_BX, passage_BX = (torch.from_numpy(one).to(device) for one in both)
+            with torch.no_grad():
+                return encoder.group_scores_BG(query_BX, passage_BX[:, None])[:, 0].cpu().numpy()
+
+        return score
+
 
 @dataclass(frozen=True, eq=False)
 class Entropy(Stage):
@@ -83,21 +98,8 @@ class Entropy(Stage):
         self, shop: Workshop, query_P: NDArray[np.int64], passage_P: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         passages, queries = self.passages.read(shop), self.queries.read(shop)
-        score = self._own(shop) if self.scoring.own else inner_products
-        pairs = query_P, passage_P
+        score, pairs = self.scoring.of_vectors(self.passages, shop), (query_P, passage_P)
         return pair_scores(queries.all(), passages, pairs, score, shop.progress.step)
-
-    def _own(self, shop: Workshop) -> PairScores:
-        """The paradigm's, which takes its encoder, weights and all."""
-        encoder, device = self.passages.loaded(shop), shop.execution.accelerator.device
-
-        def score(query_PX: Vectors, passage_PX: Vectors) -> NDArray[np.floating]:
-            both = (_padded(one) for one in (query_PX, passage_PX))
-            query_BX, passage_BX = (torch.from_numpy(one).to(device) for one in both)
-            with torch.no_grad():
-                return encoder.group_scores_BG(query_BX, passage_BX[:, None])[:, 0].cpu().numpy()
-
-        return score
 
     def values(self, shop: Workshop) -> dict[str, dict[str, float]]:
         """{"entropy": {query id: value}}."""

@@ -20,11 +20,12 @@ from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.contract import check_form, lengths_of, tokenise
 from lion_sweep.stages.course import Amount, Course, Draws
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
-from lion_sweep.stages.groups import Given, Mine, groups_of
+from lion_sweep.stages.filtered import Filter
+from lion_sweep.stages.groups import Grouped, groups_of
 from lion_sweep.stages.points import asked_of
 from lion_sweep.stages.search import Score, Scored, bm25
 from lion_sweep.stages.searches import searches
-from lion_sweep.stages.teacher import Teach, teacher_of
+from lion_sweep.stages.teacher import Teach, scorers_of, teacher_of
 from lion_sweep.stages.texts import (
     Asked,
     Chosen,
@@ -48,7 +49,7 @@ class CellStages:
     """All that a cell comes to; nothing heavy is done yet."""
 
     sets: EvaluationSets
-    groups: Mine | Given
+    groups: Grouped
     teacher: Teach | None  # None: no loss reads its scores
     adapt: AdaptDecoder
     train: TrainCell
@@ -74,8 +75,8 @@ class CellStages:
 
     @cached_property
     def preparation(self) -> tuple[Stage, ...]:
-        """What is read and counted before anything is trained or taught; it needs no GPU."""
-        heavy = AdaptDecoder | Teach
+        """What is read and counted before a model does anything; it needs no GPU."""
+        heavy = AdaptDecoder | Teach | Encode | Filter
         light = (
             not any(isinstance(one, heavy) for one in ancestry([stage]).values())
             for stage in self.roles.values()
@@ -147,7 +148,9 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     adapt = AdaptDecoder(
         decoder, chunks, mntp, recipe.lora, rates, precision, seed, config.paradigm.attention
     )
-    negatives = groups_of(config, shop, own)
+    negatives: Grouped = groups_of(config, shop, own)
+    if (margin := config.negatives.margin) is not None:
+        negatives = Filter(negatives, scorers_of(config, shop, own), margin)
     loss, supervision, encoder = config.loss, Supervision.of(config), config.paradigm.encoder
     course = Course(
         Draws(negatives, loss.batch_size, loss.negatives, seed, loss.sampling),

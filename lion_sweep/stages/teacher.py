@@ -113,7 +113,12 @@ class TeachAll(Stage):
 
 
 def teacher_of(config: Config, shop: Workshop, pairs: Source, course: Course) -> Teach:
-    """A cell's teacher on what it trains on; what has no weight is left out.
+    """A cell's teacher on what it trains on."""
+    return Teach(course, scorers_of(config, shop, pairs))
+
+
+def scorers_of(config: Config, shop: Workshop, pairs: Source) -> tuple[Weighted, ...]:
+    """Of a cell's teacher; what has no weight is left out.
 
     Raises `UserError` where a scorer's model cannot be had.
     """
@@ -130,4 +135,4 @@ def teacher_of(config: Config, shop: Workshop, pairs: Source, course: Course) ->
                     "a folder that holds the model, or choose teacher=minilm or teacher=bm25."
                 ) from None
             scorers.append(Weighted(scorer, told["_target_"], made.RULES, told["weight"]))
-    return Teach(course, tuple(scorers))
+    return tuple(scorers)

@@ -39,6 +39,11 @@ def validate(config: Config) -> None:
         f"evaluation.sets.{config.data.name} has the name of the collection that cells train on, "
         "whose test split is scored anyway: give it another name.",
     )
+    require(
+        not (config.data.groups and config.negatives.cell),
+        f"data.groups={config.data.groups} brings the negatives, so that "
+        f"negatives.cell={config.negatives.cell} finds none: set one of them to null.",
+    )
     _check_room(config)
     _check_regulariser(config)
     causal, steps = config.paradigm.attention is Attention.causal, config.recipe.adapt.steps
@@ -60,7 +65,7 @@ def validate(config: Config) -> None:
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
     require(
         0 <= negatives <= depth - 1,
-        f"loss.negatives={negatives} are drawn from the first recipe.negative_depth={depth} BM25 "
+        f"loss.negatives={negatives} are drawn from the first recipe.negative_depth={depth} "
         f"hits without the positives: choose 0 to {depth - 1}.",
     )
     require(
@@ -138,7 +143,9 @@ def check_engines(config: Config) -> None:
         if missing := config.engine.check_kind(kind, paradigm.name).missing():
             raise UserError(f"engine={config.engine.name}: {missing}. Or use engine=exact.")
     miner = config.negatives.engine
-    if not config.data.groups and (missing := class_of(MINERS[miner]).missing()):
+    if config.data.groups or config.negatives.cell:
+        return
+    if missing := class_of(MINERS[miner]).missing():
         raise UserError(f"negatives.engine={miner}: {missing}. Or use negatives.engine=exact.")
 
 

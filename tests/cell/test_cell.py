@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from lion_sweep import preflight
 from lion_sweep.cell.cell import Cell
-from lion_sweep.cell.result import FORMAT, read_result
 from lion_sweep.cell.tasks import CELL, Task
 from lion_sweep.errors import UserError
+from lion_sweep.result import FORMAT, read_result
 
 SmallCell = Callable[..., Cell]
 

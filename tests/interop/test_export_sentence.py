@@ -21,11 +21,11 @@ from lion_sweep.export.sample import Sample, Vectors, encode, misplaced, of_coll
 from lion_sweep.export.sentence import SentenceTransformers
 from lion_sweep.interop import checkpoints, sentence
 from lion_sweep.interop.checkpoints import Checkpoint
-from lion_sweep.interop.finished import Finished
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.proxy import train_tokenizer
 from lion_sweep.models.sparse import SparseEncoder
+from lion_sweep.stages.finished_cell import Finished
 
 library = pytest.importorskip("sentence_transformers")
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from lion_sweep.cell.result import FORMAT
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.collect import collect, unfinished
 from lion_sweep.report.figures import points, scaling_figure
 from lion_sweep.report.sections import Section, sections
 from lion_sweep.report.tables import scaling_table
+from lion_sweep.result import FORMAT
 
 Write = Callable[..., Path]
 

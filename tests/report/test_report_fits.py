@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lion_sweep.cell.result import FORMAT
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.collect import collect
 from lion_sweep.report.figures import render
@@ -17,6 +16,7 @@ from lion_sweep.report.fit_tables import fit_tables
 from lion_sweep.report.fits import BARE, WHOLE
 from lion_sweep.report.law_figures import drawable, profiles
 from lion_sweep.report.sections import Section, sections
+from lion_sweep.result import FORMAT
 
 SIZES = {"s1": 1e7, "s2": 2.5e7, "s3": 6e7, "s4": 1.5e8, "s5": 4e8}
 BUDGETS, QUERIES, EMBEDDED, BATCH = (1e18, 4e18, 1.6e19), 60, 3e6, 32

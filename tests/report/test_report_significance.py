@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from report_cells import grid
 
-from lion_sweep.cell.result import FORMAT
 from lion_sweep.evaluation.significance import (
     align,
     benjamini_hochberg,
@@ -28,6 +27,7 @@ from lion_sweep.report.collect import collect
 from lion_sweep.report.sections import Choices, Section, sections
 from lion_sweep.report.significance import CORRECTIONS, PERMUTATIONS, SAMPLES, SEED
 from lion_sweep.report.tables import scaling_table, significance_table
+from lion_sweep.result import FORMAT
 
 Write = Callable[..., Path]
 ROW = grid(paradigm=["sparse"], loss=["cl"])

@@ -283,3 +283,13 @@ def test_parts_of_shards_outlive_them(
     assert part.stat().st_nlink == 1 + links
     shutil.rmtree(tmp_path / "shard")
     assert_same(Stored(tmp_path / "whole", 50).all(), made)
+
+
+def test_a_leader_by_itself_encodes_all_and_waits_for_nobody(tmp_path: Path) -> None:
+    """As a teacher's texts are."""
+    device, autocast = torch.device("cpu"), Accelerator(cpu=True).autocast
+    team: Any = SimpleNamespace(process_index=0, num_processes=2, device=device, autocast=autocast)
+    setting, encoder = encoding.Setting(LONGEST, BATCH, None, METER), Sums()
+    where = team, tmp_path, lambda done, total: None
+    encoding.encode(encoder, tokens(), setting, *where, alone=True)  # type: ignore[arg-type]
+    assert encoder.made == len(Stored(tmp_path)) == TEXTS

@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from lion_sweep.cell.names import UNSET, differing, settings
-from lion_sweep.cell.result import RESULT, of_another
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.config.schema import AXES
 from lion_sweep.files import read_json
@@ -23,6 +22,7 @@ from lion_sweep.report.page.commands import Commands
 from lion_sweep.report.page.content import texts_of
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import PerQuery, read_per_query
+from lion_sweep.result import RESULT, of_another
 
 TOLD = 5  # of the best and of the worst queries of a cell on a collection
 CURVE, CURVES = 200, 20_000
