@@ -14,7 +14,7 @@ Settings = Mapping[str, str]
 
 # Portions, places and limits, which change no number, and the sizes that a plan counts with.
 SILENT = (
-    "id", "axes", "site", "tracking", "paths", "plan", "status", "confirm",
+    "id", "axes", "site", "tracking", "alarms", "paths", "plan", "status", "confirm",
     "budget.tolerance", "budget.confirm_gpu_hours",
     "evaluation.batch_tokens",
     "model.full_shape",

@@ -37,6 +37,13 @@ class Encoder(InnerProduct, ABC):
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, *X], in fp32."""
 
+    def winners(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor | None:
+        """The pooled token, counted from 0, that every weight comes from, [B, *X].
+
+        None where weights come from more than one token.
+        """
+        return None
+
     def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
         """For collections, without gradients: an array, or CSR of each text's `largest` weights."""
         return self(ids_BL, mask_BL).cpu().numpy()

@@ -42,6 +42,11 @@ class SparseEncoder(Encoder):
         hidden_BLD, head_VD = self.backbone.hidden_states(ids_BL, mask_BL), self.backbone.head_VD
         return sparse_head.activations(hidden_BLD, head_VD, mask_BL, self.scale, self.threshold)
 
+    def winners(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """The token with the largest logit of every entry, [B, V]; of those that tie, the first."""
+        hidden_BLD, head_VD = self.backbone.hidden_states(ids_BL, mask_BL), self.backbone.head_VD
+        return sparse_head.winners(hidden_BLD, head_VD, mask_BL)
+
     def rows(
         self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None
     ) -> sparse.csr_matrix:

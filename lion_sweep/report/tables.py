@@ -5,6 +5,7 @@ from collections import defaultdict
 from lion_sweep.report.axes import MODEL, Cell
 from lion_sweep.report.collect import CellResult, number
 from lion_sweep.report.costs import by_result, compute_table, efficiency_table
+from lion_sweep.report.health import health_table
 from lion_sweep.report.layout import HOLE, Table, folded, interval, show
 from lion_sweep.report.overview import overviews
 from lion_sweep.report.references import published
@@ -240,10 +241,11 @@ def _details(result: CellResult, section: Section) -> list[str]:
 
 
 def detail_tables(section: Section) -> list[Table]:
-    """Significance where there are systems to compare, then details, efficiency and compute."""
+    """Significance where there are systems to compare, details, efficiency, compute, health."""
     significance = [significance_table(section)] if section.comparison.systems else []
     costs = [efficiency_table(section), compute_table(section)]
-    return [*significance, details_table(section), *costs]
+    health = health_table(section)
+    return [*significance, details_table(section), *costs, *([health] if health else [])]
 
 
 def provenance_tables(section: Section) -> list[Table]:

@@ -61,7 +61,7 @@ class Points:
     def measure(
         self, encoder: "Encoder", data: "TrainingData", accelerator: Accelerator
     ) -> tuple[dict[str, float], Spending, float]:
-        """Entropy, MRR@10 and, of sparse vectors, L0; what they cost; seconds.
+        """Entropy and MRR@10; what they cost; seconds.
 
         All ranks do the same work, as sharded layers need all of them. The model is left as it
         was, and so are random numbers.
@@ -71,9 +71,9 @@ class Points:
         texts = [self.queries.text(int(row), query_length) for row in self.query_Q]
         texts += [data.passages.text(int(row), passage_length) for row in self.passage_P]
         config = encoder.backbone.language_model.config
-        shape, sparse = DecoderShape.of(config), supervision.sparse
-        meter = Meter.of_encoding(shape, max(data.lengths), sparse=sparse)
-        with _undisturbed(encoder, accelerator):
+        shape = DecoderShape.of(config)
+        meter = Meter.of_encoding(shape, max(data.lengths), sparse=supervision.sparse)
+        with undisturbed(encoder, accelerator):
             embedding = Embedding(
                 encoder, texts, data.micro_batch_tokens, accelerator, cached=False
             )
@@ -84,15 +84,12 @@ class Points:
                 "entropy": entropy(score_QP, relevant_QP),
                 f"MRR@{DEPTH}": reciprocal_rank(score_QP, relevant_QP),
             }
-            if sparse:
-                for name, vectors in (("queries", query_QV), ("passages", passage_PV)):
-                    found[f"L0_{name}"] = vectors.count_nonzero(dim=-1).double().mean()
             numbers = {name: float(value) for name, value in found.items()}
         return numbers, embedding.spending(meter), time.perf_counter() - begun
 
 
 @contextmanager
-def _undisturbed(encoder: "Encoder", accelerator: Accelerator) -> Iterator[None]:
+def undisturbed(encoder: "Encoder", accelerator: Accelerator) -> Iterator[None]:
     """Evaluation mode, without gradients, on random numbers that are put back, not compiled."""
     device = accelerator.device
     devices, training = [device] if device.type == "cuda" else [], encoder.backbone.training

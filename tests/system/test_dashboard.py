@@ -90,7 +90,9 @@ def test_every_panel_shows_what_a_cell_tells(
     """A name that nobody logs would be an empty panel."""
     folder = tmp_path / "written"
     folder.mkdir()
-    row, point = tracked_cell.row(1), tracked_cell.point(1) | {"L0_queries": 2, "L0_passages": 3}
+    health = [name.removeprefix("points/") for name in dashboard.HEALTH.values()]
+    health += ["L0_queries", "L0_passages"]
+    row, point = tracked_cell.row(1), tracked_cell.point(1) | dict.fromkeys(health, 0.5)
     (folder / "history.jsonl").write_text(json.dumps(row) + "\n")
     (folder / "points.jsonl").write_text(json.dumps(point) + "\n")
     ((_, logged),) = Records(folder).new(1000.0)
