@@ -48,7 +48,7 @@ HEALTH = {
     "always-on terms of passages": "points/always_on_passages",
     "maxima at the first token, share": "points/first_token",
     "sink, share": "points/sink",
-    "regulariser in the loss, share": "points/regulariser",
+    "regulariser over the rest of the loss": "points/regulariser",
 }
 WHILE_TRAINING = {
     "training": CURVES,

@@ -27,7 +27,7 @@ OF_TERMS = {
     "Always on, passages": ("always_on_passages", ",.0f"),
     "First token": ("first_token", ".0%"),
     "Sink": ("sink", ".0%"),
-    "Regulariser": ("regulariser", ".1%"),
+    "Regulariser": ("regulariser", ".3g"),
 }
 HEALTHY, UNWATCHED = "healthy", "not watched"
 
@@ -56,7 +56,7 @@ def health_table(section: Section) -> Table | None:
                 "moves, relative to its length, with the last token of its text; always on are "
                 "the terms of 95 % of the texts; first token and sink are the shares of a "
                 "passage's terms that its first token brings, and that it brings to every passage; "
-                "regulariser is its share of the last step's loss.",
+                "regulariser is what it adds to the last step's loss over the rest of that.",
                 f"{HEALTHY.capitalize()}: no alarm went off, of those that were on. A cell that "
                 "an alarm has stopped has no result; what it said stands among the failures.",
                 section.seeds,

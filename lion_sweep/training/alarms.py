@@ -70,7 +70,7 @@ ALARMS = {
     ),
     "regulariser": Alarm(
         _largest("regulariser"),
-        "{:.1%} of the loss is the regulariser, which leaves next to nothing to learn from",
+        "the regulariser adds {:.3g} times the loss to it, which is next to nothing beside it",
         f"a regulariser that is too strong: {RATE[1]}",
     ),
     "cosine": Alarm(

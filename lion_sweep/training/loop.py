@@ -165,7 +165,7 @@ def train(
         of_step = {"learning_rate": rate, "gradient_norm": length} | _reached(account)
         history.add({"step": number + 1} | named | of_step | memory(accelerator.device))
         if (done := number + 1) in watch.due:
-            of_loss = {"gradient_norm": length} | regulariser_share(named, losses)
+            of_loss = {"gradient_norm": length} | regulariser_strength(named, losses)
             flops = account.spent.useful_flops
             account.add_point(*watch.look(encoder, done, flops, of_loss))
         steps.end(number, named, account.facts())
@@ -173,10 +173,13 @@ def train(
     return account.facts() | {"trainable_parameters": trained} | memory(accelerator.device)
 
 
-def regulariser_share(named: Mapping[str, float], losses: Collection[str]) -> dict[str, float]:
-    """Of the regulariser in the loss of a step, 0 to 1; nothing where there is none."""
-    of_it = [value for name, value in named.items() if name not in (*losses, "loss")]
-    return {"regulariser": sum(of_it) / named["loss"]} if of_it and named["loss"] > 0 else {}
+def regulariser_strength(named: Mapping[str, float], losses: Collection[str]) -> dict[str, float]:
+    """What the regulariser adds to a step's loss, over the rest of it; nothing where there is none.
+
+    Over 1 where the rest is less: what has been learnt makes no regulariser a strong one.
+    """
+    added = [value for name, value in named.items() if name not in (*losses, "loss")]
+    return {"regulariser": sum(added) / max(1.0, named["loss"] - sum(added))} if added else {}
 
 
 def _reached(account: Account) -> dict[str, float]:
