@@ -53,8 +53,8 @@ def health_table(section: Section) -> Table | None:
                 "Measured after the last step on a few training texts, without dropout. Cosine is "
                 "the mean of all pairs of texts; the spread is the standard deviation of a query's "
                 "scores, divided by the temperature, over passages; lookahead is how far a state "
-                "moves, relative to its length, with the last token of its text; always on are "
-                "the terms of 95 % of the texts; first token and sink are the shares of a "
+                "of a text's first half moves with its second half, relative to its length; always "
+                "on are the terms of 95 % of the texts; first token and sink are the shares of a "
                 "passage's terms that its first token brings, and that it brings to every passage; "
                 "regulariser is what it adds to the last step's loss over the rest of that.",
                 f"{HEALTHY.capitalize()}: no alarm went off, of those that were on. A cell that "

@@ -1,7 +1,6 @@
 """What stops a training whose vectors have collapsed, before it burns the rest of its budget.
 
-An alarm compares one measurement of health.py with its limit, a key of `alarms`. The smallest
-shares of a training that it is asked after are CHECKS, whatever else is evaluated on the way.
+An alarm compares one measurement of health.py with its limit, a key of `alarms`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,8 +8,8 @@ from dataclasses import dataclass
 
 from lion_sweep.errors import Collapse
 
-CHECKS = (2, 10, 25, 50, 75, 100)  # percent of the steps
-JUDGED = 10  # before that, only what no healthy model ever shows sets an alarm off
+EARLY, JUDGED = 2, 10  # percent of the steps; at the first only `early` alarms are asked
+QUARTERS = 4
 Measured = Mapping[str, float]
 
 
@@ -49,8 +48,8 @@ ALARMS = {
     ),
     "lookahead": Alarm(
         _largest("lookahead"),
-        "no token sees what comes after it (another last token moves the states before it by {:.1g}"
-        " of their length)",
+        "no token sees what comes after it (another second half moves the states of a text's first "
+        "half by {:.1g} of their length)",
         "causal attention in a decoder that is taken for a bidirectional one: take another backbone"
         " or version of transformers, whose attention keeps to is_causal=false",
         below=True,
@@ -95,17 +94,19 @@ ALARMS = {
 
 
 def due(steps: int) -> frozenset[int]:
-    """After which of so many steps alarms are asked: CHECKS of them, rounded down."""
-    return frozenset(_reached(steps, percent) for percent in CHECKS)
+    """After which of so many steps alarms are asked, whatever is evaluated on the way."""
+    quarters = {-(-steps * number // QUARTERS) for number in range(1, QUARTERS + 1)}
+    return frozenset({_within(steps, EARLY), _within(steps, JUDGED)} | quarters)
 
 
-def _reached(steps: int, percent: int) -> int:
+def _within(steps: int, percent: int) -> int:
+    """The last step within a part of them, or the first of all."""
     return max(1, steps * percent // 100)
 
 
 def judge(measured: Measured, limits: Mapping[str, float], step: int, steps: int) -> None:
     """Raises `Collapse` after step `step` of `steps` where a measurement is beyond its limit."""
-    late = step >= _reached(steps, JUDGED)
+    late = step >= _within(steps, JUDGED)
     for key, alarm in ALARMS.items():
         if key not in limits or not (late or alarm.early):
             continue

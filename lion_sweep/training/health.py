@@ -134,16 +134,17 @@ def of_winners(winner_FV: Tensor, passage_PV: Tensor, few_F: list[int]) -> dict[
 
 
 def lookahead(backbone: "Backbone", texts: list[Text], device: torch.device) -> Tensor:
-    """How far the states of a text move, relative to their length, when its last token is another.
+    """How far states in the first half of a text move with its second half, over their length.
 
-    Of the state before it that moves most; the mean over texts. 0 where attention is causal.
+    Of the state that moves most; the mean over texts. 0, or next to it, where attention is causal.
     """
     others = [text.copy() for text in texts]
+    half_F = torch.tensor([len(text) // 2 for text in texts], device=device)
     for text in others:
-        text[-1] = (text[-1] + 1) % backbone.vocabulary
+        second = text[len(text) // 2 :]
+        second[:] = (second + 1) % backbone.vocabulary
     ids_NL, mask_NL = pad([*texts, *others], device)
     before_FLD, after_FLD = backbone.hidden_states(ids_NL, mask_NL).double().chunk(2)
     moved_FL = (after_FLD - before_FLD).norm(dim=-1) / before_FLD.norm(dim=-1)
-    # A real token that another one comes after.
-    earlier_FL = F.pad(mask_NL[: len(texts), 1:], (0, 1)).bool()
-    return moved_FL.masked_fill(~earlier_FL, 0.0).amax(dim=1).mean()
+    place_L = torch.arange(moved_FL.shape[1], device=device)
+    return moved_FL.masked_fill(place_L >= half_F[:, None], 0.0).amax(dim=1).mean()
