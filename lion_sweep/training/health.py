@@ -79,23 +79,38 @@ class Health:
             for side, vectors_NX in (("queries", query_QX), ("passages", passage_PX)):
                 values = {"cosine": cosine(vectors_NX)} | (of_terms(vectors_NX) if sparse else {})
                 found |= {f"{name}_{side}": value for name, value in values.items()}
-            few_F = [row for row, text in enumerate(self.passages) if len(text) >= SHORTEST][:FEW]
-            few = [self.passages[row] for row in few_F]
-            if few:
-                with accelerator.autocast():
-                    found["lookahead"] = lookahead(encoder.backbone, few, accelerator.device)
-                    winner_FX = encoder.winners(*pad(few, accelerator.device))
-                if winner_FX is not None:
-                    found |= of_winners(winner_FX, passage_PX, few_F)
-            numbers = {n: mean_over_ranks(float(v), accelerator) for n, v in found.items()}
+            of_few, passes = self._of_few(encoder, passage_PX, accelerator)
+            numbers = {
+                n: mean_over_ranks(float(v), accelerator) for n, v in (found | of_few).items()
+            }
         shape = DecoderShape.of(encoder.backbone.language_model.config)
         meter = Meter.of_encoding(shape, max(data.lengths), sparse=sparse)
-        # The few are encoded once more, and twice without the head.
-        length_F = np.array([len(text) for text in few], dtype=np.int64)
-        cost = embedding.spending(meter) + meter.texts(
-            np.tile(length_F, 3), data.micro_batch_tokens
-        )
-        return numbers, cost, time.perf_counter() - begun
+        length_F = np.array([len(self.passages[row]) for row in self.few_F], dtype=np.int64)
+        again = meter.texts(np.tile(length_F, passes), data.micro_batch_tokens)
+        return numbers, embedding.spending(meter) + again, time.perf_counter() - begun
+
+    @property
+    def few_F(self) -> list[int]:
+        """Which passages are looked into."""
+        return [row for row, text in enumerate(self.passages) if len(text) >= SHORTEST][:FEW]
+
+    def _of_few(
+        self, encoder: "Encoder", passage_PX: Tensor, accelerator: Accelerator
+    ) -> tuple[dict[str, Tensor], int]:
+        """What their tokens tell, and how often they were encoded for that."""
+        few, found, passes = [self.passages[row] for row in self.few_F], dict[str, Tensor](), 0
+        # A backbone that is to see ahead is told so by its configuration, see its `load`.
+        if few and not getattr(encoder.backbone.language_model.config, "is_causal", True):
+            with accelerator.autocast():
+                found["lookahead"] = lookahead(encoder.backbone, few, accelerator.device)
+            passes += 2
+        if few and encoder.over_vocabulary:
+            with accelerator.autocast():
+                winner_FV = encoder.winners(*pad(few, accelerator.device))
+            if winner_FV is not None:
+                found |= of_winners(winner_FV, passage_PX, self.few_F)
+                passes += 1
+        return found, passes
 
 
 def cosine(vectors_NX: Tensor) -> Tensor:
@@ -142,8 +157,9 @@ def lookahead(backbone: "Backbone", texts: list[Text], device: torch.device) -> 
     half_F = torch.tensor([len(text) // 2 for text in texts], device=device)
     for text in others:
         second = text[len(text) // 2 :]
-        second[:] = (second + 1) % backbone.vocabulary
+        second += 1
     ids_NL, mask_NL = pad([*texts, *others], device)
+    ids_NL = ids_NL % backbone.vocabulary  # any tokens will do, whatever else an encoder marks
     before_FLD, after_FLD = backbone.hidden_states(ids_NL, mask_NL).double().chunk(2)
     moved_FL = (after_FLD - before_FLD).norm(dim=-1) / before_FLD.norm(dim=-1)
     place_L = torch.arange(moved_FL.shape[1], device=device)

@@ -6,6 +6,7 @@ Shapes: N texts, F some of them, L tokens, V vocabulary entries, D hidden dimens
 import itertools
 import json
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from training_run import PADDING, Seen, as_rank, do, freeze, save_backbone, spread
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama import modeling_llama
 
 from lion_sweep.errors import Collapse, NotFinite
 from lion_sweep.losses.contrastive import Contrastive
@@ -99,9 +101,16 @@ def test_attention_that_turns_causal(
     """After loading, whose own probe finds nothing."""
     load = Backbone.load.__func__  # type: ignore[attr-defined]
 
+    make = modeling_llama.create_causal_mask
+
+    def causal(config: LlamaConfig, **more: Any) -> Any:
+        config = copy(config)
+        config.is_causal = True
+        return make(config=config, **more)
+
     def loaded(kind: type[Backbone], *given: Any, **more: Any) -> Backbone:
         backbone = load(kind, *given, **more)
-        backbone.language_model.config.is_causal = True
+        monkeypatch.setattr(modeling_llama, "create_causal_mask", causal)
         return backbone
 
     monkeypatch.setattr(Backbone, "load", classmethod(loaded))
