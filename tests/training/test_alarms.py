@@ -42,8 +42,8 @@ WORDS = [
     "recipe.learning_rate=0.003",
     "recipe.warmup=0",
 ]
-SPARSE = ["paradigm=sparse", "recipe.sparse.threshold=0", "recipe.sparse.flops_query=0.5"]
-SPARSE += ["recipe.sparse.flops_passage=0.5"]
+SPARSE = ["paradigm=sparse", "recipe.sparse.threshold=0", "recipe.sparse.flops_query=0.6"]
+SPARSE += ["recipe.sparse.flops_passage=0.6"]
 DENSE = ["paradigm=dense"]
 
 
@@ -121,7 +121,7 @@ def test_attention_that_turns_causal(
 def test_a_regulariser_a_hundred_times_too_strong(
     collection: Path, backbones: dict[bool, Path], tmp_path: Path
 ) -> None:
-    strong = ["recipe.sparse.flops_query=50", "recipe.sparse.flops_passage=50"]
+    strong = ["recipe.sparse.flops_query=60", "recipe.sparse.flops_passage=60"]
     words = [*WORDS, *SPARSE, *strong]
     collapsed(freeze(tmp_path, collection, backbones[False], words), "regulariser")
 
