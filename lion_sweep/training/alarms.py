@@ -6,7 +6,7 @@ An alarm compares one measurement of health.py with its limit, a key of `alarms`
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lion_sweep.errors import Collapse
+from lion_sweep.errors import Collapse, NotFinite, UserError
 
 EARLY, JUDGED = 2, 10  # percent of the steps; at the first only `early` alarms are asked
 QUARTERS = 4
@@ -22,6 +22,7 @@ class Alarm:
     cause: str
     below: bool = False  # goes off below the limit, not above it
     early: bool = False  # no healthy model ever shows it, trained or not
+    error: type[UserError] = Collapse
 
     def goes_off(self, measured: Measured, limit: float) -> bool:
         """What is not a number sets off the alarm for that alone."""
@@ -45,6 +46,7 @@ ALARMS = {
         "{:.0%} of the numbers of vectors are not finite",
         f"steps too large for the weights: {RATE[0]}",
         early=True,
+        error=NotFinite,
     ),
     "lookahead": Alarm(
         _largest("lookahead"),
@@ -105,14 +107,14 @@ def _within(steps: int, percent: int) -> int:
 
 
 def judge(measured: Measured, limits: Mapping[str, float], step: int, steps: int) -> None:
-    """Raises `Collapse` after step `step` of `steps` where a measurement is beyond its limit."""
+    """Raises the error of the first alarm that goes off after step `step` of `steps`."""
     late = step >= _within(steps, JUDGED)
     for key, alarm in ALARMS.items():
         if key not in limits or not (late or alarm.early):
             continue
         if alarm.goes_off(measured, limits[key]):
             said = alarm.says.format(alarm.of(measured))
-            raise Collapse(
+            raise alarm.error(
                 f"Collapsed by step {step} of {steps}: {said} (alarm {key}, limit "
                 f"{limits[key]:g}). Likely cause: {alarm.cause}. alarms.{key}=null goes on "
                 "regardless."

@@ -32,7 +32,7 @@ class Watch:
     def look(
         self, encoder: "Encoder", step: int, flops: int, of_step: Mapping[str, float]
     ) -> tuple[float, Spending]:
-        """After a step: seconds, and what it cost. May raise `Collapse`.
+        """After a step: seconds, and what it cost. May raise `Collapse` or `NotFinite`.
 
         `flops` are the useful ones so far, `of_step` what the step has told besides.
         """

@@ -73,7 +73,7 @@ def test_what_would_be_sent(root: Path, capsys: pytest.CaptureFixture[str]) -> N
         if block["type"] == "heading"
     ]
     training = [f"{p}: {name}" for p in ("sparse", "dense")
-                for name in ("training", "evaluation while training")]  # fmt: skip
+                for name in dashboard.WHILE_TRAINING]  # fmt: skip
     assert chapters == [*training, "scores on mine", "efficiency on mine"]
     assert "PROXY LADDER" in json.dumps(report["spec"]["blocks"][1])
     grids = [b["metadata"] for b in report["spec"]["blocks"] if b["type"] == "panel-grid"]
