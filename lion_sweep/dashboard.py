@@ -35,6 +35,26 @@ POINTS = {
     "L0 of queries": "points/L0_queries",
     "L0 of passages": "points/L0_passages",
 }
+# Whether vectors still tell texts apart, see training/health.py.
+HEALTH = {
+    "mean cosine of two queries": "points/cosine_queries",
+    "mean cosine of two passages": "points/cosine_passages",
+    "deviation of a query's scores": "points/spread",
+    "lookahead": "points/lookahead",
+    "numbers that are not finite, share": "points/not_finite",
+    "queries without a term, share": "points/empty_queries",
+    "passages without a term, share": "points/empty_passages",
+    "always-on terms of queries": "points/always_on_queries",
+    "always-on terms of passages": "points/always_on_passages",
+    "maxima at the first token, share": "points/first_token",
+    "sink, share": "points/sink",
+    "regulariser over the rest of the loss": "points/regulariser",
+}
+WHILE_TRAINING = {
+    "training": CURVES,
+    "evaluation while training": POINTS,
+    "health while training": HEALTH,
+}
 # Of a collection, by the last word of the summary's name.
 EFFICIENCY = (
     "L0_documents",
@@ -108,7 +128,7 @@ def _panels(grid: Grid) -> dict[str, list[Any]]:
         )
         return wr.BarPlot(title=title, metrics=[wr.SummaryMetric(name)], **of_axis)
 
-    found = {"training": lines(CURVES), "evaluation while training": lines(POINTS)}
+    found = {name: lines(titles) for name, titles in WHILE_TRAINING.items()}
     for collection, measures in grid.measures.items():
         scores = [
             bars(f"{measure} by {axis}", f"{collection}/{measure}", axis)
@@ -162,7 +182,7 @@ def report(grid: Grid) -> Any:
     blocks: list[Any] = [wr.P(label), wr.TableOfContents()]
     for paradigm in grid.options["paradigm"]:
         sets = [runs(loss, paradigm=paradigm, loss=loss) for loss in grid.options["loss"]]
-        for name in ("training", "evaluation while training"):
+        for name in WHILE_TRAINING:
             blocks += [
                 wr.H1(f"{paradigm}: {name}"),
                 wr.PanelGrid(runsets=sets, panels=panels[name]),

@@ -22,7 +22,11 @@ class OutOfMemory(UserError):
 
 
 class NotFinite(UserError):
-    """The loss is no number any more."""
+    """The loss, or its gradient, is no number any more."""
+
+
+class Collapse(UserError):
+    """What is trained has come to nothing; the message has the likely cause, and what to change."""
 
 
 class NoProgress(UserError):

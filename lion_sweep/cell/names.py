@@ -15,8 +15,8 @@ Settings = Mapping[str, str]
 
 # Portions, places and limits, which change no number, and the sizes that a plan counts with.
 SILENT = (
-    "id", "axes", "site", "tracking", "paths", "plan", "status", "confirm",
     "budget.tolerance", "budget.confirm_gpu_hours", "teacher.audit",
+    "id", "axes", "site", "tracking", "alarms", "paths", "plan", "status", "confirm",
     "evaluation.batch_tokens",
     "model.full_shape",
     "recipe.checkpoint_every", "recipe.flops_tolerance", "recipe.gradient_cache",

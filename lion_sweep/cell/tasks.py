@@ -187,6 +187,7 @@ def failure_class(error: BaseException) -> str:
 
     for kinds, words in (
         (errors.NotFinite, "NaN"),
+        (errors.Collapse, "collapse"),
         (errors.NoProgress, "no progress"),
         (errors.Killed, "killed"),
         (MemoryError | errors.OutOfMemory | torch.OutOfMemoryError, "out of memory"),

@@ -217,9 +217,9 @@ def _gain(config: Config, after: Scores, before: Scores) -> dict[str, float | No
 
 
 def _points(trained: dict[str, Any]) -> dict[str, Any]:
-    """Whom evaluations while training asked, and what they took; empty where there were none."""
-    told = trained.get("points")
-    return told | trained["evaluated"] if told else {}
+    """Whom evaluations while training asked, and what these and looks for alarms took, if any."""
+    took = trained["evaluated"]
+    return trained.get("points", {}) | (took if took["seconds"] else {})
 
 
 def _ledger(done: Done) -> dict[str, Any]:

@@ -372,6 +372,30 @@ class Tracking(Section):
 
 
 @dataclass
+class Alarms(Section):
+    """What stops a training, by the value beyond which it does; None: that does not."""
+
+    name: str = MISSING
+    not_finite: float | None = None
+    lookahead: float | None = None
+    empty: float | None = None
+    sink: float | None = None
+    regulariser: float | None = None
+    cosine: float | None = None
+    flat: float | None = None
+    sharp: float | None = None
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Of the alarms that are on."""
+        return {key: value for key, value in vars(self).items() if isinstance(value, float)}
+
+    def check(self, key: str) -> None:
+        for name, limit in self.limits.items():
+            require(limit >= 0, f"{key}.{name}={limit} must be 0 or more, or null for no alarm.")
+
+
+@dataclass
 class Plan(Section):
     """How `python -m lion_sweep.plan` shows a grid."""
 
@@ -408,6 +432,7 @@ class Config(Section):
     engine: Engine = MISSING
     site: Site = MISSING
     tracking: Tracking = MISSING
+    alarms: Alarms = MISSING
     paths: Paths = MISSING
     plan: Plan = MISSING
     status: StatusView = MISSING

@@ -62,6 +62,8 @@ class Tracker:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         goes_on = kind is not None and issubclass(kind, Interrupted)
+        if self.backend and not self.backend.whole and kind and not goes_on:
+            self._tell(self._log)  # what was measured last, which may be why it has failed
         if self.backend and not self.backend.whole:
             end = self.backend.end
             self._tell(lambda: end(self.told, kind))

@@ -56,6 +56,13 @@ class Encoder(InnerProduct, ABC):
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, *X], in fp32; where `per_token` [B, L, *X]."""
 
+    def winners(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor | None:
+        """The pooled token, counted from 0, that every weight comes from, [B, *X].
+
+        None where weights come from more than one token.
+        """
+        return None
+
     def rows(self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None) -> Any:
         """For collections, without gradients: an array, or CSR of each text's `largest` weights,
         or `Ragged`."""

@@ -67,6 +67,10 @@ class SparseEncoder(Encoder):
         read = self._read(ids_BL, mask_BL)
         return sparse_head.activations(*read, self.scale, self.threshold)
 
+    def winners(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """The token with the largest logit of every entry, [B, V]; of those that tie, the first."""
+        return sparse_head.winners(*self._read(ids_BL, mask_BL))
+
     def rows(
         self, ids_BL: Tensor, mask_BL: Tensor, largest: int | None = None
     ) -> sparse.csr_matrix:

@@ -51,6 +51,12 @@ def activations(
     return head(hidden_TD, start_P, weight_VD, scale, threshold)[0]
 
 
+def winners(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
+    """Position among its text's real tokens of the one with the largest logit, [B, V] int16."""
+    hidden_TD, start_P = packed(hidden_BLD, mask_BL)
+    return head(hidden_TD, start_P, weight_VD, 1.0, 0.0)[1]
+
+
 def rows(
     hidden_BLD: Tensor,
     weight_VD: Tensor,

@@ -46,8 +46,8 @@ class Asked:
 class CellResult:
     """The fields of a finished cell's result.json, its folder and when it changed (Unix s).
 
-    `price` is money per GPU-hour where its configuration tells it, `copies` names other folders
-    with a result of the same id.
+    `price` is money per GPU-hour where its configuration tells it, `alarms` are the limits of
+    these, `copies` names other folders with a result of the same id.
     """
 
     id: str
@@ -74,6 +74,7 @@ class CellResult:
     topk: dict[str, dict[str, Any]] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     price: float | None = None
+    alarms: Mapping[str, Any] = field(default_factory=dict)
     copies: tuple[str, ...] = ()
 
     def checksum(self, collection: str) -> str | None:
@@ -105,12 +106,13 @@ def read_result(path: Path) -> CellResult:
         asked = Asked.of(ladder, record["axes"], config)
     except KeyError as error:
         raise ValueError(f"{path}: axis {error} is missing") from error
-    not_told = {"asked", "folder", "modified", "price", "copies"}
+    not_told = {"asked", "folder", "modified", "price", "alarms", "copies"}
     own = {entry.name for entry in fields(CellResult)} - not_told
     told: dict[str, Any] = {key: value for key, value in record.items() if key in own}
     price = number(config, "site", "price")
+    alarms = {k: limit for k, limit in (config.get("alarms") or {}).items() if k != "name"}
     where: dict[str, Any] = {"folder": path.parent, "modified": path.stat().st_mtime}
-    return CellResult(asked=asked, price=price, **where, **told)
+    return CellResult(asked=asked, price=price, alarms=alarms, **where, **told)
 
 
 def collect(root: Path) -> list[CellResult]:

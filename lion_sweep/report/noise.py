@@ -7,7 +7,6 @@ models, the noise the relative standard deviation over the last checkpoints of o
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 
 from lion_sweep.report.collect import CellResult, number
@@ -67,7 +66,7 @@ def _noise(section: Section) -> Noise:
 
 def last_half(result: CellResult) -> list[float]:
     """The measure at the evaluation points in the last half of training; none if unreadable."""
-    points = _points(result.folder / POINTS)
+    points = points_of(result)
     steps = [step for point in points if (step := number(point, "step")) is not None]
     found = []
     for point in points:
@@ -77,9 +76,11 @@ def last_half(result: CellResult) -> list[float]:
     return found
 
 
-def _points(path: Path) -> list[dict[str, float]]:
+def points_of(result: CellResult) -> list[dict[str, float]]:
+    """The lines of the record of evaluation points; none if unreadable."""
+    text = result.folder / POINTS
     try:
-        told = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        told = [json.loads(line) for line in text.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, ValueError):
         return []
     return [point for point in told if isinstance(point, dict)]

@@ -5,6 +5,7 @@ from collections import defaultdict
 from lion_sweep.report.axes import MODEL, Cell
 from lion_sweep.report.collect import CellResult, number
 from lion_sweep.report.costs import by_result, compute_table, efficiency_table
+from lion_sweep.report.health import health_table
 from lion_sweep.report.layout import HOLE, Table, folded, interval, show
 from lion_sweep.report.overview import overviews
 from lion_sweep.report.references import published
@@ -242,11 +243,13 @@ def _details(result: CellResult, section: Section) -> list[str]:
 
 
 def detail_tables(section: Section) -> list[Table]:
-    """Significance where there are systems to compare, details, teachers, efficiency, compute."""
+    """Significance where there are systems to compare, details, teachers, costs, health."""
     significance = [significance_table(section)] if section.comparison.systems else []
     fewer = topk_table(section)
     costs = [efficiency_table(section), *([fewer] if fewer else []), compute_table(section)]
-    return [*significance, details_table(section), *teacher_tables(section), *costs]
+    details = [details_table(section), *teacher_tables(section)]
+    health = health_table(section)
+    return [*significance, *details, *costs, *([health] if health else [])]
 
 
 def provenance_tables(section: Section) -> list[Table]:

@@ -194,6 +194,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
             "passage_length": evaluation.passage_length,
         },
         points=asked_of(config, shop, own, asked),
+        alarms=config.alarms,
     )
     caches = {own.queries.name: queries, own.documents.name: passages}
     tokeniser = Tokeniser(tokenizer, caches)

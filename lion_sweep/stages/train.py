@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lion_sweep.config import Adapt, Attention, Lora, Precision
+from lion_sweep.config import Adapt, Alarms, Attention, Lora, Precision
 from lion_sweep.cost.memory import Decoder
 from lion_sweep.cost.meter import Spending, planned_mntp
 from lion_sweep.data.batches import Sampler
@@ -88,6 +88,7 @@ class TrainCell(Stage):
     audit: AuditTeacher | None = beside(None)  # of these, which stops a cell, and changes no weight
     meant_for: Mapping[str, Any] = beside()  # what the weights alone do not tell who finds them
     points: Asked | None = beside(None)  # evaluations on the way, which change no weight
+    alarms: Alarms | None = beside(None)  # what may stop it
 
     @property
     def decoder(self) -> Decoder:
@@ -132,9 +133,9 @@ class TrainCell(Stage):
             shop.progress.step(done, total, values)
             shop.on_record(folder, planned.as_dict())
 
-        run = Run(
-            how.accelerator, folder, how.checkpoint_every, on_step, shop.progress.kept, points
-        )
+        shop.on_record(folder, planned.as_dict())  # a collapse may come before the end of a step
+        kept = how.checkpoint_every, on_step, shop.progress.kept
+        run = Run(how.accelerator, folder, *kept, points, self.alarms)
         memory = enough_memory("train", fit.lighter)
         with memory, weights.compiling(shop, "train", backbone) as more:
             facts = self.steps(shop, backbone, fit, sampler, planned, run)

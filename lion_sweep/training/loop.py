@@ -4,7 +4,7 @@ Shapes: B queries of this rank's part of a step, G = 1 + negatives, N texts, D d
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.losses.representations import Representations
-from lion_sweep.machine.history import HISTORY, POINTS, Record
+from lion_sweep.machine.history import HISTORY, Record
 from lion_sweep.models.encoders import PASSAGES, QUERIES, Encoder
 from lion_sweep.training.embedding import Embedding
 from lion_sweep.training.optimisation import Optimisation, Run, Steps
 from lion_sweep.training.parallel import gather, mean_over_ranks, over_ranks
+from lion_sweep.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def train(
     """Train for `data.plan.steps` steps; what was spent, the losses. May raise `Interrupted`.
 
     Every step is written to `history.jsonl` in the run's folder, and points to `points.jsonl`.
+    May also raise `NotFinite`, and `Collapse` where an alarm goes off.
     """
     accelerator, supervision = run.accelerator, data.supervision
     losses = {name: instantiate(term) for name, term in supervision.terms.items()}
@@ -143,10 +145,10 @@ def train(
     account, leads = Account.of(steps.facts), accelerator.is_main_process
     if account.regulariser:
         regulariser.load(account.regulariser)
-    history, points = (
-        Record(run.folder / name, steps.start, writes=leads) for name in (HISTORY, POINTS)
+    history, watch = (
+        Record(run.folder / HISTORY, steps.start, writes=leads),
+        Watch(data, steps, run),
     )
-    due = run.points.due(steps.total) if run.points else frozenset()
     for number in range(steps.start, steps.total):
         part = share(data.sampler.step(number), accelerator)
         step, embedding = represent(encoder, part, data, accelerator)
@@ -164,20 +166,28 @@ def train(
         *values, length = read([*told, norm], accelerator)
         named = dict(zip(names, values, strict=True))
         named["loss"] = sum(named.values())
-        steps.take(number, named["loss"])
+        steps.take(number, named["loss"], length)
         account.losses.append(round(named["loss"], 6))
         account.regulariser = getattr(regulariser, "state", dict)()
         of_step = {"learning_rate": rate, "gradient_norm": length} | _reached(account)
         of_step |= account.regulariser | memory(accelerator.device)
         history.add({"step": number + 1} | named | of_step)
-        if run.points and number + 1 in due:
-            where = {"step": number + 1, "useful_flops": account.spent.useful_flops}
-            found, cost, seconds = run.points.measure(encoder, data, accelerator)
-            account.add_point(seconds, cost)
-            points.add(where | found)
+        if (done := number + 1) in watch.due:
+            of_loss = {"gradient_norm": length} | regulariser_strength(named, losses)
+            flops = account.spent.useful_flops
+            account.add_point(*watch.look(encoder, done, flops, of_loss))
         steps.end(number, named, account.facts())
     trained = sum(p.numel() for p in steps.parameters.values())
     return account.facts() | {"trainable_parameters": trained} | memory(accelerator.device)
+
+
+def regulariser_strength(named: Mapping[str, float], losses: Collection[str]) -> dict[str, float]:
+    """What the regulariser adds to a step's loss, over the rest of it; nothing where there is none.
+
+    Over 1 where the rest is less: what has been learnt makes no regulariser a strong one.
+    """
+    added = [value for name, value in named.items() if name not in (*losses, "loss")]
+    return {"regulariser": sum(added) / max(1.0, named["loss"] - sum(added))} if added else {}
 
 
 def _reached(account: Account) -> dict[str, float]:

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from lion_sweep.config import Adapt
+from lion_sweep.config import Adapt, Alarms
 from lion_sweep.config.recipe import Recipe, Schedule
 from lion_sweep.errors import NotFinite, UserError
 from lion_sweep.files import written
@@ -84,11 +84,11 @@ def rate_schedule(
     return LambdaLR(optimiser, factor)
 
 
-def check_finite(loss: float, step: int) -> None:
-    """Stop at the first loss that is not a number."""
-    if not math.isfinite(loss):
+def check_finite(value: float, step: int, what: str = "loss") -> None:
+    """Stop at the first loss, or norm of a gradient, that is not a number."""
+    if not math.isfinite(value):
         raise NotFinite(
-            f"The loss is {loss} at step {step}: lower recipe.learning_rate"
+            f"The {what} is {value} at step {step}: lower recipe.learning_rate"
             " (and recipe.embedding_rate), or raise recipe.warmup."
         )
 
@@ -103,6 +103,7 @@ class Run:
     on_step: Callable[[int, int, dict[str, float]], None]  # done, of how many, values
     on_kept: Callable[[int], None] = lambda _: None  # steps that no kill can undo
     points: "Points | None" = None  # where the model is evaluated on the way
+    alarms: Alarms | None = None  # what stops it
 
 
 class Steps:
@@ -183,9 +184,13 @@ class Steps:
         average_gradients(parameters, self.run.accelerator)
         return torch.nn.utils.clip_grad_norm_(parameters, self.clip)
 
-    def take(self, number: int, loss: float) -> None:
-        """Go by the gradients, unless the `loss`, the same to all ranks, is `NotFinite`."""
+    def take(self, number: int, loss: float, norm: float = 0.0) -> None:
+        """Go by the gradients, unless the `loss` or their `norm` is `NotFinite`.
+
+        Both are the same to all ranks.
+        """
         check_finite(loss, number)
+        check_finite(norm, number, "norm of the gradient")
         self.optimiser.step()
         self.schedule.step()
         self.optimiser.zero_grad()

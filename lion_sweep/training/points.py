@@ -62,7 +62,7 @@ class Points:
     def measure(
         self, encoder: "Encoder", data: "TrainingData", accelerator: Accelerator
     ) -> tuple[dict[str, float], Spending, float]:
-        """Entropy, MRR@10 and, of sparse vectors, L0; what they cost; seconds.
+        """Entropy and MRR@10; what they cost; seconds.
 
         All ranks do the same work, as sharded layers need all of them. The model is left as it
         was, and so are random numbers.
@@ -76,7 +76,7 @@ class Points:
         shape, sparse = DecoderShape.of(config), supervision.sparse
         shape = replace(shape, projection=projection)
         meter = Meter.of_encoding(shape, max(data.lengths), sparse=sparse)
-        with _undisturbed(encoder, accelerator):
+        with undisturbed(encoder, accelerator):
             embedding = Embedding(
                 encoder, texts, data.micro_batch_tokens, accelerator, cached=False
             )
@@ -88,15 +88,12 @@ class Points:
                 "entropy": entropy(score_QP, relevant_QP),
                 f"MRR@{DEPTH}": reciprocal_rank(score_QP, relevant_QP),
             }
-            if sparse:
-                for name, vectors in (("queries", query_QV), ("passages", passage_PV)):
-                    found[f"L0_{name}"] = vectors.count_nonzero(dim=-1).double().mean()
             numbers = {name: float(value) for name, value in found.items()}
         return numbers, embedding.spending(meter), time.perf_counter() - begun
 
 
 @contextmanager
-def _undisturbed(encoder: "Encoder", accelerator: Accelerator) -> Iterator[None]:
+def undisturbed(encoder: "Encoder", accelerator: Accelerator) -> Iterator[None]:
     """Evaluation mode, without gradients, on random numbers that are put back, not compiled."""
     device = accelerator.device
     devices, training = [device] if device.type == "cuda" else [], encoder.backbone.training

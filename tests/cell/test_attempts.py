@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lion_sweep.cell.tasks import WHEREABOUTS, Attempt, failure_class, read_attempts
-from lion_sweep.errors import Interrupted, NoProgress, NotFinite, OutOfMemory, UserError
+from lion_sweep.errors import Collapse, Interrupted, NoProgress, NotFinite, OutOfMemory, UserError
 from lion_sweep.files import write_json
 from lion_sweep.machine.progress import Progress
 
@@ -71,6 +71,7 @@ def test_whereabouts(tmp_path: Path) -> None:
     ("error", "expected"),
     [
         (NotFinite("nan"), "NaN"),
+        (Collapse("empty"), "collapse"),
         (UserError("lower it"), "configuration"),
         (OutOfMemory("lower it"), "out of memory"),
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),

@@ -19,7 +19,7 @@ from lion_sweep import config as configuration
 from lion_sweep.cell.tasks import ADAPT, CELL, Attempt, Task
 from lion_sweep.config.composing import compose
 from lion_sweep.config.schema import Config, StatusFormat
-from lion_sweep.errors import Interrupted, NotFinite, UserError
+from lion_sweep.errors import Collapse, Interrupted, NotFinite, UserError
 from lion_sweep.files import write_json
 
 JOB = "7_1"
@@ -76,6 +76,9 @@ CASES = {
     ),
     "died": Case("slurm", FAILED, [], False, ("failed", "killed", "killed", 4)),
     "failed": Case("slurm", FAILED, [NotFinite("nan")], False, ("failed", "NaN", "NaN", 4)),
+    "collapsed": Case(
+        "slurm", FAILED, [Collapse("empty")], False, ("failed", "collapse", "collapse", 4)
+    ),
     "was stopped and not queued again": Case(
         "slurm", FAILED, [STOPPED], False, ("failed", "interrupted", "interrupted", 4)
     ),

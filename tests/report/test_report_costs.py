@@ -1,5 +1,6 @@
 """Tables of what cells cost: ledgers, shares, hours, sparsity, latency, and what search missed."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,8 @@ from report_cells import record, write_record
 
 from lion_sweep.report.__main__ import main
 from lion_sweep.report.axes import Cell
-from lion_sweep.report.collect import collect
+from lion_sweep.report.collect import collect, unfinished
+from lion_sweep.report.health import health_table
 from lion_sweep.report.sections import sections
 from lion_sweep.report.tables import (
     compute_table,
@@ -151,3 +153,47 @@ def test_a_search_that_misses_hits_is_named_beside_the_scores(write: Write, tmp_
     for name in ("scaling.md", "index.html"):
         text = (tmp_path / "reports" / "scaling" / name).read_text()
         assert said in text.replace("&#39;", "'")
+
+
+def test_health_tells_the_last_look_and_which_cells_were_stopped(
+    write: Write, tmp_path: Path
+) -> None:
+    limits = {"name": "standard", "sink": 0.6, "cosine": 0.999}
+    looks = [
+        {"step": 1, "cosine_queries": 0.9, "cosine_passages": 0.8, "L0_queries": 9.0},
+        {"step": 4, "cosine_queries": 0.5, "cosine_passages": 0.25, "L0_queries": 3.5, "sink": 0.0},
+        {"step": 5, "MRR@10": 0.5},  # a point of a time before
+    ]
+    for loss, off, rows in (
+        ("cl", {}, looks),
+        ("kd", {"sink": None}, [{"cosine_queries": 0.5}]),
+        ("clkd", {"sink": None, "cosine": None}, [{"cosine_queries": None}]),
+    ):
+        config = record(Cell("1b", "sparse", loss), 0.4)["config"] | {"alarms": limits | off}
+        folder = write(Cell("1b", "sparse", loss), 0.4, config=config).parent
+        (folder / "points.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(Cell("3b", "sparse", "cl"), 0.4)  # without a record
+    stopped = tmp_path / "cells" / "stopped"
+    (stopped / "attempts").mkdir(parents=True)
+    asked = record(Cell("3b", "sparse", "kd"), 0.4)
+    told = {"axes": asked["axes"], "ladder": asked["ladder"]} | asked["config"]
+    (stopped / "config.yaml").write_text(json.dumps(told))
+    attempt = {"outcome": "failed", "failure": {"class": "collapse", "message": "Collapsed by"}}
+    (stopped / "attempts" / "0001.json").write_text(json.dumps(attempt))
+    [section] = sections(collect(tmp_path), unfinished(tmp_path))
+    table = health_table(section)
+    assert table
+    found = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    assert {name: row["Alarms"] for name, row in found.items()} == {
+        "sparse CL 1b": "healthy",
+        "sparse KD 1b": "healthy; off: sink",
+        "sparse CL+KD 1b": "not watched",
+        "sparse CL 3b": "—",
+        "sparse KD 3b": "failed: collapse",
+    }
+    plain = found["sparse CL 1b"]
+    values = ("Cosine, queries", "Cosine, passages", "L0, queries", "Sink", "First token")
+    assert [plain[name] for name in values] == ["0.5000", "0.2500", "3.5", "0%", "—"]
+    assert found["sparse KD 1b"]["L0, queries"] == "n/a"
+    assert table in detail_tables(section)
+    assert health_table(sections(collect(tmp_path), grid={"model": ["3b"]})[0]) is None

@@ -73,7 +73,7 @@ def test_what_would_be_sent(root: Path, capsys: pytest.CaptureFixture[str]) -> N
         if block["type"] == "heading"
     ]
     training = [f"{p}: {name}" for p in ("sparse", "dense")
-                for name in ("training", "evaluation while training")]  # fmt: skip
+                for name in dashboard.WHILE_TRAINING]  # fmt: skip
     assert chapters == [*training, "scores on mine", "efficiency on mine"]
     assert "PROXY LADDER" in json.dumps(report["spec"]["blocks"][1])
     grids = [b["metadata"] for b in report["spec"]["blocks"] if b["type"] == "panel-grid"]
@@ -90,7 +90,9 @@ def test_every_panel_shows_what_a_cell_tells(
     """A name that nobody logs would be an empty panel."""
     folder = tmp_path / "written"
     folder.mkdir()
-    row, point = tracked_cell.row(1), tracked_cell.point(1) | {"L0_queries": 2, "L0_passages": 3}
+    health = [name.removeprefix("points/") for name in dashboard.HEALTH.values()]
+    health += ["L0_queries", "L0_passages"]
+    row, point = tracked_cell.row(1), tracked_cell.point(1) | dict.fromkeys(health, 0.5)
     (folder / "history.jsonl").write_text(json.dumps(row) + "\n")
     (folder / "points.jsonl").write_text(json.dumps(point) + "\n")
     ((_, logged),) = Records(folder).new(1000.0)

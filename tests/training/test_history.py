@@ -48,11 +48,15 @@ def finished(root: Path) -> Path:
 def test_points_change_no_weight(
     paradigm: str, collection: Path, backbones: dict[bool, Path], tmp_path: Path
 ) -> None:
-    """To the bit, though every pass draws dropout; and what they cost is no training."""
+    """To the bit, though every pass draws dropout; and what they cost is no training.
+
+    Neither do looks for alarms, which come with the points here.
+    """
     found, facts = {}, {}
     for count in (0, 4):
         root = tmp_path / str(count)
         words = [*WORDS, f"paradigm={paradigm}", f"tracking.points={count}"]
+        words += [] if count else ["alarms=none"]
         run = take_steps(root, collection, backbones[False], words)
         found[count], folder = run.end, finished(root)
         facts[count] = read_json(folder / "done.json")["facts"]
@@ -65,11 +69,14 @@ def test_points_change_no_weight(
     assert facts[4]["points"] == {"split": "train", "trained_on": True, "queries": 8}
     assert facts[4]["evaluated"]["useful_flops"] > 0
     points = lines(folder / POINTS)
-    assert [row["step"] for row in points] == [2, 3, 5, 6]
+    assert [row["step"] for row in points] == [1, 2, 3, 5, 6]
+    assert [row["step"] for row in points if "entropy" in row] == [2, 3, 5, 6]
     assert ("L0_queries" in points[0]) == (paradigm == "sparse")
     for row in points:
         assert row["useful_flops"] == history[row["step"] - 1]["useful_flops"]
-        assert row["entropy"] > 0 and 0 <= row["MRR@10"] <= 1
+        assert row["gradient_norm"] == history[row["step"] - 1]["gradient_norm"]
+        assert row.get("entropy", 1) > 0 and 0 <= row.get("MRR@10", 0) <= 1
+        assert row["not_finite"] == 0 and row["spread"] > 0
 
 
 def test_a_killed_training_has_every_step_once(

@@ -85,7 +85,7 @@ function curveOf(cell) {
   const fill = () => {
     const [kind, key] = state.y.split(":");
     const rows = (cell[kind]?.[key] ?? []).map((y, number) => ({ x: cell[kind][state.x]?.[number] ?? null, y }));
-    draw(place, DATA.charts.one, { curve: rows.filter((row) => known(row.x)) },
+    draw(place, DATA.charts.one, { curve: drawable(rows, kind) },
       { proxy: cell.ladder === "proxy", patch: (spec) => titled(spec, words(state.x), words(key)) });
   };
   fill();

@@ -85,6 +85,9 @@ function retitle(spec, from, to) {
   walk(spec);
 }
 
+/** A point lacks what other points have measured; a step without a number breaks the line. */
+const drawable = (rows, kind) => rows.filter((row) => known(row.x) && (kind !== "points" || known(row.y)));
+
 /** Curves of training of the systems, with the choice of what is drawn over what. */
 function curves(section, systems) {
   const told = systems.flatMap((system) => system.ids.map((id) => [system, DATA.cells[id]]))
@@ -98,7 +101,7 @@ function curves(section, systems) {
     const rows = drawn.flatMap(([system, cell]) => (cell[kind]?.[key] ?? []).map((y, number) => ({
       name: system.ids.length > 1 ? `${system.name}, seed ${cell.seed}` : system.name,
       colour: system.colour, line: system.line, x: cell[kind][state.x]?.[number] ?? null, y })));
-    draw(place, section.charts.curves, { curve: rows.filter((row) => known(row.x)) },
+    draw(place, section.charts.curves, { curve: drawable(rows, kind) },
       { proxy: section.ladder === "proxy", patch: (spec) => titled(spec, words(state.x), words(key)) });
   };
   fill();

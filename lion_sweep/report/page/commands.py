@@ -17,7 +17,8 @@ from lion_sweep.config.schema import AXES
 from lion_sweep.config.section import plain
 
 # What a command says of the machine that runs it, or of other commands.
-ELSEWHERE = ("id", "axes", "site", "tracking", "paths.root", "plan", "status", "confirm")
+ELSEWHERE = ("id", "axes", "site", "tracking", "alarms", "paths.root", "plan", "status",
+             "confirm")  # fmt: skip
 GROUPS = (*AXES, "ladder", "data", "teacher", "budget", "evaluation", "engine")
 SCORING = ("data", "evaluation", "engine", "paths")
 PLAIN = re.compile(r"[A-Za-z_/.][\w/.:@+~-]*|\d+[A-Za-z][\w.-]*")
