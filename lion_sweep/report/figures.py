@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lion_sweep.cell.names import UNSET
+from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.report.axes import MODEL, as_number
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import BM25
@@ -216,7 +217,8 @@ def scaling_spec(section: Section, measure: str) -> Spec:
 
 
 def _whole(section: Section, title: str) -> Spec:
-    words = f"PROXY ladder: {title}" if section.ladder == "proxy" else title
+    caveat = CAVEATS.get(section.ladder)
+    words = f"{caveat.title}: {title}" if caveat else title
     return {"$schema": SCHEMA, "width": WIDTH, "height": HEIGHT, "title": words, "config": CONFIG}
 
 
