@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from lion_sweep.report.tables import scaling_table
 
 ROOT, COLLECTIONS = "$ROOT", "$COLLECTIONS"
 """Of a command: the chapter's folder of outputs, and the folder that its collections lie in."""
+TYPED = Path("outputs/findings")
+"""Where commands are shown to leave their outputs, wherever those of a page lie."""
 WIDTH = 100
 WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""")
 
@@ -89,15 +92,15 @@ def markdown(chapter: Chapter, root: Path) -> str:
     """Its part of the page, from the results below `root`."""
     folder = root / chapter.name
     results, begun = collect(folder), unfinished(folder)
-    parts = [f"## {chapter.title}", chapter.question]
-    parts += ["\n".join(f"    {_wrapped(one)}" for one in chapter.shown(root))]
+    parts = [f"## {chapter.title}", fill(chapter.question, WIDTH)]
+    parts += ["\n".join(f"    {_wrapped(one)}" for one in chapter.shown(TYPED))]
     if results:
         parts += _results(chapter, results, begun)
     else:
         state = f"{len(begun)} cells were asked for, none has a result" if begun else "Not run"
         parts.append(f"**{state}.**")
-    parts += [f"**It can say** {chapter.says}", f"**It cannot say** {chapter.silent}"]
-    return "\n\n".join(parts)
+    ends = f"**It can say** {chapter.says}", f"**It cannot say** {chapter.silent}"
+    return "\n\n".join([*parts, *(fill(end, WIDTH) for end in ends)])
 
 
 def _wrapped(command: str) -> str:

@@ -49,11 +49,11 @@ def rows(text: str, title: str) -> list[list[str]]:
 
 
 def test_a_chapter_without_results_says_so_and_how_they_are_made(tmp_path: Path) -> None:
-    text = markdown(chapter(tmp_path / "conf"), Path("out/findings"))
+    text = markdown(chapter(tmp_path / "conf"), Path("mine"))
     assert text.split("\n\n") == [
         "## (z) Sizes",
         "Do they grow?",
-        "    python -m lion_sweep -m model=1b,3b paths.root=out/findings/sizes",
+        "    python -m lion_sweep -m model=1b,3b paths.root=outputs/findings/sizes",
         "**Not run.**",
         "**It can say** this.",
         "**It cannot say** that.",
