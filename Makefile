@@ -27,6 +27,7 @@ MODELS = 1b,3b,8b
 GRID = model=$(MODELS) paradigm=sparse,dense loss=cl,kd,clkd
 PLAN_ARGS ?= ladder=full site.device=h100
 REPORT_ARGS ?=
+FINDINGS_ARGS ?=
 BENCHMARKS ?= sparse_head padding gradient_cache encoding first_step index_build \
   sparse_search measures significance
 GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
@@ -36,7 +37,7 @@ CHAOS_ARGS ?= --kills 30
 REHEARSAL_ARGS ?=
 
 .PHONY: help setup demo plan status test test-fast test-slurm slurm-dev-up slurm-dev-down chaos lint format \
-  scaling-report bench bench-scale bench-gpu gpu-rehearsal clean
+  scaling-report findings bench bench-scale bench-gpu gpu-rehearsal clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -100,6 +101,9 @@ format: .venv/done ## let ruff rewrite what it can
 
 scaling-report: .venv/done ## tables, figures and page from every result in outputs/
 	$(BIN)/python -m lion_sweep.report $(REPORT_ARGS)
+
+findings: .venv/done ## docs/findings.md from results; FINDINGS_ARGS="--run a-stand-ins" makes them first
+	$(BIN)/python -m lion_sweep.findings $(FINDINGS_ARGS)
 
 bench: .venv/done ## measure this machine's CPU against fixed baselines, into benchmarks/results/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit $$?; done

@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from lion_sweep import command
-from lion_sweep.config import Config, LadderName, TextForm, changed
+from lion_sweep.config import Config, TextForm, changed
 from lion_sweep.config.data import Data, DataKind, EvaluationSet
 from lion_sweep.config.site import SiteName
 from lion_sweep.data import forms, given
@@ -146,12 +146,11 @@ class Check:
 
     def decoder(self) -> None:
         """Its weights, whole; stand-ins and packages are made or unpacked when a cell runs."""
-        model = self.config.model
-        source = model.backbone or (self.config.ladder is LadderName.full and model.full)
+        source = self.config.decoder
         if not source or source.startswith("package:"):
             return
-        name = Path(source).expanduser() if model.backbone else source
-        backbone = Backbone.load(name, HALF, attention=self.config.paradigm.attention)
+        folder, sees = Path(source).expanduser(), self.config.paradigm.attention
+        backbone = Backbone.load(folder if folder.is_dir() else source, HALF, attention=sees)
         count = sum(parameter.numel() for parameter in backbone.parameters())
         print(f"decoder: {source}, {count:,} parameters")
         if self.config.paradigm.made_by.over_vocabulary or self.config.recipe.adapt.steps:

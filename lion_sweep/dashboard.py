@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep import command
+from lion_sweep.config.ladder import CAVEATS, LABELS
 from lion_sweep.config.schema import AXES
 from lion_sweep.errors import UserError
 from lion_sweep.machine.tracked import FLOPS
 from lion_sweep.report.axes import STUDY
-from lion_sweep.report.collect import LABELS, collect, unfinished
+from lion_sweep.report.collect import collect, unfinished
 
 MISSING = "dashboards need a package more: pip install 'wandb-workspaces>=0.4'"
 # What says how a training goes, and how good the model is on the way, by the title of the panel.
@@ -75,13 +76,14 @@ class Grid:
     group: str | None  # None: all runs of the project
     options: dict[str, list[str]]  # by axis
     measures: dict[str, list[str]]  # by collection
-    proxy: bool
+    ladder: str  # of several, one whose models have to be told apart from those of the real sizes
 
     @property
     def name(self) -> str:
-        """Of the workspace and the report; stand-ins are never shown as more than that."""
+        """Of the workspace and the report; what has to be said of the models stands in it."""
         grid = f"lion_sweep {self.group or 'all grids'}"
-        return f"{grid} (PROXY: stand-ins)" if self.proxy else grid
+        caveat = CAVEATS.get(self.ladder)
+        return f"{grid} ({caveat.short})" if caveat else grid
 
 
 def grid_of(root: Path, target: str, group: str | None) -> Grid:
@@ -104,8 +106,8 @@ def grid_of(root: Path, target: str, group: str | None) -> Grid:
         for collection, scores in result.scores.items():
             known = measures.setdefault(collection, [])
             known += [measure for measure in scores if measure not in known]
-    proxy = any(cell.ladder == "proxy" for cell in cells)
-    return Grid(entity, project, group, options, measures, proxy)
+    ladder = min((cell.ladder for cell in cells), key=lambda name: name not in CAVEATS)
+    return Grid(entity, project, group, options, measures, ladder)
 
 
 def _ordered(axis: str, values: Sequence[str]) -> list[str]:
@@ -177,9 +179,8 @@ def report(grid: Grid) -> Any:
         filters += [expr.Metric("Group") == grid.group] if grid.group else []
         return wr.Runset(name=name, filters=filters)
 
-    label = LABELS["proxy" if grid.proxy else "full"]
     panels = _panels(grid)
-    blocks: list[Any] = [wr.P(label), wr.TableOfContents()]
+    blocks: list[Any] = [wr.P(LABELS[grid.ladder]), wr.TableOfContents()]
     for paradigm in grid.options["paradigm"]:
         sets = [runs(loss, paradigm=paradigm, loss=loss) for loss in grid.options["loss"]]
         for name in WHILE_TRAINING:

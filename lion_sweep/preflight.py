@@ -10,6 +10,7 @@ from lion_sweep.cell.names import UNSET, Settings, differing, label, settings
 from lion_sweep.cell.prepare import refuse_unequal
 from lion_sweep.config import Config, LadderName, read_config
 from lion_sweep.config.composing import CONFIG
+from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
@@ -22,10 +23,6 @@ from lion_sweep.stages.named_cells import settled_cells
 from lion_sweep.stages.search import bm25
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.validation import check_machine, validate
-
-PROXY_WARNING = (
-    "PROXY ladder: shrunken stand-ins. Their numbers say nothing about models of the real sizes."
-)
 
 KEYS = 4  # that two cells are said to differ in
 
@@ -42,8 +39,9 @@ def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
         validate(config)
         settled.append(settled_cells(settle(config, chosen)))
         check_machine(settled[-1], chosen)
-    if any(config.ladder is LadderName.proxy for config in configs):
-        print(PROXY_WARNING, flush=True)
+    for ladder in dict.fromkeys(config.ladder.name for config in configs):
+        if caveat := CAVEATS.get(ladder):
+            print(caveat.warning, flush=True)
     return chosen, settled
 
 

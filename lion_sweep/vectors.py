@@ -20,6 +20,7 @@ from hydra.utils import get_class
 
 from lion_sweep import command
 from lion_sweep.config import changed
+from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
@@ -237,8 +238,8 @@ def readme(source: Source, facts: dict[str, Any], guide: str) -> str:
         f"{facts['queries']:,} queries of {facts['set']} (cut at {passage_length} and "
         f"{query_length} tokens), by lion_sweep. Scores are dot products.\n\n"
     )
-    if source.cell.result["ladder"] == "proxy":
-        text += "**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**\n\n"
+    if caveat := CAVEATS.get(source.cell.result["ladder"]):
+        text += f"{caveat.card}\n\n"
     if facts["queries_without_terms"]:
         text += f"{facts['queries_without_terms']} queries have no term and are left out.\n\n"
     if source.encoded.is_sparse:

@@ -23,6 +23,8 @@ Mode = StrEnum("Mode", ["run", "compose", "rehearse", "listed"])
 # What a command needs that a machine of tests has not: it is composed, and its cells are checked.
 NEEDS = {
     r"ladder=full": "GPUs and gated weights",
+    r"ladder=cut": "weights in a package that is an extra, and two hours for the 18 cells",
+    r"paths\.root=outputs/findings": "time: chapters of docs/findings.md take minutes to hours",
     r"model=smollm2": "weights in a package that is an extra, and 39 minutes",
     r"evaluation=paper|data=msmarco|BeIR/": "collections on the Hub",
     r"split: dev": "a split that the small folder has not",

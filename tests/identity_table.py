@@ -31,6 +31,8 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "model.proxy.heads": ("2", "backbone"),
     "model.proxy.key_value_heads": ("2", "backbone"),
     "model.proxy.tied": ("false", "backbone"),
+    "model.cut.decoder": ("some/where", NOTHING),  # of another ladder: tests/models/test_cut.py
+    "model.cut.layers": ("2", NOTHING),
     "model.epochs": (["model.epochs.clkd=2"], NOTHING),
     "paradigm.name": ("sparse", NOTHING),  # another one is another paradigm: the dense cell
     "paradigm.title": ("Other", NOTHING),
@@ -166,6 +168,7 @@ HOW: dict[str, str | list[str]] = {
     "site.retry": "failed",
     "site.resources.proxy": ["site.resources.proxy.default.memory=7"],
     "site.resources.full": ["site.resources.full.default.memory=7"],
+    "site.resources.cut": ["site.resources.cut.default.memory=9"],
     "site.stages": ["+site.stages.train.memory=9"],
     "site.escalate.memory": "2",
     "site.escalate.time": "3",

@@ -13,6 +13,7 @@ from hydra.utils import get_class
 from omegaconf import II, MISSING
 
 from lion_sweep.config.data import Data, Evaluation, check_name
+from lion_sweep.config.ladder import LadderName
 from lion_sweep.config.recipe import Attention, Recipe, TextForm
 from lion_sweep.config.section import Section, built, class_behind, plain, positive, require
 from lion_sweep.config.site import Resources, Site
@@ -21,7 +22,6 @@ from lion_sweep.errors import UserError
 
 AXES = ("model", "paradigm", "loss")
 
-LadderName = StrEnum("LadderName", ["proxy", "full"])  # what 1b/3b/8b stand for
 # What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours.
 BudgetKind = StrEnum("BudgetKind", ["flops", "epochs", "steps", "gpu_hours"])
 Miner = StrEnum("Miner", ["exact", "lucene"])  # whose BM25 finds negatives
@@ -68,6 +68,20 @@ class FullShape(ProxyShape):
 
 
 @dataclass
+class CutShape(Section):
+    """The first layers of a pretrained decoder."""
+
+    decoder: str = MISSING
+    layers: int = MISSING
+
+    def check(self, key: str) -> None:
+        require(
+            self.layers >= 1,
+            f"{key}.layers={self.layers} leaves no decoder: keep 1 layer or more.",
+        )
+
+
+@dataclass
 class Model(Section):
     """The size axis."""
 
@@ -77,6 +91,7 @@ class Model(Section):
     full: str | None = None
     full_shape: FullShape | None = None
     proxy: ProxyShape | None = None
+    cut: CutShape | None = None
     epochs: dict[str, int] = MISSING  # by loss
 
 
@@ -443,6 +458,14 @@ class Config(Section):
     def check(self, key: str) -> None:
         for axis in AXES:
             check_name(f"{axis}.name", getattr(self, axis).name)
+
+    @property
+    def decoder(self) -> str | None:
+        """The weights that the cell starts from, as package:NAME, a folder or a Hugging Face id;
+        None where they are built here."""
+        model, cut = self.model, self.model.cut
+        of_ladder = {LadderName.full: model.full, LadderName.cut: cut and cut.decoder}
+        return model.backbone or of_ladder.get(self.ladder)
 
     def resources(self) -> Resources:
         """What a job of the cell asks of a cluster, by its ladder and model."""

@@ -1,7 +1,7 @@
 """The schema of the group `site`: where cells run, and what they ask for there."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +34,7 @@ class LadderResources(Section):
 
     proxy: dict[str, Resources] = MISSING
     full: dict[str, Resources] = MISSING
+    cut: dict[str, Resources] = field(default_factory=dict)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.utils import get_class
 
 from lion_sweep.config import TextForm
+from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.config.recipe import Normalize, Pooling
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.export.sample import Sample, Vectors, encode
@@ -45,7 +46,7 @@ class Form(ABC):
         """The model card: what the model is, how to use it, what it cost, how it scores."""
         config, result = self.cell.config, self.cell.result
         spent, axes = result["ledger"]["train"]["spent"], result["axes"]
-        proxy = "\n**PROXY: a shrunken stand-in; says nothing of models of the real sizes.**\n"
+        caveat = CAVEATS.get(result["ladder"])
         rows = []
         for name, means in result["scores"].items():
             for measure, value in means.items():
@@ -63,7 +64,7 @@ tags: [retrieval, lion_sweep]
 
 A {axes["paradigm"]} retriever, trained by lion_sweep on {result["data"]} with loss={axes["loss"]} \
 from {result["backbone"]["name"]} ({result["backbone"]["start"]}).
-{proxy if result["ladder"] == "proxy" else ""}
+{f"{chr(10)}{caveat.card}{chr(10)}" if caveat else ""}
 {self.usage}\
     python -m lion_sweep.evaluate checkpoint=FOLDER data=beir data.path=COLLECTION
 

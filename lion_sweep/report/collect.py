@@ -12,13 +12,8 @@ import yaml
 from lion_sweep import result
 from lion_sweep.cell.names import Settings, settings
 from lion_sweep.config.composing import CONFIG
+from lion_sweep.config.ladder import LABELS
 from lion_sweep.config.schema import AXES
-
-LABELS = {
-    "proxy": "PROXY LADDER: shrunken stand-ins trained on a laptop budget. "
-    "These numbers say nothing about models of the real sizes.",
-    "full": "FULL LADDER: models of the real sizes.",
-}
 
 
 @dataclass(frozen=True)

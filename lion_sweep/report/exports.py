@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
+from lion_sweep.config.ladder import LABELS
 from lion_sweep.report import significance, tables
-from lion_sweep.report.collect import LABELS
 from lion_sweep.report.failures import failures_table
 from lion_sweep.report.findings import as_record, findings, findings_table
 from lion_sweep.report.fit_tables import as_json, fit_tables

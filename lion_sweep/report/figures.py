@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lion_sweep.cell.names import UNSET
+from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.report.axes import MODEL, as_number
 from lion_sweep.report.sections import Section
 from lion_sweep.report.significance import BM25
@@ -235,8 +236,9 @@ def _crowded(at: Sequence[float], labels: Sequence[str], *, logarithmic: bool) -
 
 
 def titled(section: Section, title: str) -> Spec:
-    """The beginning of a figure for papers, which says of stand-ins that they are."""
-    words = f"PROXY ladder: {title}" if section.ladder == "proxy" else title
+    """The beginning of a figure for papers, which says what its ladder is no measure of."""
+    caveat = CAVEATS.get(section.ladder)
+    words = f"{caveat.title}: {title}" if caveat else title
     return {"$schema": SCHEMA, "width": WIDTH, "height": HEIGHT, "title": words, "config": CONFIG}
 
 

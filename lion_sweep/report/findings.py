@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.evaluation.significance import (
     Array,
     bootstrap_intervals,
@@ -36,7 +37,6 @@ from lion_sweep.report.statements import (
 )
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
-STAND_INS = "of stand-ins"
 NAMED = 24
 """So many cells are named below the table; of more only how many they are. JSON has all."""
 
@@ -90,8 +90,9 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """In words; of stand-ins it says so."""
-        return f"{self.told} ({STAND_INS})" if self.section.ladder == "proxy" else self.told
+        """In words; of models that are not those of the real sizes it says so."""
+        caveat = CAVEATS.get(self.section.ladder)
+        return f"{self.told} ({caveat.verdict})" if caveat else self.told
 
     @property
     def shown(self) -> Contrast | None:
@@ -314,9 +315,10 @@ def _legend(ladder: str) -> list[str]:
         "the other way, with Holm's correction over the statements of a collection, level "
         f"{significance.ALPHA}."
     ]
-    if ladder == "proxy":
+    if caveat := CAVEATS.get(ladder):
         legend.append(
-            "All verdicts are about the stand-ins that ran, and none about models of real sizes."
+            f"All verdicts are about the {caveat.models} that ran, and none about models of real "
+            "sizes."
         )
     return legend
 
@@ -341,7 +343,7 @@ def as_record(one: Finding) -> dict[str, object]:
         "statement": one.statement.name,
         "title": one.statement.title,
         "verdict": one.told,
-        "of_stand_ins": one.section.ladder == "proxy",
+        "of": caveat.models if (caveat := CAVEATS.get(one.section.ladder)) else None,
         "why": one.why,
         "effect": part and part.mean,
         "ci_low": part and part.low,

@@ -109,6 +109,11 @@ def read_statements(path: Path) -> tuple[Statement, ...]:
         raise UserError(f"--findings: {path} cannot be read ({error.strerror})") from None
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"--findings: {path}: {' '.join(str(error).split())}") from None
+    return statements_of(told, path)
+
+
+def statements_of(told: Any, path: Path) -> tuple[Statement, ...]:
+    """Those of what a file holds. Raises `UserError` as `read_statements` does."""
     if not isinstance(told, dict):
         raise UserError(f"--findings: {path} holds no statements by name; {FORM}")
     found = []

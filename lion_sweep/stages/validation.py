@@ -73,9 +73,9 @@ def validate(config: Config) -> None:
         "site.shard=always shards what recipe.lora freezes, and recipe.lora=null trains every "
         "weight: set site.shard=auto, or take a recipe with lora.",
     )
-    proxy, model = config.ladder is LadderName.proxy, config.model
+    model = config.model
     require(
-        bool(model.backbone) or (model.proxy if proxy else model.full) is not None,
+        bool(model.backbone) or getattr(model, config.ladder.name) is not None,
         f"model={model.name} says nothing of ladder={config.ladder}: choose another ladder, "
         "or set model.backbone to a Hugging Face id or a folder.",
     )
@@ -164,15 +164,14 @@ def check_machine(config: Config, site: SiteName) -> None:
         from lion_sweep.models.compiled import check_compiler
 
         check_compiler(torch.device("cuda" if site is SiteName.gpu else "cpu"))
-    backbone, proxy = config.model.backbone, config.ladder is LadderName.proxy
-    source = backbone or ("" if proxy else config.model.full)
+    source, gated = config.decoder, config.ladder is LadderName.full
     if not source or source.startswith("package:"):
         return
     if Path(source).is_dir():
         if not (Path(source) / "config.json").is_file():
-            raise UserError(f"model.backbone={source} is a folder without config.json.")
+            raise UserError(f"{source} is a folder without config.json: give a decoder's.")
         check_weights(Path(source))
-    elif backbone is None and site is SiteName.laptop:
+    elif gated and config.model.backbone is None and site is SiteName.laptop:
         raise UserError(
             f"ladder=full trains {source}, which needs a GPU, and torch finds none here: "
             "use ladder=proxy, or run on a machine with CUDA."

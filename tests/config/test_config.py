@@ -22,7 +22,7 @@ from lion_sweep.stages.validation import validate
 
 Compose = Callable[..., Config]
 FILES = sorted(config_folder().rglob("*.yaml"))
-READ_BY_REPORTS = ("reference", "findings")  # folders of no options
+READ_BY_REPORTS = ("reference", "findings", "chapter")  # folders of no options
 OPTIONS = [
     (path.parent.name, path.stem)
     for path in FILES
@@ -69,7 +69,7 @@ def test_every_group_is_in_the_schema() -> None:
     assert {group for group, _ in OPTIONS} - grids <= {entry.name for entry in fields(Config)}
 
 
-@pytest.mark.parametrize("ladder", ["proxy", "full"])
+@pytest.mark.parametrize("ladder", ["proxy", "full", "cut"])
 @pytest.mark.parametrize("paradigm", ["sparse", "dense"])
 @pytest.mark.parametrize("loss", ["cl", "kd", "clkd"])
 def test_the_grid_is_valid(compose_cell: Compose, ladder: str, paradigm: str, loss: str) -> None:
@@ -79,14 +79,16 @@ def test_the_grid_is_valid(compose_cell: Compose, ladder: str, paradigm: str, lo
 
 
 @pytest.mark.parametrize("model", ["1b", "3b", "8b"])
-def test_every_size_is_on_the_full_ladder(compose_cell: Compose, model: str) -> None:
-    validate(compose_cell(f"model={model}", "ladder=full"))
+@pytest.mark.parametrize("ladder", ["full", "cut"])
+def test_every_size_is_on_the_full_ladder(compose_cell: Compose, model: str, ladder: str) -> None:
+    validate(compose_cell(f"model={model}", f"ladder={ladder}"))
 
 
 def test_a_ladder_chooses_its_recipe(compose_cell: Compose) -> None:
     assert compose_cell("ladder=full").recipe.name == "controlled"
     assert compose_cell("ladder=full", "recipe=lion").recipe.name == "lion"
     assert compose_cell("ladder=proxy").recipe.name == "proxy"
+    assert compose_cell("ladder=cut").recipe.name == "cut"
     assert compose_cell("ladder=full", "recipe=proxy").recipe.name == "proxy"
     assert compose_cell("ladder=full").ladder is LadderName.full
 

@@ -113,10 +113,11 @@ def test_unknown_sizes_are_nominal() -> None:
     assert scaling_spec(part, "nDCG@10")["encoding"]["x"]["title"] == "backbone size"
 
 
-@pytest.mark.parametrize(("ladder", "marked"), [("proxy", True), ("full", False)])
-def test_only_a_proxy_figure_says_proxy(ladder: str, marked: bool) -> None:
+@pytest.mark.parametrize(("ladder", "marked"), [("proxy", "PROXY"), ("cut", "CUT"), ("full", "")])
+def test_a_figure_says_of_which_ladder_it_is(ladder: str, marked: str) -> None:
     told = ticks(svg(scaling_figure(section(ladder=ladder), "nDCG@10")))
-    assert any("PROXY" in text for text in told) is marked
+    said = [word for word in ("PROXY", "CUT") if any(f"{word} ladder: " in text for text in told)]
+    assert said == [marked] * bool(marked)
     assert [text for text in told if text in ("1b", "3b", "8b")] == ["1b", "3b", "8b"]
     assert [text for text in told if text.endswith(" M")] == ["0.8 M", "2.4 M", "6.4 M"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.errors import trace
 from lion_sweep.report import law_figures
 from lion_sweep.report.figures import finite, scaling_spec, tradeoff_spec
@@ -61,7 +62,9 @@ def data(
     ladders = dict.fromkeys(section.ladder for section in sections)
     sets = {ladder: _sets(sections, ladder) for ladder in ladders} if drawable else {}
     generic = {"one": charts.one_curve_spec(), "wins": charts.wins_spec()} if drawable else {}
-    return {"sections": told, "sets": sets, "charts": generic, **of_cells}
+    cautions = {name: CAVEATS[name].title for name in ladders if name in CAVEATS}
+    parts = {"sections": told, "sets": sets, "charts": generic, "cautions": cautions}
+    return {**parts, **of_cells}
 
 
 def _charts(section: Section, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ function curveOf(cell) {
     const [kind, key] = state.y.split(":");
     const rows = (cell[kind]?.[key] ?? []).map((y, number) => ({ x: cell[kind][state.x]?.[number] ?? null, y }));
     draw(place, DATA.charts.one, { curve: drawable(rows, kind) },
-      { proxy: cell.ladder === "proxy", patch: (spec) => titled(spec, words(state.x), words(key)) });
+      { caution: DATA.cautions[cell.ladder], patch: (spec) => titled(spec, words(state.x), words(key)) });
   };
   fill();
   return h("figure", {}, h("h3", {}, "Training"), h("div", { class: "controls" },

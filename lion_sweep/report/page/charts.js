@@ -24,11 +24,11 @@ function drawRest() {
 }
 
 /** Draw a specification with datasets; `patch` changes a copy of it first. */
-function draw(place, spec, datasets, { patch, proxy = false } = {}) {
+function draw(place, spec, datasets, { patch, caution } = {}) {
   const dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
   const work = () => {
     const own = structuredClone(spec);
-    Object.assign(own, { title: proxy ? "PROXY ladder" : undefined, background: "transparent", width: "container", datasets,
+    Object.assign(own, { title: caution, background: "transparent", width: "container", datasets,
       autosize: { type: "fit-x", contains: "padding" } });
     if (place.clientWidth && place.clientWidth < 480) narrow(own);
     patch?.(own);
@@ -102,7 +102,7 @@ function curves(section, systems) {
       name: system.ids.length > 1 ? `${system.name}, seed ${cell.seed}` : system.name,
       colour: system.colour, line: system.line, x: cell[kind][state.x]?.[number] ?? null, y })));
     draw(place, section.charts.curves, { curve: drawable(rows, kind) },
-      { proxy: section.ladder === "proxy", patch: (spec) => titled(spec, words(state.x), words(key)) });
+      { caution: DATA.cautions[section.ladder], patch: (spec) => titled(spec, words(state.x), words(key)) });
   };
   fill();
   const left = told.length - drawn.length;
@@ -167,7 +167,7 @@ function wins(section) {
       spec.encoding.y.title = `difference in ${section.measures[0]}`;
       spec.encoding.tooltip = spec.encoding.tooltip.map((tip) => ({ ...tip, title: state[tip.field] ?? tip.field }));
     };
-    draw(place, DATA.charts.wins, { differences: rows }, { patch, proxy: section.ladder === "proxy" });
+    draw(place, DATA.charts.wins, { differences: rows }, { patch, caution: DATA.cautions[section.ladder] });
     const list = (title, entries) => h("div", {}, h("h4", {}, title), entries.slice(0, 5).map((row) =>
       h("div", { class: "query" }, h("code", {}, row.query), ` ${signed(row.difference)} `,
         texts[row.query] ? h("span", {}, texts[row.query]) : null)));

@@ -129,13 +129,13 @@ function verdict(system, here) {
 
 function charts(here) {
   if (!here.charts.scaling) return h("p", { class: "note" }, "Charts could not be made on the machine that wrote this page.");
-  const systems = here.systems.filter(passes), main = here.measures[0], proxy = here.ladder === "proxy";
+  const systems = here.systems.filter(passes), main = here.measures[0], caution = DATA.cautions[here.ladder];
   const bm25 = bm25Rows(here, state.measure), rows = scoreRows(here, systems, state.measure);
   const caption = state.measure === main
     ? "Bars: 95 % bootstrap intervals over the queries." : "Bars: standard deviation over the seeds, where there are several.";
   const alike = [];
   const parts = [figure(`${state.measure} over ${here.columns.title}`, `${caption} A line breaks at a hole.`, (place) =>
-    draw(place, here.charts.scaling, { points: rows, bm25 }, { proxy, patch: (spec) => retitle(spec, main, state.measure) }))];
+    draw(place, here.charts.scaling, { points: rows, bm25 }, { caution, patch: (spec) => retitle(spec, main, state.measure) }))];
   for (const [key, spec] of Object.entries(here.charts.tradeoffs)) {
     const points = scoreRows(here, systems, main).map((row) => ({ ...row, cost: row.costs[key] ?? null }));
     if (!points.some((row) => known(row.cost) && known(row.score))) continue;
@@ -146,23 +146,23 @@ function charts(here) {
       continue;
     }
     parts.push(figure(`${main} against ${cost.title}`, `${cost.title}: ${cost.said}. The grey line is the front: no cell shown here is better at less.`,
-      (place) => draw(place, spec, { points, bm25: bm25Rows(here, main) }, { proxy })));
+      (place) => draw(place, spec, { points, bm25: bm25Rows(here, main) }, { caution })));
   }
   const shown = new Set(systems.map((system) => system.name)), topk = here.topk.filter((row) => shown.has(row.name));
   if (topk.length) {
     parts.push(figure(`${main} with fewer terms`, "The same sparse vectors, searched with all their terms and with their largest: evaluation.topk.",
-      (place) => draw(place, here.charts.topk, { topk }, { proxy })));
+      (place) => draw(place, here.charts.topk, { topk }, { caution })));
   }
   for (const [name, { datasets, ...spec }] of Object.entries(here.charts.profiles)) {
     parts.push(figure(`${name}: contrastive entropy over size`, "Lower is better; lines are the parabolas of the table of IsoFLOP profiles, where it has them. Filters do not change it.",
-      (place) => draw(place, spec, datasets, { proxy })));
+      (place) => draw(place, spec, datasets, { caution })));
   }
   parts.push(curves(here, systems));
   const sets = DATA.sets[here.ladder];
   if (sets) {
     const names = new Set(systems.map((system) => system.name)), kept = sets.rows.filter((row) => names.has(row.name)).slice(0, 3000);
     parts.push(figure("Every collection", "Scores, coloured by their distance to BM25 on the same collection.",
-      (place) => draw(place, sets.spec, { sets: kept }, { proxy, patch: (spec) => {
+      (place) => draw(place, sets.spec, { sets: kept }, { caution, patch: (spec) => {
         const [rows, columns] = ["name", "set"].map((key) => new Set(kept.map((row) => row[key])).size);
         spec.height *= rows; // that of one row
         if (place.clientWidth < 300 + 48 * columns) { // it scrolls rather than overlaps
@@ -172,7 +172,7 @@ function charts(here) {
   }
   parts.push(wins(here));
   const same = alike.length ? h("p", { class: "note" }, `Within 1 % the same for all cells shown, hence without a chart: ${alike.join(", ")}.`) : null;
-  return h("div", {}, h("h2", {}, `Figures${here.ladder === "proxy" ? ": PROXY ladder" : ""}`), same, h("div", { class: "figures" }, parts.filter(Boolean)));
+  return h("div", {}, h("h2", {}, `Figures${caution ? `: ${caution}` : ""}`), same, h("div", { class: "figures" }, parts.filter(Boolean)));
 }
 
 function provenance() {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lion_sweep.cell.names import UNSET, short
-from lion_sweep.report.collect import LABELS, CellResult, number
+from lion_sweep.config.ladder import CAVEATS, LABELS
+from lion_sweep.report.collect import CellResult, number
 from lion_sweep.report.page.cells import Shown
 from lion_sweep.report.page.content import best
 from lion_sweep.report.sections import Section
@@ -236,8 +237,8 @@ def _by_axis(section: Section) -> Iterator[str]:
 def _limits(sections: list[Section], shown: list[Shown]) -> Iterator[str]:
     """What the results do not say."""
     results = [one.result for one in shown]
-    if sections[0].ladder == "proxy":
-        yield "Nothing about models of the real sizes: these are PROXY stand-ins."
+    if caveat := CAVEATS.get(sections[0].ladder):
+        yield caveat.limit
     seeds = Counter(len(found) for s in sections for found in s.results.values() if found)
     if set(seeds) == {1}:
         yield "How far another seed would be: every cell has one."
