@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lion_sweep.config.schema import TokensOf
+from lion_sweep.config.paradigm import TokensOf
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
 

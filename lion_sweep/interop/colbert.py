@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import BertModel
 
-from lion_sweep.config.schema import TokensOf
+from lion_sweep.config.paradigm import TokensOf
 from lion_sweep.data.whole import whole
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json

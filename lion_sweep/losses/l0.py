@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lion_sweep.config.schema import SIDES
+from lion_sweep.config.paradigm import SIDES
 from lion_sweep.config.section import require, share
 from lion_sweep.losses.representations import Representations
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from lion_sweep.config.schema import Paradigm
+from lion_sweep.config.paradigm import Paradigm
 from lion_sweep.data.pool import pool
 from lion_sweep.data.ragged import Ragged
 from lion_sweep.evaluation.entropy import PairScores, entropies, inner_products, pair_scores

@@ -5,7 +5,7 @@ has.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -37,7 +37,7 @@ class EncodeDrawn(Encode, Paid):
     together = False
 
     weights: FinishedWeights
-    drawn: Rows
+    drawn: Rows = field(kw_only=True)
 
     def rows(self, shop: Workshop) -> NDArray[np.int64]:
         """Of the texts, [N]."""
@@ -74,8 +74,14 @@ class Cell(Scorer):
 
         def encode(cut: Cut, rows: NDArray[np.int64], what: str) -> EncodeDrawn:
             how = None, paradigm.made_by.over_vocabulary, paradigm.most_terms(what), self.precision
-            named = {"projected": paradigm.projected, "title": f"teacher encodes {what}"}
-            return EncodeDrawn(self.weights, cut, *how, Rows(rows), **named)
+            return EncodeDrawn(
+                self.weights,
+                cut,
+                *how,
+                projected=paradigm.projected,
+                drawn=Rows(rows),
+                title=f"teacher encodes {what}",
+            )
 
         queries, passages = (
             [encode(cut, rows, what) for rows in of if len(rows)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from lion_sweep.config.schema import TokensOf
+from lion_sweep.config.paradigm import TokensOf
 from lion_sweep.data.marks import ID, SILENT, UNSEEN, MarkedTokens, Marking, marks_of
 from lion_sweep.data.tokens import Tokens
 from lion_sweep.errors import UserError
