@@ -32,7 +32,7 @@ OPTIONS = [
 EXTRA = {
     option: ["data.path=folder"]
     for option in (("data", "beir"), ("data", "msmarco"), ("evaluation", "paper"))
-}
+} | {("teacher", "bi-encoder"): ["teacher.scorers.encoder.model=folder"]}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
