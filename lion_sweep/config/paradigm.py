@@ -1,4 +1,4 @@
-"""The schema of the group `paradigm`: what a text becomes, its vectors, and what regularises them."""
+"""The schema of the group `paradigm`: what a text becomes, its vectors, what regularises them."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any

@@ -33,6 +33,7 @@ EXTRA = {
     option: ["data.path=folder"]
     for option in (("data", "beir"), ("data", "msmarco"), ("evaluation", "paper"))
 } | {("teacher", "bi-encoder"): ["teacher.scorers.encoder.model=folder"]}
+EXTRA["teacher", "cell"] = ["teacher.scorers.cell.cell=8b-dense-clkd"]
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
