@@ -156,7 +156,9 @@ def test_a_decoder_without_a_projection_is_refused(
     """Rather than scored with a random one; with the one that training left it is scored."""
     folder, config = tmp_path / "decoder", compose_cell("paradigm=multi-vector")
     Backbone(make_model()).save(folder)
-    with pytest.raises(UserError, match=r"is no folder with encoder\.safetensors.* multi-vector"):
+    with pytest.raises(
+        UserError, match=r"is no folder with encoder\.safetensors.* paradigm=multi-vector"
+    ):
         checkpoints.find(str(folder), None, config, "multi-vector")
     made = MultiVectorEncoder(Backbone(make_model()), 4, 1)
     made.backbone.save(folder)
