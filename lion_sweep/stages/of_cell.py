@@ -5,7 +5,7 @@ to be known for the rest: it imports texts, builds a proxy, reads what a decoder
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import compress
 from typing import Any
@@ -158,6 +158,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         meant_for={
             "paradigm": config.paradigm.name,
             "encoder": identity(encoder),
+            "tokens": asdict(config.paradigm.tokens),
             "base": decoder.key,
             "query_length": evaluation.query_length,
             "passage_length": evaluation.passage_length,
