@@ -32,6 +32,7 @@ NEEDS = {
     r"engine=seismic": "Seismic, an extra; tests/search/test_seismic.py searches with it",
     r"model=1b,3b,8b": "time: tests/conftest.py runs these 18 cells, small",
     r"grid=isoflop": "time: 18 cells of sizes of their own",
+    r"paradigm=sparse,dense,multi-vector": "time: tests/stages/test_identity_walk.py makes cells",
     r"site\.parallel": "time: tests/launch/test_local.py runs cells side by side",
     r"model=1b,3b loss=cl,kd$": "the private cluster; tests/launch/test_slurm_grid.py has it",
 }

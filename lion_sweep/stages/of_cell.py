@@ -189,6 +189,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
             "encoder": identity(encoder),
             "attention": config.paradigm.attention.name,
             "text": asdict(text),
+            "tokens": asdict(config.paradigm.tokens),
             "base": decoder.key,
             "query_length": evaluation.query_length,
             "passage_length": evaluation.passage_length,

@@ -20,6 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from lion_sweep import evaluate, vectors
 from lion_sweep.config import Config
+from lion_sweep.config.schema import TokensOf
 from lion_sweep.data.collection import write
 from lion_sweep.errors import UserError
 from lion_sweep.export.__main__ import export
@@ -156,13 +157,20 @@ def test_a_decoder_without_a_projection_is_refused(
     """Rather than scored with a random one; with the one that training left it is scored."""
     folder, config = tmp_path / "decoder", compose_cell("paradigm=multi-vector")
     Backbone(make_model()).save(folder)
-    with pytest.raises(UserError, match=r"is no folder with encoder\.safetensors.* multi-vector"):
+    with pytest.raises(
+        UserError, match=r"is no folder with encoder\.safetensors.* paradigm=multi-vector"
+    ):
         checkpoints.find(str(folder), None, config, "multi-vector")
     made = MultiVectorEncoder(Backbone(make_model()), 4, 1)
     made.backbone.save(folder)
     found = checkpoints.find(str(folder), None, config, "multi-vector").make(torch.float32)
     assert isinstance(found, MultiVectorEncoder) and found.shape == (4,)
     torch.testing.assert_close(found.projection_PD, made.projection_PD)
+    encoder = {**config.paradigm.encoder, "dimension": 4}
+    told = {"paradigm": "multi-vector", "encoder": encoder, "tokens": {"fill_queries": True}}
+    (folder / "lion_sweep.json").write_text(json.dumps(told))
+    own = checkpoints.find(str(folder), None, config, None).told
+    assert own == {"paradigm.tokens": TokensOf(fill_queries=True), "paradigm.encoder": encoder}
 
 
 def test_marks_of_one_vector_per_text_are_refused(compose_cell: Callable[..., Config]) -> None:

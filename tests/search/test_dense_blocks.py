@@ -17,7 +17,7 @@ from trec import mapping
 from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import Interrupted
 from lion_sweep.machine import interruption
-from lion_sweep.search import dense
+from lion_sweep.search import best, dense
 from lion_sweep.search.base import Where
 from lion_sweep.search.dense import DenseIndex
 from lion_sweep.search.parts import Parts, Stored
@@ -138,7 +138,7 @@ def test_a_search_goes_on(
     queries_QD = random.normal(size=(40, DIMENSIONS)).astype(np.float32)
     ids, queries = [f"d{number}" for number in range(300)], [f"q{row}" for row in range(40)]
     where = Where(tmp_path, torch.device("cpu"), print)
-    monkeypatch.setattr(dense, "KEEP_SECONDS", 0 if how == "killed" else 1000)
+    monkeypatch.setattr(best, "KEEP_SECONDS", 0 if how == "killed" else 1000)
     seen: list[int] = []
 
     def stop(done: int, total: int) -> None:
