@@ -38,8 +38,9 @@ NEEDS = {
 }
 # The only ones of which nothing is tried here.
 LISTED = {
-    r"checkpoint=hzeng/": "released adapters on the Hub; tests/interop makes some of their layout",
     r"checkpoint=colbert-ir/": "a released model on the Hub; tests/interop makes one of its layout",
+    r"checkpoint=(hzeng|castorini)/": "released adapters on the Hub; tests/interop makes some of "
+    "their layouts",
     r"dashboard me/lion_sweep$": "an account; tests/system/test_dashboard.py has what is sent",
     r"--from wandb:": "an account; tests/report/test_remote.py has a server of its own",
     r"benchmarks\.": "measures for minutes; tests/test_benchmarks.py and test_gpu_rehearsal.py run "

@@ -3,8 +3,9 @@
 A multiply-add is 2 FLOPs. Norms, rotary embeddings, softmax, activations, the embedding look-up,
 scores and the optimiser are not counted. Two ledgers, never mixed: `sequence_flops` is the useful
 work (real tokens, nothing computed twice), which budgets are made of; `executed_flops` is what the
-hardware does for it (padding, recomputation). The sparse head's backward pass is the argmax one:
-one product per vocabulary entry and text, charged at its most, every vocabulary entry active.
+hardware does for it (padding, recomputation). Attention counts whole, also of a decoder that looks
+back only, and the sparse head for every token that is read, pooled or not. Its backward pass is the
+argmax one, one product per vocabulary entry and text, charged at its most: every entry active.
 """
 
 import re

@@ -13,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from lion_sweep import evaluate
-from lion_sweep.config import Lora, write_config
+from lion_sweep.config import Lora, TextForm, write_config
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.errors import UserError
 from lion_sweep.export import __main__ as export
@@ -34,6 +34,7 @@ SAMPLE = Sample(queries=TEXTS, passages=TEXTS, query_length=3, passage_length=6)
 ENCODERS: dict[str, tuple[str, Callable[[Backbone], Any]]] = {
     "tokens": ("dense", lambda backbone: DenseEncoder(backbone, "tokens")),
     "mean": ("dense", lambda backbone: DenseEncoder(backbone, "mean")),
+    "last": ("dense", lambda backbone: DenseEncoder(backbone, "mean", "last")),
     "sparse": ("sparse", lambda backbone: SparseEncoder(backbone, 0.0)),
     "threshold": ("sparse", lambda backbone: SparseEncoder(backbone, 0.25)),
 }
@@ -62,7 +63,9 @@ def finished(make_model, compose_cell, tmp_path: Path) -> Callable[..., Sentence
     source = tmp_path / "base"
     tokenizer = awkward_tokenizer(source)
 
-    def make(paradigm: str, encoder: Callable[[Backbone], Any]) -> SentenceTransformers:
+    def make(
+        paradigm: str, encoder: Callable[[Backbone], Any], **form: Any
+    ) -> SentenceTransformers:
         def load(dtype: torch.dtype) -> Any:
             model = make_model(vocab_size=len(tokenizer)).to(dtype)
             adapted = Backbone(model).with_lora(Lora(4, 8, 0.0, ["q_proj", "down_proj"]))
@@ -76,7 +79,8 @@ def finished(make_model, compose_cell, tmp_path: Path) -> Callable[..., Sentence
         words = ["evaluation.query_length", "evaluation.passage_length"]
         cut = [f"{word}={length}" for word, length in zip(words, lengths, strict=True)]
         config = compose_cell("ladder=full", f"paradigm={paradigm}", *cut)
-        checkpoint = Checkpoint("tiny", "cell", str(source), paradigm, {}, load, lengths, config)
+        told = "tiny", "cell", str(source), paradigm, {}, load, lengths, config
+        checkpoint = Checkpoint(*told, text=TextForm(**form))
         folder = tmp_path / "root" / "cells" / "tiny"
         folder.mkdir(parents=True)
         write_config(config, folder, {})
@@ -111,6 +115,36 @@ def test_the_library_makes_our_vectors(finished, tmp_path: Path, name: str) -> N
     np.testing.assert_allclose(together, ours.passages_ND, rtol=0, atol=2e-6)
     # No file holds code of its own, and none of what was merged is left.
     assert not list(folder.rglob("*.py")) and not (folder / "decoder").exists()
+
+
+def test_prompts_are_the_models_own(finished, tmp_path: Path) -> None:
+    prompts = {"query_prompt": "lions ", "passage_prompt": "a "}
+    form: SentenceTransformers = finished(*ENCODERS["mean"], **prompts)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    form.write(folder)
+    ours, theirs = encode(form.checkpoint, SAMPLE), form.vectors(folder, SAMPLE)
+    np.testing.assert_allclose(theirs.queries_QD, ours.queries_QD, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(theirs.passages_ND, ours.passages_ND, rtol=0, atol=1e-6)
+    plain = sentence.load(str(folder), "cpu").encode(TEXTS, batch_size=1)
+    assert not np.allclose(plain, ours.passages_ND, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "says"),
+    [
+        ("mean", {"echo": True}, "paradigm.text.echo: the modules"),
+        ("mean", {"append_eos": True, "special_tokens": False}, r"special_tokens, .*append_eos: "),
+        ("without BOS", {}, "paradigm.encoder.pool_bos: the modules"),
+    ],
+)
+def test_forms_that_the_library_has_not(
+    finished, tmp_path: Path, name: str, form: dict[str, bool], says: str
+) -> None:
+    without = ("sparse", lambda backbone: SparseEncoder(backbone, 0.0, pool_bos=False))
+    made: SentenceTransformers = finished(*(ENCODERS | {"without BOS": without})[name], **form)
+    with pytest.raises(UserError, match=says):
+        made.write(tmp_path)
 
 
 def test_the_token_ids_are_ours(finished, tmp_path: Path) -> None:
