@@ -53,6 +53,7 @@ def compare(one: Finished, other: Finished) -> dict[str, Differences]:
 
 def _config(cell: Finished) -> dict[str, Any]:
     written = yaml.safe_load((cell.folder / CONFIG).read_text(encoding="utf-8"))
+    written["recipe"].pop("by", None)  # how its values were chosen, which are here
     return {key: value for key, value in written.items() if key not in ("id", "axes")}
 
 

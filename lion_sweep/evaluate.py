@@ -39,7 +39,7 @@ OWN = ("checkpoint", "base", "format")
 FORMATS = ("table", "json")
 LENGTHS = ("query_length", "passage_length")
 # What a checkpoint that is no cell was trained with is not known: the study's lengths are taken.
-STUDY = "ladder=full"
+STUDY = ("ladder=full", "recipe=lion")
 
 
 def main(words: list[str]) -> int:
@@ -71,7 +71,7 @@ def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any
     machine, _ = choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
     found = checkpoints.find(name, base, config, paradigm)
     if found.config is None:
-        chosen = [] if _said(overrides, "ladder", "recipe") else [STUDY]
+        chosen = () if _said(overrides, "ladder", "recipe") else STUDY
         config = command.composed([*chosen, *overrides, f"paradigm={found.paradigm}"])
         found = checkpoints.find(name, base, config, paradigm)
     config = settle(_asked(found, config, overrides), machine)

@@ -63,7 +63,14 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "recipe.batch_size": (["recipe.batch_size.clkd=4"], NOTHING),  # loss.batch_size is said
     "recipe.negatives": (["recipe.negatives.clkd=2"], "teacher"),
     "recipe.negative_depth": ("20", "negatives"),
+    "recipe.weights.kd": (["recipe.weights.kd.margin_mse=0.8"], NOTHING),  # another loss's
+    "recipe.weights.clkd": (["recipe.weights.clkd.contrastive=0.8"], "train"),
+    "recipe.listwise.student_temperature": ("2.0", "train"),
+    "recipe.listwise.teacher_temperature": ("2.0", "train"),
+    "recipe.candidates": ("8", "train"),
+    "recipe.gathered_devices": ("4", "train"),
     "recipe.learning_rate": ("1e-3", "train"),
+    "recipe.schedule": ("cosine", "train"),
     "recipe.embedding_rate": ("1e-3", "train"),
     "recipe.warmup": ("0.9", "adapt"),
     "recipe.weight_decay": ("0.1", "adapt"),
@@ -90,6 +97,10 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "recipe.sparse.flops_query": ("0.1", "train"),
     "recipe.sparse.flops_passage": ("0.1", "train"),
     "recipe.sparse.flops_ramp": ("0.9", "train"),
+    "recipe.sparse.flops_micro_batches": ("2", "train"),
+    "recipe.sparse.flops_pool": ("4", "train"),
+    "recipe.sparse.flops_apart": ("true", "train"),
+    "recipe.sparse.flops_devices": ("4", "train"),
     "evaluation.measures": ("[nDCG@5]", "score untrained twin"),
     "evaluation.sets": (["+evaluation.sets.more={path: ${data.path}}"], CELL),
     "evaluation.depth": ("20", "search untrained twin"),
@@ -154,6 +165,7 @@ FILES = "tests/stages/test_identity_of_files.py"
 ELSEWHERE = {
     "negatives.engine": "tests/stages/test_mining_by_lucene.py: it needs Java",
     "model.backbone": FILES,
+    "recipe.by": "filled in as a cell is composed; it tells reports how values were chosen",
     "data.kind": "tests/data/test_pydoc.py: the embedded collection has files of its own",
     "data.path": FILES,
     "data.corpus": FILES,

@@ -5,6 +5,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lion_sweep.config.schema import AXES, Config
@@ -22,6 +23,7 @@ SILENT = (
     "recipe.micro_batch_tokens",
 )  # fmt: skip
 UNSET = "null"
+BY = "recipe.by."  # ahead of a recipe's key: the axes that its value goes by
 
 
 def axes(config: Config) -> dict[str, str]:
@@ -61,24 +63,70 @@ def differing(cells: Sequence[Settings]) -> list[str]:
     """Keys, besides the axes, that some of the cells have another value for.
 
     Left out is what says nothing of its own: what an option that differs by its name brings along,
-    and what it takes from the recipe.
+    what it takes from the recipe, and what a recipe has by the axes (`along`).
     """
-    keys, named = dict.fromkeys(key for cell in cells for key in cell), [f"{a}.name" for a in AXES]
-    columns = {key: [cell.get(key, UNSET) for cell in cells] for key in keys}
-    several = [key for key in keys if len(set(columns[key])) > 1 and key not in named]
-    kept = [key for key in several if key.endswith(".name")]
-    for of_recipe in (True, False):
-        for key in several:
-            option = key.partition(".")[0]
-            if key not in kept and (option in ("recipe", "seed")) == of_recipe:
-                sources = [columns[other] for other in kept if other.startswith("recipe.")]
-                names = columns.get(f"{option}.name", [""] * len(cells))
-                if not _follows(columns[key], names, [] if of_recipe else sources):
-                    kept.append(key)
-    return sorted(kept)
+    table = _Table.of(cells)
+    named = [f"{axis}.name" for axis in AXES]
+    several = [key for key in table.columns if key not in named and len(set(table[key])) > 1]
+    return sorted(key for key in several if key.endswith(".name") or not table.follows(key))
 
 
-def _follows(values: list[str], names: list[str], sources: list[list[str]]) -> bool:
+def along(cells: Sequence[Settings]) -> dict[str, str]:
+    """Keys that one recipe has several values of here, as it goes by the axes; and by which.
+
+    So they tell no cells apart, and yet are a difference between them.
+    """
+    table, found = _Table.of(cells), {}
+    for key in table.columns:
+        several = key.startswith("recipe.") and not _follows(table[key], table.names("recipe"))
+        if several and table.follows(key):
+            found[key] = next(told for told in table[_by(key)] if told != UNSET)
+    return found
+
+
+def _by(key: str) -> str:
+    """Where a recipe says by which axes it has a value of its own for the key."""
+    return f"{BY}{key.removeprefix('recipe.')}"
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The values of every key, by cell."""
+
+    columns: Mapping[str, list[str]]
+    cells: int
+
+    @classmethod
+    def of(cls, cells: Sequence[Settings]) -> "_Table":
+        keys = dict.fromkeys(key for cell in cells for key in cell)
+        return cls({key: [cell.get(key, UNSET) for cell in cells] for key in keys}, len(cells))
+
+    def __getitem__(self, key: str) -> list[str]:
+        return self.columns.get(key, [UNSET] * self.cells)
+
+    def names(self, option: str) -> list[str]:
+        """What the option is called in every cell; empty where it has no name."""
+        return self.columns.get(f"{option}.name", [""] * self.cells)
+
+    def follows(self, key: str) -> bool:
+        """Whether a key says no more than names, axes and the recipe do."""
+        if f"{key}.".startswith(BY):
+            return True
+        option = key.partition(".")[0]
+        if option == "recipe":
+            return _follows(self[key], self._recipes(key))
+        recipe = [values for other, values in self.columns.items() if other.startswith("recipe.")]
+        return _follows(self[key], self.names(option), [] if option == "seed" else recipe)
+
+    def _recipes(self, key: str) -> list[object]:
+        """Recipes by name, with the axes where all cells of one leave the key to it and these."""
+        names, told = self.names("recipe"), self[_by(key)]
+        said = {name for name, by in zip(names, told, strict=True) if by == UNSET}
+        places = zip(names, *map(self.names, AXES), strict=True)
+        return [place[0] if place[0] in said else place for place in places]
+
+
+def _follows(values: list[str], names: Sequence[object], sources: Sequence[list[str]] = ()) -> bool:
     """Whether, among the cells with an option of one name, the values are all equal, or a source's.
 
     A source, such as `recipe.batch_size.cl`, is what the values of one option are taken from.

@@ -20,10 +20,12 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     InterpolationKeyError,
+    InterpolationResolutionError,
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
 
+from lion_sweep.config.choosing import chosen_by, refusal, register_choosing
 from lion_sweep.config.schema import AXES, Config
 from lion_sweep.config.section import frozen, plain, sections
 from lion_sweep.errors import UserError
@@ -191,7 +193,8 @@ def reference(config: Config, overrides: Sequence[str], primary: str) -> Config 
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name that conf/config.yaml asks for."""
+    """Make known the schema, under the name that conf/config.yaml asks for, and `${by:...}`."""
+    register_choosing()
     ConfigStore.instance().store(name="schema", node=Config)
 
 
@@ -215,6 +218,8 @@ def resolve(composed: DictConfig) -> Config:
     except InterpolationKeyError as error:
         key, reason = error.full_key, str(error).splitlines()[0]
         raise UserError(f"{key} is taken from elsewhere: {reason}: say {key}=VALUE.") from None
+    except InterpolationResolutionError as error:
+        raise refusal(error) or error from None
     assert isinstance(config, Config)
     for path, section in sections(config):
         declared = {field.name for field in fields(section)}  # type: ignore[arg-type]
@@ -225,6 +230,7 @@ def resolve(composed: DictConfig) -> Config:
             if isinstance(value, dict):  # which interpolations bring enumerations into
                 value = plain(value, keep_sections=True)
             setattr(section, name, _at_home(value))
+    config.recipe.by = chosen_by(composed.recipe)
     if config.recipe.lora and config.recipe.lora.rank == 0:
         config.recipe.lora = None
     return frozen(config)

@@ -1,6 +1,6 @@
 """The schema of the group `recipe`: how training runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from omegaconf import MISSING
@@ -12,6 +12,8 @@ from lion_sweep.config.site import When
 Precision = StrEnum("Precision", ["auto", "fp32", "bf16"])
 # What a dense encoder scales to unit length: every token's state, or their mean.
 Normalize = StrEnum("Normalize", ["tokens", "mean"])
+# How the learning rate falls to 0 after the warmup.
+Schedule = StrEnum("Schedule", ["linear", "cosine"])
 
 
 @dataclass
@@ -59,6 +61,25 @@ class Adapt(Section):
 
 
 @dataclass
+class Weights(Section):
+    """What losses of several terms take from the recipe: weights by term."""
+
+    kd: dict[str, float] = MISSING
+    clkd: dict[str, float] = MISSING
+
+
+@dataclass
+class ListwiseRecipe(Section):
+    """What the listwise KL takes from the recipe."""
+
+    student_temperature: float = MISSING
+    teacher_temperature: float = MISSING
+
+    def check(self, key: str) -> None:
+        positive(self, key, "student_temperature", "teacher_temperature")
+
+
+@dataclass
 class DenseRecipe(Section):
     """What the dense paradigm takes from the recipe."""
 
@@ -77,14 +98,19 @@ class SparseRecipe(Section):
     flops_query: float = MISSING
     flops_passage: float = MISSING
     flops_ramp: float = MISSING
+    flops_micro_batches: int = MISSING
+    flops_pool: int | None = None
+    flops_apart: bool = MISSING
+    flops_devices: int = MISSING
 
     def check(self, key: str) -> None:
         share(f"{key}.flops_ramp", self.flops_ramp, "a share of the steps")
+        positive(self, key, "flops_micro_batches", "flops_pool", "flops_devices")
 
 
 @dataclass
 class Recipe(Section):
-    """How training runs; one option per ladder."""
+    """How training runs."""
 
     name: str = MISSING
     lengths: Lengths = MISSING
@@ -93,10 +119,15 @@ class Recipe(Section):
     batch_size: dict[str, int] = MISSING  # by loss, as are
     negatives: dict[str, int] = MISSING
     negative_depth: int = MISSING
+    weights: Weights = MISSING
+    listwise: ListwiseRecipe = MISSING
+    candidates: int | None = None
+    gathered_devices: int = MISSING
     micro_batch_tokens: int = MISSING
     gradient_cache: When = MISSING
     learning_rate: float = MISSING
     embedding_rate: float | None = None
+    schedule: Schedule = MISSING
     warmup: float = MISSING
     weight_decay: float = MISSING
     clip: float = MISSING
@@ -110,10 +141,11 @@ class Recipe(Section):
     flops_tolerance: float = MISSING
     dense: DenseRecipe = MISSING
     sparse: SparseRecipe = MISSING
+    by: dict[str, str] = field(default_factory=dict)  # of keys with ${by:...}; filled in
 
     def check(self, key: str) -> None:
         positive(self, key, "micro_batch_tokens", "learning_rate", "negative_depth")
-        positive(self, key, "checkpoint_every")
+        positive(self, key, "checkpoint_every", "gathered_devices")
         share(f"{key}.warmup", self.warmup, "a share of the steps")
         require(
             not (self.lora and self.embedding_rate),

@@ -14,7 +14,7 @@ from omegaconf import MISSING
 from lion_sweep.config.data import Data, Evaluation, check_name
 from lion_sweep.config.ladder import LadderName
 from lion_sweep.config.recipe import Recipe
-from lion_sweep.config.section import Section, class_behind, positive, require
+from lion_sweep.config.section import Section, built, class_behind, positive, require
 from lion_sweep.config.site import Resources, Site
 from lion_sweep.errors import UserError
 
@@ -115,7 +115,7 @@ class Paradigm(Section):
 
 @dataclass
 class Loss(Section):
-    """The supervision axis: named terms, each with its weight."""
+    """The supervision axis: named terms, each with its weight; one whose weight is 0 is none."""
 
     name: str = MISSING
     title: str | None = None  # in tables and figures; None: the name
@@ -124,14 +124,20 @@ class Loss(Section):
     terms: dict[str, Any] = MISSING
 
     @property
+    def active(self) -> dict[str, Any]:
+        """The terms that count; of the others nothing is read but their weight of 0."""
+        found = self.terms.items()
+        return {n: t for n, t in found if not (isinstance(t, dict) and t.get("weight") == 0)}
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether any term reads teacher scores."""
         return bool(self._saying("needs_teacher"))
 
     def _saying(self, attribute: str) -> list[str]:
-        """The terms whose classes say so of themselves, as in `needs_teacher = True`."""
-        classes = {name: get_class(term["_target_"]) for name, term in self.terms.items()}
-        return [name for name, behind in classes.items() if getattr(behind, attribute, False)]
+        """The terms that say so of themselves, as in `needs_teacher = True`."""
+        made = {name: built(f"loss.terms.{name}", term) for name, term in self.active.items()}
+        return [name for name, term in made.items() if getattr(term, attribute, False)]
 
     def check(self, key: str) -> None:
         positive(self, key, "batch_size")
@@ -140,6 +146,12 @@ class Loss(Section):
         pools = [group * part for part in range(1, size + 1) if size % part == 0]
         for name, term in self.terms.items():
             class_behind(f"{key}.terms.{name}", term, TERM)
+        require(
+            bool(self.active),
+            f"{key}.terms: every weight is 0 ({', '.join(self.terms)}): give one of them another, "
+            f"as in {key}.terms.{next(iter(self.terms), 'NAME')}.weight=1.",
+        )
+        for name, term in self.active.items():
             candidates = term.get("candidates")
             require(
                 candidates is None or candidates in pools,

@@ -9,7 +9,8 @@ from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from hydra.utils import get_class
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
 
 from lion_sweep.errors import UserError
 
@@ -82,6 +83,14 @@ def positive(section: Section, key: str, *names: str) -> None:
 def share(key: str, value: float, of: str = "a share") -> None:
     """From 0 to 1."""
     require(0 <= value <= 1, f"{key}={value} is {of}: 0 to 1.")
+
+
+def built(key: str, value: Any) -> Any:
+    """What `_target_` and its settings make; `UserError` where the class refuses them."""
+    try:
+        return instantiate(value)
+    except InstantiationException as error:
+        raise UserError(f"{key}: {error.__cause__ or error}") from None
 
 
 def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:

@@ -1,9 +1,15 @@
-"""The FLOPS regulariser (Paria et al., 2020): a smooth stand-in for the cost of a sparse index."""
+"""The FLOPS regulariser (Paria et al., 2020): a smooth stand-in for the cost of a sparse index.
+
+Shapes: N vectors, D dimensions; a step's Q queries and C passages are in their order, so that a
+pool of so many queries beside each other has their passages beside each other too.
+"""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from lion_sweep.losses.gathering import gathered_over
 from lion_sweep.losses.representations import Representations
 
 
@@ -14,16 +20,41 @@ def flops_penalty(vectors_ND: Tensor) -> Tensor:
 
 @dataclass
 class FlopsRegulariser:
-    """Weighted FLOPS penalties; weights rise quadratically over the first `ramp` of the steps."""
+    """Weighted FLOPS penalties; weights rise quadratically over the first `ramp` of the steps.
+
+    Activations have their mean over a whole step, on all devices, or over each `pool` of so many
+    queries, whose penalties then have theirs; `apart`: over positives and negatives each, likewise.
+    With `micro_batches` the rise goes on with every one of so many in a step, while `ramp` goes on
+    counting steps: it ends so many times sooner. `devices` divides gradients (gathering.py).
+    """
 
     query_weight: float
     passage_weight: float
     ramp: float
+    pool: int | None = None
+    apart: bool = False
+    micro_batches: int = 1
+    devices: int = 1
 
     def __call__(self, step: Representations, progress: float) -> dict[str, Tensor]:
         """Named, weighted terms; `progress` is the share of the optimiser steps done, 0 to 1."""
-        rise = min(1.0, progress / self.ramp) ** 2 if self.ramp else 1.0
+        rise = min(1.0, self.micro_batches * progress / self.ramp) ** 2 if self.ramp else 1.0
+        queries = self._penalty([step.all_query_QD], len(step.all_query_QD))
+        passages = self._penalty(self._sides(step), len(step.all_query_QD))
         return {
-            "flops_query": rise * self.query_weight * flops_penalty(step.all_query_QD),
-            "flops_passage": rise * self.passage_weight * flops_penalty(step.candidate_CD),
+            "flops_query": gathered_over(rise * self.query_weight * queries, self.devices),
+            "flops_passage": gathered_over(rise * self.passage_weight * passages, self.devices),
         }
+
+    def _sides(self, step: Representations) -> list[Tensor]:
+        """The passages, [N, D]; positives and negatives apart where that is asked for."""
+        if not self.apart:
+            return [step.candidate_CD]
+        passage_QGD = step.candidate_CD.unflatten(0, (-1, step.passage_BGD.shape[1]))
+        return [passage_QGD[:, 0], passage_QGD[:, 1:].flatten(0, 1)]
+
+    def _penalty(self, sides: list[Tensor], queries: int) -> Tensor:
+        """Mean over all pools of all sides, each of which has its share of every pool."""
+        pools = queries // (self.pool or queries)
+        parts = [part for side_ND in sides for part in side_ND.chunk(pools)]
+        return torch.stack([flops_penalty(part) for part in parts]).mean()

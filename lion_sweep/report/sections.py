@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from lion_sweep.cell.names import along
 from lion_sweep.config.schema import AXES
 from lion_sweep.report.axes import MODEL, SEED, Axes, Cell, as_number, place, telling
 from lion_sweep.report.collect import Asked, CellResult, number
@@ -278,6 +279,9 @@ def _notes(section: Section) -> Iterable[str]:
     keys = [key for key in axes.keys if key not in AXES and len(axes.values(key)) > 1]
     if keys:
         yield f"Cells differ in {', '.join(keys)}."
+    if also := along([result.asked.settings for result in section.shown]):
+        told = [f"{key} (by {of})" for key, of in also.items()]
+        yield f"They differ with their axes, as their recipe has it, in {', '.join(told)}."
     for _, name, result in section.named:
         if result.copies:
             yield f"{name}: {result.id} lies in {result.folder.name}; left out is its copy in " + (

@@ -36,6 +36,7 @@ def validate(config: Config) -> None:
         "whose test split is scored anyway: give it another name.",
     )
     _check_room(config)
+    _check_regulariser(config)
     depth, negatives = config.recipe.negative_depth, config.loss.negatives
     require(
         0 <= negatives <= depth - 1,
@@ -69,6 +70,23 @@ def _check_room(config: Config) -> None:
             tokens >= longest,
             f"{key}={tokens} cannot hold one text of {longest} tokens: set it to at least that.",
         )
+
+
+def _check_regulariser(config: Config) -> None:
+    """Refuse pools that do not cut a step evenly, and sides that it does not have."""
+    told, loss = config.paradigm.regulariser or {}, config.loss
+    pool, queries = told.get("pool"), loss.batch_size
+    require(
+        pool is None or queries % pool == 0,
+        f"paradigm.regulariser.pool={pool} (recipe.sparse.flops_pool) does not cut the step's "
+        f"{queries} queries (loss.batch_size) into equal pools: choose a divisor of {queries}, or "
+        "null for all of them.",
+    )
+    require(
+        not told.get("apart") or loss.negatives > 0,
+        "paradigm.regulariser.apart=true (recipe.sparse.flops_apart) takes positives and negatives "
+        "apart, and loss.negatives=0: set loss.negatives=1 or more, or apart to false.",
+    )
 
 
 def check_engines(config: Config) -> None:

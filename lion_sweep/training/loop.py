@@ -40,7 +40,7 @@ class Supervision:
         paradigm, loss = config.paradigm, config.loss
         sparse, temperature = paradigm.made_by.over_vocabulary, paradigm.temperature
         scale = paradigm.teacher_scale if loss.needs_teacher else None
-        return cls(sparse, temperature, scale, loss.terms, paradigm.regulariser)
+        return cls(sparse, temperature, scale, loss.active, paradigm.regulariser)
 
 
 @dataclass(frozen=True)

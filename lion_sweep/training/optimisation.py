@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from lion_sweep.config import Adapt
-from lion_sweep.config.recipe import Recipe
+from lion_sweep.config.recipe import Recipe, Schedule
 from lion_sweep.errors import NotFinite, UserError
 from lion_sweep.files import written
 from lion_sweep.machine import interruption
@@ -39,13 +39,15 @@ class Optimisation:
     clip: float  # largest norm of the gradient
     betas: tuple[float, float]
     epsilon: float
+    schedule: Schedule = Schedule.linear
 
     @classmethod
     def of(cls, recipe: Recipe, of_work: Recipe | Adapt) -> "Optimisation":
-        """The recipe's, at the rates of the training itself or of MNTP."""
+        """The recipe's, at the rates of the training itself or of MNTP, which falls linearly."""
         rates, (first, second) = (of_work.learning_rate, of_work.embedding_rate), recipe.betas
         shape = recipe.warmup, recipe.weight_decay, recipe.clip
-        return cls(*rates, *shape, (first, second), recipe.epsilon)
+        falls = of_work.schedule if isinstance(of_work, Recipe) else Schedule.linear
+        return cls(*rates, *shape, (first, second), recipe.epsilon, falls)
 
 
 def optimizer(backbone: "Backbone", settings: Optimisation) -> torch.optim.AdamW:
@@ -67,12 +69,17 @@ def optimizer(backbone: "Backbone", settings: Optimisation) -> torch.optim.AdamW
     )
 
 
-def linear_schedule(optimiser: torch.optim.Optimizer, steps: int, warmup: float) -> LambdaLR:
-    """Up from 0 over the `warmup` share of `steps`, then down to 0."""
+def rate_schedule(
+    optimiser: torch.optim.Optimizer, steps: int, warmup: float, falls: Schedule = Schedule.linear
+) -> LambdaLR:
+    """Up from 0 over the `warmup` share of `steps`, then down to 0: in a line, or half a cosine."""
     rising = max(1, round(warmup * steps))
 
     def factor(step: int) -> float:
-        return min((step + 1) / rising, (steps - step) / max(1, steps - rising + 1))
+        left = min(1.0, (steps - step) / max(1, steps - rising + 1))
+        if falls is Schedule.cosine:
+            left = (1 - math.cos(math.pi * left)) / 2
+        return min((step + 1) / rising, left)
 
     return LambdaLR(optimiser, factor)
 
@@ -110,7 +117,7 @@ class Steps:
         self.run, self.total, self.clip = run, total, settings.clip
         self.path = run.folder / CHECKPOINT
         self.optimiser = optimizer(backbone, settings)
-        self.schedule = linear_schedule(self.optimiser, total, settings.warmup)
+        self.schedule = rate_schedule(self.optimiser, total, settings.warmup, settings.schedule)
         self.parameters = backbone.trainable()
         torch.manual_seed(seed + run.accelerator.process_index)  # of dropout
         self.start, self.facts = self._load() if self.path.is_file() else (0, {})

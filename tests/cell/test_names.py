@@ -4,10 +4,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from lion_sweep import config
-from lion_sweep.cell.names import Settings, differing, full_names, label, settings, short
+from lion_sweep.cell.names import Settings, along, differing, full_names, label, settings, short
 from lion_sweep.config import Config
 
 LENGTH = "teacher.scorers.encoder.length=9"
+LION, EIGHT = ["recipe=lion"], ["model=8b"]
 
 
 def composed(*words: str) -> Config:
@@ -37,6 +38,28 @@ def told(*words: str) -> Settings:
             [["recipe.batch_size.cl=8"], ["recipe.batch_size.cl=16"], ["loss=kd"]],
             ["recipe.batch_size.cl"],
         ),
+        # A recipe that differs by its name brings along all that options take from it.
+        ([[*LION], ["recipe=controlled"]], ["recipe.name"]),
+        ([[*LION, "loss=kd"], ["recipe=controlled", "loss=kd"], ["loss=kd"]], ["recipe.name"]),
+        # What a recipe has by size and loss goes with them, unless somebody says it.
+        ([[*LION, *EIGHT], [*LION], [*LION, "loss=kd"], [*LION, *EIGHT, "loss=kd"]], []),
+        ([[*LION, *EIGHT], [*LION, "recipe.candidates=272"]], ["recipe.candidates"]),
+        (
+            [[*LION, *EIGHT, "recipe.batch_size.cl=64"], [*LION, "recipe.batch_size.cl=32"]],
+            ["recipe.batch_size.cl"],
+        ),
+        # A switch is one key, whatever it changes in losses and paradigms.
+        (
+            [[*LION, *EIGHT], [*LION, *EIGHT, "recipe.gathered_devices=1"]],
+            ["recipe.gathered_devices"],
+        ),
+        (
+            [
+                ["loss=kd"],
+                ["loss=kd", "recipe.weights.kd.margin_mse=0", "recipe.weights.kd.listwise_kl=1"],
+            ],
+            ["recipe.weights.kd.listwise_kl", "recipe.weights.kd.margin_mse"],
+        ),
         # Said to the option itself, it says it.
         ([["loss.batch_size=8"], ["loss.batch_size=16"]], ["loss.batch_size"]),
         # Options that differ by name bring their other keys along.
@@ -61,6 +84,15 @@ def told(*words: str) -> Settings:
 )
 def test_keys_that_tell_cells_apart(cells: list[list[str]], keys: list[str]) -> None:
     assert differing([told(*words) for words in cells]) == keys
+
+
+def test_what_goes_along_with_the_axes_is_told() -> None:
+    cells = [told("recipe=lion", f"model={model}", "loss=clkd") for model in ("1b", "3b", "8b")]
+    found = along(cells)
+    assert found["recipe.batch_size.clkd"] == found["recipe.candidates"] == "model"
+    assert found["recipe.sparse.flops_micro_batches"] == "loss and model"
+    assert "recipe.gathered_devices" not in found
+    assert along(cells[:1]) == {} == along([told(), told("model=3b")])
 
 
 def test_names_differ_by_what_the_cells_differ_in() -> None:

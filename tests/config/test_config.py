@@ -85,7 +85,8 @@ def test_every_size_is_on_the_full_ladder(compose_cell: Compose, model: str, lad
 
 
 def test_a_ladder_chooses_its_recipe(compose_cell: Compose) -> None:
-    assert compose_cell("ladder=full").recipe.name == "lion"
+    assert compose_cell("ladder=full").recipe.name == "controlled"
+    assert compose_cell("ladder=full", "recipe=lion").recipe.name == "lion"
     assert compose_cell("ladder=proxy").recipe.name == "proxy"
     assert compose_cell("ladder=cut").recipe.name == "cut"
     assert compose_cell("ladder=full", "recipe=proxy").recipe.name == "proxy"

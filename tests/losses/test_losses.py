@@ -113,7 +113,12 @@ def test_a_loss_is_a_finite_scalar_with_gradients(loss: Any) -> None:
 
 @pytest.mark.parametrize(
     ("loss", "teacher", "negatives"),
-    [(Contrastive, False, False), (MarginMSE, True, True), (ListwiseKL, True, True)],
+    [
+        (Contrastive(1.0), False, False),
+        (Contrastive(1.0, false_negative_margin=0.0), True, True),
+        (MarginMSE(1.0), True, True),
+        (ListwiseKL(1.0), True, True),
+    ],
 )
 def test_what_a_loss_needs(loss: Any, teacher: bool, negatives: bool) -> None:
     assert (loss.needs_teacher, loss.needs_negatives) == (teacher, negatives)

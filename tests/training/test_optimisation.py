@@ -19,8 +19,8 @@ from lion_sweep.training.optimisation import (
     Run,
     Steps,
     check_finite,
-    linear_schedule,
     optimizer,
+    rate_schedule,
 )
 
 MakeModel = Callable[..., LlamaForCausalLM]
@@ -51,7 +51,7 @@ def test_linear_schedule(steps: int, warmup: float, expected: list[float]) -> No
     optimiser = torch.optim.SGD(
         [{"params": [torch.zeros(1)], "lr": 2.0}, {"params": [torch.zeros(1)], "lr": 6.0}]
     )
-    schedule = linear_schedule(optimiser, steps, warmup)
+    schedule = rate_schedule(optimiser, steps, warmup)
     for factor in expected:
         rates = [group["lr"] for group in optimiser.param_groups]
         assert rates == pytest.approx([2 * factor, 6 * factor])
