@@ -21,7 +21,6 @@ from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_mo
 
 from lion_sweep.config import Config, TextForm
 from lion_sweep.config.composing import CONFIG
-from lion_sweep.config.schema import TokensOf
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
 from lion_sweep.interop import colbert, sentence
@@ -105,10 +104,6 @@ def find(name: str, base: str | None, config: Config, paradigm: str | None) -> C
             f"{name} is no folder with {ADDED}, which holds the projection that paradigm="
             f"{found.paradigm} trains: copy all that training left, or choose another paradigm."
         )
-    meant = read_json(folder / MEANT_FOR) if (folder / MEANT_FOR).is_file() else {}
-    if "tokens" in meant:
-        own = {"paradigm.tokens": TokensOf(**meant["tokens"]), "paradigm.encoder": meant["encoder"]}
-        found = replace(found, told=own)
     return found
 
 
@@ -237,7 +232,8 @@ def _read_as(
     """Weights with what they are meant for; the tokenizer is their own."""
     known_by = weights | {"encoder": identity(meant.encoder), "attention": meant.attention.name}
     told = Path(name).name, kind, name, meant.paradigm, known_by, load, meant.lengths
-    return Checkpoint(*told, text=meant.text)
+    settled = {"paradigm.tokens": meant.tokens, "paradigm.encoder": meant.encoder}
+    return Checkpoint(*told, text=meant.text, told=settled)
 
 
 def _sentence_transformer(name: str, config: Config) -> Checkpoint:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lion_sweep.config import Attention, Config, TextForm
+from lion_sweep.config.paradigm import TokensOf
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json
 from lion_sweep.stages.weights import MEANT_FOR
@@ -33,6 +34,7 @@ class Meant:
     encoder: Mapping[str, Any]
     attention: Attention
     text: TextForm
+    tokens: TokensOf
     lengths: Lengths | None  # where they say so
 
     @classmethod
@@ -51,11 +53,12 @@ class Meant:
                 f"{name} does not say what its vectors are: add paradigm=sparse or paradigm=dense."
             )
         chosen = config.paradigm
-        return cls(told, chosen.encoder, chosen.attention, chosen.text, lengths)
+        form = chosen.attention, chosen.text, chosen.tokens
+        return cls(told, chosen.encoder, *form, lengths)
 
     @classmethod
     def _told(cls, told: Mapping[str, Any]) -> "Meant":
         lengths = (told["query_length"], told["passage_length"]) if "query_length" in told else None
         attention = Attention[told.get("attention", Attention.bidirectional.name)]
-        text = TextForm(**told.get("text", {}))
-        return cls(told["paradigm"], told["encoder"], attention, text, lengths)
+        text, tokens = TextForm(**told.get("text", {})), TokensOf(**told.get("tokens", {}))
+        return cls(told["paradigm"], told["encoder"], attention, text, tokens, lengths)
