@@ -83,7 +83,14 @@ def test_what_a_step_spends(backbone: Backbone, cached: bool) -> None:
 @pytest.mark.parametrize("paradigm", ["dense", "sparse"])
 @pytest.mark.parametrize(
     "loss",
-    [Contrastive(1.0), MarginMSE(1.0), ListwiseKL(1.0), FlopsRegulariser(0.3, 0.2, 0.0)],
+    [
+        Contrastive(1.0),
+        Contrastive(1.0, candidates=3, devices=4, false_negative_margin=0.35),
+        MarginMSE(1.0),
+        ListwiseKL(1.0, student_temperature=2.0),
+        FlopsRegulariser(0.3, 0.2, 0.0),
+        FlopsRegulariser(0.3, 0.2, 0.0, pool=1, apart=True, devices=4),
+    ],
     ids=lambda loss: type(loss).__name__,
 )
 def test_cached_gradients_are_the_plain_ones_with_their_dropout(

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from transformers import LlamaForCausalLM
 
 from lion_sweep.config import Config, Lora
-from lion_sweep.config.recipe import Recipe
+from lion_sweep.config.recipe import Recipe, Schedule
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
 from lion_sweep.training.optimisation import (
@@ -39,24 +39,33 @@ def settings(recipe: Recipe, *embedding_rate: None, rate: float = 1e-4) -> Optim
 
 
 @pytest.mark.parametrize(
-    ("steps", "warmup", "expected"),
+    ("falls", "steps", "warmup", "expected"),
     [
-        (5, 0.4, [1 / 2, 1, 3 / 4, 2 / 4, 1 / 4, 0]),
-        (4, 0.0, [1, 3 / 4, 2 / 4, 1 / 4, 0]),
-        (4, 1.0, [1 / 4, 2 / 4, 3 / 4, 1, 0]),
-        (1, 0.04, [1, 0]),
+        ("linear", 5, 0.4, [1 / 2, 1, 3 / 4, 2 / 4, 1 / 4, 0]),
+        ("linear", 4, 0.0, [1, 3 / 4, 2 / 4, 1 / 4, 0]),
+        ("linear", 4, 1.0, [1 / 4, 2 / 4, 3 / 4, 1, 0]),
+        ("linear", 1, 0.04, [1, 0]),
+        # (1 + cos(pi / 4)) / 2 is .85355.
+        ("cosine", 5, 0.4, [1 / 2, 1, 0.8535533906, 1 / 2, 0.1464466094, 0]),
+        ("cosine", 1, 0.04, [1, 0]),
     ],
 )
-def test_linear_schedule(steps: int, warmup: float, expected: list[float]) -> None:
+def test_rate_schedule(falls: str, steps: int, warmup: float, expected: list[float]) -> None:
     optimiser = torch.optim.SGD(
         [{"params": [torch.zeros(1)], "lr": 2.0}, {"params": [torch.zeros(1)], "lr": 6.0}]
     )
-    schedule = rate_schedule(optimiser, steps, warmup)
+    schedule = rate_schedule(optimiser, steps, warmup, Schedule[falls])
     for factor in expected:
         rates = [group["lr"] for group in optimiser.param_groups]
         assert rates == pytest.approx([2 * factor, 6 * factor])
         optimiser.step()
         schedule.step()
+
+
+def test_mntp_falls_linearly_whatever_the_training_does(compose_cell: Compose) -> None:
+    recipe = compose_cell("recipe.schedule=cosine").recipe
+    assert Optimisation.of(recipe, recipe).schedule is Schedule.cosine
+    assert Optimisation.of(recipe, recipe.adapt).schedule is Schedule.linear
 
 
 def test_embedding_rows_take_a_rate_of_their_own(backbone: Backbone, recipe: Recipe) -> None:
