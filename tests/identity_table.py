@@ -46,7 +46,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "paradigm.temperature": ("2.0", "train"),
     "paradigm.teacher_scale": ("2.0", "audit"),
     "paradigm.regulariser": (["paradigm.regulariser.query_weight=0.1"], "train"),
-    "paradigm.target_l0": ("9", "train"),
+    "paradigm.target_l0": ("9", "search untrained twin"),
     "paradigm.controller": (["paradigm.controller.rate=9"], NOTHING),  # of a target
     "loss.name": ("other", CELL),
     "loss.title": ("Other", NOTHING),
@@ -256,7 +256,7 @@ MORE: list[tuple[list[str], dict[str, tuple[str | list[str], str]]]] = [
     (
         TARGET,
         {
-            "paradigm.target_l0": ("{queries: 20, passages: 21}", "train"),
+            "paradigm.target_l0": ("{queries: 20, passages: 21}", "prune untrained passages twin"),
             "paradigm.controller": (["paradigm.controller.rate=9"], "train"),
         },
     ),

@@ -76,8 +76,8 @@ def test_multipliers_and_gradients() -> None:
                      target, steps))
         for side, target in enumerate(TARGETS.values())
     ]  # fmt: skip
-    assert max(expected[1]) == pytest.approx(SETTINGS["most"])  # the bound is reached
-    assert min(expected[0]) < 0.5  # and queries were too thin for a while
+    assert min(expected[0]) == pytest.approx(1 / SETTINGS["most"])  # the bound is reached
+    assert max(expected[1]) > 10  # and passages have too many terms
     for number, both in enumerate(vectors):
         terms = found(step(*both), number / steps)
         sides = zip(("query", "passage"), (0.3, 0.2), both, expected, strict=True)

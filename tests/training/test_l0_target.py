@@ -37,7 +37,7 @@ def finished(root: Path) -> tuple[list[dict[str, Any]], dict[str, Any], bytes]:
 
 @pytest.mark.parametrize(
     ("regulariser", "weight", "queries", "passages"),
-    [("flops.Flops", 1.0, 6, 12), ("l1.L1", 0.01, 15, 18)],
+    [("flops.Flops", 1.0, 6, 12), ("l1.L1", 0.01, 8, 16)],
 )
 def test_the_target_is_reached(
     regulariser: str,
