@@ -70,7 +70,7 @@ def read(lines: Iterable[Line], collection: Collection, depth: int) -> tuple[Gro
     if scored_P.any() != scored_P.all():
         raise UserError(
             f"{found[int(np.argmin(scored_P))].at} has no scores, and {int(scored_P.sum())} of "
-            f"{len(found)} groups have: give all groups in data.groups scores, or none."
+            f"{len(found)} groups have: all or none of those in data.groups."
         )
     groups = Groups(
         query_P=np.array(query_P, dtype=np.int32),

@@ -135,21 +135,19 @@ def test_a_loss_without_a_teacher_is_no_other_teacher(write: Write, tmp_path: Pa
 
 
 def test_teachers_make_rows_by_their_names(write: Write, tmp_path: Path) -> None:
-    """Whatever else an option brings along; a mixture by the weight that makes it one."""
+    """Whatever else an option brings along."""
     given = {"teacher__scorers__own__kind": "logit"}
     weight = "teacher__scorers__own__weight"
     for score, name, keys in (
         (0.1, "given", {weight: 1.0} | given),
         (0.2, "bm25", {weight: 1.0}),
         (0.3, "cross-encoder", {weight: 0.0}),
-        (0.4, "cross-encoder", {weight: 0.1}),
     ):
         path = write("1b", "dense", "kd", score, teacher__name=name, **keys) / "result.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"teacher": {"name": name}}))
     assert [row[0] for row in table(only(tmp_path))[1:]] == [
         "dense kd, teacher=bm25",
-        "dense kd, teacher=cross-encoder, weight=0",
-        "dense kd, teacher=cross-encoder, weight=0.1",
+        "dense kd, teacher=cross-encoder",
         "dense kd, teacher=given",
     ]
 
