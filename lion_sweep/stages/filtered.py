@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data.batches import Sampler, Step
+from lion_sweep.data.collection import SAID
 from lion_sweep.data.drawn import Drawn
 from lion_sweep.data.groups import MISSING, Groups, join
 from lion_sweep.errors import UserError
@@ -68,12 +69,15 @@ class Filter(Grouped):
                 "that. Lower it, or choose another teacher."
             )
         flaws = {"false_negatives": dropped, "without_negatives": len(groups) - left}
-        return told(shop, left, flaws) | self._costs(drawn, shop)
+        facts, mined = told(shop, left, flaws), shop.run(self.mined).facts
+        for what in mined.keys() & SAID.keys():
+            facts[what] = mined[what] + facts.get(what, 0)
+        return facts | (self._costs(drawn, mined, shop) if self.encodes else {})
 
-    def _costs(self, drawn: Drawn, shop: Workshop) -> dict[str, Any]:
+    def _costs(self, drawn: Drawn, mined: dict[str, Any], shop: Workshop) -> dict[str, Any]:
+        """Of scoring, and of mining where that had any."""
         paid = {stage.name: stage for stage in self.paid(drawn)}
         spent = {name: Spending(**shop.run(one).facts["spent"]) for name, one in paid.items()}
-        mined = shop.run(self.mined).facts
         planned = [one.planned(shop) for one in paid.values()]
         found = {"planned": planned, "spent": list(spent.values())}
         costs: dict[str, Any] = {

@@ -83,8 +83,8 @@ def _folder(cell: Path, root: Path) -> Path:
             "given again, finishes it."
         )
     raise UserError(
-        f"{name} is neither a cell's folder, nor the id or the name of a finished cell in {cells}, "
-        f"which has {_listed(there) or 'none'}."
+        f"{name} is not the folder of a cell with a result, nor the id or the name of a finished "
+        f"one in {cells}, which has {_listed(there) or 'none'}."
     )
 
 

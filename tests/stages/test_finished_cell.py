@@ -265,6 +265,12 @@ def test_the_teacher_says_which_candidates_are_dropped(
     # Mining and scoring are both in the ledger.
     assert facts["planned"] == facts["spent"]
     assert facts["spent"]["tokens"] > shop.run(before.stages.groups).facts["spent"]["tokens"]
+    # Scores that are there cost nothing, and what was left out before is told too.
+    own = workshop(make("loss=cl", "teacher=bm25", "negatives.margin=0"))
+    free = own.run(make("loss=cl", "teacher=bm25", "negatives.margin=0").stages.groups).facts
+    mined = own.run(make("loss=cl", "teacher=bm25").stages.groups).facts
+    assert free["pairs"] + free["without_negatives"] == mined["pairs"] + mined["without_negatives"]
+    assert "spent" not in free and free["missing_positives"] == 0
     none = make(*words, "negatives.margin=1e9")
     with pytest.raises(UserError, match=r"negatives\.margin=1e\+09 drops all \d+ candidates of"):
         shop.run(none.stages.groups)
@@ -355,8 +361,9 @@ def test_on_a_cluster_they_are_a_job_that_others_wait_for(make: Make, root: Path
         (["negatives.margin=nan"], r"negatives\.margin=nan is a distance of scores"),
         (
             ["negatives.cell=8b-dense-cl"],
-            r"negatives\.cell=8b-dense-cl: 8b-dense-cl is neither a cell's folder, nor the id or "
-            r"the name of a finished cell in .*, which has 1b-dense-cl-\w+, 1b-sparse-cl-\w+\.",
+            r"negatives\.cell=8b-dense-cl: 8b-dense-cl is not the folder of a cell with a result, "
+            r"nor the id or the name of a finished one in .*, which has "
+            r"1b-dense-cl-\w+, 1b-sparse-cl-\w+\.",
         ),
         (
             [f"negatives.cell={DENSE}-begun"],
