@@ -80,12 +80,14 @@ class MultiVectorEncoder(Encoder):
     def all_scores_BC(self, query_BD: Tensor, candidate_CD: Tensor) -> Tensor:
         """Of [B, I, P] queries and [C, J, P] candidates.
 
-        So many candidates at once that their similarities take `SIMILARITIES` numbers; they are
-        computed again for the gradients, rather than kept.
+        So many candidates at once that their similarities take `SIMILARITIES` numbers. Where that
+        is not all of them, they are computed again for the gradients, rather than kept.
         """
         query_BIP = trimmed(query_BD)
         each = query_BIP.shape[0] * query_BIP.shape[1] * candidate_CD.shape[1]
         parts = candidate_CD.split(max(1, SIMILARITIES // max(1, each)))
+        if len(parts) == 1:
+            return max_sim_BC(query_BIP, candidate_CD)
         again = partial(checkpoint, max_sim_BC, use_reentrant=False, preserve_rng_state=False)
         return torch.cat([again(query_BIP, part) for part in parts], dim=1)
 
