@@ -73,9 +73,10 @@ class Health:
             query_QX, passage_PX = embedding.vectors_ND.tensor_split([len(self.queries)])
             score_QP = encoder.all_scores_BC(query_QX, passage_PX) / data.supervision.temperature
             found: dict[str, Any] = {
-                "not_finite": 1 - embedding.vectors_ND.isfinite().double().mean(),
-                "spread": score_QP.double().std(dim=1, correction=0).mean(),
+                "not_finite": 1 - embedding.vectors_ND.isfinite().double().mean()
             }
+            if len(self.passages) > 1:
+                found["spread"] = score_QP.double().std(dim=1, correction=0).mean()
             for side, vectors_NX in (("queries", query_QX), ("passages", passage_PX)):
                 values = {"cosine": cosine(vectors_NX)} | (of_terms(vectors_NX) if sparse else {})
                 found |= {f"{name}_{side}": value for name, value in values.items()}
