@@ -171,6 +171,7 @@ def freeze(root: Path, collection: Path, backbone: Path, words: list[str]) -> Pa
         f"paths.root={root}",
         "site.devices=1",
         "tracking=none",
+        "alarms=none",  # some of these cells have no term, and learn nothing
         "budget=steps",
         "recipe.precision=fp32",
         "recipe.checkpoint_every=1",

@@ -34,17 +34,17 @@ def _largest(*names: str) -> Callable[[Measured], float | None]:
     return lambda measured: max((measured[n] for n in names if n in measured), default=None)
 
 
-RATE = (
-    "lower recipe.learning_rate (and recipe.embedding_rate), or raise recipe.warmup",
+SLOWER = "lower recipe.learning_rate (and recipe.embedding_rate), or raise recipe.warmup"
+WEAKER = (
     "lower the weights of paradigm.regulariser (recipe.sparse.flops_query and flops_passage), or "
-    "let them rise over more steps (recipe.sparse.flops_ramp)",
+    "let them rise over more steps (recipe.sparse.flops_ramp)"
 )
 # By key of `alarms`; the first one that goes off is told, so what explains others stands first.
 ALARMS = {
     "not_finite": Alarm(
         _largest("not_finite"),
         "{:.0%} of the numbers of vectors are not finite",
-        f"steps too large for the weights: {RATE[0]}",
+        f"steps too large for the weights: {SLOWER}",
         early=True,
         error=NotFinite,
     ),
@@ -60,7 +60,7 @@ ALARMS = {
     "empty": Alarm(
         _largest("empty_queries", "empty_passages"),
         "{:.0%} of the texts have no term left",
-        f"a regulariser that is too strong: {RATE[1]}; or a threshold no logit reaches: lower "
+        f"a regulariser that is too strong: {WEAKER}; or a threshold no logit reaches: lower "
         "recipe.sparse.threshold",
     ),
     "sink": Alarm(
@@ -72,12 +72,12 @@ ALARMS = {
     "regulariser": Alarm(
         _largest("regulariser"),
         "the regulariser adds {:.3g} times the loss to it, which is next to nothing beside it",
-        f"a regulariser that is too strong: {RATE[1]}",
+        f"a regulariser that is too strong: {WEAKER}",
     ),
     "cosine": Alarm(
         _largest("cosine_queries", "cosine_passages"),
         "two texts have a mean cosine of {:.4f}, so that all are one to a search",
-        f"steps too large, or a temperature too high to part them: {RATE[0]}, or lower "
+        f"steps too large, or a temperature too high to part them: {SLOWER}, or lower "
         "paradigm.temperature",
     ),
     "flat": Alarm(

@@ -76,9 +76,10 @@ class Health:
             passage_PX = encoder.finished(passage_PX, PASSAGES)
             score_QP = encoder.all_scores_BC(query_QX, passage_PX) / data.supervision.temperature
             found: dict[str, Any] = {
-                "not_finite": 1 - embedding.vectors_ND.isfinite().double().mean(),
-                "spread": score_QP.double().std(dim=1, correction=0).mean(),
+                "not_finite": 1 - embedding.vectors_ND.isfinite().double().mean()
             }
+            if len(self.passages) > 1:
+                found["spread"] = score_QP.double().std(dim=1, correction=0).mean()
             for side, vectors_NX in ((QUERIES, query_QX), (PASSAGES, passage_PX)):
                 # Of a text with a vector per token, their sum: those of zeros add nothing.
                 whole_NX = vectors_NX.sum(dim=1) if encoder.per_token else vectors_NX

@@ -56,7 +56,7 @@ def test_points_change_no_weight(
     for count in (0, 4):
         root = tmp_path / str(count)
         words = [*WORDS, f"paradigm={paradigm}", f"tracking.points={count}"]
-        words += [] if count else ["alarms=none"]
+        words += [f"alarms={'standard' if count else 'none'}", "recipe.sparse.threshold=0"]
         run = take_steps(root, collection, backbones[False], words)
         found[count], folder = run.end, finished(root)
         facts[count] = read_json(folder / "done.json")["facts"]

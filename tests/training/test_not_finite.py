@@ -26,8 +26,7 @@ WORDS = [
 
 
 def test_in_training(collection: Path, backbones: dict[bool, Path], tmp_path: Path) -> None:
-    words = [*WORDS, "recipe.learning_rate=1e25", "alarms=none"]  # which would see it a step before
-    folder = freeze(tmp_path, collection, backbones[False], words)
+    folder = freeze(tmp_path, collection, backbones[False], [*WORDS, "recipe.learning_rate=1e25"])
     seen = Seen()
     with pytest.raises(NotFinite, match=r"The loss is nan at step 1: lower recipe.learning_rate"):
         do(folder, seen)
