@@ -334,7 +334,7 @@ class Config(Section):
         """The weights that the cell starts from, as package:NAME, a folder or a Hugging Face id;
         None where they are built here."""
         model, cut = self.model, self.model.cut
-        of_ladder = {LadderName.full: model.full, LadderName.cut: cut and cut.decoder}
+        of_ladder = {LadderName.full: model.full, LadderName.cut: cut.decoder if cut else None}
         return model.backbone or of_ladder.get(self.ladder)
 
     def resources(self) -> Resources:
