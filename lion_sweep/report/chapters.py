@@ -71,14 +71,19 @@ def _read(path: Path) -> Chapter:
         told = dict(yaml.safe_load(path.read_text("utf-8")))
         claims = told.pop("statements", {})
         statements = read_statements(study()) if claims == "study" else statements_of(claims, path)
+        title, question, says, silent = (
+            str(told.pop(key)).strip() for key in ("title", "question", "says", "silent")
+        )
         found = Chapter(
             path.stem,
-            *(str(told.pop(key)).strip() for key in ("title", "question")),
-            tuple(" ".join(str(command).split()) for command in told.pop("commands")),
-            *(str(told.pop(key)).strip() for key in ("says", "silent")),
-            {key: list(map(str, values)) for key, values in told.pop("grid", {}).items()},
-            statements,
-            bool(told.pop("costs", False)),
+            title,
+            question,
+            commands=tuple(" ".join(str(command).split()) for command in told.pop("commands")),
+            says=says,
+            silent=silent,
+            grid={key: list(map(str, values)) for key, values in told.pop("grid", {}).items()},
+            statements=statements,
+            costs=bool(told.pop("costs", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         said = f"{error} is missing" if isinstance(error, KeyError) else error
