@@ -40,6 +40,7 @@ SLOW = (
     "test_bm25_oracle",
     "test_bm25_row",
     "test_compiled",
+    "test_contract",
     "test_corrections",
     "test_disk",
     "test_doc_commands",
