@@ -172,8 +172,9 @@ def page() -> str:
             for name in order:
                 for entry in entries(options[name]):
                     keys.setdefault(entry.key, {})[name] = entry
+            above = [key.removeprefix(f"{group}.") for key in top if key.startswith(f"{group}.")]
             for key in fields(_section(group)):  # what no file sets
-                if not any(f"{known}.".startswith(f"{key.name}.") for known in keys):
+                if not any(f"{known}.".startswith(f"{key.name}.") for known in [*keys, *above]):
                     keys[key.name] = {default: Entry(key.name, "null", "")}
             parts += ["", _table(group, keys, len(order), default)]
     return "\n".join(parts) + "\n"
