@@ -32,7 +32,7 @@ OPTIONS = [
 EXTRA = {
     option: ["data.path=folder"]
     for option in (("data", "beir"), ("data", "msmarco"), ("evaluation", "paper"))
-}
+} | {("paradigm", name): ["recipe.adapt.steps=0"] for name in ("mistral-splade", "repllama")}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
