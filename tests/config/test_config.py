@@ -30,10 +30,16 @@ OPTIONS = [
 ]
 # What an option asks of whoever chooses it.
 EXTRA = {
-    option: ["data.path=folder"]
-    for option in (("data", "beir"), ("data", "msmarco"), ("evaluation", "paper"))
-} | {("teacher", "bi-encoder"): ["teacher.scorers.encoder.model=folder"]}
-EXTRA["teacher", "cell"] = ["teacher.scorers.cell.cell=8b-dense-clkd"]
+    **{
+        option: ["data.path=folder"]
+        for option in (("data", "beir"), ("data", "msmarco"), ("evaluation", "paper"))
+    },
+    **{
+        ("paradigm", name): ["recipe.adapt.steps=0"] for name in ("mistral-splade", "repllama")
+    },
+    ("teacher", "bi-encoder"): ["teacher.scorers.encoder.model=folder"],
+    ("teacher", "cell"): ["teacher.scorers.cell.cell=8b-dense-clkd"],
+}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

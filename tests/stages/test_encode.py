@@ -50,6 +50,8 @@ ENCODERS: dict[str, Callable[[Backbone], Any]] = {
 class Counting:
     """An encoder that counts its texts and fails in place of the call after `calls` of them."""
 
+    reads_bos = False
+
     def __init__(self, encoder: Any) -> None:
         self.encoder, self.backbone = encoder, encoder.backbone
         self.made, self.calls = 0, 10**9
@@ -117,7 +119,7 @@ class Cached(Tokenise):
         generator = np.random.default_rng(1)
         arrays.save(folder / "ids.npy", generator.integers(3, 97, LENGTHS.sum()).astype(np.int32))
         arrays.save(folder / "count.npy", np.array(LENGTHS, dtype=np.int32))
-        arrays.save(folder / "ends.npy", np.array([0]))
+        arrays.save(folder / "around.npy", np.array([0, 0]))
         return {}
 
 
