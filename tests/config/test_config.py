@@ -34,9 +34,7 @@ EXTRA = {
         option: ["data.path=folder"]
         for option in (("data", "beir"), ("data", "msmarco"), ("evaluation", "paper"))
     },
-    **{
-        ("paradigm", name): ["recipe.adapt.steps=0"] for name in ("mistral-splade", "repllama")
-    },
+    **{("paradigm", name): ["recipe.adapt.steps=0"] for name in ("mistral-splade", "repllama")},
     ("teacher", "bi-encoder"): ["teacher.scorers.encoder.model=folder"],
     ("teacher", "cell"): ["teacher.scorers.cell.cell=8b-dense-clkd"],
 }
