@@ -13,8 +13,9 @@ from omegaconf import MISSING
 
 from lion_sweep.config.data import Data, Evaluation, check_name
 from lion_sweep.config.recipe import Recipe
-from lion_sweep.config.section import Section, class_behind, plain, positive, require
+from lion_sweep.config.section import Section, class_behind, positive, require
 from lion_sweep.config.site import Resources, Site
+from lion_sweep.config.target import SIDES, check_target, targets
 from lion_sweep.errors import UserError
 
 AXES = ("model", "paradigm", "loss")
@@ -33,7 +34,6 @@ ENCODER = (
     "kind", "over_vocabulary", "shape", "rows", "group_scores_BG", "all_scores_BC", "finished",
     "most_terms",
 )  # fmt: skip
-SIDES = ("queries", "passages")  # what such a class is told of a text
 TERM = ("weight",)
 SCORER = ("RULES", "of", "paid", "scores")
 ENGINE = ("RULES", "exact", "missing", "over", "check", "search", "stats")
@@ -104,51 +104,11 @@ class Paradigm(Section):
         if self.regulariser:
             class_behind(f"{key}.regulariser", self.regulariser)
         if self.target_l0 is not None:
-            self._check_target(key)
-
-    def _check_target(self, key: str) -> None:
-        said, none = f"{key}.target_l0={plain(self.target_l0)}", f"set {key}.target_l0=null."
-        require(
-            self.made_by.over_vocabulary,
-            f"{said}: only vectors over the vocabulary have terms to count, and "
-            f"paradigm={self.name} makes others: take paradigm=sparse, or {none}",
-        )
-        for part in ("regulariser", "controller"):
-            require(
-                bool(getattr(self, part)),
-                f"{said} is reached with {key}.regulariser and {key}.controller, and "
-                f"paradigm={self.name} has no {part}: take both from paradigm=sparse, or {none}",
-            )
-        class_behind(f"{key}.regulariser", self.regulariser, ("query_weight", "passage_weight"))
-        numbers = self._targets()
-        require(
-            numbers.keys() == set(SIDES)
-            and all(
-                isinstance(one, int | float) and not isinstance(one, bool) and one > 0
-                for one in numbers.values()
-            ),
-            f"{said}: give a number of terms greater than 0, or one each, as in "
-            f"'{key}.target_l0={{queries: 16, passages: 128}}'.",
-        )
-        for what, number in numbers.items():
-            most = self.most_terms(what)
-            require(
-                most is None or number <= most,
-                f"{said}: paradigm={self.name} keeps no more than {most} terms of {what}: ask for "
-                f"fewer, or take paradigm=sparse.",
-            )
-        has = "regulariser", "targets", "check"
-        class_behind(f"{key}.controller", self.controller, has).check(
-            f"{key}.controller", self.controller
-        )
-
-    def _targets(self) -> dict[str, Any]:
-        told = self.target_l0
-        return dict(told) if isinstance(told, dict) else dict.fromkeys(SIDES, told)
+            check_target(key, self)
 
     def target_of(self, what: str) -> float | None:
         """The mean L0 that vectors of `queries` or `passages` are to have, if any."""
-        return None if self.target_l0 is None else float(self._targets()[what])
+        return None if self.target_l0 is None else float(targets(self.target_l0)[what])
 
     def most_terms(self, what: str) -> int | None:
         """The largest weights that vectors of `queries` or `passages` keep; None: all."""

@@ -141,7 +141,7 @@ def train(
     regulariser = instantiate(supervision.regulariser) if supervision.regulariser else None
     steps = Steps(encoder.backbone, optimisation, data.plan.steps, seed, run)
     account, leads = Account.of(steps.facts), accelerator.is_main_process
-    if account.regulariser:
+    if regulariser and account.regulariser:
         regulariser.load(account.regulariser)
     history, points = (
         Record(run.folder / name, steps.start, writes=leads) for name in (HISTORY, POINTS)
