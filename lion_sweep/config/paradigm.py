@@ -7,12 +7,12 @@ from hydra.utils import get_class
 from omegaconf import II, MISSING
 
 from lion_sweep.config.recipe import Attention, TextForm
-from lion_sweep.config.section import Section, class_behind, plain, positive, require
+from lion_sweep.config.section import Section, class_behind, positive, require
+from lion_sweep.config.target import SIDES, check_target, targets
 
 # What the class of an encoder has, see models/encoders.py.
 OF_A_CLASS = ("kind", "over_vocabulary", "per_token", "projected", "most_terms")
 ENCODER = (*OF_A_CLASS, "shape", "rows", "finished", "group_scores_BG", "all_scores_BC")
-SIDES = ("queries", "passages")  # what such a class is told of a text
 
 RECIPES_ATTENTION: Any = II("recipe.attention")
 
@@ -72,51 +72,11 @@ class Paradigm(Section):
         if self.regulariser:
             class_behind(f"{key}.regulariser", self.regulariser)
         if self.target_l0 is not None:
-            self._check_target(key)
-
-    def _check_target(self, key: str) -> None:
-        said, none = f"{key}.target_l0={plain(self.target_l0)}", f"set {key}.target_l0=null."
-        require(
-            self.made_by.over_vocabulary,
-            f"{said}: only vectors over the vocabulary have terms to count, and "
-            f"paradigm={self.name} makes others: take paradigm=sparse, or {none}",
-        )
-        for part in ("regulariser", "controller"):
-            require(
-                bool(getattr(self, part)),
-                f"{said} is reached with {key}.regulariser and {key}.controller, and "
-                f"paradigm={self.name} has no {part}: take both from paradigm=sparse, or {none}",
-            )
-        class_behind(f"{key}.regulariser", self.regulariser, ("query_weight", "passage_weight"))
-        numbers = self._targets()
-        require(
-            numbers.keys() == set(SIDES)
-            and all(
-                isinstance(one, int | float) and not isinstance(one, bool) and one > 0
-                for one in numbers.values()
-            ),
-            f"{said}: give a number of terms greater than 0, or one each, as in "
-            f"'{key}.target_l0={{queries: 16, passages: 128}}'.",
-        )
-        for what, number in numbers.items():
-            most = self.most_terms(what)
-            require(
-                most is None or number <= most,
-                f"{said}: paradigm={self.name} keeps no more than {most} terms of {what}: ask for "
-                f"fewer, or take paradigm=sparse.",
-            )
-        has = "regulariser", "targets", "check"
-        class_behind(f"{key}.controller", self.controller, has).check(
-            f"{key}.controller", self.controller
-        )
-
-    def _targets(self) -> dict[str, Any]:
-        told = self.target_l0
-        return dict(told) if isinstance(told, dict) else dict.fromkeys(SIDES, told)
+            check_target(key, self)
 
     def target_of(self, what: str) -> float | None:
         """The mean L0 that vectors of `queries` or `passages` are to have, if any."""
-        return None if self.target_l0 is None else float(self._targets()[what])
+        return None if self.target_l0 is None else float(targets(self.target_l0)[what])
 
     def most_terms(self, what: str) -> int | None:
         """The largest weights that vectors of `queries` or `passages` keep; None: all."""
@@ -128,8 +88,8 @@ class Paradigm(Section):
         """What regularises: the regulariser, below the controller of a target."""
         if self.target_l0 is None:
             return self.regulariser
-        targets = {what: self.target_of(what) for what in SIDES}
-        return {**(self.controller or {}), "regulariser": self.regulariser, "targets": targets}
+        found = {what: self.target_of(what) for what in SIDES}
+        return {**(self.controller or {}), "regulariser": self.regulariser, "targets": found}
 
     @property
     def made_by(self) -> Any:

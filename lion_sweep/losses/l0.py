@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lion_sweep.config.paradigm import SIDES
 from lion_sweep.config.section import require, share
+from lion_sweep.config.target import SIDES
 from lion_sweep.losses.representations import Representations
 
 NAMES = "L0_start", "L0", "error", "pressure"
