@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lion_sweep.config.section import class_behind, plain, require
 
 if TYPE_CHECKING:
-    from lion_sweep.config.schema import Paradigm
+    from lion_sweep.config.paradigm import Paradigm
 
 SIDES = ("queries", "passages")  # what a text is to a search
 
