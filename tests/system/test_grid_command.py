@@ -361,6 +361,7 @@ def test_a_budget_can_be_what_a_reference_cell_spends(folder: Path, tmp_path: Pa
 
 def test_help_and_configuration_are_readable(tmp_path: Path) -> None:
     text = lion("--help", cwd=tmp_path).stdout
-    assert "model: 1b, 3b, 8b" in text and "paradigm: dense, mistral-splade, multi-vector, repllama, sparse" in text
+    assert "model: 1b, 3b, 8b" in text
+    assert "paradigm: dense, mistral-splade, multi-vector, repllama, sparse" in text
     config = lion("--cfg", "job", cwd=tmp_path)
     assert config.returncode == 0 and "hidden_size: 128" in config.stdout

@@ -99,7 +99,7 @@ def test_its_rows_are_in_the_report(root: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["engine=exact"], "engine=exact searches sparse, dense, multi, words, and paradigm=two makes"),
+        (["engine=exact"], "searches sparse, dense, multi, words, and paradigm=two makes"),
         (["engine.kinds.two._target_=toys.hinge.Hinge"], "Hinge lacks RULES, check, exact"),
         (["engine.kinds.two.block=0"], "engine.kinds.two.block=0 must be greater than 0"),
         (["paradigm.encoder._target_=toys.hinge.Hinge"], "Hinge lacks all_scores_BC"),
