@@ -197,7 +197,7 @@ def test_it_mines_its_first_hits_and_goes_on_after_every_batch(
     kept = {path.name: path.read_bytes() for path in (whole.folder / GROUPS).iterdir()}
     shutil.rmtree(whole.folder)
     again = workshop(cell)
-    monkeypatch.setattr(stage_of_groups, "QUERIES", 3)
+    monkeypatch.setattr(stage_of_groups, "AT_ONCE", 3)
     for one in stage.inputs:
         again.run(one)
     stops = SimpleNamespace(requested=lambda: True, stop=interruption.stop)
