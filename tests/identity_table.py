@@ -89,7 +89,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "recipe.weights.kd": (["recipe.weights.kd.margin_mse=0.8"], NOTHING),  # another loss's
     "recipe.weights.clkd": (["recipe.weights.clkd.contrastive=0.8"], "train"),
     "recipe.listwise.student_temperature": ("2.0", "train"),
-    "recipe.listwise.teacher_temperature": ("2.0", "train"),
+    "recipe.listwise.teacher_temperature": ("2.0", "audit"),
     "recipe.candidates": ("8", "train"),
     "recipe.gathered_devices": ("4", "train"),
     "recipe.learning_rate": ("1e-3", "train"),
