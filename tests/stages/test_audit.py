@@ -133,9 +133,7 @@ def test_a_target_of_the_wrong_scale_is_refused_with_one_that_will_do(
 
 
 def test_a_temperature_of_the_term_counts(audited: Callable[..., dict[str, Any]]) -> None:
-    facts = audited(
-        *CLKD, "paradigm.teacher_scale=2", "recipe.listwise.teacher_temperature=4"
-    )
+    facts = audited(*CLKD, "paradigm.teacher_scale=2", "recipe.listwise.teacher_temperature=4")
     mean = sum(plain_entropy(row, 0.5) for row in facts["score_RG"]) / len(facts["score_RG"])
     assert facts["targets"]["listwise_kl"]["entropy"] == pytest.approx(mean, rel=1e-9)
 
