@@ -77,6 +77,24 @@ class Engine(ABC):
         return dict(self._stats)
 
 
+class StreamingEngine(Engine):
+    """An engine that reads stored vectors block by block, on CUDA where it is at hand."""
+
+    streams = True
+    on_block: Callable[[int, int], None] = staticmethod(lambda done, total: None)
+    _folder: Path | None = None  # where a search that is killed has what it came to
+
+    @classmethod
+    def over(
+        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
+    ) -> Self:
+        """On the CPU where there is no CUDA."""
+        device = where.device if where.device.type == "cuda" else torch.device("cpu")
+        made = cls(document_ids, documents, device, **settings)  # type: ignore[call-arg]
+        made.on_block, made._folder = where.step, where.folder
+        return made
+
+
 class WordsIndex(Engine):
     """An engine for words that negatives can be mined with: it tells scores of any pair too."""
 

@@ -4,9 +4,7 @@ Shapes: N documents, M of one block, Q queries, B of one block, D dimensions, K 
 pairs of a query and a document.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +12,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from lion_sweep.machine import threads
-from lion_sweep.search.base import Engine, Where, agreement, check_queries, checked_ids
+from lion_sweep.search.base import StreamingEngine, agreement, check_queries, checked_ids
 from lion_sweep.search.best import Begun, Best
 from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run
@@ -25,7 +23,7 @@ _GATHERED = 2**24  # most float64 numbers of candidates' vectors held at once on
 _AGREEMENT_QUERIES = 32
 
 
-class DenseIndex(Engine):
+class DenseIndex(StreamingEngine):
     """Flat inner-product search: exhaustive and exact, in one pass over the documents.
 
     Documents come block by block, for all queries, and go again. A matrix product in float32, with
@@ -42,19 +40,6 @@ class DenseIndex(Engine):
     """
 
     exact = True  # on the vectors, rounded where `half` is set
-    streams = True
-    on_block: Callable[[int, int], None] = staticmethod(lambda done, total: None)
-    _folder: Path | None = None  # where a search that is killed has what it came to
-
-    @classmethod
-    def over(
-        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
-    ) -> Self:
-        """With CUDA where it is at hand, on the CPU otherwise."""
-        device = where.device if where.device.type == "cuda" else torch.device("cpu")
-        made = cls(document_ids, documents, device, **settings)
-        made.on_block, made._folder = where.step, where.folder
-        return made
 
     def __init__(
         self,

@@ -8,9 +8,7 @@ Shapes: N documents, M of one block, Q queries, B of one block, P dimensions, T 
 texts, I of a query, J of a document, K hits, C candidates: pairs of a query and a document.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from lion_sweep.data.ragged import Ragged
 from lion_sweep.machine import threads
 from lion_sweep.models.multi_vector import NOTHING
-from lion_sweep.search.base import Engine, Where, check_queries, checked_ids
+from lion_sweep.search.base import StreamingEngine, check_queries, checked_ids
 from lion_sweep.search.best import Begun, Best
 from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run
@@ -32,7 +30,7 @@ _PRODUCTS = 2**24  # of those with vectors of documents, at once: 64 MiB
 _GATHERED = 2**24  # most float64 numbers of a product held at once on a GPU: 128 MiB
 
 
-class MaxSimIndex(Engine):
+class MaxSimIndex(StreamingEngine):
     """Exhaustive and exact, in one pass over the documents.
 
     As `DenseIndex` does, matrix products in float32, with a bound on their rounding, find the
@@ -43,19 +41,6 @@ class MaxSimIndex(Engine):
     """
 
     exact = True
-    streams = True
-    on_block: Callable[[int, int], None] = staticmethod(lambda done, total: None)
-    _folder: Path | None = None  # where a search that is killed has what it came to
-
-    @classmethod
-    def over(
-        cls, document_ids: Sequence[str], documents: Any, where: Where, **settings: Any
-    ) -> Self:
-        """With CUDA where it is at hand, on the CPU otherwise."""
-        device = where.device if where.device.type == "cuda" else torch.device("cpu")
-        made = cls(document_ids, documents, device, **settings)
-        made.on_block, made._folder = where.step, where.folder
-        return made
 
     def __init__(
         self,

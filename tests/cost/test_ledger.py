@@ -13,8 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoConfig,
     AutoModel,
-    BertConfig,
-    BertModel,
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
@@ -22,7 +20,7 @@ from transformers import (
 
 from benchmarks.study_compute import checkpointed_flops
 from lion_sweep.config import Adapt, Lora
-from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops, teacher_flops
+from lion_sweep.cost.ledger import DecoderShape, executed_flops, sequence_flops
 from lion_sweep.cost.meter import Meter, mntp_spending
 from lion_sweep.errors import UserError
 from lion_sweep.models import sparse_head, sparse_head_cpu
@@ -325,35 +323,6 @@ def test_a_long_batch_does_not_overflow() -> None:
     linear, head, _ = PARAMETERS["8b"]
     expected = 6 * linear * 8192 + 12 * 32 * 32 * 128 * 8192**2 + 2 * head * 8192 + 4 * head
     assert int(flops[0]) == expected
-
-
-@pytest.mark.parametrize(("layers", "width", "heads"), [(2, 32, 4), (3, 24, 2)])
-def test_a_bert_teacher_costs_what_pytorch_counts(layers: int, width: int, heads: int) -> None:
-    """All but the pooling layer, 2 D^2 per text, which scores do not use."""
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
-        attn_implementation="eager",
-    )
-    model = BertModel(config, add_pooling_layer=False).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(input_ids=torch.ones(3, 11, dtype=torch.int64))
-    assert counter.get_total_flops() == 3 * teacher_flops(config, np.array([11]))[0]
-
-
-def test_a_decoder_as_teacher_costs_its_forward_pass(make_model: MakeModel) -> None:
-    model = make_model(attn_implementation="eager")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.model(input_ids=torch.ones(2, 9, dtype=torch.int64), use_cache=False)
-    assert counter.get_total_flops() == 2 * teacher_flops(model.config, np.array([9]))[0]
-
-
-def test_an_unknown_teacher_is_refused() -> None:
-    with pytest.raises(UserError, match=r"teacher's encoder of type 'gpt2' has no known shape"):
-        teacher_flops(GPT2Config(), np.array([3]))
 
 
 @pytest.mark.parametrize(
