@@ -47,10 +47,10 @@ class FlopsRegulariser:
         rise = min(1.0, self.micro_batches * progress / self.ramp) ** 2 if self.ramp else 1.0
         queries = self._pooled([step.all_query_QD], len(step.all_query_QD))
         passages = self._pooled(self._sides(step), len(step.all_query_QD))
-        weighted = {"query": self.query_weight * queries, "passage": self.passage_weight * passages}
+        sides = {"query": (self.query_weight, queries), "passage": (self.passage_weight, passages)}
         return {
-            f"{self.kind}_{side}": gathered_over(rise * term, self.devices)
-            for side, term in weighted.items()
+            f"{self.kind}_{side}": gathered_over(rise * weight * penalty, self.devices)
+            for side, (weight, penalty) in sides.items()
         }
 
     def _sides(self, step: Representations) -> list[Tensor]:
