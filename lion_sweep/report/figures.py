@@ -31,6 +31,7 @@ GREY = "#808080"
 DECADE = 10  # numbers that are further apart than this lie on a logarithmic axis
 WIDTH, HEIGHT = 560, 380
 SCALE = 2  # pixels of a PNG for one of these
+BRIEF = 6  # characters that fit beside a point
 CHARACTER = 7  # pixels that one takes in a label, with some room
 DODGE = 4  # pixels between the intervals of lines at one place
 
@@ -264,6 +265,12 @@ def baseline(section: Section, measure: str) -> Rows:
     return [] if score is None else [{"name": BM25, "score": score}]
 
 
+def _brief(section: Section) -> bool:
+    """Whether what is across can be written beside every point."""
+    axes = section.axes
+    return all(len(axes.said(axes.columns, value)) <= BRIEF for value in axes.across)
+
+
 def tradeoff_spec(section: Section, key: str, title: str) -> Spec:
     """The main measure against a cost, and the front: no other cell is better and costs less.
 
@@ -298,6 +305,12 @@ def tradeoff_spec(section: Section, key: str, title: str) -> Spec:
         {"filter": "!isValid(datum.before) || datum.score > datum.before"},
     ]
     step = {"type": "line", "interpolate": "step-after", "color": GREY, "opacity": 0.8}
+    grey = {"text": {"field": "across"}, "color": {"value": GREY}}
+    name = {
+        "transform": front[:1],
+        "mark": {"type": "text", "dy": -11, "fontSize": 10},
+        "encoding": {"x": x, "y": y} | grey,
+    }
     return {
         **titled(section, f"{main} on {section.name} against {title}"),
         "data": {"name": "points"},
@@ -310,11 +323,7 @@ def tradeoff_spec(section: Section, key: str, title: str) -> Spec:
                 "encoding": {"x": x, "y": y, "tooltip": tips, "color": channel["color"],
                              "shape": channel["shape"]},
             },
-            {
-                "transform": front[:1],
-                "mark": {"type": "text", "dy": -11, "fontSize": 10},
-                "encoding": {"x": x, "y": y, "text": {"field": "across"}, "color": {"value": GREY}},
-            },
+            *([name] if _brief(section) else []),
         ],
         "usermeta": {"cost": key},
     }  # fmt: skip

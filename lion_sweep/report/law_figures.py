@@ -76,6 +76,10 @@ def profiles(section: Section, group: Group) -> Spec:
                 },
                 {
                     "data": {"name": "cells"},
+                    # A size lies at one place, whatever the budget: it is named once.
+                    "transform": [
+                        {"filter": {"field": "budget", "equal": next(iter(said.values()))}}
+                    ],
                     "mark": {"type": "text", "dy": -10, "fontSize": 10, "color": GREY},
                     "encoding": {"text": {"field": "model"}, "color": {"value": GREY}},
                 },

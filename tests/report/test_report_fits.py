@@ -279,7 +279,7 @@ def test_profiles_are_drawn_as_they_were_fitted(write: Write, tmp_path: Path) ->
         expected = np.polyval(np.polyfit(np.log(size) - 18, loss, 2), at - 18)
         assert [row["entropy"] for row in line] == pytest.approx(expected.tolist(), abs=1e-9)
         assert (line[0]["size"], line[-1]["size"]) == pytest.approx((size.min(), size.max()))
-    assert "".join(re.findall(r">(s\d)<", render(spec)["svg"].decode())) == "s1s2s3s4s5" * 3
+    assert "".join(re.findall(r">(s\d)<", render(spec)["svg"].decode())) == "s1s2s3s4s5"
 
 
 def test_three_sizes_have_no_profile_to_draw(write: Write, tmp_path: Path) -> None:
