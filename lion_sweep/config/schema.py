@@ -336,6 +336,12 @@ class Config(Section):
         of_ladder = {LadderName.full: model.full, LadderName.cut: cut.decoder if cut else None}
         return model.backbone or of_ladder.get(self.ladder)
 
+    def kept_terms(self, what: str) -> int | None:
+        """The largest weights that are kept of sparse `queries` or `passages`; None: all."""
+        own = self.evaluation.kept_terms if self.paradigm.made_by.over_vocabulary else None
+        most = own, self.paradigm.most_terms(what)
+        return min((terms for terms in most if terms is not None), default=None)
+
     def resources(self) -> Resources:
         """What a job of the cell asks of a cluster, by its ladder and model."""
         site = self.site

@@ -4,7 +4,7 @@ Shapes: B texts of a micro-batch, L tokens, R rows of texts, N texts, D dimensio
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,14 @@ class Rows:
     @cached_property
     def identity(self) -> str:
         return hashlib.sha256(self.of.astype(np.int64).tobytes()).hexdigest()[:16]
+
+
+def places(parts: Iterable[Rows], rows: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Where some rows of texts lie among those of all parts, one part after the other."""
+    row_V = np.concatenate([part.of for part in parts])
+    place_N = np.zeros(int(row_V.max()) + 1, np.int64)
+    place_N[row_V] = np.arange(len(row_V))
+    return place_N[rows]
 
 
 @dataclass(frozen=True, eq=False)

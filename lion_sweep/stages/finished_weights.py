@@ -129,7 +129,5 @@ class FinishedWeights:
         """Vectors of `queries` or `passages` as the cell is searched by; `asked` as in `Encode`."""
         config, paradigm = self.cell.config, self.cell.config.paradigm
         sparse = paradigm.made_by.over_vocabulary
-        most = (config.evaluation.kept_terms if sparse else None, paradigm.most_terms(what))
-        kept = min((terms for terms in most if terms is not None), default=None)
-        how = texts, asked, sparse, kept, config.recipe.precision
+        how = texts, asked, sparse, config.kept_terms(what), config.recipe.precision
         return Encode(self, *how, projected=paradigm.projected, title=title)

@@ -217,9 +217,7 @@ def scored(
 
     def encode(texts: ImportTexts, ids: Asked | None, length: int, what: str) -> Encode:
         cut = tokeniser.cut(texts, length, f"{what} {name}", weights.text, what)
-        most = (evaluation.kept_terms if sparse else None, paradigm.most_terms(what))
-        kept = min((terms for terms in most if terms is not None), default=None)
-        how = cut.marked(marking[what]), ids, sparse, kept, precision
+        how = cut.marked(marking[what]), ids, sparse, config.kept_terms(what), precision
         called = f"encode {title}{what} {name}"
         return Encode(weights, *how, projected=paradigm.projected, title=called)
 

@@ -21,7 +21,7 @@ from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.search.encoding import Vectors
 from lion_sweep.search.parts import Stored
 from lion_sweep.stages.base import Paid
-from lion_sweep.stages.embed import Rows
+from lion_sweep.stages.embed import Rows, places
 from lion_sweep.stages.encode import VECTORS, Encode
 from lion_sweep.stages.entropy import Scoring
 from lion_sweep.stages.finished_weights import FinishedWeights
@@ -100,7 +100,7 @@ class Cell(Scorer):
     def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
         """Passages' vectors are read block by block, queries' are in memory."""
         queries, passages = self._encodes(drawn)
-        place_R = _places(queries, drawn.step.query_B)
+        place_R = places((one.drawn for one in queries), drawn.step.query_B)
         query_VX = stacked(_stored(encode, shop).all() for encode in queries)
         passage_RG = drawn.step.passage_BG
         query_P = place_R.repeat(passage_RG.shape[1])
@@ -127,11 +127,3 @@ def stacked(parts: Iterable[Any]) -> Vectors:
     if isinstance(found[0], Ragged):
         return Ragged.joined(found)
     return np.concatenate(found)
-
-
-def _places(encodes: list[EncodeDrawn], rows: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Where the vectors of some rows of texts lie, in all of those one after the other."""
-    row_V = np.concatenate([encode.drawn.of for encode in encodes])
-    place_N = np.zeros(int(row_V.max()) + 1, np.int64)
-    place_N[row_V] = np.arange(len(row_V))
-    return place_N[rows]

@@ -20,7 +20,7 @@ from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.data.teacher import encoder_source, settings_of
 from lion_sweep.errors import UserError
 from lion_sweep.stages.base import Paid, beside
-from lion_sweep.stages.embed import Embed, Rows, load
+from lion_sweep.stages.embed import Embed, Rows, load, places
 from lion_sweep.stages.texts import Source, Tokenise
 from lion_sweep.stages.workshop import Workshop
 
@@ -125,10 +125,11 @@ class BiEncoder(Scorer):
     def scores(self, drawn: Drawn, shop: Workshop) -> NDArray[np.float32]:
         """Passages' vectors are read block by block."""
         queries, passages = self._embeds(drawn)
-        query_R = _places(queries, drawn.step.query_B)
+        query_R = places((one.rows for one in queries), drawn.step.query_B)
         query_QD = np.concatenate([block_CD for _, block_CD in _blocks(queries, shop)])
         passage_RG = drawn.step.passage_BG
-        found, place = np.empty(passage_RG.size, np.float32), _places(passages, passage_RG.ravel())
+        found = np.empty(passage_RG.size, np.float32)
+        place = places((one.rows for one in passages), passage_RG.ravel())
         order = np.argsort(place, kind="stable")
         sorted_place = place[order]
         for start, block_VD in _blocks(passages, shop):
@@ -138,14 +139,6 @@ class BiEncoder(Scorer):
                 asked_CD = query_QD[query_R[pair_C // passage_RG.shape[1]]]
                 found[pair_C] = np.einsum("cd,cd->c", asked_CD, block_VD[place[pair_C] - start])
         return found.reshape(passage_RG.shape)
-
-
-def _places(embeds: list[Embed], rows: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Where the vectors of some rows of texts lie, in all of those one after the other."""
-    row_V = np.concatenate([embed.rows.of for embed in embeds])
-    place_N = np.zeros(int(row_V.max()) + 1, np.int64)
-    place_N[row_V] = np.arange(len(row_V))
-    return place_N[rows]
 
 
 def _blocks(embeds: list[Embed], shop: Workshop) -> Iterator[tuple[int, NDArray[np.float32]]]:

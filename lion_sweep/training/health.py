@@ -7,7 +7,7 @@ V vocabulary entries, X what one text has.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +17,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lion_sweep.cost.ledger import DecoderShape
-from lion_sweep.cost.meter import Meter, Spending
+from lion_sweep.cost.meter import Spending
 from lion_sweep.data.batches import pad
 from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.training.embedding import Embedding
 from lion_sweep.training.parallel import mean_over_ranks
-from lion_sweep.training.points import undisturbed
+from lion_sweep.training.points import meter_of, undisturbed
 
 if TYPE_CHECKING:
     from lion_sweep.models.backbone import Backbone
@@ -89,11 +88,7 @@ class Health:
             numbers = {
                 n: mean_over_ranks(float(v), accelerator) for n, v in (found | of_few).items()
             }
-        shape = replace(
-            DecoderShape.of(encoder.backbone.language_model.config),
-            projection=encoder.shape[-1] if encoder.per_token else 0,
-        )
-        meter = Meter.of_encoding(shape, max(data.lengths), sparse=sparse)
+        meter = meter_of(encoder, data)
         length_F = np.array([len(self.passages[row]) for row in self.few_F], dtype=np.int64)
         again = meter.texts(np.tile(length_F, passes), data.micro_batch_tokens)
         return numbers, embedding.spending(meter) + again, time.perf_counter() - begun

@@ -71,11 +71,7 @@ class Points:
         query_length, passage_length = data.lengths
         texts = [self.queries.text(int(row), query_length) for row in self.query_Q]
         texts += [data.passages.text(int(row), passage_length) for row in self.passage_P]
-        config = encoder.backbone.language_model.config
-        projection = encoder.shape[-1] if encoder.per_token else 0
-        shape, sparse = DecoderShape.of(config), supervision.sparse
-        shape = replace(shape, projection=projection)
-        meter = Meter.of_encoding(shape, max(data.lengths), sparse=sparse)
+        meter = meter_of(encoder, data)
         with undisturbed(encoder, accelerator):
             embedding = Embedding(
                 encoder, texts, data.micro_batch_tokens, accelerator, cached=False
@@ -90,6 +86,15 @@ class Points:
             }
             numbers = {name: float(value) for name, value in found.items()}
         return numbers, embedding.spending(meter), time.perf_counter() - begun
+
+
+def meter_of(encoder: "Encoder", data: "TrainingData") -> Meter:
+    """What a text of training costs to encode."""
+    shape = replace(
+        DecoderShape.of(encoder.backbone.language_model.config),
+        projection=encoder.shape[-1] if encoder.per_token else 0,
+    )
+    return Meter.of_encoding(shape, max(data.lengths), sparse=data.supervision.sparse)
 
 
 @contextmanager
