@@ -20,7 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from lion_sweep import evaluate, vectors
 from lion_sweep.config import Config
-from lion_sweep.config.schema import TokensOf
+from lion_sweep.config.paradigm import TokensOf
 from lion_sweep.data.collection import write
 from lion_sweep.errors import UserError
 from lion_sweep.export.__main__ import export

@@ -14,7 +14,7 @@ from support import Shell, attempts, wait_for
 pytestmark = pytest.mark.slurm
 
 # In a job every step is drawn out: training takes a minute at least, and is hit in its middle.
-STEPS, PAUSE_SECONDS = 120, 0.5
+STEPS = 120
 LONG = ["-m", "paradigm=dense", "budget=steps", f"budget.steps={STEPS}", "loss=drawn_out"]
 LONG += ["recipe.checkpoint_every=10"]
 # Each of the cells on a node of its own, so that what befalls one spares the others.
@@ -22,10 +22,12 @@ ALONE = ["+site.slurm.sbatch.exclusive=true"]
 HITS = ("limit", "preempted", "node")
 WORDS = {
     # Two minutes, signalled 25 s earlier or up to a minute before: SLURM looks twice a minute.
+    # Training goes on for longer than the latest of those moments.
     "limit": ["site.time_limit=0.034", "site.slurm.signal=25"],
     "preempted": ["site.slurm.partition=preempt"],
     "node": [],
 }
+PAUSE_SECONDS = {"limit": "0.9", "preempted": "0.5", "node": "0.5"}
 
 
 def training_on(root: Path) -> str:
@@ -68,12 +70,14 @@ def hit(
 ) -> dict[str, Path]:
     """The same cell three times, each in a folder of its own, each hit by something else."""
     roots = {name: tmp_path_factory.mktemp(name) for name in HITS}
-    own = {"PYTHONPATH": str(drawn_out), "PAUSE_SECONDS": str(PAUSE_SECONDS)}
-    shell = Shell(slurm.environment | own, slurm.collection)
+    shells = {}
+    for name in HITS:
+        own = {"PYTHONPATH": str(drawn_out), "PAUSE_SECONDS": PAUSE_SECONDS[name]}
+        shells[name] = Shell(slurm.environment | own, slurm.collection)
     common = ["--config-dir", str(drawn_out), *LONG, *ALONE]
     words = {name: [*common, *WORDS[name], f"paths.root={roots[name]}"] for name in HITS}
     for name in HITS:
-        code, printed = shell.run(*words[name])
+        code, printed = shells[name].run(*words[name])
         assert code == 0, printed
 
     def node(name: str) -> str:
@@ -84,7 +88,7 @@ def hit(
     subprocess.run(urgent, check=True, env=os.environ | slurm.environment, cwd=roots["preempted"])
     killed = node("node")
     cluster.kill_node(killed)
-    followers = [shell.start(*words[name]) for name in HITS]
+    followers = [shells[name].start(*words[name]) for name in HITS]
     for name, follower in zip(HITS, followers, strict=True):
         printed, _ = follower.communicate(timeout=900)
         print(name, printed)  # what a failing test shows
