@@ -153,7 +153,8 @@ class Check:
         backbone = Backbone.load(folder if folder.is_dir() else source, HALF, attention=sees)
         count = sum(parameter.numel() for parameter in backbone.parameters())
         print(f"decoder: {source}, {count:,} parameters")
-        if self.config.paradigm.made_by.over_vocabulary or self.config.recipe.adapt.steps:
+        adapt = self.config.recipe.adapt
+        if self.config.paradigm.made_by.over_vocabulary or adapt.steps or adapt.centre:
             _ = backbone.head_VD  # raises where nobody may read it
 
     def checkpoint(self, name: str, base: str | None, paradigm: str | None = None) -> None:

@@ -109,6 +109,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "recipe.adapt.mask_probability": ("0.5", "adapt"),
     "recipe.adapt.learning_rate": ("1e-3", "adapt"),
     "recipe.adapt.embedding_rate": ("1e-3", "adapt"),
+    "recipe.adapt.centre": ("4", "adapt"),
     "recipe.flops": ("1e12", NOTHING),
     "recipe.flops_tolerance": ("0.5", NOTHING),
     "recipe.dense.normalize": ("tokens", NOTHING),

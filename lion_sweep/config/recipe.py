@@ -73,9 +73,10 @@ class Adapt(Section):
     mask_probability: float = MISSING
     learning_rate: float = MISSING
     embedding_rate: float | None = None
+    centre: int | None = None
 
     def check(self, key: str) -> None:
-        positive(self, key, "batch_size", "chunk", "length")
+        positive(self, key, "batch_size", "chunk", "length", "centre")
         require(self.steps >= 0, f"{key}.steps={self.steps} must be 0 (no adaptation) or more.")
 
 

@@ -152,4 +152,13 @@ def planned_mntp(shape: DecoderShape, settings: Adapt, lora: Lora | None) -> Spe
     """What the whole of MNTP should cost: how many tokens are masked is a matter of chance."""
     chunks = settings.steps * settings.batch_size
     predicted = round(chunks * (settings.chunk - 1) * settings.mask_probability)
-    return Spending(steps=settings.steps) + mntp_spending(shape, settings, lora, chunks, predicted)
+    training = mntp_spending(shape, settings, lora, chunks, predicted)
+    return Spending(steps=settings.steps) + training + centre_spending(shape, settings, lora)
+
+
+def centre_spending(shape: DecoderShape, settings: Adapt, lora: Lora | None) -> Spending:
+    """What the largest logits of some chunks cost: a forward pass, adapters not merged."""
+    chunks, length_1 = settings.centre or 0, np.array([settings.chunk])
+    flops_1 = sequence_flops(shape, length_1, sparse=True, lora=lora, backward=False)
+    flops = chunks * int(flops_1[0])
+    return Spending(0, flops, flops, chunks * settings.chunk)

@@ -3,17 +3,17 @@
 import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import get_class
 
-from lion_sweep.config import TextForm
+from lion_sweep.config import Config, TextForm
 from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.config.recipe import Normalize, Pooling
 from lion_sweep.data.pretrained import tokenizer_of
 from lion_sweep.export.sample import Sample, Vectors, encode
 from lion_sweep.interop import checkpoints
 from lion_sweep.interop.checkpoints import Checkpoint
+from lion_sweep.models.backbone import ADDED
 from lion_sweep.models.dense import DenseEncoder
 from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.stages.finished_cell import Finished
@@ -70,7 +70,7 @@ from {result["backbone"]["name"]} ({result["backbone"]["start"]}).
 
 Texts are cut at {config.evaluation.query_length} (queries) and \
 {config.evaluation.passage_length} (passages) tokens, {_around(config.paradigm.text)}; attention \
-is {config.paradigm.attention}. {_vectors(config.paradigm.encoder)} Scores are dot products.
+is {config.paradigm.attention}. {_vectors(config)} Scores are dot products.
 
 | trained with | |
 | --- | --- |
@@ -115,8 +115,9 @@ def _around(text: TextForm) -> str:
     return told + (", every one twice, both copies within that" if text.echo else "")
 
 
-def _vectors(encoder: dict[str, Any]) -> str:
+def _vectors(config: Config) -> str:
     """What a text's vector is, in words."""
+    encoder = config.paradigm.encoder
     made_by, echo = get_class(encoder["_target_"]), encoder.get("echo", False)
     of = "the second copy's" if echo else "its"
     if made_by is DenseEncoder:
@@ -129,9 +130,10 @@ def _vectors(encoder: dict[str, Any]) -> str:
         s = "hidden_size^(-1/4)" if scale is None else scale
         by = " by the embedding matrix" if encoder.get("tied") else ""
         left_out = "" if first or echo else ", the one that begins it left out"
+        less = f", less the entry's `centre` in {ADDED}" if config.recipe.adapt.centre else ""
         return (
             "A text's vector has a weight for every vocabulary entry: "
             f"log(1 + relu(s * z - {encoder['threshold']:g})), where s = {s} and z is the entry's "
-            f"largest logit{by} over {of} tokens{left_out}."
+            f"largest logit{by} over {of} tokens{left_out}{less}."
         )
     return f"A text's vector is made by {encoder['_target_']}."

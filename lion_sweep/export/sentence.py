@@ -6,8 +6,8 @@ dense, pooling=last       Transformer, Pooling(lasttoken), Normalize
 sparse                    Transformer, Dense(token_embeddings), SpladePooling(max, relu)
 
 Prompts are the model's own. The sparse head is the Dense layer: its weight is the decoder's head
-times the logit scale, its bias the threshold, negated. Adapters are merged, in fp32, and all
-weights are written in it, as merging in less would round what was trained.
+times the logit scale, its bias the threshold and the centre times the scale, negated. Adapters are
+merged, in fp32, and all weights are written in it, as merging in less would round what was trained.
 """
 
 import shutil
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lion_sweep.config import TextForm, recipe
@@ -153,7 +154,7 @@ def _after(encoder: Any) -> list[Any]:
             vocabulary,
             activation_function=None,
             init_weight=encoder.scale * head_VD,
-            init_bias=torch.full((vocabulary,), -encoder.threshold),
+            init_bias=_bias_V(encoder),
             module_input_name=TOKENS,
         )
         return [head, SpladePooling("max", "relu", vocabulary)]
@@ -161,3 +162,11 @@ def _after(encoder: Any) -> list[Any]:
         f"{type(encoder).__name__} has no counterpart among the modules of sentence-transformers, "
         "and an export brings no code of its own: leave --as away, which exports the weights."
     )
+
+
+def _bias_V(encoder: SparseEncoder) -> Tensor:
+    """What the head adds to a logit times its scale."""
+    bias_V = torch.full(encoder.shape, -encoder.threshold)
+    if (centre_V := encoder.centre_V) is not None:
+        bias_V -= encoder.scale * centre_V.detach().cpu()
+    return bias_V

@@ -21,13 +21,14 @@ from lion_sweep.errors import UserError
 from lion_sweep.models.probes import check_attention, unreadable
 
 ADDED = "encoder.safetensors"  # beside a decoder's weights, or its adapter's
+FROZEN = frozenset({"centre"})  # of what it has: kept as it came
 
 
 class Backbone(nn.Module):
     """A causal language model, bidirectional or left as it is, with or without LoRA adapters.
 
-    `added` are weights that an encoder has besides: they train, move and are saved with it, in
-    fp32, and are never sharded.
+    `added` are weights that an encoder has besides: they train (but for FROZEN), move and are saved
+    with it, in fp32, and are never sharded.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.model, self.no_head = model, no_head
         self.added = nn.ParameterDict(added or {})
+        for name in FROZEN & self.added.keys():
+            self.added[name].requires_grad_(False)
 
     @classmethod
     def load(
@@ -64,7 +67,7 @@ class Backbone(nn.Module):
             no_head = (
                 f"{source} was saved without its language-model head, which MNTP and "
                 "paradigm=sparse read: give the model that has it, or take paradigm=dense with "
-                "recipe.adapt.steps=0."
+                "recipe.adapt.steps=0 and recipe.adapt.centre=null."
             )
         backbone = cls(model, no_head, added_in(Path(source)))
         check_attention(model, backbone.hidden_states, causal=causal)
@@ -99,7 +102,7 @@ class Backbone(nn.Module):
         """A weight of an encoder's own: as the weights brought it, or new."""
         if name not in self.added:
             device = next(self.model.parameters()).device
-            self.added[name] = nn.Parameter(make().to(device))
+            self.added[name] = nn.Parameter(make().to(device), name not in FROZEN)
         found: nn.Parameter = self.added[name]
         return found
 

@@ -15,12 +15,16 @@ from lion_sweep.models.pooling import pooled
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
 
+CENTRE = "centre"  # what the weights call it
+
 
 class SparseEncoder(Encoder):
-    """log(1 + relu(s * max_t z - threshold)), the maximum over real tokens.
+    """log(1 + relu(s * (max_t z - c) - threshold)), the maximum over real tokens.
 
     s is `logit_scale`, or hidden_size^(-1/4), the study's. The study has no threshold; the proxies
-    need one, as an untrained head is active everywhere. Without `pool_bos` the token that begins a
+    need one, as an untrained head is active everywhere. The centre c of every entry is what
+    adaptation found of it (recipe.adapt.centre), or 0: much of a decoder's logits is the same for
+    every text. Without `pool_bos` the token that begins a
     text takes no part: attention gathers at it, and of a decoder its logits may be the largest of
     every text, the same for all. `tied`: logits by the embedding matrix, whatever the head is.
     `echo`: only the second copy of a text is pooled, see pooling.py.
@@ -53,6 +57,11 @@ class SparseEncoder(Encoder):
         return self.backbone.embeddings_VD if self.tied else self.backbone.head_VD
 
     @property
+    def centre_V(self) -> Tensor | None:
+        """c, where the weights bring it."""
+        return self.backbone.added.get(CENTRE)
+
+    @property
     def scale(self) -> float:
         """Of the logits."""
         return self.logit_scale or float(self.head_VD.shape[1] ** -0.25)
@@ -65,7 +74,7 @@ class SparseEncoder(Encoder):
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, V], in fp32, all >= 0; 0 of a text without a token that is pooled."""
         read = self._read(ids_BL, mask_BL)
-        return sparse_head.activations(*read, self.scale, self.threshold)
+        return sparse_head.activations(*read, self.scale, self.threshold, self.centre_V)
 
     def winners(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """The token with the largest logit of every entry, [B, V]; of those that tie, the first."""
@@ -76,7 +85,7 @@ class SparseEncoder(Encoder):
     ) -> sparse.csr_matrix:
         """The same vectors as CSR, without gradients; of each the `largest` weights, if given."""
         read = self._read(ids_BL, mask_BL)
-        return sparse_head.rows(*read, self.scale, self.threshold, largest)
+        return sparse_head.rows(*read, self.scale, self.threshold, largest, self.centre_V)
 
     def _read(self, ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(states, [B, L, D]; the head, [V, D]; which tokens are pooled, [B, L])."""

@@ -1,8 +1,9 @@
-"""The sparse head: y = log(1 + relu(s * max_t <h_t, w_v> - threshold)) over a text's tokens.
+"""The sparse head: y = log(1 + relu(s * (max_t <h_t, w_v> - c_v) - threshold)).
 
 The logits [T, V] never exist: they are made for a chunk of the vocabulary at a time, and only the
 largest of each text is kept, with the token that has it. The gradient goes to that token alone; of
 tokens that tie, to the first. A text without tokens is 0 everywhere; what is not a number stays so.
+The centre c [V] is 0 where there is none, and never trains.
 
 Shapes: B texts, T tokens of all texts, one text after the other, D hidden dimensions, V vocabulary
 entries, C of them in one chunk, E active ones. `start_P` [B + 1] has the first token of every text
@@ -40,7 +41,12 @@ def kernels_of(device: torch.device) -> ModuleType:
 
 
 def activations(
-    hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor, scale: float, threshold: float
+    hidden_BLD: Tensor,
+    weight_VD: Tensor,
+    mask_BL: Tensor,
+    scale: float,
+    threshold: float,
+    centre_V: Tensor | None = None,
 ) -> Tensor:
     """y of every text, [B, V] in fp32, differentiable by states and weight.
 
@@ -48,7 +54,7 @@ def activations(
     32,768 tokens.
     """
     hidden_TD, start_P = packed(hidden_BLD, mask_BL)
-    return head(hidden_TD, start_P, weight_VD, scale, threshold)[0]
+    return head(hidden_TD, start_P, weight_VD, scale, threshold, centre_V)[0]
 
 
 def winners(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
@@ -64,13 +70,15 @@ def rows(
     scale: float,
     threshold: float,
     largest: int | None = None,
+    centre_V: Tensor | None = None,
 ) -> sparse.csr_matrix:
     """y as fp32 CSR, never held whole; of each text the `largest`, of equal ones lower entries."""
     hidden_TD, start_P = packed(hidden_BLD, mask_BL)
     parts = []
-    for _, weight_CD in _chunks(hidden_TD, weight_VD):
+    for chunk, weight_CD in _chunks(hidden_TD, weight_VD):
         largest_BC, _ = kernels_of(hidden_TD.device).maxima(hidden_TD, start_P, weight_CD)
-        parts.append(csr_of(_activated(largest_BC, scale, threshold), largest))
+        y_BC = _activated(largest_BC, scale, threshold, _part(centre_V, chunk))
+        parts.append(csr_of(y_BC, largest))
     return largest_of_rows(sparse.hstack(parts, format="csr"), largest)
 
 
@@ -94,34 +102,57 @@ def packed(hidden_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
     return hidden_BLD.flatten(0, 1).index_select(0, real_T), start_P
 
 
-def _chunks(hidden_TD: Tensor, weight_VD: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """(first entry, rows of the weight in the type of the states) of every chunk."""
+def mean_of_largest(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
+    """The mean over texts, none of them empty, of every entry's largest logit, [V] in fp32."""
+    hidden_TD, start_P = packed(hidden_BLD, mask_BL)
+    kernels = kernels_of(hidden_TD.device)
+    parts = (
+        kernels.maxima(hidden_TD, start_P, part)[0] for _, part in _chunks(hidden_TD, weight_VD)
+    )
+    return torch.cat([largest_BC.mean(dim=0) for largest_BC in parts])
+
+
+def _chunks(hidden_TD: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """(which entries, rows of the weight in the type of the states) of every chunk."""
     size = kernels_of(hidden_TD.device).CHUNK
     for first in range(0, len(weight_VD), size):
-        yield first, weight_VD[first : first + size].to(hidden_TD.dtype)
+        weight_CD = weight_VD[first : first + size]
+        yield slice(first, first + len(weight_CD)), weight_CD.to(hidden_TD.dtype)
 
 
-def _activated(largest: Tensor, scale: float, threshold: float) -> Tensor:
-    return largest.mul_(scale).sub_(threshold).relu_().log1p_()
+def _part(centre_V: Tensor | None, chunk: slice) -> Tensor | None:
+    return None if centre_V is None else centre_V[chunk]
+
+
+def _activated(
+    largest_BC: Tensor, scale: float, threshold: float, centre_C: Tensor | None
+) -> Tensor:
+    if centre_C is not None:
+        largest_BC = largest_BC.sub_(centre_C)
+    return largest_BC.mul_(scale).sub_(threshold).relu_().log1p_()
 
 
 @torch.library.custom_op("lion_sweep::sparse_head", mutates_args=())
 def head(
-    hidden_TD: Tensor, start_P: Tensor, weight_VD: Tensor, scale: float, threshold: float
+    hidden_TD: Tensor,
+    start_P: Tensor,
+    weight_VD: Tensor,
+    scale: float,
+    threshold: float,
+    centre_V: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(y, [B, V] fp32; position in its text of the token that it comes from, [B, V] int16)."""
     kernels, texts, entries = kernels_of(hidden_TD.device), len(start_P) - 1, len(weight_VD)
     y_BV = hidden_TD.new_empty(texts, entries, dtype=torch.float32)
     place_BV = hidden_TD.new_empty(texts, entries, dtype=torch.int16)
-    for first, weight_CD in _chunks(hidden_TD, weight_VD):
-        chunk = slice(first, first + len(weight_CD))
+    for chunk, weight_CD in _chunks(hidden_TD, weight_VD):
         largest_BC, place_BV[:, chunk] = kernels.maxima(hidden_TD, start_P, weight_CD)
-        y_BV[:, chunk] = _activated(largest_BC, scale, threshold)
+        y_BV[:, chunk] = _activated(largest_BC, scale, threshold, _part(centre_V, chunk))
     return y_BV, place_BV
 
 
 @head.register_fake
-def _(hidden_TD, start_P, weight_VD, scale, threshold):  # type: ignore[no-untyped-def]
+def _(hidden_TD, start_P, weight_VD, scale, threshold, centre_V=None):  # type: ignore[no-untyped-def]
     shape = len(start_P) - 1, len(weight_VD)
     return tuple(hidden_TD.new_empty(shape, dtype=dtype) for dtype in (torch.float32, torch.int16))
 
@@ -140,8 +171,7 @@ def head_backward(
     """Gradients of the hidden states and of the weight, fp32; empty where not `asked`."""
     kernels = kernels_of(hidden_TD.device)
     total_TD, total_VD = _gradients(hidden_TD, weight_VD, asked)
-    for first, weight_CD in _chunks(hidden_TD, weight_VD):
-        chunk = slice(first, first + len(weight_CD))
+    for chunk, weight_CD in _chunks(hidden_TD, weight_VD):
         # From dy/dz = 1 / (1 + z) = exp(-y), where relu let z through.
         y_BC, place_BC = y_BV[:, chunk], place_BV[:, chunk]
         slope_BC = torch.exp(-y_BC).mul_(scale)
@@ -167,7 +197,7 @@ def _gradients(hidden_TD: Tensor, weight_VD: Tensor, asked: list[bool]) -> tuple
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    hidden_TD, start_P, weight_VD, ctx.scale, _ = inputs
+    hidden_TD, start_P, weight_VD, ctx.scale, *_ = inputs
     y_BV, place_BV = output
     ctx.mark_non_differentiable(place_BV)
     ctx.save_for_backward(y_BV, place_BV, start_P, hidden_TD, weight_VD)
@@ -183,7 +213,7 @@ def _differentiate(ctx: Any, grad_BV: Tensor, _: Tensor) -> tuple[Tensor | None,
         gradient.to(tensor.dtype) if wanted else None
         for gradient, tensor, wanted in zip(gradients, (hidden_TD, weight_VD), asked, strict=True)
     )
-    return hidden, None, weight, None, None
+    return hidden, None, weight, None, None, None
 
 
 head.register_autograd(_differentiate, setup_context=_remember)

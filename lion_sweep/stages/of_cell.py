@@ -142,8 +142,8 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
     rates, precision = Optimisation.of(recipe, mntp), recipe.precision
     marking = Marking.of(config.paradigm.tokens)
     plain = Tokenise(own.documents, tokenizer, mntp.length, title="MNTP tokens")
-    # Without MNTP no text is read for it.
-    shared = not mntp.steps or replace(passages, length=mntp.length) == plain
+    # Without MNTP and a centre no text is read for them.
+    shared = not (mntp.steps or mntp.centre) or replace(passages, length=mntp.length) == plain
     chunks = (passages if shared else plain).cut(mntp.length)
     adapt = AdaptDecoder(
         decoder, chunks, mntp, recipe.lora, rates, precision, seed, config.paradigm.attention
@@ -163,7 +163,7 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         Amount.of(config.budget),
         precision=precision,
         budget=config.budget,
-        chunk=mntp.chunk if mntp.steps else 0,
+        chunk=mntp.chunk if mntp.steps or mntp.centre else 0,
     )
     teacher, audit = None, None
     if loss.needs_teacher:

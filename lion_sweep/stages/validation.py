@@ -187,7 +187,8 @@ def check_machine(config: Config, site: SiteName) -> None:
             f"{source} cannot be loaded ({token}): {reason} Ask for access on the model's page and "
             "run `hf auth login`, or set model.backbone to a folder that holds the weights."
         ) from None
-    if config.recipe.adapt.steps or config.paradigm.made_by.over_vocabulary:
+    adapt = config.recipe.adapt
+    if adapt.steps or adapt.centre or config.paradigm.made_by.over_vocabulary:
         from lion_sweep.models.probes import unreadable  # seconds, which stand-ins need not wait
 
         require(not (reason := unreadable(described)), reason)

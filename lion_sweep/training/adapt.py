@@ -3,6 +3,11 @@
 A causal decoder made bidirectional has to learn to use what comes after a token. Some tokens are
 masked; each is predicted from the state of the position before it, as the decoder's head expects.
 
+Then, where it is asked for, the centre of sparse vectors. Much of a decoder's logits is the same
+whatever it reads: how frequent a token is. A BERT's head has a bias for that, which its training
+with a sparse loss moves; a decoder's has none, and the weights of all texts start out alike. The
+centre is what an entry's largest logit is in the mean over texts, and sparse vectors count from it.
+
 Shapes: B chunks, L tokens, V vocabulary entries.
 """
 
@@ -18,10 +23,12 @@ from transformers import PreTrainedTokenizerBase
 
 from lion_sweep.config import Adapt, Lora
 from lion_sweep.cost.ledger import DecoderShape
-from lion_sweep.cost.meter import Spending, mntp_spending, planned_mntp
+from lion_sweep.cost.meter import Spending, centre_spending, mntp_spending, planned_mntp
 from lion_sweep.data.marks import mask_token
 from lion_sweep.errors import UserError
+from lion_sweep.models import sparse_head
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.sparse import CENTRE
 from lion_sweep.training.optimisation import Optimisation, Run, Steps
 from lion_sweep.training.parallel import mean_over_ranks
 
@@ -67,8 +74,53 @@ class Chunks:
     settings: Adapt
     lora: Lora | None
 
+    @property
+    def chunks_NL(self) -> NDArray[np.int32]:
+        """Raises `UserError` where the texts are too short for one."""
+        chunk, tokens = self.settings.chunk, len(self.ids_T)
+        if tokens < chunk:
+            raise UserError(
+                f"The collection has {tokens} tokens, less than one chunk of "
+                f"recipe.adapt.chunk={chunk}: lower it, or set recipe.adapt.steps=0 and "
+                "recipe.adapt.centre=null."
+            )
+        return self.ids_T[: tokens // chunk * chunk].reshape(-1, chunk)
+
 
 def adapt(
+    backbone: Backbone, chunks: Chunks, optimisation: Optimisation, seed: int, run: Run
+) -> dict[str, Any]:
+    """MNTP, then the centre; returns facts. Raises `Interrupted` after a step that is kept."""
+    settings, lora = chunks.settings, chunks.lora
+    shape = DecoderShape.of(backbone.language_model.config)
+    facts = {"planned": planned_mntp(shape, settings, lora).as_dict()}
+    done = predict_masked(backbone, chunks, optimisation, seed, run) if settings.steps else {}
+    spent = Spending(**done.pop("spent", {}))
+    if settings.centre:
+        find_centre(backbone, chunks, run)
+        spent += centre_spending(shape, settings, lora)
+    return facts | done | {"spent": spent.as_dict()}
+
+
+@torch.no_grad()
+def find_centre(backbone: Backbone, chunks: Chunks, run: Run) -> None:
+    """Add the centre to `backbone`, [V], from as many chunks, spread over the collection."""
+    chunks_NL, wanted = chunks.chunks_NL, chunks.settings.centre or 0
+    rows = np.linspace(0, len(chunks_NL) - 1, wanted).round().astype(np.int64)
+    total_V = torch.zeros(())
+    backbone.eval()
+    for first in range(0, wanted, chunks.rows_at_once):
+        ids_NL = chunks_NL[rows[first : first + chunks.rows_at_once]].astype(np.int64)
+        ids_BL = torch.from_numpy(ids_NL).to(run.accelerator.device)
+        mask_BL = torch.ones_like(ids_BL)
+        with run.accelerator.autocast():
+            state_BLD = backbone.hidden_states(ids_BL, mask_BL)
+            mean_V = sparse_head.mean_of_largest(state_BLD, backbone.head_VD, mask_BL)
+        total_V = total_V.to(mean_V.device) + mean_V * (len(ids_BL) / wanted)
+    backbone.add(CENTRE, lambda: total_V)
+
+
+def predict_masked(
     backbone: Backbone, chunks: Chunks, optimisation: Optimisation, seed: int, run: Run
 ) -> dict[str, Any]:
     """Train `backbone` in place on all texts of the collection, concatenated; returns facts.
@@ -77,17 +129,8 @@ def adapt(
     takes an equal part, so that the number of ranks changes nothing but rounding (and dropout,
     which every rank draws for its own part). Raises `Interrupted` after a step that is kept.
     """
-    accelerator, settings, lora, ids_T = run.accelerator, chunks.settings, chunks.lora, chunks.ids_T
-    shape = DecoderShape.of(backbone.language_model.config)
-    planned = {"planned": planned_mntp(shape, settings, lora).as_dict()}
-    if settings.steps == 0:
-        return planned | {"spent": Spending().as_dict()}
-    chunks_NL = ids_T[: len(ids_T) // settings.chunk * settings.chunk].reshape(-1, settings.chunk)
-    if len(chunks_NL) == 0:
-        raise UserError(
-            f"The collection has {len(ids_T)} tokens, less than one chunk of "
-            f"recipe.adapt.chunk={settings.chunk}: lower it, or set recipe.adapt.steps=0."
-        )
+    accelerator, settings, lora = run.accelerator, chunks.settings, chunks.lora
+    shape, chunks_NL = DecoderShape.of(backbone.language_model.config), chunks.chunks_NL
     mask, vocabulary = mask_token(chunks.tokenizer), backbone.head_VD.shape[0]
     steps = Steps(backbone, optimisation, settings.steps, seed, run)
     facts = {"spent": Spending().as_dict()} | steps.facts
@@ -118,4 +161,4 @@ def adapt(
         facts.setdefault("first_loss", loss)
         facts |= {"spent": spent.as_dict(), "last_loss": loss}
         steps.end(number, {"loss": loss}, facts)
-    return planned | facts
+    return facts

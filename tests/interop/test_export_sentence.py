@@ -37,7 +37,15 @@ ENCODERS: dict[str, tuple[str, Callable[[Backbone], Any]]] = {
     "last": ("dense", lambda backbone: DenseEncoder(backbone, "mean", "last")),
     "sparse": ("sparse", lambda backbone: SparseEncoder(backbone, 0.0)),
     "threshold": ("sparse", lambda backbone: SparseEncoder(backbone, 0.25)),
+    "centre": ("sparse", lambda backbone: SparseEncoder(centred(backbone), 0.25)),
 }
+
+
+def centred(backbone: Backbone) -> Backbone:
+    """With a centre far from 0."""
+    entries = backbone.head_VD.shape[0]
+    backbone.add("centre", lambda: torch.linspace(-2, 2, entries))
+    return backbone
 
 
 def awkward_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

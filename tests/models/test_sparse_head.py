@@ -39,18 +39,32 @@ def inputs(
     return hidden_BLD.requires_grad_(), weight_VD.requires_grad_(), mask_BL.long(), grad_BV
 
 
-def plain(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
+def plain(
+    hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor, centre_V: Tensor | None = None
+) -> Tensor:
     logits_BLV = hidden_BLD.double() @ weight_VD.double().T
     largest_BV = logits_BLV.masked_fill(mask_BL[:, :, None] == 0, float("-inf")).amax(dim=1)
-    return torch.log1p(torch.relu(SCALE * largest_BV - THRESHOLD))
+    counted_BV = largest_BV - (0.0 if centre_V is None else centre_V)
+    return torch.log1p(torch.relu(SCALE * counted_BV - THRESHOLD))
 
 
-def check(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor, grad_BV: Tensor) -> None:
-    """Value and both gradients equal those of `plain`."""
-    found = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, SCALE, THRESHOLD)
+def check(
+    hidden_BLD: Tensor,
+    weight_VD: Tensor,
+    mask_BL: Tensor,
+    grad_BV: Tensor,
+    centre_V: Tensor | None = None,
+) -> None:
+    """Value and both gradients equal those of `plain`, and the rows are the values."""
+    how = SCALE, THRESHOLD
+    found = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, *how, centre_V)
+    rows = sparse_head.rows(
+        hidden_BLD.detach(), weight_VD.detach(), mask_BL, *how, centre_V=centre_V
+    )
+    assert np.array_equal(rows.toarray(), found.detach().numpy())
     assert found.dtype == torch.float32
     clean_BLD = hidden_BLD.detach().masked_fill(mask_BL[:, :, None] == 0, 0.0).requires_grad_()
-    expected = plain(clean_BLD, weight_VD, mask_BL)
+    expected = plain(clean_BLD, weight_VD, mask_BL, centre_V)
     torch.testing.assert_close(found, expected.float(), atol=2e-6, rtol=1e-5)
     found_hidden, found_weight = torch.autograd.grad(found, (hidden_BLD, weight_VD), grad_BV)
     hidden, weight = torch.autograd.grad(expected, (clean_BLD, weight_VD), grad_BV.double())
@@ -63,6 +77,18 @@ def check(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor, grad_BV: Tenso
 def test_value_and_gradients(monkeypatch: pytest.MonkeyPatch, chunk: int, left: bool) -> None:
     monkeypatch.setattr(sparse_head_cpu, "CHUNK", chunk)
     check(*inputs([4, 1, 9, 2], width=5, entries=23, left=left))
+
+
+@pytest.mark.parametrize("chunk", [7, 2048])
+def test_value_and_gradients_about_a_centre(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(sparse_head_cpu, "CHUNK", chunk)
+    given = inputs([4, 1, 9, 2], width=5, entries=23)
+    centre_V = torch.randn(23, generator=torch.Generator().manual_seed(1))
+    check(*given, centre_V)
+    whole = sparse_head.activations(*given[:3], SCALE, THRESHOLD)
+    assert not torch.allclose(
+        whole, sparse_head.activations(*given[:3], SCALE, THRESHOLD, centre_V)
+    )
 
 
 @pytest.mark.parametrize("width", [64, 2048, 3072, 4096])

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
 from lion_sweep.config import Adapt, Lora
 from lion_sweep.cost.meter import Spending
 from lion_sweep.errors import UserError
 from lion_sweep.models.backbone import Backbone
+from lion_sweep.models.sparse import SparseEncoder
 from lion_sweep.training.adapt import IGNORED, Chunks, adapt, corrupt, mask_token, mntp_loss
 from lion_sweep.training.optimisation import Optimisation, Run
 
@@ -93,6 +95,7 @@ def test_mask_token() -> None:
         mask_token(two)
 
 
+IDS_T = (2 + np.arange(200) * np.arange(200) % 12).astype(np.int32)
 SETTINGS = Adapt(
     steps=20, batch_size=8, chunk=8, length=64, mask_probability=0.2, learning_rate=1e-2
 )
@@ -105,11 +108,11 @@ def run(
     on_step: Callable[..., None] = lambda *_: None,
     settings: Adapt = SETTINGS,
     lora: Lora | None = None,
+    at_once: int = 4096,
 ) -> dict[str, Any]:
-    ids_T = (2 + np.arange(200) % 12).astype(np.int32)
     tokenizer: Any = SimpleNamespace(mask_token_id=MASK)
     optimisation = Optimisation(settings.learning_rate, None, 0.3, 0.0, 1.0, (0.9, 0.98), 1e-5)
-    chunks = Chunks(ids_T, tokenizer, 4096 // settings.chunk, settings, lora)
+    chunks = Chunks(IDS_T, tokenizer, at_once // settings.chunk, settings, lora)
     where = Run(accelerator, folder, 4, on_step)
     return adapt(backbone, chunks, optimisation, 3, where)
 
@@ -165,6 +168,45 @@ def test_no_steps_change_nothing(
     assert found == {"planned": nothing, "spent": nothing}
     for name, value in make_model().state_dict().items():
         assert torch.equal(value, backbone.model.state_dict()[name])
+
+
+@pytest.mark.parametrize("rows", [4096, 16], ids=["at once", "in parts"])
+def test_the_centre_is_the_mean_of_the_largest_logits(
+    make_model: MakeModel, accelerator: Accelerator, tmp_path: Path, rows: int
+) -> None:
+    """Over chunks spread from the first of the collection to its last; it never trains."""
+    backbone, settings = Backbone(make_model()), replace(SETTINGS, steps=0, centre=5)
+    facts = run(backbone, accelerator, tmp_path, settings=settings, at_once=rows)
+    model, largest = make_model().double().eval(), []
+    for chunk in (0, 6, 12, 18, 24):  # of 25
+        ids_1L = torch.from_numpy(IDS_T[chunk * 8 : chunk * 8 + 8])[None].long()
+        with torch.no_grad():
+            state_1LD = Backbone(model).hidden_states(ids_1L, torch.ones_like(ids_1L))
+        largest.append((state_1LD @ model.lm_head.weight.T)[0].amax(dim=0))
+    expected_V = torch.stack(largest).mean(dim=0)
+    centre_V = backbone.added["centre"]
+    torch.testing.assert_close(centre_V.detach(), expected_V.float(), atol=1e-5, rtol=1e-5)
+    assert not centre_V.requires_grad and "centre" not in backbone.trainable()
+    assert facts["planned"] == facts["spent"] and facts["spent"]["tokens"] == 5 * 8
+    backbone.save(tmp_path / "weights")
+    loaded = Backbone.load(tmp_path / "weights")
+    assert torch.equal(loaded.added["centre"], centre_V)
+    assert not loaded.added["centre"].requires_grad
+    sparse = SparseEncoder(loaded, 0.0)
+    found_BV = sparse(ids_1L, torch.ones_like(ids_1L)).detach()
+    above_V = torch.relu(sparse.scale * (largest[-1] - expected_V))
+    torch.testing.assert_close(found_BV[0], torch.log1p(above_V).float(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_centre_costs_what_torch_counts(
+    make_model: MakeModel, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    lora = Lora(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "up_proj"])
+    backbone = Backbone(make_model(attn_implementation="eager")).with_lora(lora)
+    settings = replace(SETTINGS, steps=0, centre=5)
+    with FlopCounterMode(display=False) as counter:
+        facts = run(backbone, accelerator, tmp_path, settings=settings, lora=lora)
+    assert facts["spent"]["hardware_flops"] == counter.get_total_flops()
 
 
 def test_dropout_depends_on_the_seed_alone(
