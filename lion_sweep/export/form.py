@@ -130,7 +130,8 @@ def _vectors(config: Config) -> str:
         s = "hidden_size^(-1/4)" if scale is None else scale
         by = " by the embedding matrix" if encoder.get("tied") else ""
         left_out = "" if first or echo else ", the one that begins it left out"
-        less = f", less the entry's `centre` in {ADDED}" if config.recipe.adapt.centre else ""
+        centred = f", less that of `level` and the entry's `centre`, both in {ADDED}"
+        less = centred if config.recipe.adapt.centre else ""
         return (
             "A text's vector has a weight for every vocabulary entry: "
             f"log(1 + relu(s * z - {encoder['threshold']:g})), where s = {s} and z is the entry's "

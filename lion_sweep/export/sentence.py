@@ -147,7 +147,8 @@ def _after(encoder: Any) -> list[Any]:
             return [UnitLength(TOKENS), mean]
         return [mean, UnitLength()]
     if isinstance(encoder, SparseEncoder) and type(encoder).finished is Encoder.finished:
-        head_VD = encoder.head_VD.detach()
+        head_VD, level_D = encoder.head_VD.detach(), encoder.centre[0]
+        head_VD = head_VD if level_D is None else head_VD - level_D.detach()
         vocabulary, dimensions = head_VD.shape
         head = Dense(
             dimensions,
@@ -167,6 +168,7 @@ def _after(encoder: Any) -> list[Any]:
 def _bias_V(encoder: SparseEncoder) -> Tensor:
     """What the head adds to a logit times its scale."""
     bias_V = torch.full(encoder.shape, -encoder.threshold)
-    if (centre_V := encoder.centre_V) is not None:
+    _, centre_V = encoder.centre
+    if centre_V is not None:
         bias_V -= encoder.scale * centre_V.detach().cpu()
     return bias_V

@@ -21,7 +21,7 @@ from lion_sweep.errors import UserError
 from lion_sweep.models.probes import check_attention, unreadable
 
 ADDED = "encoder.safetensors"  # beside a decoder's weights, or its adapter's
-FROZEN = frozenset({"centre"})  # of what it has: kept as it came
+FROZEN = frozenset({"level", "centre"})  # of what it has: kept as it came
 
 
 class Backbone(nn.Module):

@@ -15,18 +15,19 @@ from lion_sweep.models.pooling import pooled
 if TYPE_CHECKING:  # importing peft and the models takes seconds, which a plan need not wait
     from lion_sweep.models.backbone import Backbone
 
-CENTRE = "centre"  # what the weights call it
+LEVEL, CENTRE = "level", "centre"  # what the weights call them
 
 
 class SparseEncoder(Encoder):
-    """log(1 + relu(s * (max_t z - c) - threshold)), the maximum over real tokens.
+    """log(1 + relu(s * (max_t (z - l) - c) - threshold)), the maximum over real tokens.
 
     s is `logit_scale`, or hidden_size^(-1/4), the study's. The study has no threshold; the proxies
-    need one, as an untrained head is active everywhere. The centre c of every entry is what
-    adaptation found of it (recipe.adapt.centre), or 0: much of a decoder's logits is the same for
-    every text. Without `pool_bos` the token that begins a
-    text takes no part: attention gathers at it, and of a decoder its logits may be the largest of
-    every text, the same for all. `tied`: logits by the embedding matrix, whatever the head is.
+    need one, as an untrained head is active everywhere. The level l of a token and the centre c of
+    an entry are 0, or, as much of a decoder's logits is the same for every token and text, what
+    adaptation found of them (recipe.adapt.centre, training/centre.py). Without `pool_bos` the token
+    that begins a text takes no part: attention gathers at it, and of a decoder its logits may be
+    the largest of every text, the same for all. `tied`: logits by the embedding matrix, whatever
+    the head is.
     `echo`: only the second copy of a text is pooled, see pooling.py.
     """
 
@@ -57,9 +58,10 @@ class SparseEncoder(Encoder):
         return self.backbone.embeddings_VD if self.tied else self.backbone.head_VD
 
     @property
-    def centre_V(self) -> Tensor | None:
-        """c, where the weights bring it."""
-        return self.backbone.added.get(CENTRE)
+    def centre(self) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """(what is taken from every row of the head, so that l is: [D]; c, [V]), if there."""
+        added = self.backbone.added
+        return (added[LEVEL], added[CENTRE]) if CENTRE in added else (None, None)
 
     @property
     def scale(self) -> float:
@@ -74,7 +76,7 @@ class SparseEncoder(Encoder):
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Vectors, [B, V], in fp32, all >= 0; 0 of a text without a token that is pooled."""
         read = self._read(ids_BL, mask_BL)
-        return sparse_head.activations(*read, self.scale, self.threshold, self.centre_V)
+        return sparse_head.activations(*read, self.scale, self.threshold, *self.centre)
 
     def winners(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """The token with the largest logit of every entry, [B, V]; of those that tie, the first."""
@@ -85,7 +87,7 @@ class SparseEncoder(Encoder):
     ) -> sparse.csr_matrix:
         """The same vectors as CSR, without gradients; of each the `largest` weights, if given."""
         read = self._read(ids_BL, mask_BL)
-        return sparse_head.rows(*read, self.scale, self.threshold, largest, self.centre_V)
+        return sparse_head.rows(*read, self.scale, self.threshold, largest, *self.centre)
 
     def _read(self, ids_BL: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(states, [B, L, D]; the head, [V, D]; which tokens are pooled, [B, L])."""

@@ -1,9 +1,9 @@
-"""The sparse head: y = log(1 + relu(s * (max_t <h_t, w_v> - c_v) - threshold)).
+"""The sparse head: y = log(1 + relu(s * (max_t <h_t, w_v - l> - c_v) - threshold)).
 
 The logits [T, V] never exist: they are made for a chunk of the vocabulary at a time, and only the
 largest of each text is kept, with the token that has it. The gradient goes to that token alone; of
 tokens that tie, to the first. A text without tokens is 0 everywhere; what is not a number stays so.
-The centre c [V] is 0 where there is none, and never trains.
+The level l [D] and the centre c [V] are 0 where there are none, and never train.
 
 Shapes: B texts, T tokens of all texts, one text after the other, D hidden dimensions, V vocabulary
 entries, C of them in one chunk, E active ones. `start_P` [B + 1] has the first token of every text
@@ -46,6 +46,7 @@ def activations(
     mask_BL: Tensor,
     scale: float,
     threshold: float,
+    level_D: Tensor | None = None,
     centre_V: Tensor | None = None,
 ) -> Tensor:
     """y of every text, [B, V] in fp32, differentiable by states and weight.
@@ -54,7 +55,7 @@ def activations(
     32,768 tokens.
     """
     hidden_TD, start_P = packed(hidden_BLD, mask_BL)
-    return head(hidden_TD, start_P, weight_VD, scale, threshold, centre_V)[0]
+    return head(hidden_TD, start_P, weight_VD, scale, threshold, level_D, centre_V)[0]
 
 
 def winners(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
@@ -70,12 +71,13 @@ def rows(
     scale: float,
     threshold: float,
     largest: int | None = None,
+    level_D: Tensor | None = None,
     centre_V: Tensor | None = None,
 ) -> sparse.csr_matrix:
     """y as fp32 CSR, never held whole; of each text the `largest`, of equal ones lower entries."""
     hidden_TD, start_P = packed(hidden_BLD, mask_BL)
     parts = []
-    for chunk, weight_CD in _chunks(hidden_TD, weight_VD):
+    for chunk, weight_CD in _chunks(hidden_TD, weight_VD, level_D):
         largest_BC, _ = kernels_of(hidden_TD.device).maxima(hidden_TD, start_P, weight_CD)
         y_BC = _activated(largest_BC, scale, threshold, _part(centre_V, chunk))
         parts.append(csr_of(y_BC, largest))
@@ -102,21 +104,25 @@ def packed(hidden_BLD: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
     return hidden_BLD.flatten(0, 1).index_select(0, real_T), start_P
 
 
-def mean_of_largest(hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor) -> Tensor:
-    """The mean over texts, none of them empty, of every entry's largest logit, [V] in fp32."""
+def mean_of_largest(
+    hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor, level_D: Tensor
+) -> Tensor:
+    """The mean over texts, none of them empty, of max_t <h_t, w_v - l>, [V] in fp32."""
     hidden_TD, start_P = packed(hidden_BLD, mask_BL)
-    kernels = kernels_of(hidden_TD.device)
-    parts = (
-        kernels.maxima(hidden_TD, start_P, part)[0] for _, part in _chunks(hidden_TD, weight_VD)
-    )
+    kernels, chunks = kernels_of(hidden_TD.device), _chunks(hidden_TD, weight_VD, level_D)
+    parts = (kernels.maxima(hidden_TD, start_P, part)[0] for _, part in chunks)
     return torch.cat([largest_BC.mean(dim=0) for largest_BC in parts])
 
 
-def _chunks(hidden_TD: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """(which entries, rows of the weight in the type of the states) of every chunk."""
+def _chunks(
+    hidden_TD: Tensor, weight_VD: Tensor, level_D: Tensor | None
+) -> Iterator[tuple[slice, Tensor]]:
+    """(which entries, w - l of them in the type of the states) of every chunk."""
     size = kernels_of(hidden_TD.device).CHUNK
     for first in range(0, len(weight_VD), size):
         weight_CD = weight_VD[first : first + size]
+        if level_D is not None:
+            weight_CD = weight_CD - level_D
         yield slice(first, first + len(weight_CD)), weight_CD.to(hidden_TD.dtype)
 
 
@@ -139,20 +145,21 @@ def head(
     weight_VD: Tensor,
     scale: float,
     threshold: float,
+    level_D: Tensor | None = None,
     centre_V: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(y, [B, V] fp32; position in its text of the token that it comes from, [B, V] int16)."""
     kernels, texts, entries = kernels_of(hidden_TD.device), len(start_P) - 1, len(weight_VD)
     y_BV = hidden_TD.new_empty(texts, entries, dtype=torch.float32)
     place_BV = hidden_TD.new_empty(texts, entries, dtype=torch.int16)
-    for chunk, weight_CD in _chunks(hidden_TD, weight_VD):
+    for chunk, weight_CD in _chunks(hidden_TD, weight_VD, level_D):
         largest_BC, place_BV[:, chunk] = kernels.maxima(hidden_TD, start_P, weight_CD)
         y_BV[:, chunk] = _activated(largest_BC, scale, threshold, _part(centre_V, chunk))
     return y_BV, place_BV
 
 
 @head.register_fake
-def _(hidden_TD, start_P, weight_VD, scale, threshold, centre_V=None):  # type: ignore[no-untyped-def]
+def _(hidden_TD, start_P, weight_VD, scale, threshold, level_D=None, centre_V=None):  # type: ignore[no-untyped-def]
     shape = len(start_P) - 1, len(weight_VD)
     return tuple(hidden_TD.new_empty(shape, dtype=dtype) for dtype in (torch.float32, torch.int16))
 
@@ -165,13 +172,14 @@ def head_backward(
     start_P: Tensor,
     hidden_TD: Tensor,
     weight_VD: Tensor,
+    level_D: Tensor | None,
     scale: float,
     asked: list[bool],
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the hidden states and of the weight, fp32; empty where not `asked`."""
     kernels = kernels_of(hidden_TD.device)
     total_TD, total_VD = _gradients(hidden_TD, weight_VD, asked)
-    for chunk, weight_CD in _chunks(hidden_TD, weight_VD):
+    for chunk, weight_CD in _chunks(hidden_TD, weight_VD, level_D):
         # From dy/dz = 1 / (1 + z) = exp(-y), where relu let z through.
         y_BC, place_BC = y_BV[:, chunk], place_BV[:, chunk]
         slope_BC = torch.exp(-y_BC).mul_(scale)
@@ -184,7 +192,7 @@ def head_backward(
 
 
 @head_backward.register_fake
-def _(grad_BV, y_BV, place_BV, start_P, hidden_TD, weight_VD, scale, asked):  # type: ignore[no-untyped-def]
+def _(grad_BV, y_BV, place_BV, start_P, hidden_TD, weight_VD, level_D, scale, asked):  # type: ignore[no-untyped-def]
     return _gradients(hidden_TD, weight_VD, asked)
 
 
@@ -197,23 +205,23 @@ def _gradients(hidden_TD: Tensor, weight_VD: Tensor, asked: list[bool]) -> tuple
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    hidden_TD, start_P, weight_VD, ctx.scale, *_ = inputs
+    hidden_TD, start_P, weight_VD, ctx.scale, _, level_D, _ = inputs
     y_BV, place_BV = output
     ctx.mark_non_differentiable(place_BV)
-    ctx.save_for_backward(y_BV, place_BV, start_P, hidden_TD, weight_VD)
+    ctx.save_for_backward(y_BV, place_BV, start_P, hidden_TD, weight_VD, level_D)
 
 
 def _differentiate(ctx: Any, grad_BV: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    y_BV, place_BV, start_P, hidden_TD, weight_VD = ctx.saved_tensors
+    y_BV, place_BV, start_P, hidden_TD, weight_VD, level_D = ctx.saved_tensors
     asked = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
     gradients = head_backward(
-        grad_BV, y_BV, place_BV, start_P, hidden_TD, weight_VD, ctx.scale, asked
+        grad_BV, y_BV, place_BV, start_P, hidden_TD, weight_VD, level_D, ctx.scale, asked
     )
     hidden, weight = (
         gradient.to(tensor.dtype) if wanted else None
         for gradient, tensor, wanted in zip(gradients, (hidden_TD, weight_VD), asked, strict=True)
     )
-    return hidden, None, weight, None, None, None
+    return hidden, None, weight, None, None, None, None
 
 
 head.register_autograd(_differentiate, setup_context=_remember)

@@ -3,10 +3,7 @@
 A causal decoder made bidirectional has to learn to use what comes after a token. Some tokens are
 masked; each is predicted from the state of the position before it, as the decoder's head expects.
 
-Then, where it is asked for, the centre of sparse vectors. Much of a decoder's logits is the same
-whatever it reads: how frequent a token is. A BERT's head has a bias for that, which its training
-with a sparse loss moves; a decoder's has none, and the weights of all texts start out alike. The
-centre is what an entry's largest logit is in the mean over texts, and sparse vectors count from it.
+Where it is asked for, the centre of sparse vectors comes after it: centre.py.
 
 Shapes: B chunks, L tokens, V vocabulary entries.
 """
@@ -26,9 +23,8 @@ from lion_sweep.cost.ledger import DecoderShape
 from lion_sweep.cost.meter import Spending, centre_spending, mntp_spending, planned_mntp
 from lion_sweep.data.marks import mask_token
 from lion_sweep.errors import UserError
-from lion_sweep.models import sparse_head
 from lion_sweep.models.backbone import Backbone
-from lion_sweep.models.sparse import CENTRE
+from lion_sweep.training.centre import find_centre
 from lion_sweep.training.optimisation import Optimisation, Run, Steps
 from lion_sweep.training.parallel import mean_over_ranks
 
@@ -97,27 +93,11 @@ def adapt(
     done = predict_masked(backbone, chunks, optimisation, seed, run) if settings.steps else {}
     spent = Spending(**done.pop("spent", {}))
     if settings.centre:
-        find_centre(backbone, chunks, run)
+        find_centre(
+            backbone, chunks.chunks_NL, settings.centre, chunks.rows_at_once, run.accelerator
+        )
         spent += centre_spending(shape, settings, lora)
     return facts | done | {"spent": spent.as_dict()}
-
-
-@torch.no_grad()
-def find_centre(backbone: Backbone, chunks: Chunks, run: Run) -> None:
-    """Add the centre to `backbone`, [V], from as many chunks, spread over the collection."""
-    chunks_NL, wanted = chunks.chunks_NL, chunks.settings.centre or 0
-    rows = np.linspace(0, len(chunks_NL) - 1, wanted).round().astype(np.int64)
-    total_V = torch.zeros(())
-    backbone.eval()
-    for first in range(0, wanted, chunks.rows_at_once):
-        ids_NL = chunks_NL[rows[first : first + chunks.rows_at_once]].astype(np.int64)
-        ids_BL = torch.from_numpy(ids_NL).to(run.accelerator.device)
-        mask_BL = torch.ones_like(ids_BL)
-        with run.accelerator.autocast():
-            state_BLD = backbone.hidden_states(ids_BL, mask_BL)
-            mean_V = sparse_head.mean_of_largest(state_BLD, backbone.head_VD, mask_BL)
-        total_V = total_V.to(mean_V.device) + mean_V * (len(ids_BL) / wanted)
-    backbone.add(CENTRE, lambda: total_V)
 
 
 def predict_masked(

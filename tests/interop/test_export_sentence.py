@@ -43,7 +43,8 @@ ENCODERS: dict[str, tuple[str, Callable[[Backbone], Any]]] = {
 
 def centred(backbone: Backbone) -> Backbone:
     """With a centre far from 0."""
-    entries = backbone.head_VD.shape[0]
+    entries, width = backbone.head_VD.shape
+    backbone.add("level", lambda: torch.linspace(-0.1, 0.2, width))
     backbone.add("centre", lambda: torch.linspace(-2, 2, entries))
     return backbone
 

@@ -40,9 +40,15 @@ def inputs(
 
 
 def plain(
-    hidden_BLD: Tensor, weight_VD: Tensor, mask_BL: Tensor, centre_V: Tensor | None = None
+    hidden_BLD: Tensor,
+    weight_VD: Tensor,
+    mask_BL: Tensor,
+    level_D: Tensor | None = None,
+    centre_V: Tensor | None = None,
 ) -> Tensor:
     logits_BLV = hidden_BLD.double() @ weight_VD.double().T
+    if level_D is not None:
+        logits_BLV = logits_BLV - (hidden_BLD.double() @ level_D.double())[:, :, None]
     largest_BV = logits_BLV.masked_fill(mask_BL[:, :, None] == 0, float("-inf")).amax(dim=1)
     counted_BV = largest_BV - (0.0 if centre_V is None else centre_V)
     return torch.log1p(torch.relu(SCALE * counted_BV - THRESHOLD))
@@ -53,18 +59,19 @@ def check(
     weight_VD: Tensor,
     mask_BL: Tensor,
     grad_BV: Tensor,
+    level_D: Tensor | None = None,
     centre_V: Tensor | None = None,
 ) -> None:
     """Value and both gradients equal those of `plain`, and the rows are the values."""
     how = SCALE, THRESHOLD
-    found = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, *how, centre_V)
+    found = sparse_head.activations(hidden_BLD, weight_VD, mask_BL, *how, level_D, centre_V)
     rows = sparse_head.rows(
-        hidden_BLD.detach(), weight_VD.detach(), mask_BL, *how, centre_V=centre_V
+        hidden_BLD.detach(), weight_VD.detach(), mask_BL, *how, level_D=level_D, centre_V=centre_V
     )
     assert np.array_equal(rows.toarray(), found.detach().numpy())
     assert found.dtype == torch.float32
     clean_BLD = hidden_BLD.detach().masked_fill(mask_BL[:, :, None] == 0, 0.0).requires_grad_()
-    expected = plain(clean_BLD, weight_VD, mask_BL, centre_V)
+    expected = plain(clean_BLD, weight_VD, mask_BL, level_D, centre_V)
     torch.testing.assert_close(found, expected.float(), atol=2e-6, rtol=1e-5)
     found_hidden, found_weight = torch.autograd.grad(found, (hidden_BLD, weight_VD), grad_BV)
     hidden, weight = torch.autograd.grad(expected, (clean_BLD, weight_VD), grad_BV.double())
@@ -83,12 +90,9 @@ def test_value_and_gradients(monkeypatch: pytest.MonkeyPatch, chunk: int, left: 
 def test_value_and_gradients_about_a_centre(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(sparse_head_cpu, "CHUNK", chunk)
     given = inputs([4, 1, 9, 2], width=5, entries=23)
-    centre_V = torch.randn(23, generator=torch.Generator().manual_seed(1))
-    check(*given, centre_V)
-    whole = sparse_head.activations(*given[:3], SCALE, THRESHOLD)
-    assert not torch.allclose(
-        whole, sparse_head.activations(*given[:3], SCALE, THRESHOLD, centre_V)
-    )
+    generator = torch.Generator().manual_seed(1)
+    centre = torch.randn(5, generator=generator), torch.randn(23, generator=generator)
+    check(*given, *centre)
 
 
 @pytest.mark.parametrize("width", [64, 2048, 3072, 4096])
