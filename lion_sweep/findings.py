@@ -1,9 +1,10 @@
 """`python -m lion_sweep.findings`: a page of what was found, written from result files alone.
 
 conf/chapter has a file for every chapter: what it asks, the commands that make its results, and
-what these can and cannot say. The results of a chapter lie in ROOT/findings/NAME. The same results
-give the same page; chapters without any say so. With --run the commands of a chapter are given
-first, as they stand in the page; what is finished costs nothing.
+what these can and cannot say. The results of a chapter lie in ROOT/findings/NAME, or, where nothing
+does, in NAME.zip, in the folder beside the page that is called like it; --keep writes that file of
+what lies in ROOT. The same results give the same page; chapters without any say so. With --run the
+commands of a chapter are given first, as they stand in the page; what is finished costs nothing.
 """
 
 import os
@@ -11,26 +12,37 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lion_sweep import command
 from lion_sweep.errors import UserError
 from lion_sweep.files import write_text
 from lion_sweep.report.chapters import COLLECTIONS, Chapter, chapters, markdown
+from lion_sweep.report.kept import CELLS, keep, unpack
 
 PAGE = Path("docs/findings.md")
 HEAD = """\
 # Findings
 
 What cells of this grid came to, chapter by chapter. `make findings` writes this page from result
-files alone; `make findings FINDINGS_ARGS="--run NAME"` gives a chapter's commands first.
+files alone: of `outputs/findings`, or of the archives in [findings](findings).
+`make findings FINDINGS_ARGS="--run NAME"` gives a chapter's commands first, `--keep NAME` archives.
 `$COLLECTIONS` is a folder of collections in BEIR's form. How to read tables and verdicts: see
 [the report](report.md).
 """
 
 
-def page(found: Sequence[Chapter], root: Path) -> str:
-    """All chapters, from the results below `root`."""
-    return "\n\n".join([HEAD.strip(), *(markdown(chapter, root) for chapter in found)]) + "\n"
+def page(found: Sequence[Chapter], root: Path, archives: Path) -> str:
+    """All chapters, from the results below `root`, else from those kept in `archives`."""
+    parts = [HEAD.strip()]
+    with TemporaryDirectory() as scratch:
+        for chapter in found:
+            archive, where = archives / f"{chapter.name}.zip", root
+            if archive.is_file() and not any((root / chapter.name).glob(f"{CELLS}/*")):
+                where = Path(scratch)
+                unpack(archive, where / chapter.name)
+            parts.append(markdown(chapter, where))
+    return "\n\n".join(parts) + "\n"
 
 
 def run(chapter: Chapter, root: Path, collections: Path | None) -> None:
@@ -63,6 +75,8 @@ def _options() -> command.Parser:
     made.add_argument("--run", nargs="+", default=[], metavar="NAME", help=said)
     said = "folder of the collections that commands read as $COLLECTIONS/NAME"
     made.add_argument("--collections", type=Path, metavar="FOLDER", help=said)
+    said = "chapters whose results are kept beside the page, in one file each"
+    made.add_argument("--keep", nargs="+", default=[], metavar="NAME", help=said)
     said = "where the page is written (%(default)s)"
     made.add_argument("--to", type=Path, default=PAGE, metavar="FILE", help=said)
     return made
@@ -73,12 +87,18 @@ def main(words: Sequence[str]) -> int:
     options = command.parse(_options(), words)
     found, root = chapters(), options.root / "findings"
     known = {one.name: one for one in found}
-    if unknown := [name for name in options.run if name not in known]:
-        raise UserError(f"--run: there is no chapter {unknown[0]}: say {', '.join(known)}.")
+    for name in (*options.run, *options.keep):
+        if name not in known:
+            raise UserError(f"There is no chapter {name}: say {', '.join(known)}.")
     for name in options.run:
         run(known[name], root, options.collections)
     options.to.parent.mkdir(parents=True, exist_ok=True)
-    write_text(options.to, page(found, root))
+    archives = options.to.with_suffix("")
+    for name in options.keep:
+        if not any((root / name).glob(f"{CELLS}/*")):
+            raise UserError(f"--keep {name}: {root / name} has no cells; --run {name} makes them.")
+        keep(root / name, archives / f"{name}.zip")
+    write_text(options.to, page(found, root, archives))
     print(f"findings: {options.to}")
     return 0
 

@@ -2,8 +2,10 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from hydra import initialize_config_dir
@@ -128,8 +130,33 @@ def test_the_command_writes_the_page_and_refuses_a_chapter_that_is_not_there(
     assert findings.main(["--root", str(tmp_path), "--to", str(page)]) == 0
     text = page.read_text()
     assert text.count("\n## ") == text.count("**Not run.**") == len(chapters()) >= 2
-    with pytest.raises(UserError, match="there is no chapter none: say a-stand-ins, b-cut"):
+    with pytest.raises(UserError, match="There is no chapter none: say a-stand-ins, b-cut"):
         findings.main(["--root", str(tmp_path), "--run", "none"])
+
+
+def test_a_page_of_kept_results_is_that_of_the_results(tmp_path: Path) -> None:
+    """The archive holds what tables read, of cells that failed too, and the same bytes each time."""
+    root, page = tmp_path / "root", tmp_path / "docs" / "page.md"
+    sweep = Sweep(root / "findings" / "a-stand-ins")
+    for cell in grid(model=SMALL, paradigm=["dense"], loss=["cl", "kd"]):
+        folder = sweep.write(cell)
+    (folder / "history.jsonl").write_text("what no table reads")
+    sweep.fail(Cell("8b", "dense", "cl"))
+    words = ["--root", str(root), "--to", str(page)]
+    with pytest.raises(UserError, match="--keep b-cut: .* has no cells; --run b-cut makes them"):
+        findings.main([*words, "--keep", "b-cut"])
+    assert findings.main([*words, "--keep", "a-stand-ins"]) == 0
+    archive = page.parent / "page" / "a-stand-ins.zip"
+    written, kept = page.read_text(), archive.read_bytes()
+    assert "4 of 5 cells that were asked for have a result" in written
+    assert findings.main([*words, "--keep", "a-stand-ins"]) == 0 and archive.read_bytes() == kept
+    with ZipFile(archive) as opened:
+        assert not any("history" in name for name in opened.namelist())
+    shutil.rmtree(root)
+    assert findings.main(words) == 0 and page.read_text() == written
+    archive.write_bytes(kept[:-30])
+    with pytest.raises(UserError, match=r"a-stand-ins\.zip: .* give it again with --keep"):
+        findings.main(words)
 
 
 @pytest.mark.parametrize(
