@@ -170,7 +170,7 @@ def test_a_margin_of_false_negatives_asks_for_a_teacher(compose_cell: Compose) -
          "candidates=1000 does not cut the step's 1632 passages"),
         (
             ["recipe.sparse.flops_pool=7"],
-            "paradigm.regulariser.pool=7 (recipe.sparse.flops_pool) does not cut the step's 48",
+            "paradigm.regulariser.pool=7 (recipe.sparse.flops_pool) does not cut the step's 16",
         ),
         (["recipe.sparse.flops_apart=true"], "paradigm.regulariser.apart=true"),
         (["recipe.sparse.flops_pool=0"], "recipe.sparse.flops_pool=0 must be greater than 0"),

@@ -1,14 +1,16 @@
 """The shrunken decoders: reproducible, started as described, with the real ones' proportions."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from support import listed
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from lion_sweep.config import config_folder
 from lion_sweep.config.schema import ProxyShape
@@ -24,12 +26,7 @@ PASSAGES = [
     "Raise an error when the socket is closed while a thread reads from it.",
 ] * 3
 QUERIES = ["Count open files.", "Write bytes to a file.", "Read from a closed socket."]
-# hidden size, feed-forward size, heads, key-value heads as published
-REAL = {
-    "1b": (2048, 8192, 32, 8),
-    "3b": (3072, 8192, 24, 8),
-    "8b": (4096, 14336, 32, 8),
-}
+SIZES = ("1b", "3b", "8b")
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -51,23 +48,26 @@ def build(folder: Path, seed: int) -> None:
     proxy.build(SHAPE, folder / "trained", folder, seed)
 
 
-def published(name: str) -> dict[str, int | bool]:
-    return yaml.safe_load((config_folder() / "model" / f"{name}.yaml").read_text())["proxy"]
+def published(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(shape of the stand-in, of the real model)."""
+    told = yaml.safe_load((config_folder() / "model" / f"{name}.yaml").read_text())
+    return told["proxy"], told["full_shape"]
 
 
-def parameters(name: str) -> int:
-    """Counted in a real model over the study's proxy vocabulary; shared matrices count once."""
-    shape = published(name)
+def layers_of(model: Mapping[str, Any]) -> int:
+    """Weights of the layers, counted in a real decoder; what FLOPs per token go by."""
     config = LlamaConfig(
-        vocab_size=4096,
-        hidden_size=shape["hidden_size"],
-        intermediate_size=shape["intermediate_size"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        num_key_value_heads=shape["key_value_heads"],
-        tie_word_embeddings=shape["tied"],
+        vocab_size=8,
+        hidden_size=model["hidden_size"],
+        intermediate_size=model["intermediate_size"],
+        num_hidden_layers=model["layers"],
+        num_attention_heads=model["heads"],
+        num_key_value_heads=model["key_value_heads"],
+        head_dim=model.get("head_dim"),
     )
-    return sum(parameter.numel() for parameter in LlamaForCausalLM(config).parameters())
+    with torch.device("meta"):
+        layers = LlamaModel(config).layers
+    return sum(weight.numel() for weight in layers.parameters())
 
 
 def test_the_same_seed_gives_the_same_bytes(built: Path, tmp_path: Path) -> None:
@@ -149,19 +149,17 @@ def test_the_tokenizer_lower_cases_and_covers_any_text(built: Path) -> None:
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id) == (0, 1)
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_widths_are_a_sixteenth_and_heads_an_eighth(name: str) -> None:
-    hidden, feed_forward, heads, key_value_heads = REAL[name]
-    shape = published(name)
-    assert shape["hidden_size"] == hidden // 16
-    assert shape["intermediate_size"] == feed_forward // 16
-    assert shape["heads"] == heads // 8
-    assert shape["key_value_heads"] == key_value_heads // 8
-    assert shape["tied"] == (name != "8b")
+@pytest.mark.parametrize("name", SIZES)
+def test_widths_are_a_thirty_second_of_the_real_ones(name: str) -> None:
+    shape, real = published(name)
+    assert shape["hidden_size"] == real["hidden_size"] // 32
+    assert shape["intermediate_size"] == real["intermediate_size"] // 32
+    assert shape["tied"] == real["tied"]
 
 
-def test_sizes_keep_their_ratio() -> None:
-    one, three, eight = (parameters(name) for name in REAL)
-    assert proxy.VOCABULARY == 4096
-    assert three / one == pytest.approx(2.6, abs=0.05)
-    assert eight / one == pytest.approx(6.1, abs=0.05)
+def test_layers_weigh_as_in_the_real_ones() -> None:
+    """Against the smallest size, as far as so few layers can."""
+    weights = [[layers_of(of) for of in published(name)] for name in SIZES]
+    (one, real_one), *others = weights
+    for (shape, real), off in zip(others, (0.15, 0.05), strict=True):
+        assert shape / one == pytest.approx(real / real_one, rel=off)

@@ -32,14 +32,14 @@ def lion(
 
 
 def lion_in_little_room(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The same where no file may grow beyond 5 MiB."""
+    """The same where no file may grow beyond 2 MiB."""
     return subprocess.run(
         [sys.executable, "-m", "lion_sweep", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
         env=os.environ | ALWAYS,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, 5 << 20)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20)),
     )
 
 
@@ -274,14 +274,14 @@ def test_an_option_that_hides_behind_a_shipped_one_is_refused(tmp_path: Path) ->
 
 
 def test_cells_of_unequal_compute_are_refused_before_any_runs(folder: Path, tmp_path: Path) -> None:
-    done = lion("-m", "model=1b,8b", *tiny(folder, tmp_path), "budget.flops=1.5e10")
+    done = lion("-m", "model=1b,8b", *tiny(folder, tmp_path), "budget.flops=2e9")
     assert done.returncode == 2
     said = re.search(
         r"(1b|8b)-sparse-cl-\w+ [\d.e+]+ useful .* accept it with (\S+)\.", done.stderr
     )
     assert said, done.stderr
     assert not list(tmp_path.glob("cells/*"))
-    plans = lion("-m", "model=1b,8b", *tiny(folder, tmp_path), "budget.flops=1.5e10", said[2])
+    plans = lion("-m", "model=1b,8b", *tiny(folder, tmp_path), "budget.flops=2e9", said[2])
     assert plans.returncode == 0, plans.stderr
 
 
@@ -364,4 +364,4 @@ def test_help_and_configuration_are_readable(tmp_path: Path) -> None:
     assert "model: 1b, 3b, 8b" in text
     assert "paradigm: dense, mistral-splade, multi-vector, repllama, sparse" in text
     config = lion("--cfg", "job", cwd=tmp_path)
-    assert config.returncode == 0 and "hidden_size: 128" in config.stdout
+    assert config.returncode == 0 and "hidden_size: 64" in config.stdout
