@@ -135,7 +135,7 @@ def test_the_command_writes_the_page_and_refuses_a_chapter_that_is_not_there(
 
 
 def test_a_page_of_kept_results_is_that_of_the_results(tmp_path: Path) -> None:
-    """The archive holds what tables read, of cells that failed too, and the same bytes each time."""
+    """The archive has what tables read, of cells that failed too, and the same bytes each time."""
     root, page = tmp_path / "root", tmp_path / "docs" / "page.md"
     sweep = Sweep(root / "findings" / "a-stand-ins")
     for cell in grid(model=SMALL, paradigm=["dense"], loss=["cl", "kd"]):
@@ -143,7 +143,7 @@ def test_a_page_of_kept_results_is_that_of_the_results(tmp_path: Path) -> None:
     (folder / "history.jsonl").write_text("what no table reads")
     sweep.fail(Cell("8b", "dense", "cl"))
     words = ["--root", str(root), "--to", str(page)]
-    with pytest.raises(UserError, match="--keep b-cut: .* has no cells; --run b-cut makes them"):
+    with pytest.raises(UserError, match=r"--keep b-cut: .* has no cells; --run b-cut makes them"):
         findings.main([*words, "--keep", "b-cut"])
     assert findings.main([*words, "--keep", "a-stand-ins"]) == 0
     archive = page.parent / "page" / "a-stand-ins.zip"
