@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -14,10 +15,14 @@ from report_results import OWN, Sweep
 
 from lion_sweep import config as configuration
 from lion_sweep import findings
+from lion_sweep.cell.names import axes as cell_axes
 from lion_sweep.config.composing import compose_cells, swept
+from lion_sweep.config.section import plain
 from lion_sweep.errors import UserError
-from lion_sweep.report.axes import Cell
+from lion_sweep.report.axes import AXES, Axes, Cell, place, telling
 from lion_sweep.report.chapters import Chapter, chapters, markdown
+from lion_sweep.report.collect import Asked
+from lion_sweep.report.statements import Best, Compare, Grows, Selection, Statement
 
 FORM = {
     "title": "(z) Sizes",
@@ -176,12 +181,48 @@ def test_a_file_that_is_no_chapter_is_named(
 
 
 @pytest.mark.parametrize("told", chapters(), ids=lambda told: told.name)
-def test_the_commands_of_a_chapter_name_cells_that_can_be(told: Chapter) -> None:
+def test_the_statements_of_a_chapter_are_of_cells_that_its_commands_make(told: Chapter) -> None:
     configuration.register()
-    folder = str(configuration.config_folder())
+    folder, asked = str(configuration.config_folder()), {}
     with initialize_config_dir(config_dir=folder, version_base="1.3"):
         for shown in told.shown(Path("outputs")):
             words = shlex.split(shown)
             assert words[:3] == ["python", "-m", "lion_sweep"]
-            cells = swept([word for word in words[3:] if word != "-m"])
-            compose_cells([cells[0], cells[-1]])
+            once = [w.split(",")[0] if w.startswith("seed=") else w for w in words[3:] if w != "-m"]
+            for config in compose_cells(swept(once))[0]:
+                made = plain(config)
+                if not config.loss.needs_teacher:  # as results have it
+                    made.pop("teacher")
+                cell = Asked.of("proxy", cell_axes(config), made)
+                asked[json.dumps(dict(cell.settings), sort_keys=True)] = cell
+    keys = telling(asked.values(), [])
+    cells = tuple(dict.fromkeys(place(one, keys) for one in asked.values()))
+    axes = Axes("model", cells, {}, {})
+    for statement in told.statements:
+        for selection in selections(statement):
+            settled = selection.settled(axes)
+            assert any(map(settled.holds, cells)), f"{statement.name}: {selection}"
+    if told.name in ("c-quirks", "d-teachers", "e-iso-sparsity"):
+        for claim in (one for one in told.statements if isinstance(one, Compare)):
+            better, than = (side.settled(axes) for side in (claim.better, claim.than))
+            assert list(pairs(cells, better, than)), claim.name
+
+
+def selections(statement: Statement) -> list[Selection]:
+    """All that a statement says of cells."""
+    if isinstance(statement, Compare):
+        return [statement.better, statement.than]
+    if isinstance(statement, Grows):
+        return [one for one in (statement.where, statement.not_where) if one]
+    assert isinstance(statement, Best)
+    return [statement.cell]
+
+
+def pairs(cells: Sequence[Cell], better: Selection, than: Selection) -> Iterator[tuple[Cell, Cell]]:
+    """Cells of both that differ in what the selections name alone."""
+    for one in filter(better.holds, cells):
+        for other in filter(than.holds, cells):
+            keys = [key for key, _ in (*one.more, *other.more)]
+            apart = {k for k in (*AXES, *keys) if one[k] != other[k]}
+            if apart <= better.values.keys():
+                yield one, other
