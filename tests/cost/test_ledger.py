@@ -284,7 +284,7 @@ def test_the_sparse_head_is_a_product_forward_and_none_backward() -> None:
     assert counter.get_total_flops() == 2 * shape.head_parameters * 72
     with FlopCounterMode(display=False) as counter:  # its gathers are no matrix products
         arguments = largest_BC, largest_BC, place_BC, start_P, hidden_TD, weight_VD
-        sparse_head.head_backward(*arguments, 1.0, [True, True])
+        sparse_head.head_backward(*arguments, None, 1.0, [True, True])
     assert counter.get_total_flops() == 0
 
 
