@@ -1,8 +1,14 @@
 """Debian's packages that tests need, installed where that can be done."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
+
+# Of processes that test side by side one installs at a time: apt-get refuses to wait for another.
+LOCK = Path(tempfile.gettempdir()) / "lion-sweep-tests-install.lock"
 
 
 def install(program: str, *packages: str) -> str:
@@ -14,8 +20,10 @@ def install(program: str, *packages: str) -> str:
         return f"no {program}; on Debian: sudo apt-get install {wanted}"
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     made = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
-    for command in (["apt-get", "update"], made):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            return f"{' '.join(command)} failed: {done.stderr[-500:]}"
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (["apt-get", "update"], made):
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                return f"{' '.join(command)} failed: {done.stderr[-500:]}"
     return ""

@@ -25,10 +25,10 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "model.full_shape.tied": ("false", NOTHING),
     "model.full_shape.head_dim": ("8", NOTHING),
     "model.full_shape.vocabulary": ("99", NOTHING),
-    "model.proxy.hidden_size": ("64", "backbone"),
-    "model.proxy.intermediate_size": ("256", "backbone"),
+    "model.proxy.hidden_size": ("32", "backbone"),
+    "model.proxy.intermediate_size": ("128", "backbone"),
     "model.proxy.layers": ("2", "backbone"),
-    "model.proxy.heads": ("2", "backbone"),
+    "model.proxy.heads": ("4", "backbone"),
     "model.proxy.key_value_heads": ("2", "backbone"),
     "model.proxy.tied": ("false", "backbone"),
     "model.cut.decoder": ("some/where", NOTHING),  # of another ladder: tests/models/test_cut.py

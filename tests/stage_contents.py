@@ -69,7 +69,7 @@ def same(one: dict[str, Any], other: dict[str, Any], *, rounded: bool) -> bool:
     if not rounded:
         close = {"rtol": 0.0, "atol": 0.0}
     else:
-        close = {"rtol": 1e-3, "atol": 1e-4}
+        close = {"rtol": 1e-3, "atol": 1e-3}
         one, other = by_document(one), by_document(other)
     return one.keys() == other.keys() and all(
         one[key].shape == other[key].shape and np.allclose(one[key], other[key], **close)

@@ -192,7 +192,7 @@ def test_of_a_cell_and_of_its_checkpoint(
     stored = json.loads((cell.folder / "per_query" / "twin.entropy.json").read_text())
     assert stored == cell.stages.trained["twin"].entropy.values(shop)
     assert np.mean(list(stored["entropy"].values())) == pytest.approx(result["entropy"]["twin"])
-    assert result["backbone"]["embeddings"] == 4096 * 128  # tied
+    assert result["backbone"]["embeddings"] == 4096 * 64  # tied
 
     words = ["data=beir", "data.name=twin", f"data.path={small_beir}", f"paths.root={tmp_path}"]
     GlobalHydra.instance().clear()  # the command composes for itself

@@ -107,6 +107,7 @@ def test_a_file_with_other_content_under_the_same_name(
         f"teacher.scorers.encoder.model={inputs / 'teacher'}",
         "teacher.scorers.encoder.weight=2.0",
         "teacher.scorers.own.weight=1.0",
+        "paradigm.teacher_scale=0.5",
     ]
     before = done(small_cell(*overrides, f"paths.root={inputs / 'root'}"))
     change(inputs / name)
