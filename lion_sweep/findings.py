@@ -25,7 +25,7 @@ HEAD = """\
 # Findings
 
 What cells of this grid came to, chapter by chapter. `make findings` writes this page from result
-files alone: of `outputs/findings`, or of the archives in [findings](findings).
+files alone: of `outputs/findings`, or of archives beside it (`docs/findings/NAME.zip`).
 `make findings FINDINGS_ARGS="--run NAME"` gives a chapter's commands first, `--keep NAME` archives.
 `$COLLECTIONS` is a folder of collections in BEIR's form. How to read tables and verdicts: see
 [the report](report.md).
