@@ -19,9 +19,10 @@ from lion_sweep.data.pretrained import config_of
 from lion_sweep.data.whole import whole
 from lion_sweep.errors import UserError
 from lion_sweep.models.probes import check_attention, unreadable
+from lion_sweep.models.sparse import CENTRE, LEVEL
 
 ADDED = "encoder.safetensors"  # beside a decoder's weights, or its adapter's
-FROZEN = frozenset({"level", "centre"})  # of what it has: kept as it came
+FROZEN = frozenset({LEVEL, CENTRE})  # of what it has: kept as it came
 
 
 class Backbone(nn.Module):

@@ -1,5 +1,6 @@
 """Results of a chapter in one file, small enough for a repository: what tables are made of."""
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
@@ -40,5 +41,5 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         with ZipFile(archive) as kept:
             kept.extractall(folder)
-    except (BadZipFile, OSError) as error:
+    except (BadZipFile, OSError, zlib.error) as error:
         raise UserError(f"{archive}: {error}; give it again with --keep, or delete it.") from error
