@@ -69,7 +69,7 @@ def test_an_estimate_is_near_the_plan_and_reads_nothing(
     budget: list[str],
 ) -> None:
     words = [*TINY, f"data.path={folder}", f"paths.root={tmp_path}", "site.login_mb=1"]
-    words += ["paradigm=sparse", "budget.tolerance=null", *budget]
+    words += ["paradigm=sparse", "budget.tolerance=null", "model=stand-in-128x1", *budget]
     config = settle(compose_cell(*words), SiteName.laptop)
     waiting = Planner(SiteName.laptop, waits=True)
     introduce(waiting, config)
@@ -83,7 +83,7 @@ def test_an_estimate_is_near_the_plan_and_reads_nothing(
     (before,), (after,) = estimated.cells, plan.cells
     assert before.stages.train == after.stages.train
     # BM25's negatives are shorter than other passages.
-    assert before.fit.spending.steps == pytest.approx(after.fit.spending.steps, rel=0.3)
+    assert before.fit.spending.steps == pytest.approx(after.fit.spending.steps, rel=0.25)
     assert before.encoding.tokens == pytest.approx(after.encoding.tokens, rel=0.06)
     known = Planner(SiteName.laptop, waits=True)
     assert known.estimate(config) is not None  # BM25's rows are not there yet
