@@ -5,7 +5,7 @@ rule). Configurations, stages, environments and results are compared; what is eq
 exit status is 0 where the numbers are equal, 1 where they differ, 2 where a cell cannot be read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,19 @@ import yaml
 from lion_sweep import command
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.files import read_json
+from lion_sweep.result import Result
 from lion_sweep.stages.engine import DONE
 from lion_sweep.stages.finished_cell import Finished
 
 EQUAL, DIFFERENT = 0, 1
 MISSING = "(none)"
 # What a result tells of itself, of its numbers, and of where they come from.
-NUMBERS = ("scores", "untrained", "gain", "bm25")
+NUMBERS = (
+    "scores", "untrained", "gain", "bm25", "entropy", "untrained_entropy", "efficiency", "topk",
+    "groups", "teacher_audit",
+)  # fmt: skip
 ENVIRONMENT = ("site", "precision", "device", "versions", "environment")
-TIMES = ("train_seconds",)
+TIMES = "train_seconds", "search_seconds", "encode_seconds"
 
 Differences = list[tuple[str, Any, Any]]
 
@@ -41,14 +45,28 @@ def main(words: list[str]) -> int:
 
 def compare(one: Finished, other: Finished) -> dict[str, Differences]:
     """(key, value in one, value in the other) of all that differs, by what it is of."""
-    told = differences(one.result, other.result)
-    told = [entry for entry in told if entry[0].rpartition(".")[2] not in TIMES]
     return {
         "configuration": differences(_config(one), _config(other)),
         "inputs": _inputs(one, other),
-        "environment": [entry for entry in told if entry[0].partition(".")[0] in ENVIRONMENT],
-        "numbers": [entry for entry in told if entry[0].partition(".")[0] in NUMBERS],
+        "environment": of_surroundings(one.result, other.result),
+        "numbers": of_numbers(one.result, other.result),
     }
+
+
+def of_surroundings(one: Result, other: Result) -> Differences:
+    """What two results tell of code, versions and machine that is not equal."""
+    return _of(ENVIRONMENT, one, other)
+
+
+def of_numbers(one: Result, other: Result) -> Differences:
+    """What they found that is not equal."""
+    return _of(NUMBERS, one, other)
+
+
+def _of(keys: Sequence[str], one: Result, other: Result) -> Differences:
+    ours, theirs = ({key: told.get(key, MISSING) for key in keys} for told in (one, other))
+    found = differences(ours, theirs)
+    return [entry for entry in found if entry[0].rpartition(".")[2] not in TIMES]
 
 
 def _config(cell: Finished) -> dict[str, Any]:
@@ -91,6 +109,11 @@ def _lines(one: Finished, other: Finished, found: dict[str, Differences]) -> Ite
     """A section for each kind of difference."""
     yield f"A  {one.folder}"
     yield f"B  {other.folder}"
+    yield from sections(found)
+
+
+def sections(found: Mapping[str, Differences]) -> Iterator[str]:
+    """Lines of what differs, by what it is of."""
     for what, entries in found.items():
         yield ""
         yield f"{what}: {'equal' if not entries else ''}".rstrip()

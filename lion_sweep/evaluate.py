@@ -32,7 +32,7 @@ from lion_sweep.stages.backbone import TrainTokenizer
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.contract import check_form, lengths_of
 from lion_sweep.stages.of_cell import Tokeniser, scored
-from lion_sweep.stages.search import bm25, keep
+from lion_sweep.stages.search import bm25, keep, made_of
 from lion_sweep.stages.texts import evaluation_sets
 from lion_sweep.stages.validation import check_engines
 from lion_sweep.stages.workshop import Workshop
@@ -112,6 +112,7 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
     tested = {name: scored(config, tokeniser, found, chosen) for name, chosen in sets.items()}
     references = {name: bm25(config, *chosen) for name, chosen in sets.items()}
     scores = {name: of_set.run(shop) for name, of_set in tested.items()}
+    made = made_of(tested.values(), references.values())
     key = key_of([of_set.score.name for of_set in tested.values()])
     folder = shop.root / "evaluated" / f"{found.name}-{key}"
     keep(shop, folder, tested, references)
@@ -122,6 +123,7 @@ def _scored(found: Checkpoint, config: Config, shop: Workshop) -> dict[str, Any]
         "identity": found.identity,
         "text": asdict(found.text),
         "folder": str(folder),
+        "stages": {title: {"folder": one.name} for title, one in made.items()},
         "scores": {name: mean(values) for name, values in scores.items()},
         "bm25": {name: mean(score.scores(shop)) for name, score in references.items()},
         "entropy": {name: of_set.entropy.mean(shop) for name, of_set in tested.items()},

@@ -1,12 +1,14 @@
-"""Files that appear whole or not at all, and keys of what they hold."""
+"""Files that appear whole or not at all, keys of what they hold, and records that are sealed."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+SEAL = "seal"
 
 
 @contextmanager
@@ -44,3 +46,15 @@ def key_of(specification: Any) -> str:
     """Twelve hexadecimal digits of the SHA-256 of the canonical JSON."""
     text = json.dumps(specification, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record, as JSON has it, with a digest of what it says."""
+    told = json.loads(json.dumps(record))
+    return {**told, SEAL: key_of(told)}
+
+
+def intact(record: Mapping[str, Any]) -> bool:
+    """Whether a record says what it said when it was sealed; one that has no seal is older."""
+    own = {key: value for key, value in record.items() if key != SEAL}
+    return SEAL not in record or record[SEAL] == key_of(own)

@@ -22,7 +22,7 @@ from lion_sweep import command, preflight
 from lion_sweep import config as configuration
 from lion_sweep.cell.cell import Cell, cell_names
 from lion_sweep.cell.prepare import Prepare
-from lion_sweep.cell.tasks import CELL, WHEREABOUTS, Task, read_attempts, tasks_of
+from lion_sweep.cell.tasks import WHEREABOUTS, Task, read_attempts, tasks_of
 from lion_sweep.config import BudgetKind, Config
 from lion_sweep.config.composing import (
     NULL_SECTION,
@@ -145,7 +145,7 @@ class Session:
             return launcher(tasks_of(cells, prepare))
         for cell in cells:  # a report names those that were asked for and never ran
             if not cell.complete:
-                Task(CELL, cell.id, cell.config).freeze()
+                Task.of(cell).freeze()
         rows = Rows(list(zip(cells, cell_names(cells), strict=True)))
         with screen.shown(rows.drawn) if len(cells) > 1 else nullcontext():
             for cell, name in rows.cells:
@@ -160,7 +160,7 @@ def _outcome(cell: Cell, site: SiteName, name: str) -> Outcome:
     start = time.monotonic()
     if cell.complete:
         return Outcome(cell, cell.read_result(), 0.0)
-    task = Task(CELL, cell.id, cell.config, called=name)
+    task = Task.of(cell, called=name)
     try:
         from lion_sweep.cell import work  # here, so that planning need not wait for it
 

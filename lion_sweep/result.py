@@ -1,15 +1,22 @@
 """result.json: what it holds, and its one reader."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 from lion_sweep.errors import UserError
+from lion_sweep.files import SEAL, intact
 
 RESULT = "result.json"
 # Raised when a key changes what it means, or one that is needed comes to be.
 FORMAT = 4
+
+
+class OfAnotherVersion(UserError):
+    """A result that is whole, and that this version does not read."""
+
 
 Means = Mapping[str, float | None]  # by measure; None: not a number
 
@@ -47,6 +54,7 @@ class Result(TypedDict):
     groups: dict[str, int]  # training pairs, and what was left out of them
     versions: dict[str, str]
     environment: dict[str, Any]  # what else could make two machines differ, see work.py
+    files: dict[str, Any]  # [bytes, digest] of those beside it, by their places there
 
 
 # What a result cannot be without, and what reads as empty where it is missing.
@@ -61,15 +69,22 @@ def read_result(path: Path) -> Result:
     written by another version. Numbers that are not finite become None: they are no scores.
     """
     try:
-        record = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
+        record = json.loads(path.read_text("utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}") from None
     if not isinstance(record, dict):
         raise UserError(f"{path}: not a JSON object")
-    if record.get("format") != FORMAT:
+    if not intact(record):
         raise UserError(
+            f"{path} does not say any more what it said when the cell was finished, so it is not "
+            "used: delete it, and the command that made it makes it again, in seconds"
+        )
+    record = _finite(record)
+    record.pop(SEAL, None)
+    if record.get("format") != FORMAT:
+        raise OfAnotherVersion(
             f"{path} was written by another version of lion_sweep, so it is not used: the command "
             "that made it, given again, makes a new one beside it"
         )
@@ -85,8 +100,17 @@ def read_result(path: Path) -> Result:
         if not isinstance(record.get(key) or {}, dict):
             raise UserError(f"{path}: key '{key}' is not an object")
         record.setdefault(key, None if key == "teacher" else {})
-    result: Result = record  # type: ignore[assignment]
+    result: Result = record
     return result
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for what is not a number."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def of_another(path: Path) -> bool:

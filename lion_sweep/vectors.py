@@ -103,7 +103,7 @@ def find(cell: Finished, name: str | None) -> Source:
     collection = source.read(shop)
     if collection.checksum != known[name]["checksum"]:
         raise UserError(f"{name} is not what {cell.name} was scored on: its texts have changed.")
-    folders = [cell.stage(f"encode {what} {name}") for what in SIDES]
+    folders = [cell.intact(f"encode {what} {name}") for what in SIDES]
     for folder in folders:
         if not (folder / DONE).is_file():
             raise UserError(
@@ -117,7 +117,7 @@ def find(cell: Finished, name: str | None) -> Source:
     )
     encoded = Encoded(collection.documents.ids, passages, collection.judged[split].asked, queries)
     engine = config.engine.of(config.paradigm.made_by.kind, config.paradigm.name)
-    searched = cell.stage(f"search {name}")
+    searched = cell.intact(f"search {name}")
     searcher: type[Engine] = get_class(engine["_target_"])
     if searcher.exact and not engine.get("half") and (searched / DONE).is_file():
         return Source(cell, collection, split, encoded, Run.load(searched / RUN))

@@ -167,6 +167,7 @@ HOW: dict[str, str | list[str]] = {
     "site.shard_tokens": "2000",
     "site.attempts": "5",
     "site.retry": "failed",
+    "site.verify": "always",
     "site.resources.proxy": ["site.resources.proxy.default.memory=7"],
     "site.resources.full": ["site.resources.full.default.memory=7"],
     "site.resources.cut": ["site.resources.cut.default.memory=9"],

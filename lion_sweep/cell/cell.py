@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lion_sweep.cell.names import axes, full_names, label, settings
 from lion_sweep.config import Config
-from lion_sweep.files import key_of, write_json
+from lion_sweep.files import key_of, sealed, write_json
 from lion_sweep.result import RESULT, Result, read_result
 from lion_sweep.stages.of_cell import CellStages
 
@@ -51,4 +51,4 @@ class Cell:
         return read_result(self.result_path)
 
     def write_result(self, result: Result) -> None:
-        write_json(self.result_path, result)
+        write_json(self.result_path, sealed(result))

@@ -54,6 +54,7 @@ class Task:
     needs: tuple[str, ...] = ()
     number: int = 0  # of an encoding job, from 1 on
     cells: tuple[str, ...] = ()  # for which texts are prepared, or pairs scored
+    stages: tuple[str, ...] = field(default=(), compare=False)  # that a cell is made of, by name
     called: str = field(default="", compare=False)  # where its own label would not tell it apart
 
     @property
@@ -99,7 +100,7 @@ class Task:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_config(self.config, self.folder, {"id": self.name, "axes": axes(self.config)})
         own = {"kind": self.kind, "name": self.name, "needs": self.needs, "number": self.number}
-        write_json(self.folder / TASK, own | {"cells": self.cells})
+        write_json(self.folder / TASK, own | {"cells": self.cells, "stages": self.stages})
 
     @classmethod
     def thaw(cls, folder: Path) -> "Task":
@@ -111,7 +112,13 @@ class Task:
             raise UserError(f"{folder} holds no task that can be read ({error}).") from None
         config = changed(config, {"paths.root": str(folder.parent.parent)})
         told = own["kind"], own["name"], config, tuple(own["needs"]), own["number"]
-        return cls(*told, tuple(own.get("cells", ())))
+        return cls(*told, tuple(own.get("cells", ())), tuple(own.get("stages", ())))
+
+    @classmethod
+    def of(cls, cell: "Cell", needs: tuple[str, ...] = (), called: str = "") -> "Task":
+        """All of a cell, after what it needs."""
+        stages = tuple(stage.name for stage in cell.stages.roles.values())
+        return cls(CELL, cell.id, cell.config, needs, stages=stages, called=called)
 
 
 def tasks_of(cells: list["Cell"], prepare: "Stage | None" = None) -> list[Task]:
@@ -155,7 +162,7 @@ def tasks_of(cells: list["Cell"], prepare: "Stage | None" = None) -> list[Task]:
             needed += [training, *(Task(ENCODE, j.name, config, needs, j.number) for j in jobs)]
         for task in needed:
             before.setdefault(task.name, task)
-        of_cells.append(Task(CELL, cell.id, config, _names(needed)))
+        of_cells.append(Task.of(cell, _names(needed)))
     return [*before.values(), *of_cells]
 
 

@@ -40,8 +40,9 @@ from lion_sweep.cost.meter import Spending
 from lion_sweep.evaluation.measures import mean
 from lion_sweep.evaluation.significance import paired_randomisation
 from lion_sweep.machine.execution import Execution
-from lion_sweep.machine.history import copy_records
+from lion_sweep.machine.history import HISTORY, POINTS, copy_records
 from lion_sweep.machine.progress import Progress
+from lion_sweep.machine.seal import files_of
 from lion_sweep.machine.site import world_size
 from lion_sweep.machine.tracked import Tracked
 from lion_sweep.machine.tracking import Tracker, tracker
@@ -58,6 +59,7 @@ PACKAGES = (
     "torch", "transformers", "tokenizers", "peft", "accelerate", "numpy", "scipy", "numba",
     "PyStemmer", "ranx", "wordllama",
 )  # fmt: skip
+KEPT = "runs/*", "per_query/*", HISTORY, POINTS  # of a cell, beside its result
 
 
 def machine() -> SiteName:
@@ -205,6 +207,7 @@ def run(cell: Cell, shop: Workshop) -> Result:
             points=_points(trained),
             versions={"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             environment=environment(),
+            files=files_of(cell.folder, KEPT) if how.leads else {},
         )
         track.finished(result)
     return result

@@ -1,7 +1,7 @@
 """From the words of a command line to typed configurations, through Hydra; to a file and back."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -28,7 +28,7 @@ from omegaconf.errors import (
 from lion_sweep.config.choosing import chosen_by, refusal, register_choosing
 from lion_sweep.config.schema import AXES, Config
 from lion_sweep.config.section import frozen, plain, sections
-from lion_sweep.errors import UserError
+from lion_sweep.errors import UserError, sentence
 from lion_sweep.files import write_text
 
 CONFIG = "config.yaml"
@@ -253,16 +253,24 @@ def write_config(config: Config, folder: Path, on_top: dict[str, Any]) -> None:
 def read_config(folder: Path) -> Config:
     """Read what `write_config` wrote, equal to what was written.
 
-    Raises `UserError` for a configuration of another version.
+    Raises `UserError` for a configuration that cannot be read, or is of another version.
     """
-    written = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    known = {key: value for key, value in written.items() if key not in ("id", "axes")}
+    path = folder / CONFIG
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), known))
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known = {key: value for key, value in written.items() if key not in ("id", "axes")}
+    except (OSError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {sentence(error)}") from None
+    return config_of(known, path)
+
+
+def config_of(told: Mapping[str, Any], path: Path) -> Config:
+    """The configuration that `path` tells. Raises `UserError` for one of another version."""
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), dict(told)))
     except OmegaConfBaseException as error:
         raise UserError(
-            f"{folder / CONFIG} was written by another version of lion_sweep: "
-            f"{str(error).splitlines()[0]}"
+            f"{path} was written by another version of lion_sweep: {str(error).splitlines()[0]}"
         ) from None
     assert isinstance(config, Config)
     return frozen(config)

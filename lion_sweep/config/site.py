@@ -14,6 +14,9 @@ EARLY, START = 60, 30  # seconds that SLURM may signal too early, that a job tak
 SiteName = StrEnum("SiteName", ["auto", "laptop", "gpu", "slurm"])
 # Where something is done that costs time and saves memory; auto: where nothing else fits.
 When = StrEnum("When", ["auto", "always", "never"])
+# When the files of a finished stage are read whole to see that they are what they were: whenever a
+# process reads the stage, or once after they changed.
+Verify = StrEnum("Verify", ["always", "once", "never"])
 # What a command given again does with cells that failed.
 Retry = StrEnum("Retry", ["none", "failed"])
 
@@ -86,6 +89,7 @@ class Site(Section):
     shard_tokens: int = 1 << 24
     attempts: int = MISSING
     retry: Retry = MISSING
+    verify: Verify = Verify.once
     resources: LadderResources = MISSING
     stages: dict[str, dict[str, Any]] = MISSING
     escalate: Escalation = MISSING

@@ -3,6 +3,7 @@
 Shapes: N texts, T tokens of all texts together.
 """
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 AT_ONCE = 2_000  # texts
+NOTED = "noted.npy"
 PROBE = "a"  # a text that has a token
 
 
@@ -122,9 +124,10 @@ def write(
 ) -> int:
     """Tokenise texts in a frame, cut at `length` tokens, to `<folder>/*.npy`; returns all tokens.
 
-    They are written as they come: a killed process is gone on after, and `on_text` hears how many
-    texts of how many are done. Raises `UserError` where the tokenizer keeps the end of a long text,
-    not its beginning, or has no end-of-sequence token where one is asked for.
+    They are written as they come: a killed process is gone on after, as far as its batches have the
+    checksums that it noted, and `on_text` hears how many texts of how many are done. Raises
+    `UserError` where the tokenizer keeps the end of a long text, not its beginning, or has no
+    end-of-sequence token where one is asked for.
     """
     if tokenizer.truncation_side != "right":
         raise UserError(
@@ -132,21 +135,42 @@ def write(
             'their beginnings are read: set "truncation_side": "right" in tokenizer_config.json.'
         )
     ids_T = arrays.Growing(folder / "ids.npy")
-    count_N = arrays.Growing(folder / "count.npy")  # written last: its tokens are there
-    before_N = count_N.kept()
-    ids_T.cut(int(before_N.sum()))
-    count_N.cut(len(before_N))
-    for counts, ids in encoded(texts.batches(len(before_N), AT_ONCE), tokenizer, length, frame):
+    count_N = arrays.Growing(folder / "count.npy")
+    noted = arrays.Growing(folder / NOTED)  # written last: what it tells of is there
+    for array, whole in zip((ids_T, count_N, noted), _whole(ids_T, count_N, noted), strict=True):
+        array.cut(whole)
+    for counts, ids in encoded(texts.batches(count_N.length, AT_ONCE), tokenizer, length, frame):
         ids_T.append(ids)
         count_N.append(counts)
+        noted.append(_noted(ids, counts))
         on_text(count_N.length, len(texts))
         if interruption.requested():
             raise interruption.stop()
     around = _around(texts.batches(), tokenizer, frame)
     arrays.save(folder / "around.npy", np.array(around))
-    ids_T.finish()
-    count_N.finish()
+    for array in (ids_T, count_N, noted):
+        array.finish()
     return ids_T.length
+
+
+def _noted(ids: NDArray[np.int32], counts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Of a batch: tokens, texts, a checksum of both."""
+    checksum = zlib.crc32(counts.tobytes(), zlib.crc32(ids.tobytes())) & 0x7FFFFFFF
+    return np.array([len(ids), len(counts), checksum], np.int32)
+
+
+def _whole(
+    ids_T: arrays.Growing, count_N: arrays.Growing, noted: arrays.Growing
+) -> tuple[int, int, int]:
+    """How many entries of each are as they were written, to the end of a batch."""
+    ids, counts, told = ids_T.kept(), count_N.kept(), noted.kept()
+    tokens, texts, batches = 0, 0, 0
+    for batch in told[: len(told) // 3 * 3].reshape(-1, 3):
+        own = slice(tokens, tokens + int(batch[0])), slice(texts, texts + int(batch[1]))
+        if not np.array_equal(_noted(ids[own[0]], counts[own[1]]), batch):
+            break
+        tokens, texts, batches = own[0].stop, own[1].stop, batches + 1
+    return tokens, texts, 3 * batches
 
 
 def read(folder: Path, *, echo: bool = False) -> Tokens:

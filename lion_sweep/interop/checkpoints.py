@@ -25,7 +25,7 @@ from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
 from lion_sweep.interop import colbert, sentence
 from lion_sweep.interop.meant import STUDY_CLASSES, Meant
-from lion_sweep.machine.digests import Digests
+from lion_sweep.machine.digests import DIGESTS, Digests
 from lion_sweep.models.backbone import ADDED, Backbone, added_in
 from lion_sweep.models.encoders import Encoder
 from lion_sweep.result import RESULT
@@ -262,7 +262,7 @@ def _colbert(name: str, config: Config) -> Checkpoint:
 
 def _digest(name: str, config: Config) -> Any:
     """Of the weights and settings in a folder; the revision of a repository."""
-    folder, digests = Path(name).expanduser(), Digests(Path(config.paths.root) / "digests")
+    folder, digests = Path(name).expanduser(), Digests(Path(config.paths.root) / DIGESTS)
     if not folder.is_dir():
         return Pretrained.weights(name, digests).identity
     hashed = [f"{part}/{pattern}" for part in FOLDERS for pattern in HASHED]

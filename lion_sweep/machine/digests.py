@@ -15,7 +15,14 @@ from pathlib import Path
 
 from lion_sweep.files import key_of, read_json, write_json
 
+DIGESTS = "digests"  # folder below that of all outputs
 SETTLED_SECONDS = 2.0
+
+
+def digest_of(path: Path) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of a file's content, which is read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Digests:
     folder: Path
 
     def of_file(self, path: Path) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 of a file's content."""
+        """The same, read where it is not known."""
         path = path.resolve()
         stat = path.stat()
         state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
@@ -34,8 +41,7 @@ class Digests:
             known = read_json(note)
             if (known["path"], known["state"]) == (str(path), state):
                 return known["digest"]
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        found = digest_of(path)
         if time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED_SECONDS:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(note, {"path": str(path), "state": state, "digest": found})

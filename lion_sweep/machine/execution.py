@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from lion_sweep.config import Config, Precision
-from lion_sweep.config.site import SiteName, When
+from lion_sweep.config.site import SiteName, Verify, When
 from lion_sweep.machine.devices import Device, device
 
 
@@ -30,6 +30,7 @@ class Execution:
     shard: When
     compile: bool
     checkpoint_every: int  # steps
+    verify: Verify = Verify.once
 
     @classmethod
     def of(cls, config: Config, site: SiteName) -> "Execution":
@@ -47,6 +48,7 @@ class Execution:
             config.site.shard,
             config.site.compile,
             config.recipe.checkpoint_every,
+            config.site.verify,
         )
 
     def at(self, precision: Precision) -> "Execution":

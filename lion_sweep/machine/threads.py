@@ -7,6 +7,7 @@ digits. A cell's numbers would then depend on what its process had done before.
 
 import numba
 import torch
+from threadpoolctl import threadpool_limits
 
 
 def as_torch_has() -> None:
@@ -15,3 +16,8 @@ def as_torch_has() -> None:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     if torch.get_num_threads() != threads:  # the first call starts numba's own
         torch.set_num_threads(threads)
+
+
+def blas_as_torch_has() -> None:
+    """The same of products of numpy and scipy, which have pools of their own."""
+    threadpool_limits(torch.get_num_threads(), "blas")

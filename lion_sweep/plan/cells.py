@@ -85,7 +85,7 @@ class CellPlan:
     @cached_property
     def measured(self) -> Done | None:
         """The finished calibration, or None."""
-        return engine.find(self.folder, self.calibration())
+        return engine.find(self.folder)
 
     @cached_property
     def rate(self) -> float | None:

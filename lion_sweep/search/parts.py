@@ -12,6 +12,7 @@ import shutil
 import struct
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import astuple
 from functools import cached_property
@@ -32,13 +33,19 @@ _CSR = "data", "indices", "indptr"
 
 
 class Parts:
-    """The writer's side: vectors of some rows each, in files that appear whole."""
+    """The writer's side: vectors of some rows each, in files that appear whole.
+
+    Of those that are there, damaged ones are made again.
+    """
 
     def __init__(self, folder: Path, rows: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self.done_N = folder, np.zeros(rows, dtype=bool)
         for path in folder.glob("*.npz"):
-            self.done_N[_Part(path).read("rows")] = True
+            if _whole(path):
+                self.done_N[_Part(path).read("rows")] = True
+            else:
+                path.unlink(missing_ok=True)
         self._clear()
 
     def _clear(self) -> None:
@@ -93,6 +100,15 @@ def take(source: Path, target: Path) -> None:
         except OSError:
             with written(target / part.name) as temporary:
                 shutil.copyfile(part, temporary)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a part that a killed process has left is as it was written, by its checksums."""
+    try:
+        with zipfile.ZipFile(path) as members:
+            return members.testzip() is None
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 class _Part:

@@ -22,6 +22,7 @@ from scipy import sparse
 from lion_sweep.data.ids import Ids
 from lion_sweep.files import read_json, write_json, written
 from lion_sweep.machine import interruption, threads
+from lion_sweep.machine.seal import mark, marked, unmark
 from lion_sweep.search import kernels
 from lion_sweep.search.runs import NO_HIT, Run
 
@@ -148,22 +149,25 @@ class Postings:
     ) -> "Postings":
         """Those of N vectors, which `rows(start, stop)` makes block by block, in a folder.
 
-        Blocks that are there are not made again. Raises `Interrupted` after a block where the job
-        is asked to stop.
+        Blocks that are there, whole, are not made again. Raises `Interrupted` after a block where
+        the job is asked to stop.
         """
         documents, vocabulary = shape
         folder.mkdir(parents=True, exist_ok=True)
         paths = _paths(folder, documents, BLOCK)
         for path, start in zip(paths, range(0, documents, BLOCK), strict=True):
             stop = min(start + BLOCK, documents)
-            if not path.exists():
+            if not marked(path):
                 with written(path, only_writer=True) as temporary, temporary.open("wb") as file:
                     np.save(file, _packed(rows(start, stop)))
+                mark(path)
             on_step(stop, documents)
             if interruption.requested():
                 raise interruption.stop()
         blocks = (np.load(path, mmap_mode="r") for path in paths)
         write_json(folder / STATS, _stats(blocks, documents, vocabulary))
+        for path in paths:
+            unmark(path)
         return cls.open(folder)
 
     @classmethod

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.errors import FULL_DISK, Busy, Superseded, UserError
-from lion_sweep.files import key_of, read_json, write_json
+from lion_sweep.errors import FULL_DISK, Busy, Superseded
+from lion_sweep.files import intact, key_of, read_json, sealed, write_json
+from lion_sweep.machine.seal import Damaged, Files, files_of
 
 DONE = "done.json"
 GRACE_SECONDS = 1.0
@@ -27,12 +28,13 @@ GRACE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Done:
-    """A finished stage: where it is, what it reported, what it took."""
+    """A finished stage: where it is, what it reported, what it took, what it holds."""
 
     folder: Path
     facts: dict[str, Any]
     seconds: float
     reused: bool
+    files: Files | None  # None where a version made it that kept no digests
 
 
 class Team:
@@ -101,21 +103,23 @@ def folder_of(root: Path, kind: str, specification: dict[str, Any]) -> Path:
     return root / "stages" / f"{kind}-{key_of(specification)}"
 
 
-def find(folder: Path, specification: dict[str, Any]) -> Done | None:
-    """The finished stage, or None. Raises `UserError` where the folder cannot be taken for it."""
+def find(folder: Path) -> Done | None:
+    """The finished stage, or None. Raises `Damaged` where the folder cannot be taken for it."""
     if not (folder / DONE).is_file():
         return None
     try:
         done = read_json(folder / DONE)
-        same = key_of(done["specification"]) == key_of(specification)
-        found = Done(folder, done["facts"], done["seconds"], reused=True)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
+        same = key_of(done["specification"]) == folder.name.rpartition("-")[2]
+        found = Done(folder, done["facts"], done["seconds"], True, done.get("files"))
+        if not intact(done):
+            raise ValueError("it does not say any more what it said")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(
             f"{folder / DONE} cannot be read ({error!r}): delete {folder}, and the same command "
             "makes it again."
         ) from None
     if not same:
-        raise UserError(
+        raise Damaged(
             f"{folder} was made from something else than its name says, so it is not used: delete "
             "it, and the same command makes it again."
         )
@@ -141,7 +145,7 @@ def run(
     """
     team, kind = team or Team(), folder.name.rpartition("-")[0]
     with ExitStack() as held:
-        begun = team.tell(_begin(folder, specification, held, owner, wait) if team.leads else None)
+        begun = team.tell(_begin(folder, held, owner, wait) if team.leads else None)
         if isinstance(begun, Busy):
             raise begun
         if isinstance(begun, Done):
@@ -155,7 +159,8 @@ def run(
             facts = work(begun)
             seconds = round(time.monotonic() - start, 3)
             done = {"specification": specification, "facts": facts, "seconds": seconds}
-            write_json(begun / DONE, done)
+            files = files_of(begun)
+            write_json(begun / DONE, sealed(done | {"files": files}))
             begun.replace(folder)
         except OSError as error:
             if not begun.is_dir():
@@ -167,32 +172,44 @@ def run(
                 f"{error.strerror}, as {kind} wrote below {folder.parent.parent}: free some space "
                 "and give the same command again, which goes on from here",
             ) from error
-        return team.tell(Done(folder, facts, seconds, reused=False))
+        return team.tell(Done(folder, facts, seconds, reused=False, files=files))
 
 
-def _begin(
-    folder: Path, specification: dict[str, Any], held: ExitStack, owner: str, wait: bool
-) -> Done | Path | Busy:
+def _begin(folder: Path, held: ExitStack, owner: str, wait: bool) -> Done | Path | Busy:
     """The finished stage, or a partial folder that is locked as long as `held` lasts."""
-    if finished := find(folder, specification):
+    if finished := find(folder):
         return finished
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         held.enter_context(locked(_lock(folder), owner, wait))
     except Busy as error:
         return error
-    return find(folder, specification) or _claim(folder)  # another may have just done it
+    return find(folder) or _claim(folder)  # another may have just done it
 
 
-def remove(folder: Path) -> None:
-    """Delete a stage, or what a killed process has left of it, unless somebody is at it."""
+def remove(folder: Path, *, finished: bool = True) -> bool:
+    """Delete a stage and what killed processes have left of it, or (not `finished`) that alone.
+
+    Returns whether it is gone: where somebody is at it, all stays.
+    """
     lock = _lock(folder)
-    if not lock.exists():  # it was never begun
-        return
+    if not any(path.exists() for path in (lock, folder, *partials(folder))):
+        return True
     with suppress(Busy), locked(lock, wait=False):
-        for left in [folder, *folder.parent.glob(f"{folder.name}.*partial")]:
+        half = folder.with_name(f".{folder.name}.removed")  # nobody reads it, or goes on from it
+        shutil.rmtree(half, ignore_errors=True)
+        if finished and folder.exists():
+            folder.replace(half)
+        for left in [half, *partials(folder)]:
             shutil.rmtree(left, ignore_errors=True)
         lock.unlink()
+        return True
+    return False
+
+
+def partials(folder: Path) -> list[Path]:
+    """What processes at a stage work in, or have left behind."""
+    return sorted(folder.parent.glob(f"{folder.name}.*partial"))
 
 
 def _lock(folder: Path) -> Path:
@@ -202,7 +219,7 @@ def _lock(folder: Path) -> Path:
 def _claim(folder: Path) -> Path:
     """The partial folder under a name that no other process knows, with what is in it already."""
     mine = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.partial")
-    for left in sorted(folder.parent.glob(f"{folder.name}.*partial")):
+    for left in partials(folder):
         if mine.exists():
             shutil.rmtree(left, ignore_errors=True)
         else:

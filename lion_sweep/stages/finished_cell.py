@@ -7,7 +7,10 @@ from typing import Self
 
 from lion_sweep.config import Config, changed, read_config
 from lion_sweep.errors import UserError
+from lion_sweep.machine.digests import DIGESTS
+from lion_sweep.machine.seal import Seals
 from lion_sweep.result import RESULT, Result, of_another, read_result
+from lion_sweep.stages import engine
 
 SHOWN = 5  # cells that a message lists
 
@@ -47,6 +50,13 @@ class Finished:
     def stage(self, title: str) -> Path:
         """The folder of one of its stages, which may be gone."""
         return self.root / "stages" / self.result["stages"][title]["folder"]
+
+    def intact(self, title: str) -> Path:
+        """The same, for who reads it. Raises `Damaged` where it does not hold what it did."""
+        folder = self.stage(title)
+        if done := engine.find(folder):
+            Seals(self.root / DIGESTS).check(folder, done.files)
+        return folder
 
     @property
     def source(self) -> str:

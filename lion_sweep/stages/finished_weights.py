@@ -38,9 +38,9 @@ class FinishedWeights:
 
     @classmethod
     def of(cls, cell: Finished) -> Self:
-        """Raises `UserError` where weights, or the decoder below them, are gone."""
+        """Raises `UserError` where weights, or the decoder below them, are gone or damaged."""
         for title in ("train", "backbone"):
-            if title in cell.result["stages"] and not cell.stage(title).is_dir():
+            if title in cell.result["stages"] and not cell.intact(title).is_dir():
                 raise UserError(
                     f"{cell.name} has its result, but its weights are gone from "
                     f"{cell.stage(title)}: give the command again that trained it."

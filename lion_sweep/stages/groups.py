@@ -17,6 +17,7 @@ from lion_sweep.data.places import place
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json, write_json
 from lion_sweep.machine import interruption
+from lion_sweep.machine.seal import mark, marked
 from lion_sweep.models.encoders import PASSAGES, QUERIES
 from lion_sweep.search import mining
 from lion_sweep.search.base import WordsIndex
@@ -158,11 +159,15 @@ def _mined(
     """The groups of all batches, and facts; those that a killed process left are not made again."""
     judged, parts = stage.judged.read(shop), folder / "parts"
     parts.mkdir(exist_ok=True)
-    done, total = len(list(parts.glob("[0-9]*"))), mining.count(judged, at_once)
+    total = mining.count(judged, at_once)
+    done = next(n for n in range(total + 1) if not marked(parts / f"{n:06}"))
     for groups, left_out in mining.batches(index, queries, judged, stage.depth, done, at_once):
         groups.save(parts / ".begun")
         write_json(parts / ".begun" / FLAWS, left_out)
-        (parts / ".begun").rename(parts / f"{done:06}")
+        part = parts / f"{done:06}"
+        shutil.rmtree(part, ignore_errors=True)  # one that is not whole
+        (parts / ".begun").rename(part)
+        mark(part)
         done += 1
         shop.progress.kept_step(done, total)
         if interruption.requested():

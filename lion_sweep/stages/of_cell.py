@@ -23,7 +23,7 @@ from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
 from lion_sweep.stages.filtered import Filter
 from lion_sweep.stages.groups import Grouped, groups_of
 from lion_sweep.stages.points import asked_of
-from lion_sweep.stages.search import Score, Scored, bm25
+from lion_sweep.stages.search import Score, Scored, bm25, made_of
 from lion_sweep.stages.searches import searches
 from lion_sweep.stages.teacher import Teach, scorers_of, teacher_of
 from lion_sweep.stages.texts import (
@@ -69,9 +69,7 @@ class CellStages:
     @cached_property
     def roles(self) -> dict[str, Stage]:
         """Every stage by its title, what is read before what reads it."""
-        encoders = (self.untrained, *self.trained.values())
-        scores = (score for found in encoders for score in found.scores)
-        return ancestry((*scores, *self.bm25.values(), *(found.entropy for found in encoders)))
+        return made_of((self.untrained, *self.trained.values()), self.bm25.values())
 
     @cached_property
     def preparation(self) -> tuple[Stage, ...]:

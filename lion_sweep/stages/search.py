@@ -1,7 +1,7 @@
 """From vectors, or words, to a run and its values per query; all stages of an encoder on texts."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from lion_sweep.search.base import WORDS
 from lion_sweep.search.parts import Stored
 from lion_sweep.search.runs import Run, drop_self_hits, write_trec
 from lion_sweep.search.sparse import INDEX
-from lion_sweep.stages.base import Stage, beside
+from lion_sweep.stages.base import Stage, ancestry, beside
 from lion_sweep.stages.encode import Encode
 from lion_sweep.stages.entropy import Entropy
 from lion_sweep.stages.index import IndexWords, class_of, engine_of, over
@@ -157,6 +157,13 @@ class Scored:
     def curve(self, shop: Workshop) -> dict[str, dict[str, Any]]:
         """Scores and costs with fewer terms."""
         return {name: tried.told(shop) for name, tried in self.topk.items()}
+
+
+def made_of(tested: Iterable[Scored], references: Iterable[Score]) -> dict[str, Stage]:
+    """All stages of some encoders and reference rows, by title, what is read before its reader."""
+    found = list(tested)
+    scores = (score for one in found for score in one.scores)
+    return ancestry((*scores, *references, *(one.entropy for one in found)))
 
 
 def costs(shop: Workshop, searched: Search) -> dict[str, float]:

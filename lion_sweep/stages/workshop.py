@@ -8,11 +8,13 @@ from typing import Any, cast
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from lion_sweep.config.site import Verify
 from lion_sweep.errors import Busy
 from lion_sweep.machine import interruption, threads
-from lion_sweep.machine.digests import Digests
+from lion_sweep.machine.digests import DIGESTS, Digests
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import Progress
+from lion_sweep.machine.seal import Damaged, Seals
 from lion_sweep.stages import engine
 from lion_sweep.stages.base import Stage
 from lion_sweep.stages.engine import Done, Team
@@ -52,7 +54,8 @@ class Workshop:
         self.root, self.progress = root, progress
         self.execution = cast(Execution, execution)  # None where it only reads and counts
         self.owner, self.team = owner, team or Team()
-        self.digests = Digests(root / "digests")
+        self.digests = Digests(root / DIGESTS)
+        self.seals = Seals(root / DIGESTS, execution.verify if execution else Verify.once)
         # Hears where a training writes what it does, and what it is to spend.
         self.on_record: Callable[[Path, dict[str, int]], None] = lambda folder, planned: None
         self._done: dict[str, Done] = {}
@@ -78,6 +81,7 @@ class Workshop:
                 self.run(one)
         self.progress.begin(stage.title)
         threads.as_torch_has()  # also the kernels of the libraries that stages use
+        threads.blas_as_torch_has()
         try:
             done = engine.run(
                 self.place(stage),
@@ -91,9 +95,23 @@ class Workshop:
         except Busy:
             self.progress.leave(stage.title)
             raise
+        self._check(done)
         self.progress.end(stage.title, done.seconds, done.reused)
         self._done[stage.name] = done
         return done
+
+    def _check(self, done: Done) -> None:
+        """Whether it holds what it did, which one looks for all."""
+        wrong = None
+        if self.team.leads and done.reused:
+            try:
+                self.seals.check(done.folder, done.files)
+            except Damaged as error:
+                wrong = error
+        elif self.team.leads:
+            self.seals.remember(done.folder, done.files or {})
+        if wrong := self.team.tell(wrong):
+            raise wrong
 
     def _work(self, stage: Stage, folder: Path) -> dict[str, Any]:
         if stage.together:
@@ -111,7 +129,7 @@ class Workshop:
 
     def find(self, stage: Stage) -> Done | None:
         """The stage where it is finished; nothing is done."""
-        return self._done.get(stage.name) or engine.find(self.place(stage), stage.specification)
+        return self._done.get(stage.name) or engine.find(self.place(stage))
 
     def finished(self, stage: Stage) -> bool:
         """Whether a stage is finished, the same to all ranks."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import torch
 from accelerate import Accelerator
@@ -129,6 +130,9 @@ class Steps:
     def _load(self) -> tuple[int, dict[str, Any]]:
         path, afresh = self.path, "delete it to start this stage afresh."
         try:
+            with ZipFile(path) as members:  # torch reads them without a look at their checksums
+                if damaged := members.testzip():
+                    raise ValueError(f"{damaged} in it is not what was written")
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise UserError(f"{path} cannot be read ({error}): {afresh}") from None

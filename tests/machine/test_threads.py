@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from threadpoolctl import threadpool_info
 
+from lion_sweep.machine import threads
 from lion_sweep.models import sparse_head
 from lion_sweep.search.dense import DenseIndex
 from lion_sweep.search.sparse import SparseIndex
@@ -41,3 +43,16 @@ def test_threads_stay_what_they_were(kernels: Callable[[], None], asked: int) ->
         assert torch.get_num_threads() == asked
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_products_of_other_libraries_take_as_many(asked: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(asked)
+    try:
+        threads.blas_as_torch_has()
+        pools = {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+        assert pools == {asked} and torch.get_num_threads() == asked
+    finally:
+        torch.set_num_threads(before)
+        threads.blas_as_torch_has()

@@ -24,7 +24,7 @@ def run(root: Path, kind: str, specification: Any, work: Any, *team: Any, **how:
 
 def find(root: Path, specification: Any) -> Done | None:
     """The stage that all tests do, where it is finished."""
-    return stage.find(stage.folder_of(root, "train", specification), specification)
+    return stage.find(stage.folder_of(root, "train", specification))
 
 
 def remove(root: Path, specification: Any) -> None:
