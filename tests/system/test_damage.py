@@ -23,7 +23,7 @@ SmallCell = Callable[..., Cell]
 WORDS = ["paradigm=sparse", "loss=clkd", "model=1b", "budget.flops=1e10", "alarms=none"]
 SECONDS = (
     "seconds", "reused", "time", "train_seconds", "search_seconds", "encode_seconds",
-    "history.jsonl",
+    "history.jsonl", "root",
 )  # fmt: skip
 
 
