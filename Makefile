@@ -34,9 +34,10 @@ GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
   "training_step --size 8b --paradigm dense" "training_step --size 1b --paradigm sparse" \
   "encoding --size 1b" "encoding --size 8b" "compiled_step --size 1b --queries 16"
 CHAOS_ARGS ?= --kills 30
+TORTURE_ARGS ?= --faults 1000 --seed 1
 REHEARSAL_ARGS ?=
 
-.PHONY: help setup demo plan status test test-fast test-slurm slurm-dev-up slurm-dev-down chaos lint format \
+.PHONY: help setup demo plan status test test-fast test-slurm slurm-dev-up slurm-dev-down chaos torture lint format \
   scaling-report findings bench bench-scale bench-gpu gpu-rehearsal clean
 
 help: ## this list
@@ -88,6 +89,9 @@ slurm-dev-down: ## stop it
 chaos: .venv/done ## the grid while jobs and nodes are killed; CHAOS_ARGS="--kills 30 --seed 1"
 	PYTHONPATH=tests $(BIN)/python -m devcluster.chaos .chaos $(CHAOS_ARGS) -- -m $(GRID) tracking=none \
 	  budget.flops=2e11 budget.tolerance=null site.memory=600
+
+torture: .venv/done ## a thousand faults of every kind, under half an hour; TORTURE_ARGS="--seed 2"
+	PYTHONPATH=tests:. $(BIN)/python -m torture .torture $(TORTURE_ARGS)
 
 lint: .venv/done ## ruff, mypy, and which room may import which
 	$(BIN)/ruff check lion_sweep launch tests benchmarks

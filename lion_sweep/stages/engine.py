@@ -7,6 +7,7 @@ whoever goes on gives it a name of their own, so that a process which has been g
 and is not, finds its folder gone and can neither write into it nor finish it.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -161,7 +162,8 @@ def run(
             done = {"specification": specification, "facts": facts, "seconds": seconds}
             files = files_of(begun)
             write_json(begun / DONE, sealed(done | {"files": files}))
-            begun.replace(folder)
+            if other := _named(begun, folder):
+                return team.tell(other)
         except OSError as error:
             if not begun.is_dir():
                 raise Superseded(f"{kind} goes on in another process.") from error
@@ -185,6 +187,25 @@ def _begin(folder: Path, held: ExitStack, owner: str, wait: bool) -> Done | Path
     except Busy as error:
         return error
     return find(folder) or _claim(folder)  # another may have just done it
+
+
+def _named(begun: Path, folder: Path) -> Done | None:
+    """Give what is done its name, unless another process has; then what that has done.
+
+    Both can be where a shared file system shows late what others did. A folder of that name which
+    is not finished is nobody's: something in it was deleted by hand.
+    """
+    try:
+        begun.replace(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if other := find(folder):
+            shutil.rmtree(begun)
+            return other
+        shutil.rmtree(folder)
+        begun.replace(folder)
+    return None
 
 
 def remove(folder: Path, *, finished: bool = True) -> bool:

@@ -1,0 +1,1 @@
+"""Cells under faults of every kind, hundreds of them: see __main__.py."""

@@ -1,0 +1,150 @@
+"""Faults of every kind, hundreds of them, at cells of every paradigm: nothing may come of it.
+
+    python -m torture FOLDER --faults 1000 --seed 1 --report reports/torture.json
+
+Lives of cells (lives.py) are lived in FOLDER, in two processes, until so many faults have struck or
+--minutes are over. The report counts faults by kind, and lists what was lost, duplicated, or came
+out otherwise, and errors that would tell a person nothing: the exit status is 0 where all of these
+are empty and there were faults enough.
+"""
+
+import argparse
+import gc
+import json
+import multiprocessing
+import os
+import platform
+import random
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torture import preload
+
+PARADIGMS = (
+    ["paradigm=sparse", "loss=clkd"],
+    ["paradigm=dense", "loss=kd", "recipe.lora.rank=4", "recipe.embedding_rate=null"],
+    ["paradigm=multi-vector", "loss=cl"],
+)
+BUDGET = ["model=1b", "budget.flops=4e9", "budget.tolerance=null", "alarms=none", "site=laptop"]
+FAULTS_OF_A_LIFE = 40
+PAIRS, TESTS = 80, 20
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=29.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", type=Path, default=Path("reports/torture.json"))
+    asked = parser.parse_args()
+    folder = asked.folder.resolve()
+    if not preload.loaded():
+        preload.become("torture", folder)
+    shutil.rmtree(folder / "lives", ignore_errors=True)
+    (folder / "lives").mkdir(parents=True)
+    begun = time.monotonic()
+    tally = _all(folder, asked, begun + 60 * asked.minutes)
+    report = {
+        "command": f"python -m torture FOLDER --faults {asked.faults} --seed {asked.seed}",
+        "machine": f"{platform.system()}, {os.cpu_count()} cores",
+        "minutes": round((time.monotonic() - begun) / 60, 1),
+        "lives": tally.lives,
+        "attempts": tally.attempts,
+        "faults": dict(sorted(tally.faults.items())) | {"all": sum(tally.faults.values())},
+        "lost": len(tally.lost),
+        "duplicated": len(tally.duplicated),
+        "differing": len(tally.differing),
+        "odd": len(tally.odd),
+        "told": tally.lost + tally.duplicated + tally.differing + tally.odd,
+    }
+    asked.report.parent.mkdir(parents=True, exist_ok=True)
+    asked.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=2))
+    enough = report["faults"]["all"] >= asked.faults
+    return 0 if enough and not report["told"] else 1
+
+
+def _all(folder: Path, asked: argparse.Namespace, until: float) -> Any:
+    """The lives of all workers."""
+    from torture.lives import Tally, undisturbed
+
+    configs = list(_configs(folder))
+    gc.freeze()  # what is here is every attempt's, and none has to look through it
+    known = [undisturbed(one, folder / "lives" / f"known-{n}") for n, one in enumerate(configs)]
+    context, share = multiprocessing.get_context("fork"), -(-asked.faults // asked.workers)
+    told: Any = context.Queue()
+    workers = [
+        context.Process(
+            target=_work, args=(told, n, share, until, folder, asked.seed, configs, known)
+        )
+        for n in range(asked.workers)
+    ]
+    for worker in workers:
+        worker.start()
+    found, alive = Tally(), len(workers)
+    while alive:
+        one = told.get()
+        if one is None:
+            alive -= 1
+            continue
+        found += one
+        bad = len(found.lost) + len(found.duplicated) + len(found.differing) + len(found.odd)
+        print(
+            f"{sum(found.faults.values())} faults in {found.lives} lives, {bad} to look at",
+            file=sys.stderr,
+            flush=True,
+        )
+    for worker in workers:
+        worker.join()
+    return found
+
+
+def _configs(folder: Path) -> Iterator[Any]:
+    """A cell of each paradigm, settled; imports all that attempts need, once."""
+    from support import TINY
+
+    from lion_sweep import command
+    from lion_sweep.config.site import SiteName
+    from lion_sweep.data import pydoc
+    from lion_sweep.data.collection import write
+    from lion_sweep.machine.site import settle
+
+    command.quiet()
+    pairs = pydoc.collect(["json", "logging", "email"])[:PAIRS]
+    shutil.rmtree(folder / "beir", ignore_errors=True)
+    write(folder / "beir", {"train": pairs[:-TESTS], "test": pairs[-TESTS:]})
+    for words in PARADIGMS:
+        told = [*TINY, *BUDGET, *words, f"data.path={folder / 'beir'}"]
+        own = {word.split("=")[0]: word for word in told}
+        yield settle(command.composed(list(own.values())), SiteName.laptop)
+
+
+def _work(told: Any, number: int, share: int, until: float, folder: Path, seed: int,
+          configs: list[Any], known: list[Any]) -> None:  # fmt: skip
+    """Lives of one worker, one after the other."""
+    from torture.lives import Life
+
+    drawn, faults, lived = random.Random(f"{seed} {number}"), 0, 0
+    while faults < share and time.monotonic() < until:
+        lived, which = lived + 1, drawn.randrange(len(configs))
+        root = folder / "lives" / f"{number}-{lived}"
+        life = Life(configs[which], root, drawn, known[which])
+        tally = life.live(min(FAULTS_OF_A_LIFE, share - faults))
+        faults += sum(tally.faults.values())
+        told.put(tally)
+        if not (tally.lost or tally.duplicated or tally.differing or tally.odd):
+            for path in root.parent.glob(f"{root.name}*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    told.put(None)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
