@@ -18,6 +18,7 @@ import torch
 
 from lion_sweep import command
 from lion_sweep.config import Config, changed
+from lion_sweep.config.secrets import refuse_secrets
 from lion_sweep.config.site import SiteName
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.errors import UserError
@@ -69,6 +70,7 @@ def evaluate(name: str, base: str | None, overrides: list[str]) -> dict[str, Any
     config.evaluation.check("evaluation")
     check_output(Path(config.paths.root))
     config.check("")
+    refuse_secrets(config)
     check_engines(config)
     machine, _ = choose(SiteName.gpu if torch.cuda.is_available() else SiteName.laptop)
     found = checkpoints.find(name, base, config, paradigm)

@@ -11,6 +11,7 @@ from lion_sweep.cell.prepare import refuse_unequal
 from lion_sweep.config import Config, LadderName, read_config
 from lion_sweep.config.composing import CONFIG
 from lion_sweep.config.ladder import CAVEATS
+from lion_sweep.config.secrets import refuse_secrets
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError
 from lion_sweep.evaluation.measures import mean
@@ -36,6 +37,7 @@ def check(configs: list[Config]) -> tuple[SiteName, list[Config]]:
     print(f"site: {chosen.name} ({why})", flush=True)
     settled = []
     for config in configs:
+        refuse_secrets(config)
         validate(config)
         settled.append(settled_cells(settle(config, chosen)))
         check_machine(settled[-1], chosen)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_class
 
 from lion_sweep import command
 from lion_sweep.config import changed
+from lion_sweep.config.classes import class_named
 from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.data.collection import Collection
 from lion_sweep.data.pretrained import tokenizer_of
@@ -118,7 +118,7 @@ def find(cell: Finished, name: str | None) -> Source:
     encoded = Encoded(collection.documents.ids, passages, collection.judged[split].asked, queries)
     engine = config.engine.of(config.paradigm.made_by.kind, config.paradigm.name)
     searched = cell.intact(f"search {name}")
-    searcher: type[Engine] = get_class(engine["_target_"])
+    searcher: type[Engine] = class_named(engine["_target_"])
     if searcher.exact and not engine.get("half") and (searched / DONE).is_file():
         return Source(cell, collection, split, encoded, Run.load(searched / RUN))
     return Source(cell, collection, split, encoded, encoded.search(config.evaluation.depth))

@@ -1,5 +1,6 @@
 """From the words of a command line to typed configurations, through Hydra; to a file and back."""
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -265,7 +266,12 @@ def read_config(folder: Path) -> Config:
 
 
 def config_of(told: Mapping[str, Any], path: Path) -> Config:
-    """The configuration that `path` tells. Raises `UserError` for one of another version."""
+    """The configuration that `path` tells. Raises `UserError` for one of another version.
+
+    What was written is settled: an interpolation in it would read this machine's environment.
+    """
+    if "${" in json.dumps(told):
+        raise UserError(f"{path} is not as lion_sweep writes it: it has ${{...}} in it.")
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), dict(told)))
     except OmegaConfBaseException as error:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from hydra.utils import get_class
 from omegaconf import II, MISSING
 
+from lion_sweep.config.classes import class_named
 from lion_sweep.config.recipe import Attention, TextForm
 from lion_sweep.config.section import Section, class_behind, positive, require
 from lion_sweep.config.target import SIDES, check_target, targets
@@ -94,7 +94,7 @@ class Paradigm(Section):
     @property
     def made_by(self) -> Any:
         """The class of the encoder, see models/encoders.py."""
-        return get_class(self.encoder["_target_"])
+        return class_named(self.encoder["_target_"])
 
     @property
     def projected(self) -> int:

@@ -10,8 +10,8 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
 
+from lion_sweep.config.classes import class_named, made
 from lion_sweep.errors import UserError
 
 FROZEN = "_frozen"
@@ -88,7 +88,7 @@ def share(key: str, value: float, of: str = "a share") -> None:
 def built(key: str, value: Any) -> Any:
     """What `_target_` and its settings make; `UserError` where the class refuses them."""
     try:
-        return instantiate(value)
+        return made(value)
     except InstantiationException as error:
         raise UserError(f"{key}: {error.__cause__ or error}") from None
 
@@ -100,10 +100,9 @@ def class_behind(key: str, value: Any, has: Sequence[str] = ()) -> Any:
         f"{key} must name a class: {key}._target_=package.module.Class",
     )
     try:
-        target = get_class(value["_target_"])
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{key}._target_={value['_target_']} cannot be loaded: {reason}") from None
+        target = class_named(value["_target_"])
+    except UserError as error:
+        raise UserError(f"{key}.{error}") from None
     entries = list(inspect.signature(getattr(target, "of", target)).parameters.values())
     if any(entry.kind is entry.VAR_KEYWORD for entry in entries):  # which it hands on
         entries += (e for one in target.__mro__ for e in inspect.signature(one).parameters.values())

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from hydra.utils import get_class
 from omegaconf import MISSING
 
+from lion_sweep.config.classes import class_named
 from lion_sweep.config.section import Section, class_behind, require
 
 # What a teacher's score is: unbounded and in nats, as a logit or a sum of weights; the same, less
@@ -53,7 +53,7 @@ class Teacher(Section):
         found = {}
         for name, told in self.scorers.items():
             if told["weight"]:
-                scorer: Any = get_class(told["_target_"])
+                scorer: Any = class_named(told["_target_"])
                 found[name] = ScoreKind(told.get("kind", scorer.kind)), told["weight"]
         return found
 

@@ -4,9 +4,8 @@ import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from hydra.utils import get_class
-
 from lion_sweep.config import Config, TextForm
+from lion_sweep.config.classes import class_named
 from lion_sweep.config.ladder import CAVEATS
 from lion_sweep.config.recipe import Normalize, Pooling
 from lion_sweep.data.pretrained import tokenizer_of
@@ -118,7 +117,7 @@ def _around(text: TextForm) -> str:
 def _vectors(config: Config) -> str:
     """What a text's vector is, in words."""
     encoder = config.paradigm.encoder
-    made_by, echo = get_class(encoder["_target_"]), encoder.get("echo", False)
+    made_by, echo = class_named(encoder["_target_"]), encoder.get("echo", False)
     of = "the second copy's" if echo else "its"
     if made_by is DenseEncoder:
         if encoder.get("pooling") == Pooling.last:

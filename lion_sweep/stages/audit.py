@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_class
 from numpy.typing import NDArray
 
 from lion_sweep.config import Audit, Config, OnFailure
+from lion_sweep.config.classes import class_named
 from lion_sweep.data.groups import Groups
 from lion_sweep.errors import UserError
 from lion_sweep.stages.base import Stage
@@ -54,7 +54,7 @@ class AuditTeacher(Stage):
         """Of the terms of a cell's loss that say what they read."""
         targets = []
         for name, told in config.loss.active.items():
-            reads = getattr(get_class(told["_target_"]), "reads", None)
+            reads = getattr(class_named(told["_target_"]), "reads", None)
             if reads:
                 targets.append(Target(name, reads, told.get("teacher_temperature", 1.0)))
         scale, limits = config.paradigm.teacher_scale, config.teacher.audit

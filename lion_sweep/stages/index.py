@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_class
 
 from lion_sweep.config import Config
+from lion_sweep.config.classes import class_named
 from lion_sweep.config.schema import Miner
 from lion_sweep.search.base import Engine, Where
 from lion_sweep.search.bm25 import BM25Index
@@ -26,7 +26,7 @@ MINERS = {Miner.exact: BM25, Miner.lucene: LUCENE}
 
 
 def class_of(engine: Mapping[str, Any]) -> type[Engine]:
-    found: type[Engine] = get_class(engine[TARGET])
+    found: type[Engine] = class_named(engine[TARGET])
     return found
 
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
-
 from lion_sweep.config import Config, changed
+from lion_sweep.config.classes import class_named
 from lion_sweep.errors import UserError
 from lion_sweep.stages.finished_weights import FinishedWeights
 from lion_sweep.stages.index import TARGET, class_of, engine_of
@@ -23,7 +22,7 @@ def settled_cells(config: Config) -> Config:
     if config.loss.needs_teacher or config.negatives.margin is not None:
         scorers = dict(config.teacher.scorers)
         for name, told in scorers.items():
-            if told["weight"] and issubclass(get_class(told[TARGET]), Cell):
+            if told["weight"] and issubclass(class_named(told[TARGET]), Cell):
                 key = f"teacher.scorers.{name}.cell"
                 scorers[name] = {**told, "cell": _settled(key, told["cell"], config)}
         values["teacher.scorers"] = scorers

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_class
 from numpy.typing import NDArray
 
 from lion_sweep.config import Config
+from lion_sweep.config.classes import class_named
 from lion_sweep.cost.meter import Spending
 from lion_sweep.data import arrays
 from lion_sweep.data.drawn import Drawn
@@ -126,7 +126,7 @@ def scorers_of(config: Config, shop: Workshop, pairs: Source) -> tuple[Weighted,
     for name, told in config.teacher.scorers.items():
         settings = {key: value for key, value in told.items() if key not in ("_target_", "weight")}
         if told["weight"]:
-            made: type[Scorer] = get_class(told["_target_"])
+            made: type[Scorer] = class_named(told["_target_"])
             try:
                 scorer = made.of(name, pairs, shop, **settings)
             except OSError as error:

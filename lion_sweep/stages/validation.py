@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import get_token
-from hydra.utils import get_class
 
+from lion_sweep.config.classes import class_named
 from lion_sweep.config.recipe import Attention
 from lion_sweep.config.schema import Config, LadderName, TrackerKind
 from lion_sweep.config.section import require, sections
@@ -125,7 +125,7 @@ def _check_scores(config: Config) -> None:
     most = sum(abs(weight) for _, weight in weighed.values()) * scale
     for name, term in config.loss.active.items():
         factor = most / term.get("teacher_temperature", 1.0)
-        reads = getattr(get_class(term["_target_"]), "reads", None)
+        reads = getattr(class_named(term["_target_"]), "reads", None)
         require(
             not reads or factor > 1,
             f"teacher={config.teacher.name} has scores of a kind that is bounded ("

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from lion_sweep.config.classes import made
 from lion_sweep.machine.execution import Execution
 from lion_sweep.machine.progress import duration
 from lion_sweep.models.backbone import Backbone
@@ -52,7 +52,7 @@ def load(
 
 def encoder_of(described: Mapping[str, Any], backbone: Backbone) -> Encoder:
     """The encoder of `paradigm.encoder`. Raises `UserError` where padding changes its vectors."""
-    encoder: Encoder = instantiate(described, backbone=backbone)
+    encoder: Encoder = made(described, backbone=backbone)
     check_pooling(encoder)
     return encoder
 

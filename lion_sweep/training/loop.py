@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from hydra.utils import instantiate
 from torch import Tensor
 
 from lion_sweep.config import Config
+from lion_sweep.config.classes import made
 from lion_sweep.cost.meter import Meter, Spending
 from lion_sweep.data.batches import Sampler, Step
 from lion_sweep.data.tokens import Tokens
@@ -139,8 +139,8 @@ def train(
     May also raise `NotFinite`, and `Collapse` where an alarm goes off.
     """
     accelerator, supervision = run.accelerator, data.supervision
-    losses = {name: instantiate(term) for name, term in supervision.terms.items()}
-    regulariser = instantiate(supervision.regulariser) if supervision.regulariser else None
+    losses = {name: made(term) for name, term in supervision.terms.items()}
+    regulariser = made(supervision.regulariser) if supervision.regulariser else None
     steps = Steps(encoder.backbone, optimisation, data.plan.steps, seed, run)
     account, leads = Account.of(steps.facts), accelerator.is_main_process
     if regulariser and account.regulariser:

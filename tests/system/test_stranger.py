@@ -21,7 +21,11 @@ GRID = ["model=tiny", "paradigm=two,loud,dense", "loss=hinge,kd", "teacher=mine"
 @pytest.fixture(scope="module")
 def shell(laptop: Shell) -> Shell:
     """A user's shell in which the package can be imported."""
-    return replace(laptop, environment=laptop.environment | {"PYTHONPATH": str(STRANGER)})
+    return replace(
+        laptop,
+        environment=laptop.environment
+        | {"PYTHONPATH": str(STRANGER), "LION_SWEEP_PACKAGES": "toys"},
+    )
 
 
 @pytest.fixture(scope="module")
