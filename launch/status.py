@@ -23,7 +23,7 @@ from lion_sweep.cell.tasks import (
     read_attempts,
 )
 from lion_sweep.errors import UserError
-from lion_sweep.files import read_json, write_json
+from lion_sweep.files import read_json, read_note, write_json
 from lion_sweep.machine import board, screen
 from lion_sweep.machine.board import (
     BLOCKED,
@@ -69,9 +69,18 @@ class Submission:
 
 
 def read_submission(folder: Path) -> Submission | None:
-    """The last submission of the task in `folder`, or None."""
+    """The last submission of the task in `folder`, or None.
+
+    Raises `UserError` where it cannot be read: its job may run.
+    """
     path = folder / SUBMISSION
-    return Submission(**read_json(path)) if path.is_file() else None
+    try:
+        return Submission(**read_json(path)) if path.is_file() else None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}), and told of a job of this task: see that none runs "
+            "(squeue, or ps), delete it, and give the command again."
+        ) from None
 
 
 def job_of(folder: Path, launcher: str) -> str:
@@ -134,7 +143,7 @@ def status_of(task: Task, job: str, standing: Standing | None) -> Status:
     """Where a task is; `standing` is None where no scheduler knows of its job."""
     attempts = read_attempts(task.folder)
     last = attempts[-1] if attempts else {}
-    where = _read(task.folder / WHEREABOUTS)
+    where = read_note(task.folder / WHEREABOUTS)
     failure: dict[str, str] | None = None
     state, reason = NEW, ""
     if task.complete:
@@ -155,12 +164,8 @@ def status_of(task: Task, job: str, standing: Standing | None) -> Status:
     return Status(task, state, job, len(attempts), failure, reason, where, score, took)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
 def _score(path: Path) -> str:
-    for data, means in _read(path).get("scores", {}).items():
+    for data, means in read_note(path).get("scores", {}).items():
         measure, value = next(iter(means.items()))
         return f"{measure} {value:.4f} on {data}"
     return ""

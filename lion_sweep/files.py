@@ -42,6 +42,15 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_note(path: Path) -> dict[str, Any]:
+    """The object in a file that only tells how things are; empty where nobody can read it (yet)."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def key_of(specification: Any) -> str:
     """Twelve hexadecimal digits of the SHA-256 of the canonical JSON."""
     text = json.dumps(specification, sort_keys=True, separators=(",", ":"))

@@ -34,7 +34,7 @@ from lion_sweep.config.composing import (
 )
 from lion_sweep.config.site import SiteName
 from lion_sweep.errors import UserError, sentence, trace
-from lion_sweep.files import read_json
+from lion_sweep.files import read_note
 from lion_sweep.machine import board, screen
 from lion_sweep.machine.board import FAILED, FINISHED, QUEUED, Row
 from lion_sweep.machine.progress import duration
@@ -104,9 +104,9 @@ class Rows:
         if not (left := self.cells[len(self._done) :]):
             return list(self._done)
         cell, name = left[0]
-        where = cell.folder / WHEREABOUTS
+        where = read_note(cell.folder / WHEREABOUTS)
         took = board.spent(read_attempts(cell.folder)[-1:], running=True)
-        running = Row.running(name, read_json(where) if where.is_file() else {}, took)
+        running = Row.running(name, where, took)
         return [*self._done, running, *self._waiting[len(self._done) + 1 :]]
 
 

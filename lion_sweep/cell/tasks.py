@@ -10,7 +10,6 @@ how it began and how it ended. They are numbered by creating their files, which 
 do.
 """
 
-import json
 import os
 import socket
 import sys
@@ -28,7 +27,7 @@ from lion_sweep.cell import names
 from lion_sweep.cell.names import axes, label, settings
 from lion_sweep.config import Config, changed, read_config, write_config
 from lion_sweep.errors import UserError
-from lion_sweep.files import read_json, write_json
+from lion_sweep.files import read_json, read_note, write_json
 from lion_sweep.result import RESULT
 from lion_sweep.stages.engine import DONE
 
@@ -107,12 +106,13 @@ class Task:
         """The task that was frozen in `folder`; its outputs go where the folder is now."""
         try:
             own = read_json(folder / TASK)
-            config = read_config(folder)
-        except (OSError, ValueError, KeyError) as error:
+            config = changed(read_config(folder), {"paths.root": str(folder.parent.parent)})
+            needs, cells, stages = (tuple(own.get(key, ())) for key in ("needs", "cells", "stages"))
+            if own["kind"] not in KINDS or own["name"] != folder.name:
+                raise ValueError(f"it is of {own['kind']} {own['name']}")
+            return cls(own["kind"], own["name"], config, needs, int(own["number"]), cells, stages)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder} holds no task that can be read ({error}).") from None
-        config = changed(config, {"paths.root": str(folder.parent.parent)})
-        told = own["kind"], own["name"], config, tuple(own["needs"]), own["number"]
-        return cls(*told, tuple(own.get("cells", ())), tuple(own.get("stages", ())))
 
     @classmethod
     def of(cls, cell: "Cell", needs: tuple[str, ...] = (), called: str = "") -> "Task":
@@ -209,7 +209,7 @@ def failure_class(error: BaseException) -> str:
 def read_attempts(folder: Path) -> list[dict[str, Any]]:
     """Records of all attempts at the task in `folder`, the first one first."""
     paths = sorted((folder / "attempts").glob("*.json"))
-    return [json.loads(path.read_text(encoding="utf-8") or "{}") for path in paths]
+    return [read_note(path) for path in paths]
 
 
 def this_node() -> str:
@@ -231,7 +231,7 @@ class Attempt:
         """
         (folder / "attempts").mkdir(parents=True, exist_ok=True)
         before, whereabouts = read_attempts(folder), folder / WHEREABOUTS
-        mark = read_json(whereabouts)["mark"] if whereabouts.is_file() else []
+        mark = read_note(whereabouts).get("mark", [])
         for number in count(len(before) + 1):
             path = folder / "attempts" / f"{number:04d}.json"
             with suppress(FileExistsError):
@@ -265,7 +265,7 @@ class Attempt:
     def last(cls, folder: Path, job: str) -> "Attempt | None":
         """The last one at the task in `folder`, where it is the job's."""
         path = max((folder / "attempts").glob("*.json"), default=None)
-        record = json.loads(path.read_text(encoding="utf-8") or "{}") if path else {}
+        record = read_note(path) if path else {}
         return cls(path, record) if path and record.get("job") == job else None
 
     def end(self, error: BaseException | None, *, last_word: bool = False) -> None:
@@ -274,7 +274,7 @@ class Attempt:
         Of the ranks that fail the first has said why; what the others fail of follows from that,
         unless this is the `last_word`.
         """
-        if error and not last_word and read_json(self.path)["outcome"] != "running":
+        if error and not last_word and read_note(self.path).get("outcome", "running") != "running":
             return
         self.record["ended"] = time.time()
         if error is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
-from lion_sweep.errors import UserError
+from lion_sweep.errors import UserError, sentence
 from lion_sweep.files import key_of
 from lion_sweep.machine.digests import Digests
 
@@ -72,8 +72,10 @@ def config_of(source: str, revision: str | None = None) -> PretrainedConfig:
 
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except ValueError as error:
-        raise UserError(f"{source}: {' '.join(str(error).split())[:300]}") from None
+    except OSError:
+        raise
+    except Exception as error:  # whatever the library makes of a config.json that is none
+        raise UserError(f"{source}: {' '.join(sentence(error).split())[:300]}") from None
     if quantised := getattr(config, "quantization_config", None):
         method = dict(quantised).get("quant_method", "unknown")
         raise UserError(
@@ -94,9 +96,13 @@ def tokenizer_of(
     from transformers import AutoTokenizer  # takes a second, and a warm token cache needs none
 
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, local_files_only=offline)
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
+        return AutoTokenizer.from_pretrained(
+            source, revision=revision, local_files_only=offline, trust_remote_code=False
+        )
+    except OSError:
+        raise
+    except Exception as error:  # whatever the library makes of files that are none
+        reason = " ".join(sentence(error).split())[:300]
         raise UserError(f"{source} has no tokenizer that can be read: {reason}") from None
 
 

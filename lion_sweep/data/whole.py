@@ -73,8 +73,13 @@ def _files(folder: Path) -> dict[Path, set[str]]:
         index = folder / f"{name}.index.json"
         if index.is_file():
             held: dict[Path, set[str]] = {}
-            for key, file in read_json(index)["weight_map"].items():
-                held.setdefault(folder / file, set()).add(key)
+            try:
+                for key, file in read_json(index)["weight_map"].items():
+                    if Path(file).name != file:
+                        raise ValueError(f"{file!r} is no name of a file beside it")
+                    held.setdefault(folder / file, set()).add(key)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise UserError(f"{index} cannot be read ({error!r}): {COPY}") from None
             return held
     raise UserError(f"{folder} holds no weights, such as {NAMES[0]}: {COPY}")
 

@@ -36,12 +36,12 @@ def read_rows(path: Path, place: int = 0) -> Iterator[tuple[Row, int]]:
             place += len(line)
             try:
                 row = json.loads(line)
-                step = row["step"]
-            except (ValueError, TypeError, KeyError):
+                ascends = row["step"] > last
+            except (ValueError, TypeError, KeyError, RecursionError):
                 return
-            if not line.endswith(b"\n") or step <= last:
+            if not line.endswith(b"\n") or not ascends:
                 return
-            last = step
+            last = row["step"]
             yield row, place
 
 

@@ -16,6 +16,8 @@ from lion_sweep.machine import screen
 REDRAW_SECONDS = 0.2
 QUIET_SECONDS = 60.0  # between lines where no terminal shows the live one
 TELL_SECONDS = 2.0
+OLDER_LOG = "log.1.txt"
+LOG_BYTES = 2**24  # of a log; when it has more, it takes the place of the one before it
 
 
 def duration(seconds: float) -> str:
@@ -43,6 +45,9 @@ class Progress:
         if self.log:
             with self.log.open("a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+                full = log.tell() > LOG_BYTES
+            if full:
+                self.log.replace(self.log.with_name(OLDER_LOG))
 
     def _clear(self) -> None:
         if self.live:

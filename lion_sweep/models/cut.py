@@ -6,9 +6,9 @@ what comes out of its last layer: adaptation and training start from that.
 
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from lion_sweep.data.pretrained import config_of
+from lion_sweep.data.pretrained import config_of, tokenizer_of
 from lion_sweep.errors import UserError
 
 
@@ -25,10 +25,14 @@ def cut(source: str, revision: str | None, layers: int, folder: Path) -> str:
             f"model.cut.layers={layers}, and {source} has {there} layers: keep 1 to {there}."
         )
     model = AutoModelForCausalLM.from_pretrained(
-        source, revision=revision, config=_shortened(config, layers), dtype="auto"
+        source,
+        revision=revision,
+        config=_shortened(config, layers),
+        dtype="auto",
+        trust_remote_code=False,
     )
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, revision=revision).save_pretrained(folder)
+    tokenizer_of(source, revision).save_pretrained(folder)
     return f"{layers} of {there} layers"
 
 

@@ -1,6 +1,5 @@
 """Cells that were asked for and have no result: how their attempts ended."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lion_sweep.files import read_note
 from lion_sweep.report.axes import SEED, Cell
 from lion_sweep.report.collect import Asked
 from lion_sweep.report.layout import HOLE, Table
@@ -59,7 +59,7 @@ def states(begun: Iterable[Asked]) -> str:
 
 def _failed_before(folder: Path) -> Ending | None:
     """A failure of what the cell waits for, as the task that was frozen names it."""
-    needs = _read(folder / TASK).get("needs")
+    needs = read_note(folder / TASK).get("needs")
     for name in needs if isinstance(needs, list) else []:
         records = _attempts(folder.parent.parent / "shared" / str(name))
         if records and records[-1].get("outcome") == "failed":
@@ -70,15 +70,7 @@ def _failed_before(folder: Path) -> Ending | None:
 
 
 def _attempts(folder: Path) -> list[dict[str, Any]]:
-    return [_read(path) for path in sorted((folder / ATTEMPTS).glob("*.json"))]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What a file holds; nothing where it is missing or half-written."""
-    try:
-        return _mapping(json.loads(path.read_text("utf-8") or "{}"))
-    except (OSError, ValueError):
-        return {}
+    return [read_note(path) for path in sorted((folder / ATTEMPTS).glob("*.json"))]
 
 
 def _mapping(told: Any) -> dict[str, Any]:

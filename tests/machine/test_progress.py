@@ -47,3 +47,16 @@ def test_other_processes_read_where_a_cell_is(
     shown.end("train", 1.0, reused=False)
     shown.begin("encode")
     assert read_json(path)["loss"] is None and read_json(path)["mark"] == ["train", "encode 0"]
+
+
+def test_a_log_that_grows_too_long_takes_the_place_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOG_BYTES", 1000)
+    log = tmp_path / "log.txt"
+    told = Progress("cell", log)
+    for number in range(200):
+        told.step(number, 200, {"loss": 1.0})
+    kept = [path.read_text() for path in (tmp_path / progress.OLDER_LOG, log) if path.exists()]
+    assert {path.name for path in tmp_path.iterdir()} <= {"log.txt", progress.OLDER_LOG}
+    assert all(len(text) < 1100 for text in kept) and "199/200" in "".join(kept)
