@@ -34,7 +34,7 @@ GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
   "training_step --size 8b --paradigm dense" "training_step --size 1b --paradigm sparse" \
   "encoding --size 1b" "encoding --size 8b" "compiled_step --size 1b --queries 16"
 CHAOS_ARGS ?= --kills 30
-TORTURE_ARGS ?= --faults 1000 --seed 1
+TORTURE_ARGS ?= --faults 1000 --seed 1 --slurm 10
 REHEARSAL_ARGS ?=
 
 .PHONY: help setup demo plan status test test-fast test-slurm slurm-dev-up slurm-dev-down chaos torture lint format \

@@ -6,7 +6,6 @@ Shapes: N texts, R rows asked for.
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as shortened
@@ -22,6 +21,7 @@ from lion_sweep.data.ids import Ids
 from lion_sweep.errors import UserError
 from lion_sweep.files import written
 from lion_sweep.machine import interruption
+from lion_sweep.machine.seal import mark, marked
 from lion_sweep.machine.workers import spread
 
 BATCH = 10_000
@@ -129,10 +129,9 @@ def _part(task: tuple[Path, Iterable[Text]]) -> tuple[Path, int]:
     """Write a block, where its file does not hold it already; returns the file and its texts."""
     path, block = task
     known_by = hashlib.sha256(pickle.dumps(block)).hexdigest()
-    with suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-        kept = _mapped(path)
-        if kept.schema.metadata[b"block"] == known_by.encode() and _as_hashed(kept):
-            return path, kept.num_rows
+    # A file that is not as it was written must not be looked into: Arrow would read past its end.
+    if marked(path) and (kept := _mapped(path)).schema.metadata[b"block"] == known_by.encode():
+        return path, kept.num_rows
     ids, contents, mended = [], [], 0
     for identifier, text in block:
         try:
@@ -142,26 +141,16 @@ def _part(task: tuple[Path, Iterable[Text]]) -> tuple[Path, int]:
             mended += 1
         ids.append(identifier.encode())
         contents.append(content)
-    both = pa.py_buffer(_hash_all(ids, contents))
+    hashed = zip(map(_hash, ids), map(_hash, contents), strict=True)
     columns = [pa.array(column, pa.large_binary()) for column in (ids, contents)]
     columns = [column.view(pa.large_string()) for column in columns]
+    both = pa.py_buffer(b"".join(chain.from_iterable(hashed)))
     columns.append(pa.Array.from_buffers(pa.binary(16), len(ids), [None, both]))
     schema = SCHEMA.append(HASH).with_metadata({"block": known_by, "mended": str(mended)})
     with written(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
         writer.write_table(pa.table(columns, schema=schema), BATCH)
+    mark(path)
     return path, len(ids)
-
-
-def _hash_all(ids: Iterable[bytes], contents: Iterable[bytes]) -> bytes:
-    hashed = zip(map(_hash, ids), map(_hash, contents), strict=True)
-    return b"".join(chain.from_iterable(hashed))
-
-
-def _as_hashed(kept: pa.Table) -> bool:
-    """Whether a block that a killed process has left is as it was written."""
-    columns = (kept[name].cast(pa.large_binary()).to_pylist() for name in ("id", "text"))
-    written_N = b"".join(chunk.buffers()[1].to_pybytes() for chunk in kept["hash"].chunks)
-    return written_N == _hash_all(*columns)
 
 
 def _hashes(chunk: pa.Array) -> NDArray[np.uint64]:

@@ -17,14 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from lion_sweep.errors import FULL_DISK, Busy, Superseded
+from lion_sweep.errors import FULL_DISK, Busy, Superseded, UserError
 from lion_sweep.files import intact, key_of, read_json, sealed, write_json
 from lion_sweep.machine.seal import Damaged, Files, files_of
 
 DONE = "done.json"
 GRACE_SECONDS = 1.0
+NO_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,19 @@ def locked(path: Path, owner: str = "", wait: bool = True) -> Iterator[None]:
     Raises `Busy` where another process holds it and this one is not to `wait`.
     """
     while True:
-        with path.open("a+", encoding="utf-8") as handle:
+        with _opened(path) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise Busy(f"{path.name} is held by another process.") from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                raise UserError(
+                    f"{path.parent} is on a file system without locks ({error.strerror}), by which "
+                    "processes keep out of each other's way: set paths.root to a folder on another "
+                    "one (NFS 4, or Lustre mounted with -o flock)."
+                ) from None
             if not _same_file(handle.fileno(), path):
                 continue  # somebody took the lock away from whom we waited for
             handle.truncate(0)
@@ -67,6 +76,18 @@ def locked(path: Path, owner: str = "", wait: bool = True) -> Iterator[None]:
             handle.flush()
             yield
             return
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("a+", encoding="utf-8")
+    except PermissionError:
+        with suppress(OSError, KeyError):
+            raise UserError(
+                f"{path.parent} is {path.parent.owner()}'s, and you may not write there: set "
+                "paths.root to a folder of your own."
+            ) from None
+        raise
 
 
 def _same_file(descriptor: int, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Kills jobs and nodes at random while a grid runs; the grid has to end as if nothing had happened.
+"""Kills jobs and nodes, and freezes the controller, while a grid runs; nothing may come of it.
 
     python -m devcluster.chaos FOLDER --kills 30 --seed 1 -- -m model=1b,3b,8b ...
 
@@ -20,7 +20,8 @@ from typing import Any
 
 from devcluster.cluster import Cluster
 
-WAYS = ("process", "requeue", "node")
+WAYS = ("process", "requeue", "node", "controller")
+FROZEN_SECONDS = 8.0
 # Nodes come back after so many strikes; one is always left standing.
 OUTAGE = 2
 
@@ -45,6 +46,10 @@ class Chaos:
             self.calm()  # perhaps nothing runs because too little is left to run on
             return False
         victim, way = self.random.choice(victims), self.random.choice(WAYS)
+        if way == "controller":
+            self.cluster.freeze_controller(FROZEN_SECONDS)
+            self.strikes.append(f"controller frozen for {FROZEN_SECONDS:g} s")
+            return True
         if way == "node" and len(self.down) + 1 < self.cluster.nodes:
             node = str(victim["node"])
             if node in [name for name, _ in self.down]:
@@ -121,6 +126,35 @@ def differences(quiet: Path, stormy: Path) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Storm:
+    """What came of a grid under fire."""
+
+    strikes: list[str]
+    different: list[str]  # cells, from those of the quiet run
+    cells: int  # that finished
+    tries: int
+
+
+def storm(
+    folder: Path, words: list[str], kills: int, seed: int, pause: float = 10.0, port: int = 26800
+) -> Storm:
+    """Run the grid of these words twice in `folder`, and compare."""
+    command = [sys.executable, "-m", "lion_sweep", *words]
+    quiet, stormy = folder.resolve() / "quiet", folder.resolve() / "stormy"
+    # Here one process runs all: no job, no kill. One core, as in the jobs, splits sums as they do.
+    one_core = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, f"paths.root={quiet}", "site=laptop"], check=True, env=one_core)
+    with Cluster(folder / "cluster", port=port, slurmd_timeout=30) as cluster:
+        chaos = Chaos(cluster, stormy, random.Random(seed))
+        more = ["site=slurm", "site.cpus=1", "site.retry=failed", "site.attempts=1000"]
+        more += [f"paths.root={stormy}"]
+        unleash(chaos, [*command, *more], kills, pause)
+    cells = len(list(stormy.glob("cells/*/result.json")))
+    tries = len(list(stormy.glob("*/*/attempts/*.json")))
+    return Storm(chaos.strikes, differences(quiet, stormy), cells, tries)
+
+
 def main() -> int:
     """The exit status: 0 when every cell ended as in the quiet run, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -131,24 +165,13 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=26800)
     here = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     asked, words = parser.parse_args(sys.argv[1:here]), sys.argv[here + 1 :]
-    command = [sys.executable, "-m", "lion_sweep", *words]
-    quiet, stormy = asked.folder.resolve() / "quiet", asked.folder.resolve() / "stormy"
-    # Here one process runs all: no job, no kill. One core, as in the jobs, splits sums as they do.
-    one_core = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, f"paths.root={quiet}", "site=laptop"], check=True, env=one_core)
-    with Cluster(asked.folder / "cluster", port=asked.port, slurmd_timeout=30) as cluster:
-        chaos = Chaos(cluster, stormy, random.Random(asked.seed))
-        more = ["site=slurm", "site.cpus=1", "site.retry=failed", "site.attempts=1000"]
-        more += [f"paths.root={stormy}"]
-        unleash(chaos, [*command, *more], asked.kills, asked.pause)
-    different = differences(quiet, stormy)
-    cells = len(list(stormy.glob("cells/*/result.json")))
-    tries = len(list(stormy.glob("*/*/attempts/*.json")))
-    for strike in chaos.strikes:
-        print(f"killed {strike}")
-    print(f"{len(chaos.strikes)} kills, {tries} attempts, {cells} cells finished")
-    print("every result is that of the quiet run" if not different else f"different: {different}")
-    return 1 if different or len(chaos.strikes) < asked.kills else 0
+    found = storm(asked.folder, words, asked.kills, asked.seed, asked.pause, asked.port)
+    for strike in found.strikes:
+        print(f"struck: {strike}")
+    print(f"{len(found.strikes)} strikes, {found.tries} attempts, {found.cells} cells finished")
+    alike = "every result is that of the quiet run"
+    print(alike if not found.different else f"different: {found.different}")
+    return 1 if found.different or len(found.strikes) < asked.kills else 0
 
 
 if __name__ == "__main__":

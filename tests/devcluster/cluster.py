@@ -123,6 +123,17 @@ class Cluster:
         # SLURM counts in seconds, and overlooks a start in the second of a node's last answer.
         time.sleep(1)
 
+    def freeze_controller(self, seconds: float) -> None:
+        """Have the controller answer nobody for a while, as one does that waits for its disk."""
+        *_, controller = self._base()
+        if (pid := controller.pid()) is None:
+            raise ClusterError("The controller does not run.")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def start_node(self, name: str) -> None:
         """Bring a node back into service; one that runs stays as it is."""
         self._boot(name)

@@ -1,7 +1,9 @@
 """Stages: done once, reused, continued after a failure, shared between processes."""
 
+import errno
 import json
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import pytest
 from commands import FORKS, serve
 
-from lion_sweep.errors import Busy, Superseded
+from lion_sweep.errors import Busy, Superseded, UserError
 from lion_sweep.files import key_of, write_json
+from lion_sweep.machine.seal import Damaged
 from lion_sweep.stages import engine as stage
 from lion_sweep.stages.engine import Done
 
@@ -294,3 +297,63 @@ def test_a_removed_stage_leaves_nothing_and_one_in_work_is_left_alone(tmp_path: 
         other.folder.name,
         f".{other.folder.name}.lock",
     }
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(handle: Any, how: int) -> None:
+        raise OSError(number, "No locks available")
+
+    monkeypatch.setattr(stage.fcntl, "flock", refused)
+    with pytest.raises(UserError, match=rf"{tmp_path}/stages is on a file system without locks"):
+        run(tmp_path, "train", SPECIFICATION, Work())
+
+
+def test_the_folder_of_another_user_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, *how: Any, **more: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(Path, "owner", lambda path: "somebody")
+    with pytest.raises(UserError, match=r"stages is somebody's, and you may not write there"):
+        run(tmp_path, "train", SPECIFICATION, Work())
+
+
+def test_who_comes_second_takes_what_is_finished(tmp_path: Path) -> None:
+    """As on a file system that shows late what others did."""
+    folder = stage.folder_of(tmp_path, "train", SPECIFICATION)
+
+    def meanwhile(partial: Path) -> dict[str, Any]:
+        other = tmp_path / "other"
+        done = run(other, "train", SPECIFICATION, Work())
+        shutil.copytree(done.folder, folder)
+        return {"lines": 2}
+
+    done = run(tmp_path, "train", SPECIFICATION, meanwhile)
+    assert (done.facts, done.reused) == ({"lines": 1}, True)
+    assert not list(tmp_path.rglob("stages/*.partial"))
+
+
+def test_a_folder_of_its_name_that_is_not_finished_is_in_nobodys_way(tmp_path: Path) -> None:
+    done = run(tmp_path, "train", SPECIFICATION, Work())
+    (done.folder / stage.DONE).unlink()
+    again = run(tmp_path, "train", SPECIFICATION, Work())
+    assert not again.reused and find(tmp_path, SPECIFICATION) is not None
+
+
+@pytest.mark.parametrize("change", [{"facts": {"lines": 2}}, {"seconds": 0.5}, {"seal": "0" * 12}])
+def test_what_a_stage_says_of_itself_cannot_change(tmp_path: Path, change: dict[str, Any]) -> None:
+    done = run(tmp_path, "train", SPECIFICATION, Work())
+    assert list(done.files or {}) == ["result.txt"]
+    told = json.loads((done.folder / stage.DONE).read_text())
+    write_json(done.folder / stage.DONE, told | change)
+    with pytest.raises(Damaged, match="it does not say any more what it said"):
+        find(tmp_path, SPECIFICATION)
+    old = {key: value for key, value in told.items() if key not in ("files", "seal")}
+    write_json(done.folder / stage.DONE, old)  # of a version that kept none
+    found = find(tmp_path, SPECIFICATION)
+    assert found and found.files is None

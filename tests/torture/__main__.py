@@ -32,6 +32,13 @@ PARADIGMS = (
 BUDGET = ["model=1b", "budget.flops=4e9", "budget.tolerance=null", "alarms=none", "site=laptop"]
 FAULTS_OF_A_LIFE = 40
 PAIRS, TESTS = 80, 20
+CELLS = 4  # of the grid on SLURM
+NAMES = {
+    "process": "job killed",
+    "requeue": "job requeued",
+    "node": "node down",
+    "controller": "controller frozen",
+}
 
 
 def main() -> int:
@@ -42,6 +49,8 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=29.0)
     parser.add_argument("--seed", type=int, default=1)
+    said = "how many faults strike a grid on a private SLURM beside: jobs, nodes, the controller"
+    parser.add_argument("--slurm", type=int, default=0, help=said)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", type=Path, default=Path("reports/torture.json"))
     asked = parser.parse_args()
@@ -52,8 +61,11 @@ def main() -> int:
     (folder / "lives").mkdir(parents=True)
     begun = time.monotonic()
     tally = _all(folder, asked, begun + 60 * asked.minutes)
+    if asked.slurm:
+        _storm(tally, folder / "slurm", asked.slurm, asked.seed)
     report = {
-        "command": f"python -m torture FOLDER --faults {asked.faults} --seed {asked.seed}",
+        "command": f"python -m torture FOLDER --faults {asked.faults} --seed {asked.seed}"
+        f" --slurm {asked.slurm}",
         "machine": f"{platform.system()}, {os.cpu_count()} cores",
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "lives": tally.lives,
@@ -105,6 +117,23 @@ def _all(folder: Path, asked: argparse.Namespace, until: float) -> Any:
     for worker in workers:
         worker.join()
     return found
+
+
+def _storm(tally: Any, folder: Path, strikes: int, seed: int) -> None:
+    """A grid of four cells on a private cluster, and what strikes it."""
+    from devcluster.chaos import storm
+
+    for name in ("LD_PRELOAD", *preload.SETTINGS):
+        os.environ.pop(name, None)  # its processes are as a user's
+    shutil.rmtree(folder, ignore_errors=True)
+    words = ["-m", "paradigm=sparse,dense", "loss=cl,kd", "budget.flops=2e11", "tracking=none"]
+    found = storm(folder, [*words, "budget.tolerance=null", "site.memory=600"], strikes, seed)
+    for strike in found.strikes:
+        tally.faults[f"SLURM: {NAMES[strike.split()[0]]}"] += 1
+    tally.lives, tally.attempts = tally.lives + found.cells, tally.attempts + found.tries
+    tally.differing.extend(found.different)
+    if found.cells < CELLS:
+        tally.lost.append(f"{CELLS - found.cells} cells of the grid on SLURM")
 
 
 def _configs(folder: Path) -> Iterator[Any]:
