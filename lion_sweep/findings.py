@@ -4,7 +4,8 @@ conf/chapter has a file for every chapter: what it asks, the commands that make 
 what these can and cannot say. The results of a chapter lie in ROOT/findings/NAME, or, where nothing
 does, in NAME.zip, in the folder beside the page that is called like it; --keep writes that file of
 what lies in ROOT. The same results give the same page; chapters without any say so. With --run the
-commands of a chapter are given first, as they stand in the page; what is finished costs nothing.
+commands of a chapter are given first, as they stand in the page; what is finished, or kept in an
+archive, costs nothing.
 """
 
 import os
@@ -37,18 +38,25 @@ def page(found: Sequence[Chapter], root: Path, archives: Path) -> str:
     parts = [HEAD.strip()]
     with TemporaryDirectory() as scratch:
         for chapter in found:
-            archive, where = archives / f"{chapter.name}.zip", root
-            if archive.is_file() and not any((root / chapter.name).glob(f"{CELLS}/*")):
+            where = root
+            if _kept_alone(chapter, root, archives):
                 where = Path(scratch)
-                unpack(archive, where / chapter.name)
+                unpack(archives / f"{chapter.name}.zip", where / chapter.name)
             parts.append(markdown(chapter, where))
     return "\n\n".join(parts) + "\n"
 
 
-def run(chapter: Chapter, root: Path, collections: Path | None) -> None:
+def _kept_alone(chapter: Chapter, root: Path, archives: Path) -> bool:
+    """Whether its results are in an archive, and none below `root`."""
+    there = any((root / chapter.name).glob(f"{CELLS}/*"))
+    return not there and (archives / f"{chapter.name}.zip").is_file()
+
+
+def run(chapter: Chapter, root: Path, archives: Path, collections: Path | None) -> None:
     """Give the commands of a chapter, one after the other.
 
-    Raises `UserError` where its collections are not said, and after a command that fails.
+    Where nothing of it lies below `root`, they go on after what was kept in `archives`. Raises
+    `UserError` where its collections are not said, and after a command that fails.
     """
     shown = chapter.shown(root)
     if collections is None and any(COLLECTIONS in one for one in shown):
@@ -56,10 +64,12 @@ def run(chapter: Chapter, root: Path, collections: Path | None) -> None:
             f"{chapter.name} reads collections of your own: say --collections FOLDER, which holds "
             f"those that its commands name."
         )
+    if _kept_alone(chapter, root, archives):
+        unpack(archives / f"{chapter.name}.zip", root / chapter.name)
     own = str(Path(sys.executable).parent)
     settings = {"PATH": os.pathsep.join([own, os.environ.get("PATH", "")])}
     if collections:
-        settings[COLLECTIONS.removeprefix("$")] = str(collections.resolve())
+        settings[COLLECTIONS.removeprefix("$")] = str(collections)  # as said: results tell it
     for one in shown:
         print(f"$ {one}", flush=True)
         if code := subprocess.run(one, shell=True, env=os.environ | settings).returncode:
@@ -90,10 +100,10 @@ def main(words: Sequence[str]) -> int:
     for name in (*options.run, *options.keep):
         if name not in known:
             raise UserError(f"There is no chapter {name}: say {', '.join(known)}.")
-    for name in options.run:
-        run(known[name], root, options.collections)
-    options.to.parent.mkdir(parents=True, exist_ok=True)
     archives = options.to.with_suffix("")
+    for name in options.run:
+        run(known[name], root, archives, options.collections)
+    options.to.parent.mkdir(parents=True, exist_ok=True)
     for name in options.keep:
         if not any((root / name).glob(f"{CELLS}/*")):
             raise UserError(f"--keep {name}: {root / name} has no cells; --run {name} makes them.")

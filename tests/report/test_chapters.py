@@ -122,10 +122,27 @@ def test_running_a_chapter_gives_its_commands_as_they_stand(tmp_path: Path) -> N
     commands = ["mkdir -p $ROOT", "echo \"of '$COLLECTIONS'\" > $ROOT/said", "exit 3"]
     told = chapter(tmp_path / "conf", commands=commands)
     with pytest.raises(UserError, match="--collections FOLDER"):
-        findings.run(told, tmp_path, None)
+        findings.run(told, tmp_path, tmp_path / "kept", None)
     with pytest.raises(UserError, match="ended with 3: given again, it goes on"):
-        findings.run(told, tmp_path, tmp_path / "mine")
+        findings.run(told, tmp_path, tmp_path / "kept", tmp_path / "mine")
     assert (tmp_path / "sizes" / "said").read_text() == f"of '{tmp_path / 'mine'}'\n"
+
+
+def test_a_run_goes_on_after_what_was_kept(tmp_path: Path) -> None:
+    root, kept = tmp_path / "root", tmp_path / "kept"
+    Sweep(root / "sizes").write(Cell("1b", "dense", "cl"))
+    findings.keep(root / "sizes", kept / "sizes.zip")
+    before = [path.read_bytes() for path in sorted(root.rglob("result.json"))]
+    told = chapter(tmp_path / "conf", commands=["ls $ROOT/cells > $ROOT/found"])
+    findings.run(told, tmp_path / "other", kept, None)
+    found = sorted((tmp_path / "other").rglob("result.json"))
+    assert [path.read_bytes() for path in found] == before and len(before) == 1
+    assert (tmp_path / "other" / "sizes" / "found").read_text().split() == [found[0].parent.name]
+    Sweep(root / "sizes").write(Cell("3b", "dense", "cl"))  # what is there is not overwritten
+    shutil.rmtree(found[0].parent)
+    Sweep(tmp_path / "other" / "sizes").write(Cell("8b", "dense", "cl"))
+    findings.run(told, tmp_path / "other", kept, None)
+    assert len(list((tmp_path / "other").rglob("result.json"))) == 1
 
 
 def test_the_command_writes_the_page_and_refuses_a_chapter_that_is_not_there(

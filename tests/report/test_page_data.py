@@ -17,6 +17,8 @@ from report_grids import Grid, config_of
 from lion_sweep.cell.names import settings
 from lion_sweep.config import Config
 from lion_sweep.config.section import plain
+from lion_sweep.files import write_json
+from lion_sweep.machine.seal import files_of
 from lion_sweep.report.__main__ import write_report
 from lion_sweep.report.axes import Cell
 from lion_sweep.report.collect import collect, unfinished
@@ -301,6 +303,7 @@ def test_texts_of_queries_are_told_where_they_are_at_hand(tmp_path: Path) -> Non
     )
     with pa.ipc.new_file(str(folder / "000000.arrow"), table.schema) as writer:
         writer.write_table(table)
+    write_json(folder.parent / "done.json", {"files": files_of(folder.parent)})
     told = data_of(tmp_path)
     queries = told["cells"][name]["queries"]["pydoc"]
     known = told["texts"][queries["texts"]]
@@ -308,3 +311,7 @@ def test_texts_of_queries_are_told_where_they_are_at_hand(tmp_path: Path) -> Non
     assert set(known) == set(shown)
     assert all(known[q] == f"query {q[1:]}" for q in shown if q != "q3")
     assert all(len(text) <= 300 for text in known.values())
+    with (folder / "000000.arrow").open("r+b") as file:  # which Arrow might read past its end
+        file.seek(-200, 2)
+        file.write(bytes(8))
+    assert not any(data_of(tmp_path)["texts"].values())

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lion_sweep.files import read_note
+from lion_sweep.machine.seal import what_is_wrong
+
 HISTORY, POINTS = "history.jsonl", "points.jsonl"
 RUN_BYTES = 64 << 20
 """Hits are looked up in runs up to this size: larger ones take longer to read than a page may."""
@@ -89,13 +92,18 @@ def first_hits(run: Path, queries: Iterable[str], most: int = 3) -> dict[str, Hi
 
 
 def query_texts(stage: Path, wanted: Iterable[str], longest: int = 300) -> dict[str, str]:
-    """The texts of these ids that an import of queries holds; none where it is gone."""
+    """The texts of these ids that an import of queries holds; none of files that are damaged, which
+    Arrow would read past their ends, or gone."""
     import pyarrow as pa  # here, as most reports are read where no texts are
     import pyarrow.compute as pc
 
     ids = pa.array(sorted(set(wanted)), pa.large_string())
     found: dict[str, str] = {}
-    for path in sorted((stage / "texts").glob("*.arrow")):
+    files = read_note(stage / "done.json").get("files") or {}
+    for name, told in files.items():
+        if not name.endswith(".arrow") or what_is_wrong(stage, name, told):
+            continue
+        path = stage / name
         try:
             with pa.memory_map(str(path)) as file:
                 table = pa.ipc.open_file(file).read_all()
