@@ -59,6 +59,7 @@ WALK: dict[str, tuple[str | list[str], str]] = {
     "data.train_split": ("test", "tokenizer"),
     "data.test_split": ("train", "encode untrained queries twin"),
     "negatives.margin": ("0.1", "teacher"),
+    "negatives.ranked_by": ("teacher", "teacher"),
     "teacher.name": ("other", NOTHING),
     "teacher.scorers": (["teacher.scorers.own.weight=0.5"], "teacher"),
     "teacher.audit.on_failure": ("warn", "audit"),

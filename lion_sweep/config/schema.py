@@ -25,6 +25,7 @@ AXES = ("model", "paradigm", "loss")
 # What ends training: FLOPs, passes over the training pairs, steps, or GPU-hours.
 BudgetKind = StrEnum("BudgetKind", ["flops", "epochs", "steps", "gpu_hours"])
 Miner = StrEnum("Miner", ["exact", "lucene"])  # whose BM25 finds negatives
+Ranker = StrEnum("Ranker", ["own", "teacher"])  # by whose scores candidates are ranked
 # Which of a query's candidates a step draws as its negatives: any, those with the highest scores,
 # or some of all scores.
 Sampling = StrEnum("Sampling", ["random", "top", "stratified"])
@@ -179,6 +180,12 @@ class Negatives(Section):
     engine: Miner = MISSING
     cell: str | None = None
     margin: float | None = None
+    ranked_by: Ranker = Ranker.own
+
+    @property
+    def scored(self) -> bool:
+        """Whether the teacher scores all candidates, whatever the loss reads."""
+        return self.margin is not None or self.ranked_by is Ranker.teacher
 
     def check(self, key: str) -> None:
         require(

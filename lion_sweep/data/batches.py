@@ -54,8 +54,9 @@ class Sampler:
     where no teacher's are given, `score_RG` of as many steps as will be asked for.
 
     A query's negatives are drawn from its candidates at random, or by the groups' own scores of
-    them: the first of all ("top"), or a random one of each of as many equal parts ("stratified").
-    Where a query has fewer candidates than that, all of them are taken, in turns.
+    them (where they are `ranked`, as they stand): the first of all ("top"), or a random one of each
+    of as many equal parts ("stratified"). Where a query has fewer candidates than that, all of them
+    are taken, in turns.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Sampler:
         seed: int,
         score_RG: NDArray[np.float32] | None = None,
         sampling: Sampling = Sampling.random,
+        *,
+        ranked: bool = False,
     ) -> None:
         if len(groups) < batch_size:
             raise UserError(
@@ -73,6 +76,7 @@ class Sampler:
                 f"set loss.batch_size={len(groups)} or less."
             )
         self.groups, self.seed, self.score_RG, self.sampling = groups, seed, score_RG, sampling
+        self.ranked = ranked
         self.batch_size, self.negatives = batch_size, negatives
         self.steps_per_epoch = len(groups) // batch_size
         self.epochs_per_block = max(1, BLOCK_PAIRS // len(groups))
@@ -90,7 +94,7 @@ class Sampler:
         pair_SB = used_EP.reshape(-1, self.batch_size)
         pair_P = pair_SB.ravel()
         column_PN = _DRAWS[self.sampling](self._mined_P[pair_P], self.negatives, rng)
-        if self.sampling is not Sampling.random:
+        if self.sampling is not Sampling.random and not self.ranked:
             _from_ranks(column_PN, pair_P, self._mined_P, self._score_PM)
         return pair_SB, column_PN.reshape(*pair_SB.shape, self.negatives)
 

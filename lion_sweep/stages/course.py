@@ -45,7 +45,8 @@ class Draws:
 def _sampler(path: Path, draws: Draws, scores: Path | None) -> Sampler:
     score_RG = None if scores is None else np.load(scores, mmap_mode="r")
     how = draws.batch_size, draws.negatives, draws.seed
-    return Sampler(_groups(path), *how, score_RG, draws.sampling)
+    ranked = draws.groups.ranked
+    return Sampler(_groups(path), *how, score_RG, draws.sampling, ranked=ranked)
 
 
 _groups = lru_cache(maxsize=4)(Groups.load)

@@ -43,7 +43,11 @@ class Filter(Grouped):
 
     mined: Grouped
     scorers: tuple[Weighted, ...]
-    margin: float  # in the teacher's scores
+    margin: float | None  # in the teacher's scores
+
+    def left(self, groups: Groups, score_PG: NDArray[np.floating[Any]]) -> tuple[Groups, int]:
+        """What stays of some, by scores of their positives and candidates; how many do not."""
+        return (groups, 0) if self.margin is None else without_false(groups, score_PG, self.margin)
 
     def work(self, shop: Workshop, folder: Path) -> dict[str, Any]:
         """Every candidate of every pair is scored, each text encoded once; what that costs."""
@@ -56,7 +60,7 @@ class Filter(Grouped):
         for first in range(0, len(groups), PAIRS):
             some = slice(first, first + PAIRS)
             part = Groups(*(array[some] for array in vars(groups).values()))
-            kept, fewer = without_false(part, score_RG[: len(groups)][some], self.margin)
+            kept, fewer = self.left(part, score_RG[: len(groups)][some])
             kept.save(parts / f"{first:09}")
             dropped += fewer
         join(sorted(parts.iterdir()), folder / GROUPS)
@@ -109,6 +113,20 @@ class Filter(Grouped):
         return self.mined.encodes or not own
 
 
+@dataclass(frozen=True, eq=False)
+class Rank(Filter):
+    """The same, or all of them (no margin), in the order of the teacher's scores, best first.
+
+    Their own scores go with them: a scorer that reads these finds them.
+    """
+
+    kind = "rank"
+    ranked = True
+
+    def left(self, groups: Groups, score_PG: NDArray[np.floating[Any]]) -> tuple[Groups, int]:
+        return super().left(*by_score(groups, score_PG))
+
+
 class Every(Sampler):
     """A step is a pair with all of its candidates, one pair after the other."""
 
@@ -128,6 +146,20 @@ class Every(Sampler):
         passage_RG = np.c_[positive_R1, np.where(there_RM, negative_RM, positive_R1)]
         score_RG = np.c_[own_R1, np.where(there_RM, score_RM, own_R1)]
         return Step(groups.query_P[place_R], passage_RG, score_RG)
+
+
+def by_score(
+    groups: Groups, score_PG: NDArray[np.floating[Any]]
+) -> tuple[Groups, NDArray[np.floating[Any]]]:
+    """Groups and scores with candidates by falling score, equal ones as they were."""
+    there_PM = groups.negative_PM != MISSING
+    order_PM = np.argsort(np.where(there_PM, -score_PG[:, 1:], np.inf), axis=1, kind="stable")
+    negative_PM, own_PM, score_PM = (
+        np.take_along_axis(np.asarray(of_PM), order_PM, axis=1)
+        for of_PM in (groups.negative_PM, groups.negative_score_PM, score_PG[:, 1:])
+    )
+    arrays = groups.query_P, groups.positive_P, negative_PM, groups.positive_score_P, own_PM
+    return Groups(*arrays), np.c_[score_PG[:, :1], score_PM]
 
 
 def without_false(

@@ -39,6 +39,9 @@ AT_ONCE = 2**16  # queries of vectors that are searched together: every pass rea
 class Grouped(Stage):
     """A stage that leaves training groups in its folder."""
 
+    # Whether candidates stand in the order by which they are drawn, whatever their own scores are.
+    ranked: ClassVar[bool] = False
+
     @property
     @abstractmethod
     def listed_in(self) -> File:

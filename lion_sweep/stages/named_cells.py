@@ -19,7 +19,7 @@ def settled_cells(config: Config) -> Config:
     where there is no such cell, its weights are gone, or what searches it is not on this machine.
     """
     values: dict[str, Any] = {}
-    if config.loss.needs_teacher or config.negatives.margin is not None:
+    if config.loss.needs_teacher or config.negatives.scored:
         scorers = dict(config.teacher.scorers)
         for name, told in scorers.items():
             if told["weight"] and issubclass(class_named(told[TARGET]), Cell):

@@ -11,6 +11,7 @@ from itertools import compress
 from typing import Any
 
 from lion_sweep.config import Config, TextForm
+from lion_sweep.config.schema import Ranker
 from lion_sweep.data.marks import Marking
 from lion_sweep.data.pretrained import Pretrained
 from lion_sweep.models.encoders import PASSAGES, QUERIES
@@ -20,7 +21,7 @@ from lion_sweep.stages.base import Stage, ancestry, identity
 from lion_sweep.stages.contract import check_form, lengths_of, tokenise
 from lion_sweep.stages.course import Amount, Course, Draws
 from lion_sweep.stages.encode import CellWeights, Encode, EncodingJob, Weights
-from lion_sweep.stages.filtered import Filter
+from lion_sweep.stages.filtered import Filter, Rank
 from lion_sweep.stages.groups import Grouped, groups_of
 from lion_sweep.stages.points import asked_of
 from lion_sweep.stages.search import Score, Scored, bm25, made_of
@@ -147,8 +148,9 @@ def stages_of(config: Config, shop: Workshop, describe: Describe = blueprint) ->
         decoder, chunks, mntp, recipe.lora, rates, precision, seed, config.paradigm.attention
     )
     negatives: Grouped = groups_of(config, shop, own)
-    if (margin := config.negatives.margin) is not None:
-        negatives = Filter(negatives, scorers_of(config, shop, own), margin)
+    if config.negatives.scored:
+        stage = Rank if config.negatives.ranked_by is Ranker.teacher else Filter
+        negatives = stage(negatives, scorers_of(config, shop, own), config.negatives.margin)
     loss, supervision, encoder = config.loss, Supervision.of(config), config.paradigm.encoder
     course = Course(
         Draws(negatives, loss.batch_size, loss.negatives, seed, loss.sampling),

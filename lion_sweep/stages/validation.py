@@ -11,7 +11,7 @@ from huggingface_hub import get_token
 
 from lion_sweep.config.classes import class_named
 from lion_sweep.config.recipe import Attention
-from lion_sweep.config.schema import Config, LadderName, TrackerKind
+from lion_sweep.config.schema import Config, LadderName, Ranker, Sampling, TrackerKind
 from lion_sweep.config.section import require, sections
 from lion_sweep.config.site import SiteName, When
 from lion_sweep.config.teacher import ScoreKind
@@ -43,6 +43,11 @@ def validate(config: Config) -> None:
         not (config.data.groups and config.negatives.cell),
         f"data.groups={config.data.groups} brings the negatives, so that "
         f"negatives.cell={config.negatives.cell} finds none: set one of them to null.",
+    )
+    require(
+        config.negatives.ranked_by is Ranker.own or config.loss.sampling is not Sampling.random,
+        "negatives.ranked_by=teacher has the teacher score every candidate, and loss.sampling="
+        "random draws them whatever these are: set loss.sampling=top or stratified.",
     )
     _check_room(config)
     _check_regulariser(config)

@@ -276,6 +276,43 @@ def test_the_teacher_says_which_candidates_are_dropped(
         shop.run(none.stages.groups)
 
 
+def test_candidates_are_drawn_by_the_teachers_scores(make: Make, root: Path) -> None:
+    """Its best ones, or one of each part of its ranking; their own scores go with them."""
+    words = ["loss=cl", "loss.negatives=2", f"negatives.cell={SPARSE}", "teacher=cell"]
+    words += [f"teacher.scorers.cell.cell={DENSE}", "teacher.scorers.cell.weight=2"]
+    plain = make(*words, "loss.sampling=top")
+    ranked = make(*words, "loss.sampling=top", "negatives.ranked_by=teacher")
+    shop = workshop(ranked)
+    groups = Groups.load(shop.folder(plain.stages.groups) / GROUPS)
+    ordered = Groups.load(shop.folder(ranked.stages.groups) / GROUPS)
+    assert ranked.stages.groups.ranked and not plain.stages.groups.ranked
+    score_QN = plain_scores(root, DENSE, ranked)
+    best = {}
+    for pair, (query, before_M, after_M) in enumerate(
+        zip(groups.query_P, groups.negative_PM, ordered.negative_PM, strict=True)
+    ):
+        there = before_M[before_M != MISSING].tolist()
+        expected = sorted(there, key=lambda passage: -score_QN[query, passage])
+        assert after_M[after_M != MISSING].tolist() == expected
+        own = dict(zip(there, groups.negative_score_PM[pair].tolist(), strict=False))
+        assert [own[p] for p in expected] == ordered.negative_score_PM[pair][: len(there)].tolist()
+        best[int(query)] = (expected * 2)[:2]
+    step = ranked.stages.train.course.draws.sampler(shop).step(0)
+    for query, passage_G in zip(step.query_B.tolist(), step.passage_BG.tolist(), strict=True):
+        assert passage_G[1:] == best[query]
+    both = make(*words, "loss.sampling=top", "negatives.ranked_by=teacher", "negatives.margin=1.5")
+    dropping = make(*words, "loss.sampling=top", "negatives.margin=1.5")
+    kept, left = (
+        Groups.load(shop.folder(cell.stages.groups) / GROUPS) for cell in (both, dropping)
+    )
+    assert kept.query_P.tolist() == left.query_P.tolist()
+    assert [sorted(row) for row in kept.negative_PM.tolist()] == [
+        sorted(row) for row in left.negative_PM.tolist()
+    ]
+    with pytest.raises(UserError, match=r"set loss\.sampling=top or stratified"):
+        validate(make(*words, "negatives.ranked_by=teacher").config)
+
+
 def test_cells_are_known_by_what_trained_them(make: Make, root: Path, tmp_path: Path) -> None:
     """Not by name nor place; another cell is another teacher, and another miner."""
     elsewhere = Path(shutil.copytree(root / "cells", tmp_path / "other" / "cells")).parent
