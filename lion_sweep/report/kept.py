@@ -1,11 +1,10 @@
 """Results of a chapter in one file, small enough for a repository: what tables are made of."""
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from lion_sweep.errors import UserError
+from lion_sweep.errors import UserError, sentence
 from lion_sweep.files import written
 from lion_sweep.result import RESULT
 
@@ -41,5 +40,6 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         with ZipFile(archive) as kept:
             kept.extractall(folder)
-    except (BadZipFile, OSError, zlib.error) as error:
-        raise UserError(f"{archive}: {error}; give it again with --keep, or delete it.") from error
+    except Exception as error:  # the library has one of its own for each way of being damaged
+        said = f"{archive}: {sentence(error)}; give it again with --keep, or delete it."
+        raise UserError(said) from error
