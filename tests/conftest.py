@@ -26,6 +26,8 @@ from lion_sweep.stages.engine import locked
 from lion_sweep.stages.of_cell import stages_of
 from lion_sweep.stages.workshop import Workshop
 
+# Modules of tests whose classes their configurations name; commands and jobs inherit it.
+os.environ["LION_SWEEP_PACKAGES"] = "alone,boom,full,pause,taught_pairs"
 MakeModel = Callable[..., LlamaForCausalLM]
 Compose = Callable[..., Config]
 Once = Callable[[str, Callable[[Path], object]], Path]
