@@ -36,7 +36,6 @@ from lion_sweep.search.parts import Stored
 from lion_sweep.stages import filtered
 from lion_sweep.stages import groups as stage_of_groups
 from lion_sweep.stages.encode import VECTORS
-from lion_sweep.stages.filtered import without_false
 from lion_sweep.stages.finished_cell import Finished
 from lion_sweep.stages.finished_weights import FinishedWeights
 from lion_sweep.stages.groups import GROUPS
@@ -209,26 +208,6 @@ def test_it_mines_its_first_hits_and_goes_on_after_every_batch(
     assert parted.facts == whole.facts
     for name, held in kept.items():
         assert (parted.folder / GROUPS / name).read_bytes() == held
-
-
-def test_what_scores_near_the_positive_is_dropped_by_hand() -> None:
-    groups = Groups(
-        query_P=np.array([4, 5, 6], np.int32),
-        positive_P=np.array([0, 1, 2], np.int32),
-        negative_PM=np.array([[7, 8, 9], [7, 8, MISSING], [3, MISSING, MISSING]], np.int32),
-        positive_score_P=np.array([1, 2, 3], np.float32),
-        negative_score_PM=np.array([[0.3, 0.2, 0.1], [0.5, 0.4, 0], [0.6, 0, 0]], np.float32),
-    )
-    score_PG = np.array([[2.0, 1.75, 0.5, 1.5], [1.0, 0.0, 0.5, 0.0], [1.0, 0.75, 0.0, 0.0]])
-    left, dropped = without_false(groups, score_PG, 0.5)
-    # 1.75 and .75 are nearer than the margin, 1.5 and .5 are just as far; the third pair has none.
-    assert dropped == 2
-    assert left.query_P.tolist() == [4, 5] and left.positive_P.tolist() == [0, 1]
-    assert left.negative_PM.tolist() == [[8, 9, MISSING], [7, 8, MISSING]]
-    np.testing.assert_array_equal(
-        left.negative_score_PM, np.array([[0.2, 0.1, 0], [0.5, 0.4, 0]], np.float32)
-    )
-    assert left.positive_score_P.tolist() == [1, 2]
 
 
 def test_the_teacher_says_which_candidates_are_dropped(
