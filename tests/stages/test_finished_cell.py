@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from stage_contents import done
-from training_run import Corpus, made_up, save_backbone
+from training_run import Corpus
 
 from lion_sweep.cell import work
 from lion_sweep.cell.cell import Cell
@@ -49,27 +48,6 @@ Make = Callable[..., Cell]
 DENSE, SPARSE = "1b-dense-cl", "1b-sparse-cl"
 DEPTH = 9
 GIVEN = ["data.groups=groups.jsonl", "loss=cl"]  # of the cells that are there
-
-
-@pytest.fixture(scope="session")
-def corpus() -> Corpus:
-    """Eight queries; the passage of the same number is relevant to each."""
-    return made_up()
-
-
-@pytest.fixture(scope="session")
-def inputs(
-    once: Callable[..., Path], corpus: Corpus, make_model: Callable[..., Any]
-) -> tuple[Path, Path]:
-    """The corpus in files, and a decoder."""
-    folder = once(
-        "of-finished",
-        lambda made: (
-            corpus.write(made / "collection"),
-            save_backbone(make_model(3, is_causal=True), made / "decoder"),
-        ),
-    )
-    return folder / "collection", folder / "decoder"
 
 
 @pytest.fixture
