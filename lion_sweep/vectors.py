@@ -117,10 +117,11 @@ def find(cell: Finished, name: str | None) -> Source:
     )
     encoded = Encoded(collection.documents.ids, passages, collection.judged[split].asked, queries)
     engine = config.engine.of(config.paradigm.made_by.kind, config.paradigm.name)
-    searched = cell.intact(f"search {name}")
     searcher: type[Engine] = class_named(engine["_target_"])
-    if searcher.exact and not engine.get("half") and (searched / DONE).is_file():
-        return Source(cell, collection, split, encoded, Run.load(searched / RUN))
+    if searcher.exact and not engine.get("half"):
+        searched = cell.intact(f"search {name}")
+        if (searched / DONE).is_file():
+            return Source(cell, collection, split, encoded, Run.load(searched / RUN))
     return Source(cell, collection, split, encoded, encoded.search(config.evaluation.depth))
 
 
