@@ -72,7 +72,7 @@ status: .venv/done ## where every cell is: queued, running, finished, failed
 # One thread for each process: tests run side by side, and threads that wait for each other do so at
 # full speed.
 test: .venv/done ## every test; those of SLURM start a private cluster
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --durations 40
 
 test-fast: .venv/done ## those that take two minutes in all, for the loop of work
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow"
