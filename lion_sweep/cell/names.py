@@ -5,8 +5,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import MISSING as NOTHING
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from omegaconf import MISSING
 
 from lion_sweep.config.schema import AXES, Config
 from lion_sweep.config.section import plain
@@ -78,8 +82,9 @@ def along(cells: Sequence[Settings]) -> dict[str, str]:
     """
     table, found = _Table.of(cells), {}
     for key in table.columns:
-        several = key.startswith("recipe.") and not _follows(table[key], table.names("recipe"))
-        if several and table.follows(key):
+        if not key.startswith("recipe.") or key.startswith(BY):
+            continue
+        if not _follows(table[key], table.names("recipe")) and table.follows(key):
             found[key] = next(told for told in table[_by(key)] if told != UNSET)
     return found
 
@@ -99,7 +104,7 @@ class _Table:
     @classmethod
     def of(cls, cells: Sequence[Settings]) -> "_Table":
         keys = dict.fromkeys(key for cell in cells for key in cell)
-        return cls({key: [cell.get(key, UNSET) for cell in cells] for key in keys}, len(cells))
+        return cls({key: [_value(cell, key) for cell in cells] for key in keys}, len(cells))
 
     def __getitem__(self, key: str) -> list[str]:
         return self.columns.get(key, [UNSET] * self.cells)
@@ -124,6 +129,33 @@ class _Table:
         said = {name for name, by in zip(names, told, strict=True) if by == UNSET}
         places = zip(names, *map(self.names, AXES), strict=True)
         return [place[0] if place[0] in said else place for place in places]
+
+
+def _value(cell: Settings, key: str) -> str:
+    """The cell's; where its configuration is of a version that had no such key, the default, by
+    which the cell was made if this one knows it by the same id."""
+    if key in cell:
+        return cell[key]
+    parts = key.split(".")
+    within_none = any(".".join(parts[:count]) in cell for count in range(1, len(parts)))
+    return UNSET if within_none else _default(key)
+
+
+@cache
+def _default(key: str) -> str:
+    """What the schema has for a key; UNSET where that is nothing."""
+    section: Any = Config
+    *sections, last = key.split(".")
+    for name in sections:
+        section = _section(get_type_hints(section).get(name)) if section else None
+    known = {entry.name: entry.default for entry in fields(section)} if section else {}
+    value = known.get(last, NOTHING)
+    return UNSET if value in (NOTHING, MISSING) or is_dataclass(value) else _text(plain(value))
+
+
+def _section(hint: Any) -> Any:
+    """The class of a section, of one that may be None too; None where it is no section."""
+    return next((found for found in (hint, *get_args(hint)) if is_dataclass(found)), None)
 
 
 def _follows(values: list[str], names: Sequence[object], sources: Sequence[list[str]] = ()) -> bool:

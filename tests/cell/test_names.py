@@ -105,6 +105,26 @@ def test_what_goes_along_with_the_axes_is_told() -> None:
     assert along(cells[:1]) == {} == along([told(), told("model=3b")])
 
 
+def test_recipes_of_which_one_goes_by_an_axis() -> None:
+    """The key that says so is no value of its own, and is not looked for among those that are."""
+    cells = [told("recipe=cut", f"model={model}") for model in ("1b", "8b")]
+    assert set(along(cells)) == {"recipe.adapt.steps", "recipe.sparse.logit_scale"}
+    mixed = [*cells, told("recipe=cut", "model=3b", "recipe.sparse.logit_scale=1")]
+    assert set(along(mixed)) == {"recipe.adapt.steps"}
+    assert differing(mixed) == ["recipe.sparse.logit_scale"]
+
+
+def test_a_key_that_an_earlier_version_had_not_is_at_its_default() -> None:
+    new = told()
+    old = {key: value for key, value in new.items() if key != "negatives.ranked_by"}
+    assert new["negatives.ranked_by"] == "own"
+    assert differing([old, new]) == []
+    assert differing([old, told("negatives.ranked_by=teacher")]) == ["negatives.ranked_by"]
+    # Within an option that a cell has not, there is no default.
+    target = told("paradigm.target_l0={queries: 3, passages: 9}")
+    assert differing([new, target]) == ["paradigm.target_l0.passages", "paradigm.target_l0.queries"]
+
+
 def test_names_differ_by_what_the_cells_differ_in() -> None:
     words = [["seed=1"], ["seed=2"], ["seed=2", "model=3b"], ["seed=2", "data.name=mine"]]
     cells = [composed(*one) for one in words]
