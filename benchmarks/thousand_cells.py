@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import product
 from pathlib import Path
@@ -29,7 +30,9 @@ RATE = "recipe.learning_rate"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/thousand_cells"))
+    parser.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir(), "thousand_cells")
+    )
     parser.add_argument("--times", type=int, default=TIMES, help="so many times the 18 cells (56)")
     asked = parser.parse_args()
     shutil.rmtree(asked.folder, ignore_errors=True)
