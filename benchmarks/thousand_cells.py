@@ -51,10 +51,12 @@ def main() -> None:
         "report, 56 rows for each of 18": f"lion_sweep.report --root {rates}",
     }
     cells = asked.times * len(list(product(*STUDY)))
-    took = {title: measured(command, asked.folder) for title, command in commands.items()}
     print(f"{cells:,} cells")
-    for title, told in took.items():
-        print(f"{title:<32} {told['seconds']:>7.1f} s {told['peak_rss_bytes'] / 2**20:>7.0f} MiB")
+    took = {}
+    for title, command in commands.items():
+        told = took[title] = measured(command, asked.folder)
+        memory = told["peak_rss_bytes"] / 2**20
+        print(f"{title:<32} {told['seconds']:>7.1f} s {memory:>7.0f} MiB", flush=True)
     interleaved.write(
         {"commands": took},
         checked="every command ended well",

@@ -104,7 +104,9 @@ class _Table:
     @classmethod
     def of(cls, cells: Sequence[Settings]) -> "_Table":
         keys = dict.fromkeys(key for cell in cells for key in cell)
-        return cls({key: [_value(cell, key) for cell in cells] for key in keys}, len(cells))
+        return cls(
+            {key: [cell.get(key, _default(key)) for cell in cells] for key in keys}, len(cells)
+        )
 
     def __getitem__(self, key: str) -> list[str]:
         return self.columns.get(key, [UNSET] * self.cells)
@@ -131,19 +133,10 @@ class _Table:
         return [place[0] if place[0] in said else place for place in places]
 
 
-def _value(cell: Settings, key: str) -> str:
-    """The cell's; where its configuration is of a version that had no such key, the default, by
-    which the cell was made if this one knows it by the same id."""
-    if key in cell:
-        return cell[key]
-    parts = key.split(".")
-    within_none = any(".".join(parts[:count]) in cell for count in range(1, len(parts)))
-    return UNSET if within_none else _default(key)
-
-
 @cache
 def _default(key: str) -> str:
-    """What the schema has for a key; UNSET where that is nothing."""
+    """What the schema has for a key, and a configuration of a version that had not this key means;
+    UNSET where that is nothing."""
     section: Any = Config
     *sections, last = key.split(".")
     for name in sections:

@@ -120,7 +120,7 @@ def test_a_key_that_an_earlier_version_had_not_is_at_its_default() -> None:
     assert new["negatives.ranked_by"] == "own"
     assert differing([old, new]) == []
     assert differing([old, told("negatives.ranked_by=teacher")]) == ["negatives.ranked_by"]
-    # Within an option that a cell has not, there is no default.
+    # A key of an option that a cell has not.
     target = told("paradigm.target_l0={queries: 3, passages: 9}")
     assert differing([new, target]) == ["paradigm.target_l0.passages", "paradigm.target_l0.queries"]
 
