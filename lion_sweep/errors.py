@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import traceback
 from typing import NoReturn
@@ -11,6 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 IMPOSSIBLE = 2  # exit status of a command that was refused
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OF_A_DISK = (*FULL_DISK, errno.EROFS, errno.EIO)
+IN_RUST = re.compile(
+    r"\(os error (\d+)\)$"
+)  # safetensors and tokenizers keep it in their words only
 
 
 class UserError(ValueError):
@@ -58,6 +63,22 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, PLAIN):
         return str(error).strip()
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
+def of_disk(error: BaseException) -> OSError | None:
+    """The write that failed, where a library raises something of its own for that.
+
+    As torch does, whose complaint about its file comes over the error that was first.
+    """
+    at: BaseException | None = error
+    while at and not isinstance(at, UserError):
+        if isinstance(at, OSError):
+            return at if at is error or at.errno in OF_A_DISK else None
+        if told := IN_RUST.search(str(at)):
+            number = int(told[1])
+            return OSError(number, os.strerror(number)) if number in OF_A_DISK else None
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    return None
 
 
 def trace(error: BaseException) -> None:

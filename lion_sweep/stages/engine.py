@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from lion_sweep.errors import FULL_DISK, Busy, Superseded, UserError
+from lion_sweep.errors import FULL_DISK, Busy, Interrupted, Superseded, UserError, of_disk
 from lion_sweep.files import intact, key_of, read_json, sealed, write_json
 from lion_sweep.machine.seal import Damaged, Files, files_of
 
@@ -176,23 +176,29 @@ def run(
             if together:
                 work(begun)
             return team.tell(None)
-        start = time.monotonic()
+        start, inode = time.monotonic(), _inode(begun)
         try:
             facts = work(begun)
             seconds = round(time.monotonic() - start, 3)
             done = {"specification": specification, "facts": facts, "seconds": seconds}
             files = files_of(begun)
             write_json(begun / DONE, sealed(done | {"files": files}))
+            if _inode(begun) != inode:  # a library has made the folder again
+                shutil.rmtree(begun)
             if other := _named(begun, folder):
                 return team.tell(other)
-        except OSError as error:
-            if not begun.is_dir():
+        except (Interrupted, Superseded):
+            raise
+        except Exception as error:
+            if _inode(begun) != inode:
                 raise Superseded(f"{kind} goes on in another process.") from error
-            if error.errno not in FULL_DISK:
+            if not (failed := of_disk(error)):
                 raise
+            if failed.errno not in FULL_DISK:
+                raise failed from None
             raise OSError(
-                error.errno,
-                f"{error.strerror}, as {kind} wrote below {folder.parent.parent}: free some space "
+                failed.errno,
+                f"{failed.strerror}, as {kind} wrote below {folder.parent.parent}: free some space "
                 "and give the same command again, which goes on from here",
             ) from error
         return team.tell(Done(folder, facts, seconds, reused=False, files=files))
@@ -208,6 +214,14 @@ def _begin(folder: Path, held: ExitStack, owner: str, wait: bool) -> Done | Path
     except Busy as error:
         return error
     return find(folder) or _claim(folder)  # another may have just done it
+
+
+def _inode(folder: Path) -> int | None:
+    """What a folder keeps under another name."""
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _named(begun: Path, folder: Path) -> Done | None:

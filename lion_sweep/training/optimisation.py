@@ -170,8 +170,8 @@ class Steps:
                 "optimizer": self.optimiser.state_dict(),
                 "schedule": self.schedule.state_dict(),
             }
-            with written(self.path) as temporary:
-                torch.save(state, temporary)
+            with written(self.path) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)  # of a path, it would not say why it cannot be written
         self.run.accelerator.wait_for_everyone()
 
     @property

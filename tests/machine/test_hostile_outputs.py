@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from few_steps import Tiny, few_steps
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import Change, changes, damaged, tried
@@ -31,7 +32,7 @@ from lion_sweep.report.kept import keep, unpack
 from lion_sweep.report.significance import read_per_query
 from lion_sweep.result import FORMAT, read_result
 from lion_sweep.stages import engine
-from lion_sweep.training.optimisation import CHECKPOINT, Optimisation, Run, Steps
+from lion_sweep.training.optimisation import CHECKPOINT, Steps
 
 Reader = Callable[[], Any]
 RECORD = {"format": FORMAT, "id": "x", "axes": {}, "ladder": "proxy", "seed": 1, "data": "twin"}
@@ -120,36 +121,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkpoint")
 
 
-class Tiny(torch.nn.Module):
-    """What `Steps` asks of a backbone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer, self.table = torch.nn.Linear(4, 4), torch.nn.Embedding(5, 4)
-
-    @property
-    def language_model(self) -> "Tiny":
-        return self
-
-    def get_input_embeddings(self) -> torch.nn.Module:
-        return self.table
-
-    get_output_embeddings = get_input_embeddings
-
-    def trainable(self) -> dict[str, torch.nn.Parameter]:
-        return dict(self.named_parameters())
-
-
-RATES = Optimisation(0.1, 0.1, 0.1, 0.0, 1.0, (0.9, 0.999), 1e-8)
-
-
 @tried
 @given(steps=changes)
 def test_checkpoints(accelerator: Accelerator, checkpoint: Path, steps: list[Change]) -> None:
     def begun() -> Steps:
-        run = Run(accelerator, checkpoint, 1, lambda *told: None)
-        return Steps(Tiny(), RATES, 10, 0, run)  # type: ignore[arg-type]
+        return few_steps(checkpoint, accelerator)
 
     path = checkpoint / CHECKPOINT
     if not (checkpoint / "kept").exists():
