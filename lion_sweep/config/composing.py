@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -87,16 +88,23 @@ def compose_cells(
     `primary` is the file that the overrides change. Raises `UserError` where two options have one
     name.
     """
-    loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
-    as_it_was = loader.repository
-    loader.repository = _ReadOnce(as_it_was)  # type: ignore[assignment]
-    refuse_hidden(loader)
-    try:
+    refuse_hidden(GlobalHydra.instance().config_loader())
+    with reading_once():
         configs = [compose(cell, primary) for cell in cells]
         refuse_namesakes(configs, cells)
         told = zip(configs, cells, strict=True)
         return configs, [reference(config, cell, primary) for config, cell in told]
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Meanwhile each file of conf/ is read once, for whatever is composed."""
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
+    as_it_was = loader.repository
+    loader.repository = _ReadOnce(as_it_was)  # type: ignore[assignment]
+    try:
+        yield
     finally:
         loader.repository = as_it_was
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lion_sweep.files import key_of, read_json, write_json
+from lion_sweep.files import key_of, read_json, sealed, write_json
 
 DIGESTS = "digests"  # folder below that of all outputs
 SETTLED_SECONDS = 2.0
@@ -39,13 +40,17 @@ class Digests:
         note = self.folder / f"{key_of(str(path))}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = read_json(note)
-            if (known["path"], known["state"]) == (str(path), state):
+            if known == self._note(path, state, known["digest"]):
                 return known["digest"]
         found = digest_of(path)
         if time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED_SECONDS:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(note, {"path": str(path), "state": state, "digest": found})
+            write_json(note, self._note(path, state, found))
         return found
+
+    def _note(self, path: Path, state: list[int], digest: str) -> dict[str, Any]:
+        """What is remembered, sealed: a bit that flips would make another cell of every one."""
+        return sealed({"path": str(path), "state": state, "digest": digest})
 
     def of_folder(self, folder: Path, patterns: Iterable[str]) -> str:
         """Of the files that match, by their places in the folder; empty where none does."""

@@ -1,5 +1,6 @@
 """Digests of files: remembered as long as nobody touched the file, and no longer."""
 
+import json
 import os
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_a_file_is_read_once_until_somebody_writes_to_it(
     assert known.of_file(path) != first and path in read
 
 
-def test_a_note_that_cannot_be_read_costs_reading_the_file(
+def test_a_note_that_is_damaged_costs_reading_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digests, "SETTLED_SECONDS", -1.0)
@@ -41,8 +42,16 @@ def test_a_note_that_cannot_be_read_costs_reading_the_file(
     path.write_bytes(b"one")
     first = Digests(notes).of_file(path)
     (note,) = notes.iterdir()
-    for broken in ("", "{", '{"path": 1}', "[]"):
-        note.write_text(broken)
+    kept = note.read_bytes()
+    flipped = [
+        kept[:place] + bytes([kept[place] ^ 1 << bit]) + kept[place + 1 :]
+        for place in range(len(kept))
+        for bit in range(8)
+    ]
+    unsealed = json.dumps({key: json.loads(kept)[key] for key in ("path", "state", "digest")})
+    changed = unsealed.replace(first, first[::-1]).encode()
+    for broken in (b"", b"{", b'{"path": 1}', b"[]", changed, *flipped):
+        note.write_bytes(broken)
         assert Digests(notes).of_file(path) == first
 
 

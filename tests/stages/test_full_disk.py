@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from lion_sweep.cell.tasks import failure_class
 from lion_sweep.data.arrays import save
-from lion_sweep.errors import Superseded, UserError
+from lion_sweep.errors import Superseded, UserError, of_disk
 from lion_sweep.models.proxy import train_tokenizer
 from lion_sweep.stages import engine
 
@@ -64,6 +64,14 @@ def raised_within(inner: Exception, outer: Exception) -> Exception:
             raise outer  # noqa: B904
     except Exception as error:
         return error
+
+
+@pytest.mark.parametrize(
+    "said", ["I/O error: Disk quota exceeded (os error 122) at path /x", "(os error 122)"]
+)
+def test_errors_of_rust_have_their_number_in_their_words(said: str) -> None:
+    found = of_disk(RuntimeError(said))
+    assert found and found.errno == errno.EDQUOT == 122
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -18,6 +18,7 @@ import random
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,8 @@ def _all(folder: Path, asked: argparse.Namespace, until: float) -> Any:
             alive -= 1
             continue
         found += one
+        for told_of in one.lost, one.duplicated, one.differing, one.odd:
+            print(*told_of, sep="\n", end="\n" * bool(told_of), file=sys.stderr)
         bad = len(found.lost) + len(found.duplicated) + len(found.differing) + len(found.odd)
         print(
             f"{sum(found.faults.values())} faults in {found.lives} lives, {bad} to look at",
@@ -166,7 +169,11 @@ def _work(told: Any, number: int, share: int, until: float, folder: Path, seed: 
         lived, which = lived + 1, drawn.randrange(len(configs))
         root = folder / "lives" / f"{number}-{lived}"
         life = Life(configs[which], root, drawn, known[which])
-        tally = life.live(min(FAULTS_OF_A_LIFE, share - faults))
+        try:
+            tally = life.live(min(FAULTS_OF_A_LIFE, share - faults))
+        except Exception:
+            tally = life.tally
+            tally.odd.append(f"{root.name}: {traceback.format_exc()[-1500:]}")
         faults += sum(tally.faults.values())
         told.put(tally)
         if not (tally.lost or tally.duplicated or tally.differing or tally.odd):

@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 import yaml
 
-from lion_sweep.config.composing import compose, config_folder, register
+from lion_sweep.config.composing import compose, config_folder, reading_once, register
 from lion_sweep.config.schema import AXES
 from lion_sweep.config.section import plain
 
@@ -80,6 +80,7 @@ class Commands:
         self._stack.enter_context(
             hydra.initialize_config_dir(str(config_folder()), version_base="1.3")
         )
+        self._stack.enter_context(reading_once())
         return self
 
     def __exit__(
