@@ -13,9 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 IMPOSSIBLE = 2  # exit status of a command that was refused
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OF_A_DISK = (*FULL_DISK, errno.EROFS, errno.EIO)
-IN_RUST = re.compile(
-    r"\(os error (\d+)\)$"
-)  # safetensors and tokenizers keep it in their words only
+IN_RUST = re.compile(r"\(os error (\d+)\)")  # the words of safetensors, tokenizers
 
 
 class UserError(ValueError):
