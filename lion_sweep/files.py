@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 SEAL = "seal"
+LEFT_BEHIND = re.compile(r"\..+\.\d+")  # a number is that of a process
 
 
 @contextmanager
@@ -24,6 +26,13 @@ def written(path: Path, *, only_writer: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes have left of files that were being `written` there."""
+    for path in folder.rglob(".*"):
+        if LEFT_BEHIND.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

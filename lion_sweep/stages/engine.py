@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lion_sweep.errors import FULL_DISK, Busy, Interrupted, Superseded, UserError, of_disk
-from lion_sweep.files import intact, key_of, read_json, sealed, write_json
+from lion_sweep.files import intact, key_of, read_json, remove_leftovers, sealed, write_json
 from lion_sweep.machine.seal import Damaged, Files, files_of
 
 DONE = "done.json"
@@ -281,4 +281,6 @@ def _claim(folder: Path) -> Path:
         else:
             left.replace(mine)
     mine.mkdir(exist_ok=True)
+    (mine / DONE).unlink(missing_ok=True)  # of who was killed before the folder had its name
+    remove_leftovers(mine)
     return mine

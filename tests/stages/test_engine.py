@@ -13,7 +13,7 @@ from commands import FORKS, serve
 
 from lion_sweep.errors import Busy, Superseded, UserError
 from lion_sweep.files import key_of, write_json
-from lion_sweep.machine.seal import Damaged
+from lion_sweep.machine.seal import Damaged, Seals
 from lion_sweep.stages import engine as stage
 from lion_sweep.stages.engine import Done
 
@@ -105,6 +105,30 @@ def test_a_failure_leaves_its_work_to_go_on_from(tmp_path: Path) -> None:
     assert finished.facts == {"found": "half"}
     assert not finished.reused
     assert not partial.exists()
+
+
+def test_what_a_kill_at_the_end_leaves_is_no_part_of_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*told: Path) -> None:
+        raise RuntimeError("killed")
+
+    work = Work()
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "_named", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(tmp_path, "train", SPECIFICATION, work)
+    (partial,) = tmp_path.rglob("*.partial")
+    assert (partial / stage.DONE).is_file()
+    for name in (f".{stage.DONE}.4711", "parts/.000001.npy.4711", "parts/000001.npy"):
+        (partial / name).parent.mkdir(exist_ok=True)
+        (partial / name).write_text("x")
+    finished = run(tmp_path, "train", SPECIFICATION, work)
+    assert sorted(finished.files or ()) == ["parts/000001.npy", "result.txt"]
+    assert {path.name for path in finished.folder.rglob("*") if path.is_file()} == {
+        "000001.npy", "result.txt", stage.DONE,
+    }  # fmt: skip
+    Seals(tmp_path / "digests").check(finished.folder, finished.files)
 
 
 def test_two_processes_do_the_work_once(tmp_path: Path) -> None:
