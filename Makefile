@@ -35,9 +35,10 @@ GPU_BENCHMARKS ?= sparse_head_gpu training_memory \
   "encoding --size 1b" "encoding --size 8b" "compiled_step --size 1b --queries 16"
 CHAOS_ARGS ?= --kills 30
 TORTURE_ARGS ?= --faults 1000 --seed 1 --slurm 10
+MUTANTS_ARGS ?=
 REHEARSAL_ARGS ?=
 
-.PHONY: help setup demo plan status test test-fast test-slurm slurm-dev-up slurm-dev-down chaos torture lint format \
+.PHONY: help setup demo plan status test test-fast test-slurm slurm-dev-up slurm-dev-down chaos torture mutants lint format \
   scaling-report findings bench bench-scale bench-gpu gpu-rehearsal clean
 
 help: ## this list
@@ -92,6 +93,10 @@ chaos: .venv/done ## the grid while jobs and nodes are killed; CHAOS_ARGS="--kil
 
 torture: .venv/done ## a thousand faults of every kind, under half an hour; TORTURE_ARGS="--seed 2"
 	PYTHONPATH=tests:. $(BIN)/python -m torture .torture $(TORTURE_ARGS)
+
+mutants: .venv/done ## faults planted where numbers are made: do tests notice? MUTANTS_ARGS="--rooms losses"
+	$(call install,--constraint requirements.lock mutmut==3.8.1)
+	PYTHONPATH=tests $(BIN)/python -m mutants $(MUTANTS_ARGS)
 
 lint: .venv/done ## ruff, mypy, and which room may import which
 	$(BIN)/ruff check lion_sweep launch tests benchmarks

@@ -1,24 +1,18 @@
 """From the words of a command line to typed configurations, through Hydra; to a file and back."""
 
 import json
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import hydra
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     InterpolationKeyError,
@@ -30,33 +24,13 @@ from omegaconf.errors import (
 from lion_sweep.config.choosing import chosen_by, refusal, register_choosing
 from lion_sweep.config.schema import AXES, Config
 from lion_sweep.config.section import frozen, plain, sections
+from lion_sweep.config.sharing import composed, shared
 from lion_sweep.errors import UserError, sentence
 from lion_sweep.files import write_text
 
 CONFIG = "config.yaml"
 PRIMARY = "config"  # of conf/, which every other one starts from
 NULL_SECTION = (AssertionError, AttributeError)  # what OmegaConf raises there
-
-
-class _ReadOnce(CachingConfigRepository):
-    """Keeps what was read of conf/ from cell to cell, which saves a third of a grid's composing.
-
-    Hydra copies its repository for every cell, and changes what it gets from it.
-    """
-
-    def __init__(self, delegate: IConfigRepository) -> None:
-        super().__init__(delegate)
-        self._pickled: dict[str, bytes] = {}  # copied in half the time that deepcopy takes
-
-    def __deepcopy__(self, memo: object) -> "_ReadOnce":
-        return self
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        """A copy of the file's content that its reader may change."""
-        if config_path not in self._pickled:
-            read = super().load_config(config_path=config_path)
-            self._pickled[config_path] = pickle.dumps(read)
-        return pickle.loads(self._pickled[config_path])
 
 
 def swept(words: Sequence[str]) -> list[list[str]]:
@@ -89,24 +63,11 @@ def compose_cells(
     name.
     """
     refuse_hidden(GlobalHydra.instance().config_loader())
-    with reading_once():
+    with shared():
         configs = [compose(cell, primary) for cell in cells]
         refuse_namesakes(configs, cells)
         told = zip(configs, cells, strict=True)
         return configs, [reference(config, cell, primary) for config, cell in told]
-
-
-@contextmanager
-def reading_once() -> Iterator[None]:
-    """Meanwhile each file of conf/ is read once, for whatever is composed."""
-    loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
-    as_it_was = loader.repository
-    loader.repository = _ReadOnce(as_it_was)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        loader.repository = as_it_was
 
 
 def refuse_hidden(loader: ConfigLoader) -> None:
@@ -167,10 +128,10 @@ def compose(overrides: Sequence[str], primary: str = PRIMARY) -> Config:
     """The configuration of one cell."""
     refuse_moved(overrides)
     try:
-        composed = hydra.compose(primary, overrides=list(overrides))
+        found = composed(primary, overrides)
     except NULL_SECTION as error:
         raise inside_null(error, overrides) from None
-    return resolve(composed)
+    return resolve(found)
 
 
 def inside_null(error: Exception, words: Sequence[str]) -> Exception:
@@ -213,14 +174,14 @@ def config_folder() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
-def resolve(composed: DictConfig) -> Config:
+def resolve(found: DictConfig) -> Config:
     """A typed `Config` with every interpolation resolved.
 
     Raises `UserError` for a missing value, of its own or another key's, and for a key of no
     section's declaration.
     """
     try:
-        config = OmegaConf.to_object(composed)
+        config = OmegaConf.to_object(found)
     except MissingMandatoryValue as error:
         key = error.full_key
         raise UserError(f"{key} has no value: give it one with {key}=VALUE.") from None
@@ -239,7 +200,7 @@ def resolve(composed: DictConfig) -> Config:
             if isinstance(value, dict):  # which interpolations bring enumerations into
                 value = plain(value, keep_sections=True)
             setattr(section, name, _at_home(value))
-    config.recipe.by = chosen_by(composed.recipe)
+    config.recipe.by = chosen_by(found.recipe)
     if config.recipe.lora and config.recipe.lora.rank == 0:
         config.recipe.lora = None
     return frozen(config)

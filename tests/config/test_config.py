@@ -16,7 +16,7 @@ from lion_sweep.config import (
     LadderName,
     config_folder,
 )
-from lion_sweep.config.composing import compose, compose_cells
+from lion_sweep.config.composing import compose_cells
 from lion_sweep.errors import UserError
 from lion_sweep.stages.validation import validate
 
@@ -265,24 +265,6 @@ def test_recipe_numbers_have_their_unit(name: str) -> None:
     for key in ("lengths", "batch_size", "gradient_cache", "negatives", "warmup", "adapt", "chunk"):
         line = next(line for line in lines if line.strip().startswith(f"{key}:"))
         assert "#" in line, line
-
-
-def test_cells_of_a_grid_are_composed_as_one_by_one() -> None:
-    """Files are read once for all cells; no cell may see what another has made of them."""
-    configuration.register()
-    cells = [
-        [f"model={model}", f"loss={loss}", f"ladder={ladder}", *budget]
-        for model in ("1b", "8b")
-        for loss in ("cl", "kd")
-        for ladder in ("proxy", "full")
-        for budget in (["budget=anchor"], ["budget=epochs", "seed=7"])
-    ]
-    folder = str(configuration.config_folder())
-    with initialize_config_dir(config_dir=folder, version_base="1.3"):
-        configs, references = compose_cells(cells)
-        assert configs == [compose(cell) for cell in cells]
-        assert [found is None for found in references] == [False, True] * 8
-        assert compose_cells(cells[::-1])[0] == configs[::-1]
 
 
 @pytest.fixture

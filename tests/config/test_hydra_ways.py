@@ -212,7 +212,7 @@ def test_an_interruption_while_cells_are_composed_is_a_line(
 
     # Handlers of loggers hold what earlier tests have captured, and that is closed.
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    monkeypatch.setattr(composing.hydra, "compose", interrupted)
+    monkeypatch.setattr(composing, "composed", interrupted)
     assert start("-m", "seed=1,2").status == 130
     said = capsys.readouterr().err.strip()
     assert said.startswith("lion_sweep: interrupted: ") and said.count("\n") == 0
@@ -224,7 +224,7 @@ def test_a_surprise_is_a_sentence_and_a_traceback_for_who_asks(
     def surprised(*_: object, **__: object) -> None:
         raise RuntimeError("what nobody thought of\nand more of it")
 
-    monkeypatch.setattr(composing.hydra, "compose", surprised)
+    monkeypatch.setattr(composing, "composed", surprised)
     said = "lion_sweep: RuntimeError: what nobody thought of (LION_SWEEP_TRACEBACK=1 shows where)\n"
     assert start().status == 2 and capsys.readouterr().err == said
     monkeypatch.setenv("LION_SWEEP_TRACEBACK", "1")

@@ -12,9 +12,10 @@ from typing import Any
 import hydra
 import yaml
 
-from lion_sweep.config.composing import compose, config_folder, reading_once, register
+from lion_sweep.config.composing import compose, config_folder, register
 from lion_sweep.config.schema import AXES
 from lion_sweep.config.section import plain
+from lion_sweep.config.sharing import shared
 
 # What a command says of the machine that runs it, or of other commands.
 ELSEWHERE = ("id", "axes", "site", "tracking", "alarms", "paths.root", "plan", "status",
@@ -80,7 +81,7 @@ class Commands:
         self._stack.enter_context(
             hydra.initialize_config_dir(str(config_folder()), version_base="1.3")
         )
-        self._stack.enter_context(reading_once())
+        self._stack.enter_context(shared())
         return self
 
     def __exit__(
