@@ -101,6 +101,7 @@ CASES: dict[str, tuple[Any, Callable[[Vectors], float], int]] = {
         Contrastive(1.0, 2 * GROUP, 4, -0.5), lambda v: infonce(v, pool=2, margin=-0.5), 4
     ),
     "gathered": (Contrastive(1.0, devices=4), infonce, 4),
+    "gathered by two": (Contrastive(1.0, devices=2), infonce, 2),
     "margin mse": (MarginMSE(1.0), margin_mse, 1),
     "kl": (ListwiseKL(1.0), lambda v: kl(v, 1, 1), 1),
     "kl, temperatures": (ListwiseKL(1.0, 10.0, 2.5), lambda v: kl(v, 10, 2.5), 1),

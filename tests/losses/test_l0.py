@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from lion_sweep.errors import UserError
 from lion_sweep.losses.flops import FlopsRegulariser
 from lion_sweep.losses.l0 import L0Controller
 from lion_sweep.losses.l1 import L1Regulariser
 from lion_sweep.losses.representations import Representations
 
 SETTINGS = {"headroom": 1.25, "approach": 0.5, "rate": 30.0, "gain": 1.0, "most": 50.0}
+AT_ONCE = {"headroom": 1.25, "approach": 0.0, "rate": 90.0, "gain": 2.0, "most": 20.0}
 TARGETS = {"queries": 3.0, "passages": 12.0}
 
 
@@ -51,33 +53,38 @@ def test_l1_values_and_gradients() -> None:
         np.testing.assert_allclose(gradient, slope, rtol=1e-12)
 
 
-def by_hand(counts: list[float], target: float, steps: int) -> Iterator[float]:
+def by_hand(
+    counts: list[float], target: float, steps: int, settings: dict[str, float]
+) -> Iterator[float]:
     """The multiplier at every step."""
-    before, pressure = 0.0, 0.0
+    before, pressure, approach = 0.0, 0.0, settings["approach"]
     for number, l0 in enumerate(counts):
-        left = max(0.0, 1 - number / steps / SETTINGS["approach"])
-        aim = math.log1p(SETTINGS["headroom"] * target)
+        left = max(0.0, 1 - number / steps / approach) if approach else 0.0
+        aim = math.log1p(settings["headroom"] * target)
         wanted = aim + left * (math.log1p(counts[0]) - aim)
         error = math.log1p(l0) - wanted
         if number:
-            pressure += SETTINGS["rate"] / steps * error + SETTINGS["gain"] * (error - before)
-            largest = math.log(SETTINGS["most"])
+            pressure += settings["rate"] / steps * error + settings["gain"] * (error - before)
+            largest = math.log(settings["most"])
             pressure = max(-largest, min(largest, pressure))
         before = error
         yield math.exp(pressure)
 
 
-def test_multipliers_and_gradients() -> None:
+@pytest.mark.parametrize("settings", [SETTINGS, AT_ONCE], ids=["falling", "at once"])
+def test_multipliers_and_gradients(settings: dict[str, float]) -> None:
     steps = 8
-    found = L0Controller(FlopsRegulariser(0.3, 0.2, 0.5), TARGETS, **SETTINGS)
+    found = L0Controller(FlopsRegulariser(0.3, 0.2, 0.5), TARGETS, **settings)
     vectors = [drawn(number) for number in range(steps)]
     expected = [
         list(by_hand([float(one[side].count_nonzero(dim=1).double().mean()) for one in vectors],
-                     target, steps))
+                     target, steps, settings))
         for side, target in enumerate(TARGETS.values())
     ]  # fmt: skip
-    assert min(expected[0]) == pytest.approx(1 / SETTINGS["most"])  # the bound is reached
+    assert min(expected[0]) == pytest.approx(1 / settings["most"])  # the bound is reached
     assert max(expected[1]) > 10  # and passages have too many terms
+    if settings is AT_ONCE:
+        assert max(expected[1]) == pytest.approx(settings["most"])
     for number, both in enumerate(vectors):
         terms = found(step(*both), number / steps)
         sides = zip(("query", "passage"), (0.3, 0.2), both, expected, strict=True)
@@ -112,3 +119,26 @@ def test_a_term_of_neither_side_stays_as_it_is() -> None:
 
     found = L0Controller(other, TARGETS, **SETTINGS)
     assert [found(step(*drawn(n)), n / 3)["other"] for n in range(3)] == [1.0] * 3
+
+
+@pytest.mark.parametrize("name", ["headroom", "most", "rate", "gain", "approach"])
+def test_settings_at_their_edge(name: str) -> None:
+    least = {"headroom": 1, "most": 1}.get(name, 0)
+    L0Controller.check("loss.l0", SETTINGS | {name: least})
+    with pytest.raises(UserError, match=rf"loss\.l0\.{name}="):
+        L0Controller.check("loss.l0", SETTINGS | {name: least - 0.001})
+    with pytest.raises(UserError, match=r"loss\.l0\.approach="):
+        L0Controller.check("loss.l0", SETTINGS | {"approach": 1.001})
+
+
+def test_which_side_a_term_is_of_is_the_end_of_its_name() -> None:
+    """A name may have more words than one before it."""
+
+    def two(step: Representations, progress: float) -> dict[str, Tensor]:
+        return {"my_own_query": torch.tensor(1.0), "query_of_none": torch.tensor(1.0)}
+
+    found = L0Controller(two, TARGETS, **SETTINGS)
+    told = [found(step(*drawn(number)), number / 8) for number in range(3)]
+    assert [terms["query_of_none"] for terms in told] == [1.0] * 3
+    assert told[2]["my_own_query"] == pytest.approx(math.exp(found.state()["pressure_queries"]))
+    assert told[2]["my_own_query"] != 1.0 and told[2]["my_own_query"].dtype == torch.float32

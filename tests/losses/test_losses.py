@@ -3,6 +3,7 @@
 Shapes: B queries, G passages of a query, C candidates, D dimensions.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,21 @@ def test_contrastive(group: int, before: int, after: int) -> None:
         terms.append(-np.log(chances[positive]))
     found = Contrastive(1.0)(representations)
     assert found.item() == pytest.approx(np.mean(terms), rel=1e-12)
+
+
+def test_a_negative_just_as_good_as_the_margin_allows_is_a_candidate() -> None:
+    """Teacher scores and margin are whole numbers, so that they can be equal."""
+    representations = step(group=3)
+    teacher_BG = torch.tensor([[8.0, 6.0, 5.0]] * len(representations.query_BD)).double()
+    margin = {1.0: 3, 2.0: 3, 3.0: 2, 4.0: 1}  # with how many candidates of its own group left
+    for found, own in margin.items():
+        alone = replace(representations, teacher_BG=teacher_BG)
+        loss = Contrastive(1.0, candidates=3, false_negative_margin=found)(alone)
+        terms = []
+        for query, group_GD in zip(values(alone.query_BD), values(alone.passage_BGD), strict=True):
+            left = {1: [0], 2: [0, 2], 3: [0, 1, 2]}[own]
+            terms.append(-np.log(softmax(group_GD[left] @ query / TEMPERATURE)[0]))
+        assert loss.item() == pytest.approx(np.mean(terms), rel=1e-12), found
 
 
 @pytest.mark.parametrize("group", [2, 4])

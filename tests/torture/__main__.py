@@ -5,7 +5,8 @@
 Lives of cells (lives.py) are lived in FOLDER, in two processes, until so many faults have struck or
 --minutes are over. The report counts faults by kind, and lists what was lost, duplicated, or came
 out otherwise, and errors that would tell a person nothing: the exit status is 0 where all of these
-are empty and there were faults enough.
+are empty and there were faults enough. With --planted there is a fault in lion_sweep as well (those
+of planted.py), and the status is 0 as soon as it is noticed.
 """
 
 import argparse
@@ -52,6 +53,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     said = "how many faults strike a grid on a private SLURM beside: jobs, nodes, the controller"
     parser.add_argument("--slurm", type=int, default=0, help=said)
+    said = "plant a fault in lion_sweep, which has to be noticed"
+    parser.add_argument("--planted", metavar="NAME", help=said)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", type=Path, default=Path("reports/torture.json"))
     asked = parser.parse_args()
@@ -62,6 +65,10 @@ def main() -> int:
     (folder / "lives").mkdir(parents=True)
     begun = time.monotonic()
     tally = _all(folder, asked, begun + 60 * asked.minutes)
+    if asked.planted:
+        noticed = tally.told or ["nothing"]
+        print(f"{asked.planted}: after {tally.faults.total()} faults: {noticed[0]}")
+        return 0 if tally.told else 1
     if asked.slurm:
         _storm(tally, folder / "slurm", asked.slurm, asked.seed)
     report = {
@@ -76,7 +83,7 @@ def main() -> int:
         "duplicated": len(tally.duplicated),
         "differing": len(tally.differing),
         "odd": len(tally.odd),
-        "told": tally.lost + tally.duplicated + tally.differing + tally.odd,
+        "told": tally.told,
     }
     asked.report.parent.mkdir(parents=True, exist_ok=True)
     asked.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -92,6 +99,10 @@ def _all(folder: Path, asked: argparse.Namespace, until: float) -> Any:
     configs = list(_configs(folder))
     gc.freeze()  # what is here is every attempt's, and none has to look through it
     known = [undisturbed(one, folder / "lives" / f"known-{n}") for n, one in enumerate(configs)]
+    if asked.planted:
+        from torture.planted import PLANTED
+
+        PLANTED[asked.planted]()
     context, share = multiprocessing.get_context("fork"), -(-asked.faults // asked.workers)
     told: Any = context.Queue()
     workers = [
@@ -109,15 +120,16 @@ def _all(folder: Path, asked: argparse.Namespace, until: float) -> Any:
             alive -= 1
             continue
         found += one
-        for told_of in one.lost, one.duplicated, one.differing, one.odd:
-            print(*told_of, sep="\n", end="\n" * bool(told_of), file=sys.stderr)
-        bad = len(found.lost) + len(found.duplicated) + len(found.differing) + len(found.odd)
-        print(
-            f"{sum(found.faults.values())} faults in {found.lives} lives, {bad} to look at",
-            file=sys.stderr,
-            flush=True,
-        )
+        for said in (
+            *one.told,
+            f"{found.faults.total()} faults in {found.lives} lives, {len(found.told)} to look at",
+        ):
+            print(said, file=sys.stderr, flush=True)
+        if asked.planted and found.told:
+            break
     for worker in workers:
+        if asked.planted:
+            worker.terminate()
         worker.join()
     return found
 
@@ -176,7 +188,7 @@ def _work(told: Any, number: int, share: int, until: float, folder: Path, seed: 
             tally.odd.append(f"{root.name}: {traceback.format_exc()[-1500:]}")
         faults += sum(tally.faults.values())
         told.put(tally)
-        if not (tally.lost or tally.duplicated or tally.differing or tally.odd):
+        if not tally.told:
             for path in root.parent.glob(f"{root.name}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     told.put(None)

@@ -96,6 +96,11 @@ class Tally:
     differing: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)  # errors that say nothing to a person, and hangs
 
+    @property
+    def told(self) -> list[str]:
+        """All that has to be looked at."""
+        return self.lost + self.duplicated + self.differing + self.odd
+
     def __iadd__(self, other: "Tally") -> "Tally":
         self.faults += other.faults
         self.lives, self.attempts = self.lives + other.lives, self.attempts + other.attempts
