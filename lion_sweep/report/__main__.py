@@ -8,19 +8,20 @@ tables.json all tables, scaling.json everything.
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from lion_sweep import command
 from lion_sweep.config.ladder import LABELS
-from lion_sweep.errors import UserError, sentence, trace
+from lion_sweep.errors import UserError
 from lion_sweep.files import written
 from lion_sweep.report import exports, paper, remote, wide
 from lion_sweep.report.axes import STUDY, full_key
 from lion_sweep.report.collect import Asked, CellResult, collect, unfinished
+from lion_sweep.report.drawing import drawing_of, left_out
 from lion_sweep.report.failures import states
-from lion_sweep.report.figures import render
+from lion_sweep.report.figures import Spec
 from lion_sweep.report.findings import findings_table
 from lion_sweep.report.overview import by_ladder
 from lion_sweep.report.references import ALL, NONE, read_references
@@ -34,22 +35,32 @@ WHOLE_GRID = " ".join(f"{axis}={','.join(values)}" for axis, values in STUDY.ite
 
 def write_report(parts: Sequence[Section], folder: Path) -> None:
     """Write the tables, figures and page of the sections into the folder, each file whole."""
-    tables = overviews(parts)
-    texts = {
-        "scaling.md": exports.markdown(parts, tables),
-        "scaling.csv": exports.csv_text(parts),
-        "scaling.tex": exports.latex(parts, tables),
-        "scaling.json": exports.json_text(parts),
-        "significance.csv": exports.significance_csv(parts),
-        "cells.csv": wide.cells_csv(parts),
-        "tables.csv": wide.tables_csv(parts, tables),
-        "tables.json": wide.tables_json(parts, tables),
-    }
-    files = draw(parts)
-    drawn = [name for name in files if name.endswith(".pdf")]
-    texts["index.html"] = exports.page(parts, tables, [*texts, *drawn])
+    specifications = _specifications(parts)
+    with drawing_of(specifications) as drawing:
+        tables = overviews(parts)
+        texts = {
+            "scaling.md": exports.markdown(parts, tables),
+            "scaling.csv": exports.csv_text(parts),
+            "scaling.tex": exports.latex(parts, tables),
+            "scaling.json": exports.json_text(parts),
+            "significance.csv": exports.significance_csv(parts),
+            "cells.csv": wide.cells_csv(parts),
+            "tables.csv": wide.tables_csv(parts, tables),
+            "tables.json": wide.tables_json(parts, tables),
+        }
+
+        def page(stems: Collection[str]) -> str:
+            names = [*texts, *(f"figures/{stem}.pdf" for stem in stems)]
+            return exports.page(parts, tables, names)
+
+        html, drawn = page(specifications), dict[str, dict[str, bytes]]()
+        with left_out("figures"):
+            drawn = drawing.result()
+    texts["index.html"] = html if drawn.keys() == specifications.keys() else page(drawn)
+    files = {name: text.encode() for name, text in texts.items()}
+    for stem, forms in drawn.items():
+        files |= {f"figures/{stem}.{form}": content for form, content in forms.items()}
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    files |= {name: text.encode() for name, text in texts.items()}
     for name, content in files.items():
         with written(folder / name) as partial:
             partial.write_bytes(content)
@@ -69,18 +80,13 @@ def refuse_unwritable(folder: Path) -> None:
         ) from None
 
 
-def draw(parts: Sequence[Section]) -> dict[str, bytes]:
-    """The figures by their files' names; names those that cannot be drawn on stderr."""
-    files: dict[str, bytes] = {}
+def _specifications(parts: Sequence[Section]) -> dict[str, Spec]:
+    """What the figures show, by their names."""
+    found = {}
     for stem, made in paper.figures(parts):
-        try:
-            drawn = render(made())
-        except Exception as error:  # of fonts, a platform, the library: tables do not need them
-            trace(error)
-            print(f"without figure {stem}: {sentence(error)}", file=sys.stderr, flush=True)
-            continue
-        files |= {f"figures/{stem}.{form}": content for form, content in drawn.items()}
-    return files
+        with left_out(f"figure {stem}"):
+            found[stem] = made()
+    return found
 
 
 def parse_grid(words: Sequence[str], cells: Sequence[Asked]) -> dict[str, list[str]]:

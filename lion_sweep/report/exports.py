@@ -7,10 +7,11 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from lion_sweep.config.ladder import LABELS
 from lion_sweep.report import significance, tables
+from lion_sweep.report.collect import CellResult
 from lion_sweep.report.failures import failures_table
 from lion_sweep.report.findings import as_record, findings, findings_table
 from lion_sweep.report.fit_tables import as_json, fit_tables
@@ -125,8 +126,14 @@ def _section(section: Section) -> dict[str, object]:
         "seeds": section.seeds,
         "fits": as_json(section.fits),
         "notes": section.notes,
-        "results": [asdict(r) | {"folder": str(r.folder)} for r in section.shown],
+        "results": [_record(result) for result in section.shown],
     }
+
+
+def _record(result: CellResult) -> dict[str, object]:
+    """As `asdict`, which would copy thousands of ledgers that are only written down."""
+    told = {field.name: getattr(result, field.name) for field in fields(result)}
+    return told | {"asked": asdict(result.asked), "folder": str(result.folder)}
 
 
 def _noise(section: Section) -> dict[str, object]:

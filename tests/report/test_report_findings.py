@@ -239,7 +239,7 @@ def test_a_file_that_cannot_be_read_is_refused(text: str, said: str, tmp_path: P
 def test_the_command_tests_claims_of_a_file_and_none_where_none_are_wanted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lion_sweep.report.__main__.render", None)  # not looked at here
+    monkeypatch.setattr("lion_sweep.report.drawing.render", None)  # not looked at here
     write(tmp_path, as_the_study_says, grid(model=["1b", "8b"], loss=["cl"]))
     file = tmp_path / "claims.yaml"
     file.write_text("a: {title: Larger is better, grows: {along: model}}")

@@ -39,7 +39,7 @@ SPARSE, DENSE, LARGE = (
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lion_sweep.report.significance.PERMUTATIONS", 99)
     monkeypatch.setattr("lion_sweep.report.significance.SAMPLES", 99)
-    monkeypatch.setattr("lion_sweep.report.__main__.render", None)  # slow, not looked at
+    monkeypatch.setattr("lion_sweep.report.drawing.render", None)  # slow, not looked at
 
 
 def changed(folder: Path, **changes: Any) -> None:

@@ -66,8 +66,8 @@ def main() -> int:
     begun = time.monotonic()
     tally = _all(folder, asked, begun + 60 * asked.minutes)
     if asked.planted:
-        noticed = tally.told or ["nothing"]
-        print(f"{asked.planted}: after {tally.faults.total()} faults: {noticed[0]}")
+        first, *_, last = (tally.told or ["nothing was noticed"])[0].splitlines() * 2
+        print(f"{asked.planted}: after {tally.faults.total()} faults: {first} {last}")
         return 0 if tally.told else 1
     if asked.slurm:
         _storm(tally, folder / "slurm", asked.slurm, asked.seed)

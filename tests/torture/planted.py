@@ -80,7 +80,10 @@ def what_is_half_done_has_its_name() -> None:
 def _everywhere(old: Callable[..., Any], new: Callable[..., Any]) -> None:
     """In every module that has it by its name."""
     for module in list(sys.modules.values()):
-        if module.__name__.startswith("lion_sweep") and vars(module).get(old.__name__) is old:
+        if (
+            str(getattr(module, "__name__", "")).startswith("lion_sweep")
+            and vars(module).get(old.__name__) is old
+        ):
             setattr(module, old.__name__, new)
 
 
