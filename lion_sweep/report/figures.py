@@ -341,7 +341,10 @@ def scaling_figure(section: Section, measure: str) -> Spec:
 
 
 def render(spec: Spec) -> dict[str, bytes]:
-    """The figure as the bytes of files by their endings, the same on every run."""
+    """The figure as the bytes of files by their endings, the same on every run.
+
+    But for a PDF with several fonts, in which another process may put them in another order.
+    """
     import vl_convert  # here, as a report without figures does without it
 
     drawing = vl_convert.vegalite_to_svg(json.dumps(finite(spec)), vl_version=VERSION)
