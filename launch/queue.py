@@ -1,5 +1,6 @@
 """What SLURM says of jobs: squeue for those it still has, sacct for those it had."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from launch.status import Standing
 from lion_sweep.errors import UserError
 
 PATIENCE_SECONDS = 30
+USUAL_ARRAY = 1001  # SLURM's own default
 
 # SLURM's names of states -> ours, and what kind of failure it is.
 ACTIVE = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "CONFIGURING"}
@@ -120,6 +122,12 @@ def jobs_with(token: str) -> list[str]:
     """Ids of the jobs and arrays which have not ended and whose comment begins with the token."""
     rows = (row.split("|", 1) for row in ask("squeue", "--me", "-h", "-o", "%F|%k").splitlines())
     return sorted({job for job, comment in rows if comment.startswith(token)})
+
+
+def array_size() -> int:
+    """How many elements an array may have, where SLURM says so."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    return max(1, int(found[1])) if found else USUAL_ARRAY
 
 
 def partitions() -> dict[str, dict[str, str]]:

@@ -139,13 +139,15 @@ def _submit(wanted: list[Task], before: dict[str, Status]) -> None:
         rehearse(asked, next(task for task in wanted if requests[task.name] == asked))
     for task in wanted:
         task.freeze()
+    largest = queue.array_size()
     for kind in KINDS:
         arrays: dict[tuple[Request, tuple[str, ...]], list[Task]] = defaultdict(list)
         for task in wanted:
             if task.kind == kind and not task.complete:
                 arrays[requests[task.name], _jobs_before(task)].append(task)
         for (asked, needed), alike in arrays.items():
-            _submit_array(alike, asked, needed)
+            for start in range(0, len(alike), largest):
+                _submit_array(alike[start : start + largest], asked, needed)
 
 
 def _submit_array(tasks: list[Task], asked: Request, needed: tuple[str, ...]) -> None:

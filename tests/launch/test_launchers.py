@@ -36,13 +36,14 @@ class Scheduler:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.arrays: list[tuple[dict[str, Any], dict[str, Job]]] = []
         self.states: dict[str, status.Standing] = {}
-        self.rehearsed, self.cancelled, self.refusals = 0, [], 0
+        self.rehearsed, self.cancelled, self.refusals, self.largest = 0, [], 0, 1001
         monkeypatch.setattr(slurm, "_executor", lambda root, parameters: self.executor(parameters))
         monkeypatch.setattr(slurm, "rehearse", self.rehearse)
         monkeypatch.setattr(slurm.time, "sleep", lambda _: None)
         monkeypatch.setattr(slurm.queue, "job_states", lambda jobs: self.states)
         monkeypatch.setattr(slurm.queue, "jobs_with", lambda token: [])
         monkeypatch.setattr(slurm.queue, "cancel", self.cancelled.append)
+        monkeypatch.setattr(slurm.queue, "array_size", lambda: self.largest)
         monkeypatch.setattr(slurm.status, "follow", lambda survey: 77)
 
     def rehearse(self, *_: object) -> None:
@@ -118,6 +119,26 @@ def test_every_task_is_submitted_once_after_what_it_needs(
     scheduler.states = {job: standing("PENDING") for job in job_of.values()}
     assert slurm.launch(tasks) == 77  # all are there: it follows
     assert len(scheduler.arrays) == 7
+
+
+@pytest.mark.parametrize(("largest", "parts"), [(2, [2, 2, 1]), (5, [5]), (4, [4, 1])])
+def test_no_array_has_more_elements_than_slurm_takes(
+    scheduler: Scheduler,
+    small_cell: Callable[..., Cell],
+    tmp_path: Path,
+    largest: int,
+    parts: list[int],
+) -> None:
+    words = ["site=slurm", "paradigm=dense", f"paths.root={tmp_path}"]
+    tasks = tasks_of([small_cell(*words, f"recipe.learning_rate={n}e-5") for n in range(1, 6)])
+    finish(tasks[0])
+    scheduler.largest = largest
+    assert slurm.launch(tasks) == 0
+    assert [len(jobs) for _, jobs in scheduler.arrays] == parts
+    submitted = [job.folder for _, jobs in scheduler.arrays for job in jobs.values()]
+    assert submitted == [task.folder for task in tasks[1:]]
+    tokens = [parameters["comment"].split(",")[0] for parameters, _ in scheduler.arrays]
+    assert len(set(tokens)) == len(parts)
 
 
 @pytest.mark.parametrize("retry", ["none", "failed"])

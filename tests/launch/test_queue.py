@@ -9,6 +9,7 @@ from launch import slurm
 from launch.queue import (
     SlurmError,
     _hours,
+    array_size,
     job_states,
     jobs_with,
     limits,
@@ -107,6 +108,17 @@ def test_limits_of_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert limits(partition_of("gpu,debug")) == (None, None)
     with pytest.raises(SlurmError, match="has no partition fast; it has debug, gpu"):
         partition_of("gpu,fast")
+
+
+@pytest.mark.parametrize(
+    ("said", "largest"),
+    [("MaxArraySize            = 4001", 4001), ("MaxArraySize = 0", 1), ("SLURM_VERSION=1", 1001)],
+)
+def test_how_many_elements_an_array_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, largest: int
+) -> None:
+    commands(tmp_path, monkeypatch, scontrol=f"echo 'X = 1'; echo '{said}'; echo 'Y = 2'")
+    assert array_size() == largest
 
 
 def test_jobs_are_found_by_their_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
