@@ -25,6 +25,7 @@ FAILURES = {
     "BOOT_FAIL": "node failure",
     "PREEMPTED": "preempted",
 }
+OUT_OF_SERVICE = {"down", "drain", "drng", "fail", "failg", "inval", "unk", "npc"}  # of nodes
 # A pending job with one of these reasons waits for something that will not come by itself.
 HELD = "is held, until somebody says scontrol release {job}"
 HOPELESS = {
@@ -152,6 +153,13 @@ def partition_of(name: str | None) -> dict[str, str]:
                 f"{', '.join(sorted(known))}."
             )
     return known.get(name, {})
+
+
+def in_service(partition: dict[str, str]) -> bool:
+    """Whether one of its nodes, or of all where it has no name, takes jobs."""
+    of_it = ["-p", partition["PartitionName"]] if partition else []
+    states = ask("sinfo", "-h", "-o", "%t", *of_it).split()
+    return any(state.rstrip("*~#!%$@^-") not in OUT_OF_SERVICE for state in states)
 
 
 def limits(partition: dict[str, str]) -> tuple[float | None, float | None]:

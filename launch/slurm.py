@@ -206,9 +206,13 @@ def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecut
 
 
 def rehearse(asked: Request, task: Task) -> None:
-    """Ask SLURM whether it would run such a job. Raises `SlurmError` with what to change."""
+    """Ask SLURM whether it would run such a job. Raises `SlurmError` with what to change.
+
+    It would run none while all nodes are drained or down, and takes jobs all the same.
+    """
     partition, hours = asked.partition, asked.time_limit
-    usual, longest = queue.limits(queue.partition_of(partition))
+    row = queue.partition_of(partition)
+    usual, longest = queue.limits(row)
     if longest is not None and hours is not None and hours > longest:
         raise SlurmError(
             f"{task.label} asks for {hours:g} h, but {partition or 'the default'} partition grants "
@@ -218,7 +222,7 @@ def rehearse(asked: Request, task: Task) -> None:
     parameters = {k: v for k, v in asked.parameters(task.config).items() if v is not None}
     script = _make_sbatch_string(command="true", folder=task.root, **{"time": None, **parameters})
     done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode and queue.in_service(row):
         limits = f"{usual:g} h, as none is asked for" if usual else "no time limit"
         there = ", ".join(sorted(queue.partitions()))
         limit = limits if hours is None else f"{hours:g} h"

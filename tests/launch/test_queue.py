@@ -10,6 +10,7 @@ from launch.queue import (
     SlurmError,
     _hours,
     array_size,
+    in_service,
     job_states,
     jobs_with,
     limits,
@@ -119,6 +120,21 @@ def test_how_many_elements_an_array_may_have(
 ) -> None:
     commands(tmp_path, monkeypatch, scontrol=f"echo 'X = 1'; echo '{said}'; echo 'Y = 2'")
     assert array_size() == largest
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [("drain", False), ("down*\ndrng\ndrain*", False), ("drain\nidle", True), ("mix-", True)],
+)
+def test_whether_a_node_is_in_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, found: bool
+) -> None:
+    asked = tmp_path / "asked"
+    commands(tmp_path, monkeypatch, sinfo=f"echo $@ > {asked}\nprintf '{said}'")
+    assert in_service({"PartitionName": "gpu"}) == found
+    assert asked.read_text() == "-h -o %t -p gpu\n"
+    assert in_service({}) == found
+    assert asked.read_text() == "-h -o %t\n"
 
 
 def test_jobs_are_found_by_their_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
