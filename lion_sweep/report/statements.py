@@ -1,5 +1,6 @@
 """Claims that a report can test, as a file says them: conf/findings/study.yaml has their form."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,10 @@ class Selection:
         return " ".join(told) or "any"
 
     def settled(self, axes: Axes) -> "Selection":
-        """With whole keys, and values in place of `largest` and `smallest`.
+        """With whole keys, values in place of `largest` and `smallest`, and ids of named cells.
 
-        Raises `Impossible` for a key that does not tell cells apart here, or has no order.
+        Raises `Impossible` for a key that does not tell cells apart here, or has no order, and for
+        a name that several cells have.
         """
         found = {}
         for word, values in self.values.items():
@@ -58,7 +60,11 @@ def whole_key(word: str, axes: Axes) -> str:
 
 def _value(key: str, value: str, axes: Axes) -> str:
     if value not in (LARGEST, SMALLEST):
-        return value
+        id_of_it = re.compile(rf"{re.escape(value)}-[0-9a-f]{{12}}")
+        named = [known for known in axes.values(key) if id_of_it.fullmatch(known)]
+        if len(named) > 1:
+            raise Impossible(f"{key}={value} may be {' or '.join(named)}")
+        return named[0] if named else value
     if not axes.ascend(key):
         raise Impossible(f"{key} has no order here, so none is the {value}")
     return axes.values(key)[-1 if value == LARGEST else 0]

@@ -261,3 +261,38 @@ def test_only_stand_ins_are_called_so(tmp_path: Path) -> None:
     table = findings_table("full", parts)
     assert table and "stand-ins" not in str(table)
     assert [row[2] for row in table.rows] == ["supported"] * 3
+
+
+TAUGHT_BY = "teacher.scorers.cell.cell"
+TAUGHT = """
+larger-teacher:
+  title: The large cell teaches better
+  compare:
+    better: {teacher.scorers.cell.cell: 8b-dense-cl}
+    than: {teacher.scorers.cell.cell: 1b-dense-cl}
+"""
+
+
+def taught(*teachers: str) -> list[Cell]:
+    return [Cell("1b", "dense", "kd", ((TAUGHT_BY, teacher),)) for teacher in teachers]
+
+
+def test_a_cell_that_is_named_is_the_one_whose_id_begins_so(tmp_path: Path) -> None:
+    large, small = "8b-dense-cl-30a0f2e2fe4a", "1b-dense-cl-754d0d22acc5"
+    students = taught(large, small, "1b-dense-clkd-754d0d22acc5")
+    write(tmp_path, lambda cell: 0.5 if cell[TAUGHT_BY] == large else 0.4, students)
+    one = found_of(tmp_path, TAUGHT)["larger-teacher"]
+    assert one.told == "supported" and one.shown
+    assert one.shown.mean == pytest.approx(0.1)
+    assert [cell[TAUGHT_BY] for cell in one.cells] == [small, large]
+
+
+def test_a_name_of_two_cells_names_none(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        level,
+        taught(*(f"8b-dense-cl-{n:012x}" for n in (1, 2)), "1b-dense-cl-" + 12 * "a"),
+    )
+    one = found_of(tmp_path, TAUGHT)["larger-teacher"]
+    assert one.told == "undecided"
+    assert "=8b-dense-cl may be 8b-dense-cl-000000000001 or 8b-dense-cl-000000000002" in one.why
