@@ -29,6 +29,7 @@ from lion_sweep.stages.engine import locked
 NAME = "slurm"
 SUBMIT_TRIES = 5
 ALL_AT_ONCE = 1000
+LONGEST_COMMENT = 1000  # of 1,023 letters that SLURM takes
 
 # The command given again submits these tasks again, whose failures are none of their own.
 LOST = "lost"
@@ -158,7 +159,7 @@ def _submit_array(tasks: list[Task], asked: Request, needed: tuple[str, ...]) ->
     parameters = asked.parameters(config) | {
         "name": labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more",
         "array_parallelism": config.site.parallel or ALL_AT_ONCE,
-        "comment": ",".join([token, *labels]),  # by which it is found
+        "comment": ",".join([token, *labels])[:LONGEST_COMMENT],  # by whose token it is found
         "dependency": "afterok:" + ":".join(needed) if needed else None,
     }
     executor = _executor(tasks[0].root, parameters)
@@ -173,7 +174,7 @@ def _submit_array(tasks: list[Task], asked: Request, needed: tuple[str, ...]) ->
             queue.cancel(queue.jobs_with(token))
             if attempt + 1 == SUBMIT_TRIES:
                 raise SlurmError(
-                    f"sbatch refused {', '.join(labels)}: {error}\nWhat was submitted before "
+                    f"sbatch refused {parameters['name']}: {error}\nWhat was submitted before "
                     "stays; give the command again to submit the rest."
                 ) from None
             time.sleep(2**attempt)

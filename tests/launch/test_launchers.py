@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -139,6 +140,21 @@ def test_no_array_has_more_elements_than_slurm_takes(
     assert submitted == [task.folder for task in tasks[1:]]
     tokens = [parameters["comment"].split(",")[0] for parameters, _ in scheduler.arrays]
     assert len(set(tokens)) == len(parts)
+
+
+def test_what_sbatch_is_told_has_the_length_that_it_takes(
+    scheduler: Scheduler, small_cell: Callable[..., Cell], tmp_path: Path
+) -> None:
+    [cell] = [small_cell("site=slurm", "paradigm=dense", f"paths.root={tmp_path}")]
+    adapt, task = tasks_of([cell])
+    finish(adapt)
+    many = [replace(task, name=f"{task.name}{n}") for n in range(200)]
+    assert slurm.launch(many) == 0
+    [(parameters, jobs)] = scheduler.arrays
+    assert len(jobs) == 200 and parameters["name"] == "1b-dense-cl and 199 more"
+    (token,) = {job.token for job in jobs.values()}
+    assert parameters["comment"].startswith(f"{token},1b-dense-cl,1b-dense-cl,")
+    assert len(parameters["comment"]) == 1000
 
 
 @pytest.mark.parametrize("retry", ["none", "failed"])
