@@ -55,7 +55,6 @@ def main() -> None:
         "submit to SLURM": f"lion_sweep {there}",
         "status of what waits": f"lion_sweep.status --root {submitted}",
         "cancel all": f"lion_sweep.cancel all paths.root={submitted}",
-        "status of what is finished": f"lion_sweep.status --root {seeds}",
         "report, 56 seeds": f"lion_sweep.report --root {seeds}",
         "report, 56 rows for each of 18": f"lion_sweep.report --root {rates}",
     }
