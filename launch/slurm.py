@@ -29,6 +29,7 @@ from lion_sweep.stages.engine import locked
 NAME = "slurm"
 SUBMIT_TRIES = 5
 ALL_AT_ONCE = 1000
+NO_NODE = "Requested node configuration is not available"
 LONGEST_COMMENT = 1000  # of 1,023 letters that SLURM takes
 
 # The command given again submits these tasks again, whose failures are none of their own.
@@ -209,7 +210,7 @@ def _executor(root: Path, parameters: dict[str, object]) -> submitit.SlurmExecut
 def rehearse(asked: Request, task: Task) -> None:
     """Ask SLURM whether it would run such a job. Raises `SlurmError` with what to change.
 
-    It would run none while all nodes are drained or down, and takes jobs all the same.
+    While all nodes are drained or down it has none for any job, and takes jobs all the same.
     """
     partition, hours = asked.partition, asked.time_limit
     row = queue.partition_of(partition)
@@ -223,7 +224,8 @@ def rehearse(asked: Request, task: Task) -> None:
     parameters = {k: v for k, v in asked.parameters(task.config).items() if v is not None}
     script = _make_sbatch_string(command="true", folder=task.root, **{"time": None, **parameters})
     done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
-    if done.returncode and queue.in_service(row):
+    no_node = NO_NODE in done.stderr
+    if done.returncode and (not no_node or queue.in_service(row)):
         limits = f"{usual:g} h, as none is asked for" if usual else "no time limit"
         there = ", ".join(sorted(queue.partitions()))
         limit = limits if hours is None else f"{hours:g} h"

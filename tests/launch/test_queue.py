@@ -1,5 +1,6 @@
 """SLURM's words in ours."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from launch.queue import (
     partition_of,
     standing,
 )
+from launch.requests import request
 from launch.status import BLOCKED, CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Submission
 from lion_sweep.cell.tasks import CELL, Attempt, Task
 from lion_sweep.errors import Interrupted
@@ -135,6 +137,34 @@ def test_whether_a_node_is_in_service(
     assert asked.read_text() == "-h -o %t -p gpu\n"
     assert in_service({}) == found
     assert asked.read_text() == "-h -o %t\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "nodes", "refused"),
+    [
+        ("Requested node configuration is not available", "drain", False),
+        ("Requested node configuration is not available", "drain\nidle", True),
+        ("unrecognized option", "drain", True),
+    ],
+)
+def test_a_cluster_out_of_service_is_not_taken_for_a_refusal(
+    compose_cell: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    nodes: str,
+    refused: bool,
+) -> None:
+    task = Task(CELL, "cell", compose_cell("site=slurm"))
+    commands(
+        tmp_path,
+        monkeypatch,
+        scontrol=PARTITIONS,
+        sinfo=f"printf '{nodes}'",
+        sbatch=f"echo '{said}' >&2; exit 1",
+    )
+    with pytest.raises(SlurmError, match=said) if refused else nullcontext():
+        slurm.rehearse(request(task, []), task)
 
 
 def test_jobs_are_found_by_their_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
