@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lion_sweep.cell.names import axes
 from lion_sweep.cell.tasks import (
     ADAPT,
     NEGATIVES,
@@ -121,7 +120,7 @@ class Status:
         return {
             "id": self.task.name,
             "kind": self.task.kind,
-            "axes": None if self.task.kind in SHARED else axes(self.task.config),
+            "axes": None if self.task.kind in SHARED else self.task.shown.axes,
             "state": self.state,
             "attempts": self.attempts,
             "job": self.job or None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from hydra import initialize_config_dir
 from support import GRID, TINY, TWIN_BUDGET, Shell
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -201,7 +202,13 @@ def compose_cell() -> Iterator[Compose]:
         yield composed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> None:
+    """What an earlier test of this process computed in is the precision of no later one."""
+    AcceleratorState._reset_state()
+
+
+@pytest.fixture
 def accelerator() -> Accelerator:
     """One process on the CPU."""
     return Accelerator(cpu=True)

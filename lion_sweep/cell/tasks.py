@@ -5,9 +5,10 @@ so are the training of a cell and its encoding jobs, each of which takes the sha
 that nobody else is at; the cell's own task then puts them together, searches and scores.
 
 Everything a job reads of what was asked for lies in its task's folder, frozen when the command was
-given: editing conf/ afterwards changes nothing. Each attempt leaves a record there of who, where,
-how it began and how it ended. They are numbered by creating their files, which only one process can
-do.
+given: editing conf/ afterwards changes nothing. What a task is called lies there by itself too, as
+reading a configuration takes a tenth of a second, and there may be thousands. Each attempt leaves a
+record there of who, where, how it began and how it ended. They are numbered by creating their
+files, which only one process can do.
 """
 
 import os
@@ -15,17 +16,19 @@ import socket
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lion_sweep import errors
 from lion_sweep.cell import names
-from lion_sweep.cell.names import axes, label, settings
+from lion_sweep.cell.names import Settings, axes, label, settings
 from lion_sweep.config import Config, changed, read_config, write_config
+from lion_sweep.config.schema import AXES
 from lion_sweep.errors import UserError
 from lion_sweep.files import read_json, read_note, write_json
 from lion_sweep.result import RESULT
@@ -44,31 +47,68 @@ KINDS = (PREPARE, ADAPT, NEGATIVES, TEACHER, TRAIN, ENCODE, CELL)
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What tells a task apart from others."""
+
+    label: str
+    settings: Settings  # all that could change a number
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Shown":
+        """What a file tells. Raises `ValueError` and `KeyError` where it tells something else."""
+        found = cls(told["label"], dict(told["settings"]))
+        values = [found.label, *found.settings.values(), *(found.axes.values())]
+        if not all(isinstance(value, str) for value in values):
+            raise ValueError("what it is called is not all text")
+        return found
+
+    @property
+    def axes(self) -> dict[str, str]:
+        return {axis: self.settings[f"{axis}.name"] for axis in AXES}
+
+
+@dataclass(frozen=True)
 class Task:
     """A piece of work with a folder of its own, and all tasks that have to be done before it."""
 
     kind: str
     name: str
-    config: Config
+    asked: Config | Path = field(repr=False, compare=False)  # or the folder where it is frozen
     needs: tuple[str, ...] = ()
     number: int = 0  # of an encoding job, from 1 on
     cells: tuple[str, ...] = ()  # for which texts are prepared, or pairs scored
     stages: tuple[str, ...] = field(default=(), compare=False)  # that a cell is made of, by name
     called: str = field(default="", compare=False)  # where its own label would not tell it apart
+    frozen: "Shown | None" = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def config(self) -> Config:
+        """What was asked for. Raises `UserError` where it was frozen and cannot be read."""
+        if isinstance(self.asked, Config):
+            return self.asked
+        return changed(read_config(self.asked), {"paths.root": str(self.root)})
 
     @property
     def root(self) -> Path:
-        return Path(self.config.paths.root)
+        """Where outputs go: where its folder is now, if it was frozen."""
+        asked = self.asked
+        return Path(asked.paths.root) if isinstance(asked, Config) else asked.parent.parent
 
     @property
     def folder(self) -> Path:
         """Configuration, attempts, log and, for a cell, its result."""
         return self.root / ("cells" if self.kind == CELL else "shared") / self.name
 
+    @cached_property
+    def shown(self) -> "Shown":
+        """What it is called, unless it is `called` otherwise."""
+        return self.frozen or Shown(self._label(), settings(self.config))
+
     @property
     def label(self) -> str:
-        if self.called:
-            return self.called
+        return self.called or self.shown.label
+
+    def _label(self) -> str:
         config, cell = self.config, label(self.config)
         return {
             PREPARE: f"{PREPARE} {config.data.name}",
@@ -99,20 +139,24 @@ class Task:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_config(self.config, self.folder, {"id": self.name, "axes": axes(self.config)})
         own = {"kind": self.kind, "name": self.name, "needs": self.needs, "number": self.number}
-        write_json(self.folder / TASK, own | {"cells": self.cells, "stages": self.stages})
+        more = {"cells": self.cells, "stages": self.stages, "shown": asdict(self.shown)}
+        write_json(self.folder / TASK, own | more)
 
     @classmethod
     def thaw(cls, folder: Path) -> "Task":
         """The task that was frozen in `folder`; its outputs go where the folder is now."""
         try:
             own = read_json(folder / TASK)
-            config = changed(read_config(folder), {"paths.root": str(folder.parent.parent)})
             needs, cells, stages = (tuple(own.get(key, ())) for key in ("needs", "cells", "stages"))
             if own["kind"] not in KINDS or own["name"] != folder.name:
                 raise ValueError(f"it is of {own['kind']} {own['name']}")
-            return cls(own["kind"], own["name"], config, needs, int(own["number"]), cells, stages)
+            shown = Shown.of(own["shown"]) if "shown" in own else None
+            number = int(own["number"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder} holds no task that can be read ({error}).") from None
+        task = cls(own["kind"], own["name"], folder, needs, number, cells, stages, frozen=shown)
+        assert task.shown  # that of an earlier version is read out of its configuration
+        return task
 
     @classmethod
     def of(cls, cell: "Cell", needs: tuple[str, ...] = (), called: str = "") -> "Task":
@@ -172,7 +216,7 @@ def _names(tasks: list[Task]) -> tuple[str, ...]:
 
 def full_names(tasks: Sequence[Task]) -> dict[str, str]:
     """What tells each task apart from the others in plain words, by its name."""
-    found = names.full_names([(task.label, task.name, settings(task.config)) for task in tasks])
+    found = names.full_names([(task.label, task.name, task.shown.settings) for task in tasks])
     return {task.name: name for task, name in zip(tasks, found, strict=True)}
 
 
@@ -185,7 +229,8 @@ def all_tasks(root: Path) -> list[Task]:
                 found.append(Task.thaw(frozen.parent))
             except UserError as error:  # one that cannot be read must not hide the others
                 print(f"left out: {error}", file=sys.stderr)
-    return sorted(found, key=lambda task: (KINDS.index(task.kind), label(task.config), task.number))
+    axes_of = {task.name: tuple(task.shown.axes.values()) for task in found}
+    return sorted(found, key=lambda t: (KINDS.index(t.kind), axes_of[t.name], t.number))
 
 
 def failure_class(error: BaseException) -> str:

@@ -7,8 +7,20 @@ from typing import Any
 import pytest
 
 from lion_sweep.cell.cell import Cell
-from lion_sweep.cell.tasks import ADAPT, CELL, ENCODE, TEACHER, TRAIN, Task, all_tasks, tasks_of
+from lion_sweep.cell.tasks import (
+    ADAPT,
+    CELL,
+    ENCODE,
+    TASK,
+    TEACHER,
+    TRAIN,
+    Task,
+    all_tasks,
+    tasks_of,
+)
+from lion_sweep.config.composing import CONFIG
 from lion_sweep.errors import UserError
+from lion_sweep.files import read_json, write_json
 from lion_sweep.stages.engine import DONE
 
 SmallCell = Callable[..., Cell]
@@ -30,8 +42,19 @@ def test_a_thawed_task_is_the_frozen_one(
     config = compose_cell(*allowed, f"paths.root={tmp_path}")
     task = Task(CELL, "some-cell", config, ("adapt-1", "teacher-2"), number=3)
     task.freeze()
-    assert Task.thaw(task.folder) == task
+    thawed = Task.thaw(task.folder)
+    assert (thawed, thawed.config, thawed.shown) == (task, config, task.shown)
     assert all_tasks(tmp_path) == [task]
+
+
+def test_what_a_task_is_called_takes_no_configuration(tmp_path: Path, compose_cell: Any) -> None:
+    task = Task(ENCODE, "encode-1", compose_cell(f"paths.root={tmp_path}"), number=3)
+    task.freeze()
+    (task.folder / CONFIG).write_text("of another version: 1\n")
+    [thawed] = all_tasks(tmp_path)
+    assert (thawed.label, thawed.shown) == ("encode 1b-sparse-cl 3/1", task.shown)
+    with pytest.raises(UserError, match="another version"):
+        _ = thawed.config
 
 
 def test_a_moved_output_folder_is_where_outputs_go(tmp_path: Path, compose_cell: Any) -> None:
@@ -112,12 +135,17 @@ def test_a_cell_of_several_jobs(small_cell: SmallCell, small_beir: Path, tmp_pat
     assert [task.label for task in again] == [tasks[i].label for i in (0, 4, 5, 6, 7, 8, 9)]
 
 
-def test_a_task_of_another_version_is_named_and_left_out(
+def test_tasks_of_other_versions(
     tmp_path: Path, compose_cell: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = Task(CELL, "some-cell", compose_cell(f"paths.root={tmp_path}"), ("adapt-1",))
-    task.freeze()
-    path = task.folder / "config.yaml"
+    """One that does not say what it is called is read out of its configuration, if that can be."""
+    tasks = [Task(CELL, name, compose_cell(f"paths.root={tmp_path}")) for name in ("old", "other")]
+    for task in tasks:
+        task.freeze()
+        told = read_json(task.folder / TASK)
+        del told["shown"]
+        write_json(task.folder / TASK, told)
+    path = tasks[1].folder / CONFIG
     path.write_text(path.read_text() + "an_old_key: 1\n")
-    assert all_tasks(tmp_path) == []
-    assert "some-cell" in (said := capsys.readouterr().err) and "another version" in said
+    assert [task.shown for task in all_tasks(tmp_path)] == [tasks[0].shown]
+    assert "other" in (said := capsys.readouterr().err) and "another version" in said
