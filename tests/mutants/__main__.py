@@ -1,9 +1,10 @@
 """Faults planted in the code that makes numbers, one at a time: do tests notice?
 
-    python -m mutants --rooms losses cost --minutes 30
+    python -m mutants --rooms losses cost --sample 150 --minutes 30
 
 mutmut plants them in a copy of the checkout, below .mutants/, and runs the tests of the room that
-pass through the changed function until one fails. What it finds stays there: a run that was cut
+pass through the changed function until one fails. Of each room so many are tried, drawn by their
+names: a larger sample has the smaller one in it. What is found stays there: a run that was cut
 short goes on, changed functions are tried again, and so is what survived. Every survivor has to be
 explained in explained.toml. The exit status is 0 where no other is left and at least nine faults
 in ten were noticed, of those that change anything.
@@ -21,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from mutants.explained import Explained
@@ -39,6 +41,7 @@ ROOMS = {
     "stages": ["tests/stages"],
 }
 ENOUGH = 0.9
+AT_ONCE = 500  # names on a command line
 SETTINGS = """
 [tool.mutmut]
 source_paths = ["lion_sweep"]
@@ -68,7 +71,7 @@ class Found:
     """What became of the faults in a room."""
 
     planted: int = 0
-    untried: int = 0
+    tried: int = 0
     noticed: int = 0
     harmless: Counter[str] = field(default_factory=Counter)  # by what makes them so
     explained: list[str] = field(default_factory=list)
@@ -77,8 +80,12 @@ class Found:
     @property
     def share(self) -> float:
         """Noticed, of what was tried and changes anything."""
-        tried = self.planted - self.untried - self.harmless.total()
-        return self.noticed / tried if tried else 1.0
+        return self.noticed / self.effective if self.effective else 1.0
+
+    @property
+    def effective(self) -> int:
+        """Tried, and not without effect."""
+        return self.tried - self.harmless.total()
 
 
 def main() -> int:
@@ -86,6 +93,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rooms", nargs="+", choices=ROOMS, default=list(ROOMS))
+    parser.add_argument("--sample", type=int, default=100, help="tried of each room (100; 0: all)")
     parser.add_argument("--minutes", type=float, default=25.0, help="of all rooms together (25)")
     parser.add_argument("--folder", type=Path, default=CHECKOUT / ".mutants")
     asked = parser.parse_args()
@@ -97,14 +105,18 @@ def main() -> int:
         text = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
         text += SETTINGS.format(room=room, tests=json.dumps(ROOMS[room]))
         (folder / "pyproject.toml").write_text(text, encoding="utf-8")
-        if again := [name for name, _ in _left(folder, explained)]:
-            _run(folder, until, again)
-        _run(folder, until)
-        found[room] = _found(folder, explained)
+        _plant(folder)
+        drawn = _drawn(folder, asked.sample)
+        again = [name for name, _ in _left(folder, explained, drawn)]
+        untried = [name for name, status in drawn.items() if status in UNTRIED]
+        _run(folder, until, [*again, *untried])
+        found[room] = _found(folder, explained, _drawn(folder, asked.sample))
+        found[room].planted = len(_statuses(folder))
     _tell(found)
-    whole = sum(room.noticed for room in found.values())
-    tried = sum(room.planted - room.untried - room.harmless.total() for room in found.values())
-    return 0 if whole >= ENOUGH * tried and not any(room.left for room in found.values()) else 1
+    noticed = sum(room.noticed for room in found.values())
+    effective = sum(room.effective for room in found.values())
+    left = any(room.left for room in found.values())
+    return 0 if noticed >= ENOUGH * effective and not left else 1
 
 
 def _copy(folder: Path) -> None:
@@ -123,24 +135,43 @@ def _copy(folder: Path) -> None:
                 path.unlink()
 
 
-def _run(folder: Path, until: float, names: Sequence[str] = ()) -> None:
-    """Have mutmut try these, or all that are untried. Raises `SystemExit` with its last words."""
-    if time.monotonic() > until:
-        return
+def _plant(folder: Path) -> None:
+    """Have mutmut plant all faults, and find out which tests pass through which function."""
+    said = _mutmut(folder, ["none"], None)
+    if "nothing matches" not in said:  # what it says where it was to try none of them
+        raise SystemExit(f"mutmut failed in {folder}:\n{said[-3000:]}")
+
+
+def _drawn(folder: Path, sample: int) -> dict[str, int | None]:
+    """So many of the faults, or all, and what became of them."""
+    statuses = _statuses(folder)
+    names = sorted(statuses, key=lambda name: sha256(name.encode()).digest())
+    return {name: statuses[name] for name in (names[:sample] if sample else names)}
+
+
+def _run(folder: Path, until: float, names: Sequence[str]) -> None:
+    """Have mutmut try these. Raises `SystemExit` with its last words."""
+    for start in range(0, len(names), AT_ONCE):
+        if time.monotonic() > until:
+            return
+        if said := _mutmut(folder, names[start : start + AT_ONCE], until):
+            raise SystemExit(f"mutmut failed in {folder}:\n{said[-3000:]}")
+
+
+def _mutmut(folder: Path, names: Sequence[str], until: float | None) -> str:
+    """Have it try these, stopped at that time; what it said, where it failed."""
     command = [sys.executable, "-m", "mutmut", "run", *names]
     with (folder / "mutmut.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=os.environ | QUIET, stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            process.wait(until - time.monotonic())
+            process.wait(None if until is None else until - time.monotonic())
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)  # it keeps what it has
             process.wait()
-            return
-    if process.returncode:
-        said = (folder / "mutmut.log").read_text(encoding="utf-8", errors="replace")
-        raise SystemExit(f"mutmut failed in {folder}:\n{said[-3000:]}")
+            return ""
+    return (folder / "mutmut.log").read_text("utf-8", "replace") if process.returncode else ""
 
 
 def _statuses(folder: Path) -> dict[str, int | None]:
@@ -176,20 +207,20 @@ def _function(name: str) -> str:
     return f"{module}.{mangled}"
 
 
-def _left(folder: Path, explained: Explained) -> Iterator[tuple[str, tuple[str, str, str]]]:
-    """Survivors that nobody has explained, by mutmut's names."""
-    survived = [name for name, status in _statuses(folder).items() if status in SURVIVED]
+def _left(
+    folder: Path, explained: Explained, drawn: dict[str, int | None]
+) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """Survivors among the drawn that nobody has explained, by mutmut's names."""
+    survived = [name for name, status in drawn.items() if status in SURVIVED]
     for name, change in _changes(folder, survived).items():
         if not (explained.harmless(*change) or explained.of(*change)):
             yield name, change
 
 
-def _found(folder: Path, explained: Explained) -> Found:
-    statuses = _statuses(folder)
-    found = Found(planted=len(statuses))
-    found.untried = sum(status in UNTRIED for status in statuses.values())
-    survived = [name for name, status in statuses.items() if status in SURVIVED]
-    found.noticed = len(statuses) - found.untried - len(survived)
+def _found(folder: Path, explained: Explained, drawn: dict[str, int | None]) -> Found:
+    found = Found(tried=sum(status not in UNTRIED for status in drawn.values()))
+    survived = [name for name, status in drawn.items() if status in SURVIVED]
+    found.noticed = found.tried - len(survived)
     for change in _changes(folder, survived).values():
         if why := explained.harmless(*change):
             found.harmless[why] += 1
@@ -206,11 +237,11 @@ def _tell(found: dict[str, Found]) -> None:
     for room in found.values():
         for one in room.left:
             print(one)
-    heads = "planted", "untried", "no effect", "noticed", "explained", "left", "share"
+    heads = "planted", "tried", "no effect", "noticed", "explained", "left", "share"
     print(f"{'room':<12}" + "".join(f"{head:>11}" for head in heads))
     for name, room in found.items():
         numbers = (
-            room.planted, room.untried, room.harmless.total(), room.noticed, len(room.explained),
+            room.planted, room.tried, room.harmless.total(), room.noticed, len(room.explained),
             len(room.left),
         )  # fmt: skip
         print(f"{name:<12}" + "".join(f"{n:>11,}" for n in numbers) + f"{room.share:>11.1%}")
