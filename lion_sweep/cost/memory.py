@@ -31,7 +31,7 @@ class Memory:
 
     weights: int  # base and adapters; of sharded layers a share, and what is gathered of them
     activations: int  # kept for the decoder's backward pass, and what a layer needs while it runs
-    head: int  # logits, pooled vectors, their gradients and copies
+    head: int  # logits, pooled vectors, their gradients and copies; embeddings' second gradients
     optimiser: int  # gradients, AdamW's two moments, and at its own peak what its update computes
 
     @property
@@ -195,6 +195,7 @@ def training_memory(
     of_tokens = longest * shape.projection
     vectors = FP32 * texts * (of_tokens or (shape.vocabulary if sparse else shape.hidden_size))
     similar = 3 * FP32 * SIMILARITIES if of_tokens else 0  # at most; without padding; its gradient
+    table = 0 if lora else FP32 * shape.head_parameters  # a gradient of the embeddings, or the head
     graphs = [[batch] for batch in batches] if cached else [batches]
     for number, graph in enumerate(graphs):
         activations = head = made = 0
@@ -209,19 +210,37 @@ def training_memory(
                 making += _pooling_sparse(decoder, rows, length)
                 moments.append(Memory(weights, activations, making, optimiser))
                 gradients = head + 2 * vectors + _pooling_sparse_backward(decoder, rows, length)
+                gradients += 0 if cached or first else table  # the sum with what has come before
                 moments.append(Memory(weights, activations, gradients, optimiser))
             made += 0 if cached else vectors * rows // texts
             # In the last layer, with all that the graph kept, and in the first.
             working = decoder.working(rows, length)
             pooled = pooled if cached else pooled + 2 * vectors
-            moments.append(Memory(weights, activations + working, pooled, optimiser))
-            moments.append(Memory(weights, before + working, pooled, full))
+            held, met = _embedding_gradients(both=sparse and tied, cached=cached, first=first)
+            waiting = pooled + table * (held or (first and sparse and tied))
+            moments.append(Memory(weights, activations + working, waiting, optimiser))
+            moments.append(Memory(weights, before + working, pooled + table * held, full))
+            stream = rows * length * shape.hidden_size * decoder.stream  # its gradient
+            moments.append(Memory(weights, before + stream, pooled + table * met, full))
         if number == 0:
             # The losses' backward pass: the vectors, then gradients from the regulariser, from the
             # scores of a query's own passages and of all, and a sum.
             kept = (0, 0) if cached else (activations, head)
             moments.append(Memory(weights, kept[0], kept[1] + 5 * vectors + similar, early))
     return max(moments, key=lambda moment: moment.total)
+
+
+def _embedding_gradients(*, both: bool, cached: bool, first: bool) -> tuple[int, int]:
+    """Besides the one that is kept, while layers run, and when that of the texts' tokens is made.
+
+    Gradients of one backward pass wait for each other, and two make a sum of their own; `both`: the
+    head's is one of them. Without `cached` all micro-batches are in one pass, of which the `first`
+    finds none.
+    """
+    if not cached:
+        return 0, 2 if both or not first else 0
+    kept = 0 if first else 1  # of an earlier pass
+    return kept * both, kept + 2 * both
 
 
 def pooling(decoder: Decoder, rows: int, length: int, sparse: bool) -> int:

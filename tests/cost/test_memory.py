@@ -34,7 +34,8 @@ from lion_sweep.models.sparse import SparseEncoder
 
 MakeModel = Callable[..., LlamaForCausalLM]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-SUBSETS = [[], TARGETS, ["q_proj", "v_proj"], ["k_proj"], ["o_proj"], ["up_proj"], ["down_proj"]]
+ALONE = [["q_proj", "v_proj"], ["k_proj"], ["o_proj"], ["gate_proj"], ["up_proj"], ["down_proj"]]
+SUBSETS = [[], TARGETS, *ALONE]
 TINY = DecoderShape(32, 48, 3, 4, 2, 8, 97)
 # A length at which kernels pad nothing, so that the CPU's and CUDA's save the same.
 ROWS, LENGTH, PADDING = 3, 32, 12
@@ -241,6 +242,20 @@ def test_peak_of_a_step_on_fake_tensors(
     lora = adapters(targets, dropout=0.05)
     setting = Setting(width, 4, 9, True, sparse, lora, cached, bf16, micro_batch_tokens=2048)
     assert setting.predicted().total == pytest.approx(fake_peak(setting), rel=0.1)
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["apart", "tied"])
+@sparse_or_dense
+@pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
+@pytest.mark.parametrize("targets", [[], ["q_proj", "v_proj"]], ids=["full", "adapters"])
+def test_peak_where_a_narrow_decoder_has_a_wide_head(
+    targets: list[str], sparse: bool, tied: bool, cached: bool
+) -> None:
+    """What the vocabulary takes is most of it: gradients of embeddings wait for one another."""
+    narrow = DecoderShape(64, 96, 1, 4, 2, 16, 128256)
+    setting = Setting(narrow, 2, 9, tied, sparse, adapters(targets), cached, micro_batch_tokens=512)
+    assert len(setting.batches) > 2
+    assert setting.predicted().total == pytest.approx(fake_peak(setting), rel=0.05)
 
 
 def sharded_peak(rank: int, setting: Setting, path: str) -> None:

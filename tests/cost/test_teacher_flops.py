@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, BertModel, GPT2Config, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    LlamaForCausalLM,
+)
 
 from lion_sweep.cost.ledger import teacher_flops
+from lion_sweep.cost.meter import Meter
 from lion_sweep.errors import UserError
 
 MakeModel = Callable[..., LlamaForCausalLM]
@@ -29,6 +36,36 @@ def test_a_bert_teacher_costs_what_pytorch_counts(layers: int, width: int, heads
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(input_ids=torch.ones(3, 11, dtype=torch.int64))
     assert counter.get_total_flops() == 3 * teacher_flops(config, np.array([11]))[0]
+
+
+@pytest.mark.parametrize("classifies", [False, True])
+def test_what_stands_above_the_layers_is_counted_once_for_each_text(classifies: bool) -> None:
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=96,
+        num_labels=1,
+        attn_implementation="eager",
+    )
+    kind = BertForSequenceClassification if classifies else BertModel
+    model = kind(config, **({} if classifies else {"add_pooling_layer": False})).eval()
+    meter = Meter.of_teacher(config, 11, classifies=classifies)
+    for length in (4, 11):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(input_ids=torch.ones(3, length, dtype=torch.int64))
+        spent = meter.micro_batch(np.full(3, length), length)
+        assert counter.get_total_flops() == spent.useful_flops == spent.hardware_flops
+        assert (spent.steps, spent.tokens) == (0, 3 * length)
+
+
+def test_a_projection_of_every_token_is_counted() -> None:
+    config = BertConfig(hidden_size=24, num_hidden_layers=2, intermediate_size=96)
+    plain, projected = Meter.of_teacher(config, 11), Meter.of_teacher(config, 11, projection=7)
+    added_L = projected.useful_L - plain.useful_L
+    assert added_L.tolist() == [2 * 24 * 7 * length for length in range(12)]
+    assert (projected.hardware_L == projected.useful_L).all()
 
 
 def test_a_decoder_as_teacher_costs_its_forward_pass(make_model: MakeModel) -> None:
