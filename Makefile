@@ -71,15 +71,16 @@ status: .venv/done ## where every cell is: queued, running, finished, failed
 	$(BIN)/python -m lion_sweep.status
 
 # One thread for each process: tests run side by side, and threads that wait for each other do so at
-# full speed.
+# full speed. Tests of clusters mostly wait, so that one process more than there are cores has work.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); expr $$(( cores < 4 ? cores : 4 )) + 1)
 test: .venv/done ## every test; those of SLURM start a private cluster
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --durations 40
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations 40
 
 test-fast: .venv/done ## those that take two minutes in all, for the loop of work
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow"
 
 test-slurm: .venv/done ## the tests of SLURM alone, with what they need installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/launch
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/launch
 
 slurm-dev-up: .venv/done ## a private SLURM of four nodes on this machine, in .slurm/
 	PYTHONPATH=tests $(BIN)/python -m devcluster up .slurm
