@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import count, takewhile
 from pathlib import Path
@@ -155,7 +155,8 @@ class Task:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{folder} holds no task that can be read ({error}).") from None
         task = cls(own["kind"], own["name"], folder, needs, number, cells, stages, frozen=shown)
-        assert task.shown  # that of an earlier version is read out of its configuration
+        if shown is None:  # of an earlier version: what it is called is read now, or refused
+            task = replace(task, frozen=task.shown)
         return task
 
     @classmethod
@@ -229,8 +230,7 @@ def all_tasks(root: Path) -> list[Task]:
                 found.append(Task.thaw(frozen.parent))
             except UserError as error:  # one that cannot be read must not hide the others
                 print(f"left out: {error}", file=sys.stderr)
-    axes_of = {task.name: tuple(task.shown.axes.values()) for task in found}
-    return sorted(found, key=lambda t: (KINDS.index(t.kind), axes_of[t.name], t.number))
+    return sorted(found, key=lambda t: (KINDS.index(t.kind), *t.shown.axes.values(), t.number))
 
 
 def failure_class(error: BaseException) -> str:

@@ -21,17 +21,22 @@ from lion_sweep.errors import UserError
 MakeModel = Callable[..., LlamaForCausalLM]
 
 
-@pytest.mark.parametrize(("layers", "width", "heads"), [(2, 32, 4), (3, 24, 2)])
-def test_a_bert_teacher_costs_what_pytorch_counts(layers: int, width: int, heads: int) -> None:
-    """All but the pooling layer, 2 D^2 per text, which scores do not use."""
-    config = BertConfig(
+def bert(layers: int, width: int, heads: int) -> BertConfig:
+    return BertConfig(
         vocab_size=50,
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=4 * width,
+        num_labels=1,
         attn_implementation="eager",
     )
+
+
+@pytest.mark.parametrize(("layers", "width", "heads"), [(2, 32, 4), (3, 24, 2)])
+def test_a_bert_teacher_costs_what_pytorch_counts(layers: int, width: int, heads: int) -> None:
+    """All but the pooling layer, 2 D^2 per text, which scores do not use."""
+    config = bert(layers, width, heads)
     model = BertModel(config, add_pooling_layer=False).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(input_ids=torch.ones(3, 11, dtype=torch.int64))
@@ -40,15 +45,7 @@ def test_a_bert_teacher_costs_what_pytorch_counts(layers: int, width: int, heads
 
 @pytest.mark.parametrize("classifies", [False, True])
 def test_what_stands_above_the_layers_is_counted_once_for_each_text(classifies: bool) -> None:
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=96,
-        num_labels=1,
-        attn_implementation="eager",
-    )
+    config = bert(2, 24, 3)
     kind = BertForSequenceClassification if classifies else BertModel
     model = kind(config, **({} if classifies else {"add_pooling_layer": False})).eval()
     meter = Meter.of_teacher(config, 11, classifies=classifies)
@@ -61,7 +58,7 @@ def test_what_stands_above_the_layers_is_counted_once_for_each_text(classifies: 
 
 
 def test_a_projection_of_every_token_is_counted() -> None:
-    config = BertConfig(hidden_size=24, num_hidden_layers=2, intermediate_size=96)
+    config = bert(2, 24, 3)
     plain, projected = Meter.of_teacher(config, 11), Meter.of_teacher(config, 11, projection=7)
     added_L = projected.useful_L - plain.useful_L
     assert added_L.tolist() == [2 * 24 * 7 * length for length in range(12)]
